@@ -1,0 +1,1 @@
+"""Formats per layer: how they are built, what they do to the outputs."""

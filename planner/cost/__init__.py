@@ -1,0 +1,1 @@
+"""What a kernel costs: measured first, else interpolated, else modelled."""

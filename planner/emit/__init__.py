@@ -1,0 +1,1 @@
+"""Writes plan.json and the engine directory."""

@@ -1,0 +1,1 @@
+"""Which operators run together as one kernel."""

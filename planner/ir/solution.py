@@ -1,0 +1,58 @@
+"""What the solver answers: always a value, never an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How far the proof got."""
+
+    OPTIMAL = "optimal"
+    """No better plan exists (within the stated gap tolerance)."""
+    FEASIBLE = "feasible"
+    """A checked plan with a proved gap."""
+    INFEASIBLE = "infeasible"
+    """Proved: no plan meets the limits, even at the lower ends of all intervals."""
+    UNKNOWN = "unknown"
+    """The time ended before a plan or a proof was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A solution re-priced from the problem alone."""
+
+    latency_low_us: tuple[float, ...]
+    """Per workload shape."""
+    latency_expected_us: tuple[float, ...]
+    latency_high_us: tuple[float, ...]
+    weighted_latency_us: float
+    memory_size_bytes: int
+    error: float
+    energy_j: float
+    price_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Chosen options, conversions and setting, with the certificate."""
+
+    status: Status
+    chosen: tuple[str, ...] = ()
+    """Names of options, in topological order of their first operator."""
+    conversions: tuple[str, ...] = ()
+    setting: str | None = None
+    totals: Totals | None = None
+    objective: tuple[float, ...] = ()
+    """One value per objective of the problem."""
+    bound: tuple[float, ...] = ()
+    """Proved lower bound of each, in the same units."""
+    gap: float | None = None
+    """(objective - bound) / objective of the first objective; None without a solution."""
+    is_uncertain: bool = False
+    """Meets the latency limit at the lower or expected end of its interval but not at the upper."""
+    hit_time_limit: bool = False
+    """True when wall-clock time ended the search: the answer may differ between runs."""
+    solver: str = ""
+    seconds: float = 0.0

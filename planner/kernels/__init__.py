@@ -1,0 +1,1 @@
+"""From a group of operators to a compiled kernel."""

@@ -1,0 +1,1 @@
+"""Options that place work on devices: sharding, pipelining, swapping."""

@@ -1,0 +1,1 @@
+"""Measures kernels on the target and keeps every measurement."""

@@ -1,0 +1,1 @@
+"""What people see, as text and HTML: plain data in, text out."""

@@ -1,0 +1,1 @@
+"""The joint model, solved exactly, checked independently, explained."""

@@ -1,0 +1,1 @@
+"""What is on disk, as frozen pydantic models: constraints, profiles, plans, engine manifests."""

@@ -1,0 +1,219 @@
+"""plan.json: every decision with its reason, every number with its source, and the certificate.
+
+Nothing in it depends on when it was made, so that the same store gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from planner.spec.base import Document
+from planner.spec.session import SessionSettings
+
+SCHEMA_VERSION = 1
+
+
+class ModelRef(Document):
+    """The model a plan was made for."""
+
+    path: str
+    """As given by the user; `deploy --model` points to a moved model."""
+    sha256: str
+    """Digest of the model file and of every external data file it refers to."""
+    size_bytes: int
+    """Model file plus external data."""
+    ops: int
+    """Operators after simplification."""
+    parameters: int
+
+
+class Environment(Document):
+    """What a measured number depends on."""
+
+    infopt: str
+    onnxruntime: str
+    device: str
+    """CPU or GPU name with what matters for speed (cores, vector extensions)."""
+    device_digest: str
+    """SHA-256 over everything that makes measurements comparable."""
+    platform: str
+
+
+class WorkloadShape(Document):
+    """One input shape set of the workload and how often it occurs."""
+
+    name: str = "default"
+    shapes: dict[str, tuple[int, ...]]
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Promise(Document):
+    """The limits a plan was made to keep; None means no limit."""
+
+    latency_us: float | None = None
+    latency_percentile: float = 99.0
+    throughput_per_s: float | None = None
+    memory_size_bytes: int | None = None
+    max_error: float | None = None
+    """NMSE at the outputs."""
+    max_drop: float | None = None
+    """Largest drop of the metric, in the metric's own unit (0.005 = 0.5 percentage points)."""
+    metric: str | None = None
+    confidence: float = 0.95
+
+
+class Estimate(Document):
+    """A number with its 95 % interval and its source."""
+
+    low: float
+    expected: float
+    high: float
+    source: Literal["measured", "interpolated", "modelled"]
+
+
+class RunnerUp(Document):
+    """The best alternative for one operator, and why it lost."""
+
+    format: str
+    delta_us: float | None
+    """Change of the whole plan's latency if forced; None where no feasible plan has it."""
+    delta_error: float | None
+    reason: str
+
+
+class Decision(Document):
+    """What happens to one operator."""
+
+    op: str
+    op_type: str
+    group: str
+    """Name of the group (kernel) it runs in."""
+    format: str
+    predicted_us: float
+    """Its group's expected latency; reported once, at the group's first operator, else 0."""
+    error: float
+    """Contribution to the output NMSE."""
+    reason: str
+    runner_up: RunnerUp | None = None
+
+
+class SolverReport(Document):
+    """The certificate of the optimisation."""
+
+    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    solver: str
+    objectives: tuple[str, ...]
+    objective: tuple[float, ...]
+    bound: tuple[float, ...]
+    gap: float | None
+    seed: int
+    hit_time_limit: bool
+    options: int
+    settings: int
+    rounds: int
+    """Solves until the built plan kept its accuracy budget."""
+    binding: tuple[str, ...] = ()
+    """Limits that hold with equality: what the plan is bounded by."""
+
+
+class Prediction(Document):
+    """What was predicted before anything of the plan was timed as a whole."""
+
+    latency_p50_us: dict[str, Estimate]
+    """Per workload shape."""
+    latency_slo_us: dict[str, Estimate]
+    """The same at the promise's percentile."""
+    memory_size_bytes: Estimate
+    error: Estimate
+
+
+class Timing(Document):
+    """One variant, timed as a whole by the guard."""
+
+    name: str
+    p50_us: float
+    p99_us: float
+    slo_us: float
+    """At the promise's percentile."""
+    ratio: float
+    """Plain ONNX Runtime's p50 divided by this one's, paired and interleaved: > 1 is faster."""
+    ratio_low: float
+    ratio_high: float
+    runs: int
+    memory_size_bytes: int | None = None
+    """Peak resident bytes of the process that ran it."""
+    note: str = ""
+
+
+class GuardReport(Document):
+    """Variants timed against each other in one run (one process each, alternating)."""
+
+    shipped: str
+    threshold: float
+    """A variant must beat plain ONNX Runtime by this factor to ship: 1 + max(2 %, A/A interval)."""
+    control_low: float
+    control_high: float
+    """Interval of plain ONNX Runtime against itself (A/A)."""
+    timings: tuple[Timing, ...]
+    reason: str
+
+
+class AccuracyReport(Document):
+    """What compression did to the answers."""
+
+    calibrated: bool
+    """False: synthetic inputs stood in for calibration data."""
+    samples: int
+    predicted_error: float
+    measured_error: float
+    """Joint NMSE of the built plan on the calibration or evaluation inputs."""
+    metric: str | None = None
+    baseline: float | None = None
+    value: float | None = None
+    drop: float | None = None
+    drop_high: float | None = None
+    """Upper end of the drop at the promise's confidence."""
+    verdict: Literal["kept", "broken", "unprovable", "not asked"] = "not asked"
+    samples_needed: int | None = None
+    """Evaluation samples that would prove the promise, where the verdict is `unprovable`."""
+    basis: Literal["proved", "calibrated", "measured"] = "measured"
+
+
+class Rejected(Document):
+    """An option that was not offered to the solver, and why."""
+
+    op: str
+    format: str
+    reason: str
+
+
+class Plan(Document):
+    """The whole plan: enough to build, check and explain an engine without planning again."""
+
+    schema_version: Literal[1] = 1
+    model: ModelRef
+    environment: Environment
+    workload: tuple[WorkloadShape, ...]
+    promise: Promise
+    shipped: Literal["plan", "uniform", "plain"]
+    """Which variant won the guard: the solver's plan, a uniform one, or plain ONNX Runtime."""
+    settings: SessionSettings
+    simplified: bool
+    """Whether the engine is built from the simplified graph."""
+    formats: dict[str, str]
+    """Operator name -> format, for every operator that does not keep its own."""
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Calibrated range of each activation that a static format quantises."""
+    decisions: tuple[Decision, ...]
+    solver: SolverReport
+    prediction: Prediction
+    accuracy: AccuracyReport
+    guard: GuardReport | None = None
+    machine_state_us: float | None = None
+    """Reference probe while the operators were measured; deploy compares its own with it."""
+    rejected: tuple[Rejected, ...] = ()
+    warnings: tuple[str, ...] = ()
+    digest: str = ""
+    """SHA-256 of this document with this field empty: tells a plan edited by hand."""

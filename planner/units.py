@@ -1,0 +1,84 @@
+"""Units in, units out: durations in microseconds, sizes in bytes, rates per second, shares.
+
+Every parser refuses a bare number: a promise without a unit is a misunderstanding waiting to happen.
+"""
+
+from __future__ import annotations
+
+import re
+
+from planner.errors import UsageError
+
+DURATION_US = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "min": 60e6, "h": 3600e6}
+SIZE_BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+RATE_PER_S = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
+_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµ/%]*)\s*\Z")
+
+
+def _quantity(text: str, units: dict[str, float] | dict[str, int], what: str) -> float:
+    match = _QUANTITY.match(text)
+    example = f"10{next(iter(units))}"
+    if match is None:
+        raise UsageError(f"{text!r} is not a {what}", fix=f"write a number and a unit: {example}")
+    number, unit = match.groups()
+    if not unit:
+        raise UsageError(
+            f"the {what} {text!r} has no unit", fix=f"one of {', '.join(units)}: {example}"
+        )
+    if unit not in units:
+        raise UsageError(
+            f"unknown unit {unit!r} in the {what} {text!r}", fix=f"one of {', '.join(units)}"
+        )
+    return float(number) * units[unit]
+
+
+def parse_duration_us(text: str) -> float:
+    """`20ms` -> 20000.0 microseconds.
+
+    Raises:
+        UsageError: no number, no unit or an unknown unit.
+    """
+    return _quantity(text, DURATION_US, "duration")
+
+
+def parse_size_bytes(text: str) -> int:
+    """`40GiB` -> bytes; decimal (`MB`) and binary (`MiB`) prefixes are told apart."""
+    return int(_quantity(text, SIZE_BYTES, "size"))
+
+
+def parse_rate_per_s(text: str) -> float:
+    """`100/s` -> 100.0 per second."""
+    return _quantity(text, RATE_PER_S, "rate")
+
+
+def parse_share(text: str) -> float:
+    """`1%` -> 0.01, `0.5pp` -> 0.005 (percentage points of a metric between 0 and 1)."""
+    return _quantity(text, {"%": 0.01, "pp": 0.01}, "share")
+
+
+def format_duration(latency_us: float) -> str:
+    """Microseconds as a person reads them: three significant digits."""
+    if abs(latency_us) < 1e3:
+        return f"{latency_us:.3g} us"
+    if abs(latency_us) < 1e6:
+        return f"{latency_us / 1e3:.3g} ms"
+    return f"{latency_us / 1e6:.3g} s"
+
+
+def format_size(size_bytes: float) -> str:
+    """Bytes as a person reads them, binary prefixes."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size_bytes) < 1024:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.3g} TiB"
