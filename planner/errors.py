@@ -86,7 +86,7 @@ class RegressionError(InfoptError):
     exit_code = 7
 
 
-class Interrupted(InfoptError):
+class Interrupted(InfoptError):  # noqa: N818 - an interruption is no error of anybody
     """Ctrl-C or SIGTERM; what was measured so far is kept and a rerun continues."""
 
     exit_code = 130

@@ -1,6 +1,6 @@
 """Units in, units out: durations in microseconds, sizes in bytes, rates per second, shares.
 
-Every parser refuses a bare number: a promise without a unit is a misunderstanding waiting to happen.
+Every parser refuses a bare number: a promise without a unit is a misunderstanding in waiting.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def parse_rate_per_s(text: str) -> float:
 
 def parse_share(text: str) -> float:
     """`1%` -> 0.01, `0.5pp` -> 0.005 (percentage points of a metric between 0 and 1)."""
-    return _quantity(text, {"%": 0.01, "pp": 0.01}, "share")
+    return _quantity(text, {"%": 1, "pp": 1}, "share") / 100
 
 
 def format_duration(latency_us: float) -> str:

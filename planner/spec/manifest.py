@@ -90,3 +90,5 @@ class Manifest(Document):
     """p50 per workload shape."""
     files: tuple[FileEntry, ...]
     """Every file of the directory except this one."""
+    digest: str = ""
+    """SHA-256 of this document with this field empty: tells a damaged or edited manifest."""

@@ -1,0 +1,242 @@
+"""constraints.yaml: what a deployment must keep, and what may be done to get there.
+
+Written by people, so every quantity carries its unit and every unknown key is refused with the
+nearest known one. `spec.resolve` merges it with flags and environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from planner.spec.base import Document
+from planner.spec.budget import AccuracyBudget
+from planner.spec.ci import Ci
+from planner.spec.formats import Format
+from planner.spec.plan import Promise, WorkloadShape
+from planner.spec.quantities import (
+    Microseconds,
+    PerSecond,
+    Seconds,
+    Share,
+    refusal,
+)
+from planner.spec.target import Target
+
+MAX_ELEMENTS = 2**63 - 1
+"""ONNX counts elements in int64."""
+
+ObjectiveName = Literal["cost", "latency", "memory", "energy", "error"]
+Dimension = Annotated[int, Field(ge=0, strict=True)]
+
+
+class Workload(Document):
+    """One set of input shapes that the deployment serves, and how often it occurs."""
+
+    name: str = Field(default="default", min_length=1)
+    """Label of these shapes in reports; unique."""
+    shapes: dict[str, tuple[Dimension, ...]] = Field(default_factory=dict)
+    """Input name -> dimensions; `[]` is a scalar. Only dynamic dimensions need it."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often these shapes occur, relative to the others."""
+
+    @field_validator("shapes")
+    @classmethod
+    def _fits_int64(cls, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        for name, shape in shapes.items():
+            elements = 1
+            for dimension in shape:
+                elements *= dimension
+            if elements > MAX_ELEMENTS:
+                raise refusal(f"the shape of {name!r} has more elements than int64 can count")
+        return shapes
+
+
+class LatencyLimit(Document):
+    """The longest allowed latency at one percentile; `20ms` alone means p99."""
+
+    p50_us: Microseconds | None = Field(
+        default=None, gt=0, validation_alias="p50", serialization_alias="p50"
+    )
+    """Half of all inferences are at least this fast."""
+    p90_us: Microseconds | None = Field(
+        default=None, gt=0, validation_alias="p90", serialization_alias="p90"
+    )
+    """Nine of ten inferences are at least this fast."""
+    p95_us: Microseconds | None = Field(
+        default=None, gt=0, validation_alias="p95", serialization_alias="p95"
+    )
+    """95 of 100 inferences are at least this fast."""
+    p99_us: Microseconds | None = Field(
+        default=None, gt=0, validation_alias="p99", serialization_alias="p99"
+    )
+    """99 of 100 inferences are at least this fast; what a limit without percentile means."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        percentile, equals, limit = value.partition("=")
+        return {percentile.strip(): limit.strip()} if equals else {"p99": value}
+
+    @model_validator(mode="after")
+    def _promises_one_percentile(self) -> Self:
+        given = [name for name in ("p50", "p90", "p95", "p99") if getattr(self, f"{name}_us")]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise refusal(
+                f"a latency limit has exactly one percentile, found {found}", fix="{p99: 20ms}"
+            )
+        return self
+
+    @property
+    def percentile(self) -> float:
+        """The percentile promised: 50, 90, 95 or 99."""
+        return next(p for p in (50.0, 90.0, 95.0, 99.0) if getattr(self, f"p{p:.0f}_us"))
+
+    @property
+    def limit_us(self) -> float:
+        """The longest allowed latency at that percentile, microseconds."""
+        return float(getattr(self, f"p{self.percentile:.0f}_us"))
+
+
+class Slo(Document):
+    """What users of the deployment are promised; `slo: 20ms` is short for a p99 latency."""
+
+    latency: LatencyLimit | None = None
+    """Longest allowed latency of one inference, for every workload shape: `{p99: 20ms}`."""
+    throughput_per_s: PerSecond | None = Field(
+        default=None, gt=0, validation_alias="throughput", serialization_alias="throughput"
+    )
+    """Inferences per second that one deployment must sustain: `100/s`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: Any) -> Any:
+        return {"latency": value} if isinstance(value, str) else value
+
+
+class Compression(Document):
+    """Which number formats layers may take."""
+
+    formats: tuple[Format, ...] | None = Field(default=None, min_length=1)
+    """Formats the planner may choose from, besides each layer's own; all that the target runs
+    when not given."""
+    pin: dict[str, Format] = Field(default_factory=dict)
+    """Layer name pattern (`*` and `?` as in file names) -> the format those layers must have."""
+
+    @model_validator(mode="after")
+    def _allows_what_it_pins(self) -> Self:
+        for pattern, pinned in self.pin.items():
+            if self.formats is None or pinned in (*self.formats, Format.FP32):
+                continue
+            raise refusal(
+                f"{pattern!r} is pinned to {pinned.value}, which compression.formats leaves out",
+                fix=f"add {pinned.value} to compression.formats",
+                key=f"pin.{pattern}",
+            )
+        return self
+
+
+class Solver(Document):
+    """How long and how exactly the optimisation runs."""
+
+    time_limit_s: Seconds = Field(
+        default=60.0, gt=0, validation_alias="time_limit", serialization_alias="time_limit"
+    )
+    """Wall-clock limit of the optimisation itself, measurements not included."""
+    gap: Share = Field(default=0.0, ge=0, lt=1)
+    """Proved distance from the optimum at which the search may stop."""
+    seed: int = Field(default=0, ge=0, strict=True)
+    """Seed of every random choice; the same seed gives the same plan."""
+
+
+class Output(Document):
+    """Files to write, relative to this document."""
+
+    plan: Path = Path("plan.json")
+    """The plan."""
+    html: Path | None = None
+    """A report for people: one offline HTML file."""
+    junit: Path | None = None
+    """JUnit XML for CI systems."""
+    markdown: Path | None = None
+    """Markdown summary for pull requests and job pages."""
+
+
+class Constraints(Document):
+    """Everything that decides what infopt plans."""
+
+    schema_version: Literal[1] = 1
+    """Version of this document's format."""
+    model: Path
+    """The ONNX model, relative to this document."""
+    workload: tuple[Workload, ...] = Field(default=(Workload(),), min_length=1)
+    """Input shapes to serve; one plan serves all of them."""
+    target: Target = Field(default_factory=Target)
+    """Where the model will run."""
+    slo: Slo = Field(default_factory=Slo)
+    """Latency and throughput to keep."""
+    accuracy: AccuracyBudget = Field(default_factory=AccuracyBudget)
+    """How much the answers may change."""
+    compression: Compression = Field(default_factory=Compression)
+    """Formats that layers may take."""
+    objective: ObjectiveName = "cost"
+    """What to minimise among the plans that keep every limit; ties go to latency, then error."""
+    solver: Solver = Field(default_factory=Solver)
+    """Limits of the optimisation."""
+    no_weights: bool = Field(default=False, strict=True)
+    """Plan a graph whose external weights are absent: sizes and shapes only."""
+    ci: Ci | None = None
+    """What fails a CI run."""
+    output: Output = Field(default_factory=Output)
+    """Files to write."""
+
+    @field_validator("workload")
+    @classmethod
+    def _has_unique_names(cls, workload: tuple[Workload, ...]) -> tuple[Workload, ...]:
+        names = [shapes.name for shapes in workload]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise refusal(
+                f"two workload entries are called {repeated!r}", fix="give each its own name"
+            )
+        return workload
+
+    @model_validator(mode="after")
+    def _gates_something(self, info: ValidationInfo) -> Self:
+        if self.ci is None or not any(rule.quantity == "slo" for rule in self.ci.fail_on):
+            return self
+        if self.slo.latency is None and self.slo.throughput_per_s is None:
+            raise refusal(
+                "`slo` can fail this run, but no slo is given",
+                fix="add slo: {latency: {p99: 20ms}}, or drop `slo` from ci.fail_on",
+                key="ci.fail_on",
+            )
+        return self
+
+    @property
+    def promise(self) -> Promise:
+        """The limits as the plan records them."""
+        latency = self.slo.latency
+        return Promise(
+            latency_us=latency.limit_us if latency else None,
+            latency_percentile=latency.percentile if latency else 99.0,
+            throughput_per_s=self.slo.throughput_per_s,
+            memory_size_bytes=self.target.memory_size_bytes,
+            max_error=self.accuracy.max_error,
+            max_drop=self.accuracy.max_drop,
+            metric=self.accuracy.metric,
+            confidence=self.accuracy.confidence,
+        )
+
+    @property
+    def workload_shapes(self) -> tuple[WorkloadShape, ...]:
+        """The workload as the plan records it, before dynamic dimensions are bound."""
+        return tuple(
+            WorkloadShape(name=entry.name, shapes=entry.shapes, weight=entry.weight)
+            for entry in self.workload
+        )

@@ -1,0 +1,59 @@
+"""What a check of an engine found, and what a dry run would do: shown to people, printed as JSON."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from planner.spec.base import Document
+from planner.spec.plan import Estimate, WorkloadShape
+
+
+class Check(Document):
+    """One thing that was verified."""
+
+    name: str
+    """What was checked: `files`, `device`, `outputs`, `accuracy`, `latency`, ..."""
+    passed: bool
+    detail: str
+    """What was found, with numbers."""
+
+
+class Verdict(Document):
+    """Whether an engine keeps what its plan promised, on this machine, now."""
+
+    engine: str
+    """The engine directory."""
+    passed: bool
+    checks: tuple[Check, ...] = Field(min_length=1)
+    predicted_us: dict[str, Estimate] = Field(default_factory=dict)
+    """Predicted p50 per workload shape."""
+    measured_us: dict[str, Estimate] = Field(default_factory=dict)
+    """Measured p50 per workload shape."""
+    warnings: tuple[str, ...] = ()
+
+
+class PendingMeasurement(Document):
+    """A kernel that a plan would measure."""
+
+    kernel: str
+    """Operator type and shapes, as reports name it."""
+    ops: int
+    """Operators of the model that share it."""
+    variants: tuple[str, ...]
+    """Formats and settings it would be measured in."""
+
+
+class DryRun(Document):
+    """What `infopt plan` would do, found without measuring anything."""
+
+    model: str
+    ops: int
+    """Operators after simplification."""
+    parameters: int
+    weights_size_bytes: int
+    workload: tuple[WorkloadShape, ...]
+    """Shapes with every dynamic dimension bound."""
+    measured: int = 0
+    """Measurements already in the store."""
+    pending: tuple[PendingMeasurement, ...] = ()
+    warnings: tuple[str, ...] = ()
