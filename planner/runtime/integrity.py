@@ -1,0 +1,190 @@
+"""Is an engine directory exactly what was built? Manifest, file list, sizes, SHA-256.
+
+Why extra files are refused too: ONNX Runtime resolves external data by name, so a file that nobody
+listed can still change what a model computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import pydantic
+from pydantic_core import from_json
+
+from planner.errors import VerificationError
+from planner.spec.manifest import MANIFEST_VERSION, FileEntry, Manifest
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_SIZE_BYTES = 64 << 20
+_REBUILD = "build the engine again: infopt deploy plan.json"
+_HASH_THREADS = 4
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The only bytes a manifest is stored as; its digest is filled in."""
+    digest = hashlib.sha256(_canonical(manifest.model_copy(update={"digest": ""}))).hexdigest()
+    return _canonical(manifest.model_copy(update={"digest": digest}))
+
+
+def _canonical(manifest: Manifest) -> bytes:
+    return (manifest.model_dump_json(indent=2) + "\n").encode()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of an engine directory, checked against its own digest.
+
+    Raises:
+        VerificationError: missing, garbled, altered, or of another version.
+    """
+    path = directory / MANIFEST
+    data = _read(path)
+    try:
+        document = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise VerificationError(f"not JSON: {error}", where=str(path), fix=_REBUILD) from None
+    version = document.get("manifest_version") if isinstance(document, dict) else None
+    if version != MANIFEST_VERSION:
+        raise VerificationError(
+            f"manifest version {version!r}; this infopt reads version {MANIFEST_VERSION}",
+            where=str(path),
+            fix="build the engine with this version of infopt, or install the one that built it",
+        )
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise VerificationError(
+            f"key {key}: {first['msg']}", where=str(path), fix=_REBUILD
+        ) from None
+    if manifest_bytes(manifest) != data:
+        raise VerificationError(
+            "damaged or edited: it does not match its own digest", where=str(path), fix=_REBUILD
+        )
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    if path.is_symlink():
+        raise VerificationError("is a symbolic link", where=str(path), fix=_REBUILD)
+    if not path.is_file():
+        raise VerificationError(
+            "no such file: this is not an engine directory",
+            where=str(path),
+            fix="give the directory that `infopt deploy` wrote",
+        )
+    try:
+        size_bytes = path.stat().st_size
+        data = path.read_bytes() if size_bytes <= MAX_MANIFEST_SIZE_BYTES else b""
+    except OSError as error:
+        raise VerificationError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    if size_bytes > MAX_MANIFEST_SIZE_BYTES:
+        raise VerificationError(f"{size_bytes} bytes is no manifest", where=str(path), fix=_REBUILD)
+    return data
+
+
+def check_files(directory: Path, entries: Iterable[FileEntry], *, verify_hashes: bool) -> None:
+    """Every listed file is there, regular and unaltered; no other file is.
+
+    Raises:
+        VerificationError: names the first offending file.
+    """
+    listed = {entry.path: entry for entry in entries}
+    for name in listed:
+        _refuse_escape(directory, name)
+    present = _walk(directory)
+    for name in sorted(present - listed.keys() - {MANIFEST}):
+        raise VerificationError(
+            "not listed in the manifest",
+            where=str(directory / name),
+            fix="remove the file if it is yours; otherwise build the engine again",
+        )
+    for entry in listed.values():
+        _check_size(directory, entry, entry.path in present)
+    if not verify_hashes:
+        return
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        digests = pool.map(lambda entry: _digest(directory / entry.path), listed.values())
+        for entry, digest in zip(listed.values(), digests, strict=True):
+            _check_digest(directory, entry, digest)
+
+
+def _refuse_escape(directory: Path, name: str) -> None:
+    path = PurePosixPath(name)
+    is_plain = name == str(path) and "\\" not in name and "\0" not in name
+    if not is_plain or path.is_absolute() or ".." in path.parts or name in (".", MANIFEST):
+        raise VerificationError(
+            f"lists the path {name!r}, which is not a plain path inside the engine",
+            where=str(directory / MANIFEST),
+            fix=_REBUILD,
+        )
+
+
+def _walk(directory: Path) -> set[str]:
+    """Relative paths of all regular files below.
+
+    Raises:
+        VerificationError: a symbolic link, device, socket or unreadable folder.
+    """
+    found: set[str] = set()
+    for folder, subfolders, names in os.walk(directory, onerror=_unreadable):
+        for name in (*subfolders, *names):
+            path = Path(folder, name)
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise VerificationError(
+                    "is a symbolic link or special file; an engine holds regular files only",
+                    where=str(path),
+                    fix=_REBUILD,
+                )
+        found.update(Path(folder, name).relative_to(directory).as_posix() for name in names)
+    return found
+
+
+def _unreadable(error: OSError) -> None:
+    raise VerificationError(f"cannot be read: {error.strerror}", where=str(error.filename))
+
+
+def _check_size(directory: Path, entry: FileEntry, is_present: bool) -> None:
+    path = directory / entry.path
+    if not is_present:
+        raise VerificationError("missing from the engine", where=str(path), fix=_REBUILD)
+    size_bytes = path.stat().st_size
+    if size_bytes != entry.size_bytes:
+        raise VerificationError(
+            f"has {size_bytes} bytes; {entry.size_bytes} were built", where=str(path), fix=_REBUILD
+        )
+
+
+def _digest(path: Path) -> str | OSError:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return error
+
+
+def _check_digest(directory: Path, entry: FileEntry, digest: str | OSError) -> None:
+    path = str(directory / entry.path)
+    if isinstance(digest, OSError):
+        raise VerificationError(f"cannot be read: {digest.strerror}", where=path)
+    if digest != entry.sha256:
+        raise VerificationError(
+            "altered since it was built (SHA-256 differs)", where=path, fix=_REBUILD
+        )
+
+
+def file_entry(directory: Path, path: Path) -> FileEntry:
+    """The manifest line of a file that was just written."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(
+        path=path.relative_to(directory).as_posix(),
+        size_bytes=path.stat().st_size,
+        sha256=digest,
+    )

@@ -1,0 +1,209 @@
+"""The one place where SessionSettings become an ONNX Runtime session.
+
+Why nothing falls back: ONNX Runtime silently runs on the CPU when a provider cannot be loaded, and
+a plan priced on one device would then be promised on another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _state
+
+from planner.errors import (
+    DataError,
+    EnvironmentMismatchError,
+    InfoptError,
+    ModelError,
+    UsageError,
+)
+from planner.runtime import dtypes
+from planner.spec.manifest import TensorSpec
+from planner.spec.session import GraphLevel, SessionSettings
+
+BoundRun = Callable[[dict[str, Any]], list[Any]]
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_LEVELS = {
+    GraphLevel.DISABLED: onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    GraphLevel.BASIC: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    GraphLevel.EXTENDED: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    GraphLevel.ALL: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_QUIET = 4
+"""Fatal only: what matters is raised, not printed."""
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        kind
+        for kind in vars(_state).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ),
+    RuntimeError,
+    ValueError,
+    TypeError,
+    MemoryError,
+)
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_SOURCE = re.compile(r"/\S*onnxruntime\S*\.(?:cc|h|cpp):\d+ (?:.*?\) )?")
+_MEMORY = re.compile(r"bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
+
+onnxruntime.set_default_logger_severity(_QUIET)
+
+
+def reason_of(error: BaseException) -> str:
+    """ONNX Runtime's message as one line, without its status codes and C++ locations."""
+    text = _SOURCE.sub("", _CODE.sub("", str(error)))
+    line = " ".join(text.split()) or type(error).__name__
+    return line if len(line) <= 400 else line[:397] + "..."
+
+
+def is_memory_fault(error: BaseException) -> bool:
+    """Whether memory ran out, as far as ONNX Runtime's words tell."""
+    return isinstance(error, MemoryError) or _MEMORY.search(str(error)) is not None
+
+
+def session_options(settings: SessionSettings) -> Any:
+    """`onnxruntime.SessionOptions` for these settings.
+
+    Raises:
+        UsageError: an `extra` entry ONNX Runtime does not take.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = settings.intra_op_threads
+    options.graph_optimization_level = _LEVELS[settings.graph_level]
+    spinning = "1" if settings.spinning else "0"
+    entries = {"session.intra_op.allow_spinning": spinning, **settings.extra}
+    for key, value in entries.items():
+        try:
+            options.add_session_config_entry(key, value)
+        except ORT_ERRORS as error:
+            raise UsageError(reason_of(error), where=f"settings.extra[{key[:40]!r}]") from None
+    return options
+
+
+def make_session(source: Path | bytes, settings: SessionSettings) -> Any:
+    """An `onnxruntime.InferenceSession` of an ONNX file (or its bytes, without external data).
+
+    Raises:
+        ModelError: damaged, invalid or unsupported model.
+        EnvironmentMismatchError: the provider is absent, or the memory does not suffice.
+        UsageError: unknown provider or a setting ONNX Runtime does not take.
+    """
+    where = "model in memory" if isinstance(source, bytes) else str(source)
+    provider = _provider(settings.provider)
+    options = session_options(settings)
+    if isinstance(source, Path) and not source.is_file():
+        raise ModelError("no such file", where=where)
+    try:
+        session = onnxruntime.InferenceSession(
+            source if isinstance(source, bytes) else str(source),
+            options,
+            providers=list(dict.fromkeys((provider, _PROVIDERS["cpu"]))),
+        )
+    except ORT_ERRORS as error:
+        raise _load_error(error, where) from None
+    session.disable_fallback()
+    if session.get_providers()[0] != provider:
+        raise EnvironmentMismatchError(
+            f"ONNX Runtime could not start its {settings.provider} provider on this machine",
+            where=where,
+            fix="`infopt doctor` says what is missing; or plan with --target cpu",
+        )
+    return session
+
+
+def _provider(name: str) -> str:
+    if name not in _PROVIDERS:
+        raise UsageError(f"unknown provider {name!r}", fix=f"one of {', '.join(_PROVIDERS)}")
+    provider = _PROVIDERS[name]
+    if provider not in onnxruntime.get_available_providers():
+        raise EnvironmentMismatchError(
+            f"this build of ONNX Runtime has no {name} provider",
+            fix="pip install onnxruntime-gpu, or plan with --target cpu",
+        )
+    return provider
+
+
+def _load_error(error: Exception, where: str) -> InfoptError:
+    if is_memory_fault(error):
+        return EnvironmentMismatchError(
+            f"not enough memory to load the model: {reason_of(error)}", where=where
+        )
+    if isinstance(error, _state.InvalidProtobuf):
+        return ModelError("not an ONNX model (the protobuf does not parse)", where=where)
+    return ModelError(f"ONNX Runtime cannot load it: {reason_of(error)}", where=where)
+
+
+def run_error(error: Exception, where: str) -> InfoptError:
+    """What a failed run becomes: memory is the machine's fault, the rest lies in the inputs.
+
+    Why the inputs: whatever the model itself cannot do has failed at load or on the golden inputs.
+    """
+    if is_memory_fault(error):
+        return EnvironmentMismatchError(
+            f"not enough memory for these inputs: {reason_of(error)}", where=where
+        )
+    return DataError(f"the model refuses these inputs: {reason_of(error)}", where=where)
+
+
+def tensor_specs(session: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """(inputs, outputs) of a session; symbolic and unknown dimensions become None."""
+    return (
+        tuple(_spec(argument) for argument in session.get_inputs()),
+        tuple(_spec(argument) for argument in session.get_outputs()),
+    )
+
+
+def _spec(argument: Any) -> TensorSpec:
+    shape = argument.shape or ()
+    dims = tuple(dim if isinstance(dim, int) and dim >= 0 else None for dim in shape)
+    return TensorSpec(name=argument.name, dtype=dtypes.dtype_name(argument.type), shape=dims)
+
+
+def bind(session: Any, outputs: Sequence[str]) -> BoundRun:
+    """A callable `feeds -> values in the order of outputs`, chosen once for the types involved.
+
+    ONNX Runtime's `run` takes NumPy's own types only; bfloat16 and float8 go through OrtValues.
+    """
+    inputs, made = tensor_specs(session)
+    names = list(outputs)
+    kinds = {spec.name: spec.dtype for spec in (*inputs, *made)}
+    if not any(dtypes.is_extended(kind) for kind in kinds.values()):
+        run = session.run
+        return lambda feeds: run(names, feeds)
+    return lambda feeds: [
+        _from_ort(value, kinds[name])
+        for name, value in zip(
+            names,
+            session.run_with_ort_values(
+                names, {name: _to_ort(value, kinds[name]) for name, value in feeds.items()}
+            ),
+            strict=True,
+        )
+    ]
+
+
+def _to_ort(value: Any, kind: str) -> Any:
+    if not dtypes.is_extended(kind):
+        return onnxruntime.OrtValue.ortvalue_from_numpy(value)
+    bits = np.ascontiguousarray(value).reshape(value.shape).view(dtypes.bits_dtype(kind))
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, dtypes.ONNX_NUMBER[kind])
+
+
+def _from_ort(value: Any, kind: str) -> Any:
+    if not dtypes.is_extended(kind):
+        return value.numpy()
+    raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(raw, dtypes.numpy_dtype(kind)).reshape(value.shape()).copy()
+
+
+def feed_dict(feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """ONNX Runtime takes real dicts only."""
+    return feeds if type(feeds) is dict else dict(feeds)
