@@ -1,0 +1,255 @@
+"""Small, exact operations on ONNX protobufs that the methods share."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
+
+from planner.compress.base import Array
+from planner.errors import ModelError
+
+_CONTRIB = "com.microsoft"
+_INFERRED = ("onnx.infer", "onnxruntime.quant")
+"""Metadata entry by which the tools know a model whose types are declared."""
+_PARKED_ELEMENTS = 1024
+"""Smaller constants stay: shape inference reads them."""
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """Attribute values by name."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def opset_of(onnx_model: ModelProto) -> int:
+    """Version of ONNX's own operator set."""
+    return next((o.version for o in onnx_model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def need_contrib(onnx_model: ModelProto) -> None:
+    """Declare ONNX Runtime's own operator domain."""
+    if all(o.domain != _CONTRIB for o in onnx_model.opset_import):
+        onnx_model.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
+
+
+def initialisers(onnx_model: ModelProto) -> dict[str, TensorProto]:
+    """Weights by name (of the top-level graph)."""
+    return {tensor.name: tensor for tensor in onnx_model.graph.initializer}
+
+
+def names_used(graph: GraphProto) -> set[str]:
+    """Tensor names that the nodes of the graph and of its bodies read, and the graph's outputs."""
+    used = {name for node in graph.node for name in node.input}
+    used.update(value.name for value in graph.output)
+    for node in graph.node:
+        for body in _bodies(node):
+            used |= names_used(body)
+    return used
+
+
+def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def reads_of(node: NodeProto) -> set[str]:
+    """Everything a node reads, captured tensors of its bodies included."""
+    reads = {name for name in node.input if name}
+    for body in _bodies(node):
+        reads |= names_used(body)
+    return reads
+
+
+def drop_unused(onnx_model: ModelProto) -> None:
+    """Remove initialisers that nobody reads, and sort the rest by name: same model, same bytes."""
+    used = names_used(onnx_model.graph)
+    found: dict[str, TensorProto] = {}
+    for tensor in onnx_model.graph.initializer:
+        if tensor.name in used:
+            found.setdefault(tensor.name, tensor)
+    kept = [found[name] for name in sorted(found)]
+    onnx_model.graph.ClearField("initializer")
+    onnx_model.graph.initializer.extend(kept)
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Topological order, ties broken by the present order. O(nodes · log nodes + edges).
+
+    Raises:
+        ModelError: the graph has a cycle.
+    """
+    nodes = list(graph.node)
+    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    waits = [{maker[name] for name in reads_of(node) if name in maker} for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for i, makers in enumerate(waits):
+        for j in makers:
+            readers.setdefault(j, []).append(i)
+    missing = [len(makers) for makers in waits]
+    ready = [i for i, count in enumerate(missing) if count == 0]
+    order: list[int] = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for j in readers.get(i, ()):
+            missing[j] -= 1
+            if missing[j] == 0:
+                heapq.heappush(ready, j)
+    if len(order) != len(nodes):
+        raise ModelError("the graph has a cycle")
+    sorted_nodes = [nodes[i] for i in order]
+    graph.ClearField("node")
+    graph.node.extend(sorted_nodes)
+
+
+def name_nodes(graph: GraphProto) -> None:
+    """Give nodes without a name, or with a name seen before, one derived from what they make."""
+    seen: set[str] = set()
+    for node in graph.node:
+        base = node.name or next((name for name in node.output if name), node.op_type)
+        name, count = base, 1
+        while name in seen:
+            count += 1
+            name = f"{base}_{count}"
+        seen.add(name)
+        node.name = name
+
+
+def split_shared_weights(onnx_model: ModelProto, format_of: Mapping[str, str]) -> None:
+    """Give each format its own copy of a weight that operators of several formats share.
+
+    Why: the tools quantise a weight for every reader, or name two quantised forms alike.
+    """
+    names = initialisers(onnx_model)
+    owner: dict[str, str] = {}
+    for node in onnx_model.graph.node:
+        mine = format_of.get(node.name, "")
+        for i, name in enumerate(node.input):
+            if name not in names or owner.setdefault(name, mine) == mine:
+                continue
+            copy = f"{name}__{mine or 'native'}"
+            if copy not in names:
+                tensor = TensorProto()
+                tensor.CopyFrom(names[name])
+                tensor.name = copy
+                names[copy] = tensor
+                onnx_model.graph.initializer.append(tensor)
+            node.input[i] = copy
+
+
+@contextlib.contextmanager
+def parked_weights(onnx_model: ModelProto, ops: Collection[str]) -> Iterator[None]:
+    """Hide the weights that none of `ops` reads as graph inputs while a tool works.
+
+    Why: the tools copy, save and reload the whole model several times.
+    """
+    needed = {name for node in onnx_model.graph.node if node.name in ops for name in reads_of(node)}
+    graph = onnx_model.graph
+    parked = [
+        t
+        for t in graph.initializer
+        if t.name not in needed and math.prod(t.dims) > _PARKED_ELEMENTS
+    ]
+    hidden = {t.name for t in parked}
+    kept = [t for t in graph.initializer if t.name not in hidden]
+    declared = {value.name for value in graph.input}
+    graph.ClearField("initializer")
+    graph.initializer.extend(kept)
+    graph.input.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+        for t in parked
+        if t.name not in declared
+    )
+    added = {t.name for t in parked} - declared
+    try:
+        yield
+    finally:
+        inputs = [value for value in graph.input if value.name not in added]
+        graph.ClearField("input")
+        graph.input.extend(inputs)
+        graph.initializer.extend(parked)
+
+
+def to_array(tensor: TensorProto) -> Array:
+    """An initialiser as an array."""
+    return np.asarray(numpy_helper.to_array(tensor))
+
+
+def from_array(value: Array, name: str) -> TensorProto:
+    """An array as an initialiser."""
+    return numpy_helper.from_array(np.ascontiguousarray(value), name)
+
+
+def declare_types(onnx_model: ModelProto, float_names: Collection[str] = ()) -> None:
+    """Fill in the element type of every tensor that ONNX can infer, in place.
+
+    `float_names` are known to be float32 (they were calibrated), whatever ONNX says: operators of
+    other domains have no inference. Marks the model so that the tools do not infer again.
+    """
+    graph = onnx_model.graph
+    with parked_weights(onnx_model, ()):
+        inferred = onnx.shape_inference.infer_shapes(onnx_model)
+    values = {value.name: value for value in inferred.graph.value_info}
+    outside = {value.name for value in (*graph.input, *graph.output)}
+    made = {name for node in graph.node for name in node.output}
+    for name in float_names:
+        if name in made and name not in outside:
+            values.setdefault(name, helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    graph.ClearField("value_info")
+    graph.value_info.extend(values[name] for name in sorted(values) if name not in outside)
+    if all(entry.key != _INFERRED[0] for entry in onnx_model.metadata_props):
+        onnx_model.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
+
+
+def forget_types(onnx_model: ModelProto) -> None:
+    """Undo `declare_types`: ONNX Runtime infers them again, and stale shapes would be errors."""
+    onnx_model.graph.ClearField("value_info")
+    kept = [entry for entry in onnx_model.metadata_props if entry.key != _INFERRED[0]]
+    onnx_model.ClearField("metadata_props")
+    onnx_model.metadata_props.extend(kept)
+
+
+def upgrade_opset(onnx_model: ModelProto, minimum: int) -> ModelProto:
+    """The model in at least this operator set; nodes that the converter adds get names.
+
+    Raises:
+        ModelError: ONNX's converter has no way to that version.
+    """
+    if opset_of(onnx_model) >= minimum:
+        return onnx_model
+    known = {value.name for value in onnx_model.graph.input}
+    graph = onnx_model.graph
+    added = [t for t in graph.initializer if t.name not in known]
+    graph.input.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in added
+    )
+    try:
+        converted = onnx.version_converter.convert_version(onnx_model, minimum)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"ONNX cannot convert this model from opset {opset_of(onnx_model)} to {minimum}, "
+            f"which int8 needs: {' '.join(str(error).split())[:200]}",
+            fix="export the model with a newer opset, or leave int8 out of compression.formats",
+        ) from None
+    names = {t.name for t in added}
+    inputs = [value for value in converted.graph.input if value.name not in names]
+    converted.graph.ClearField("input")
+    converted.graph.input.extend(inputs)
+    name_nodes(converted.graph)
+    return converted
