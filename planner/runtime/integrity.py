@@ -13,26 +13,21 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-import pydantic
-from pydantic_core import from_json
-
-from planner.errors import VerificationError
-from planner.spec.manifest import MANIFEST_VERSION, FileEntry, Manifest
+from planner.errors import SpecError, VerificationError
+from planner.spec import io
+from planner.spec.io import canonical_json
+from planner.spec.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
-MAX_MANIFEST_SIZE_BYTES = 64 << 20
 _REBUILD = "build the engine again: infopt deploy plan.json"
 _HASH_THREADS = 4
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The only bytes a manifest is stored as; its digest is filled in."""
-    digest = hashlib.sha256(_canonical(manifest.model_copy(update={"digest": ""}))).hexdigest()
-    return _canonical(manifest.model_copy(update={"digest": digest}))
-
-
-def _canonical(manifest: Manifest) -> bytes:
-    return (manifest.model_dump_json(indent=2) + "\n").encode()
+    unsealed = canonical_json(manifest.model_copy(update={"digest": ""}))
+    digest = hashlib.sha256(unsealed).hexdigest()
+    return canonical_json(manifest.model_copy(update={"digest": digest}))
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -42,50 +37,26 @@ def read_manifest(directory: Path) -> Manifest:
         VerificationError: missing, garbled, altered, or of another version.
     """
     path = directory / MANIFEST
-    data = _read(path)
-    try:
-        document = from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise VerificationError(f"not JSON: {error}", where=str(path), fix=_REBUILD) from None
-    version = document.get("manifest_version") if isinstance(document, dict) else None
-    if version != MANIFEST_VERSION:
+    if not directory.is_dir() or not path.exists():
         raise VerificationError(
-            f"manifest version {version!r}; this infopt reads version {MANIFEST_VERSION}",
+            "no manifest here: this is not an engine directory",
             where=str(path),
-            fix="build the engine with this version of infopt, or install the one that built it",
+            fix="give the directory that `infopt deploy` wrote",
         )
+    if path.is_symlink():
+        raise VerificationError("is a symbolic link", where=str(path), fix=_REBUILD)
     try:
-        manifest = Manifest.model_validate_json(data)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise VerificationError(
-            f"key {key}: {first['msg']}", where=str(path), fix=_REBUILD
-        ) from None
+        manifest = io.read_manifest(path)
+        data = path.read_bytes()
+    except SpecError as error:
+        raise VerificationError(error.what, where=error.where, fix=error.fix or _REBUILD) from None
+    except OSError as error:
+        raise VerificationError(f"cannot be read: {error.strerror}", where=str(path)) from None
     if manifest_bytes(manifest) != data:
         raise VerificationError(
             "damaged or edited: it does not match its own digest", where=str(path), fix=_REBUILD
         )
     return manifest
-
-
-def _read(path: Path) -> bytes:
-    if path.is_symlink():
-        raise VerificationError("is a symbolic link", where=str(path), fix=_REBUILD)
-    if not path.is_file():
-        raise VerificationError(
-            "no such file: this is not an engine directory",
-            where=str(path),
-            fix="give the directory that `infopt deploy` wrote",
-        )
-    try:
-        size_bytes = path.stat().st_size
-        data = path.read_bytes() if size_bytes <= MAX_MANIFEST_SIZE_BYTES else b""
-    except OSError as error:
-        raise VerificationError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    if size_bytes > MAX_MANIFEST_SIZE_BYTES:
-        raise VerificationError(f"{size_bytes} bytes is no manifest", where=str(path), fix=_REBUILD)
-    return data
 
 
 def check_files(directory: Path, entries: Iterable[FileEntry], *, verify_hashes: bool) -> None:

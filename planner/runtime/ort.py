@@ -171,28 +171,50 @@ def bind(session: Any, outputs: Sequence[str]) -> BoundRun:
     """A callable `feeds -> values in the order of outputs`, chosen once for the types involved.
 
     ONNX Runtime's `run` takes NumPy's own types only; bfloat16 and float8 go through OrtValues.
+
+    Raises:
+        ModelError: strings go in while an extended type comes out, which no call supports.
     """
     inputs, made = tensor_specs(session)
     names = list(outputs)
-    kinds = {spec.name: spec.dtype for spec in (*inputs, *made)}
-    if not any(dtypes.is_extended(kind) for kind in kinds.values()):
-        run = session.run
+    taken = {spec.name: spec.dtype for spec in inputs}
+    given = {spec.name: spec.dtype for spec in made}
+    run = session.run
+    if not any(dtypes.is_extended(kind) for kind in (*taken.values(), *given.values())):
         return lambda feeds: run(names, feeds)
-    return lambda feeds: [
-        _from_ort(value, kinds[name])
-        for name, value in zip(
-            names,
-            session.run_with_ort_values(
-                names, {name: _to_ort(value, kinds[name]) for name, value in feeds.items()}
-            ),
-            strict=True,
+    if not any(dtypes.is_extended(given[name]) for name in names):
+        return lambda feeds: run(names, _to_ort(feeds, taken))
+    strings = [name for name, kind in taken.items() if kind == dtypes.STRING]
+    if strings:
+        raise ModelError(
+            f"ONNX Runtime's Python interface cannot take the strings of {strings[0]!r} and return "
+            "bfloat16 or float8 in one call",
+            fix="add a Cast to float32 behind the outputs",
         )
+    run_values = session.run_with_ort_values
+    return lambda feeds: [
+        _from_ort(value, given[name])
+        for name, value in zip(names, run_values(names, _all_to_ort(feeds, taken)), strict=True)
     ]
 
 
-def _to_ort(value: Any, kind: str) -> Any:
-    if not dtypes.is_extended(kind):
-        return onnxruntime.OrtValue.ortvalue_from_numpy(value)
+def _to_ort(feeds: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Extended types wrapped, everything else as it is."""
+    return {
+        name: _extended_to_ort(value, kinds[name]) if dtypes.is_extended(kinds[name]) else value
+        for name, value in feeds.items()
+    }
+
+
+def _all_to_ort(feeds: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    wrap = onnxruntime.OrtValue.ortvalue_from_numpy
+    return {
+        name: wrap(value) if isinstance(value, np.ndarray) else value
+        for name, value in _to_ort(feeds, kinds).items()
+    }
+
+
+def _extended_to_ort(value: np.ndarray[Any, Any], kind: str) -> Any:
     bits = np.ascontiguousarray(value).reshape(value.shape).view(dtypes.bits_dtype(kind))
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, dtypes.ONNX_NUMBER[kind])
 

@@ -1,0 +1,207 @@
+"""Writes an engine directory: whole or not at all, the same bytes for the same plan.
+
+    engine/
+      manifest.json              what there is, with SHA-256 of every file
+      plan.json                  the plan it was built from
+      parts/000/model.onnx       one folder a segment; its external weights keep their names
+      golden/<shape>.*.npz       inputs, outputs, and the unchanged model's outputs
+
+Everything is written into a sibling directory, flushed to disk, and moved into place by one rename
+(on Linux an exchange, so that not even an instant is without an engine). Whatever interrupts it,
+the old engine stays; what a killed process left behind is removed by the next build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from planner.emit import swap
+from planner.emit.golden import FOLDER as GOLDEN_FOLDER
+from planner.emit.golden import Golden, write_goldens
+from planner.errors import ModelError, UsageError
+from planner.graph import proto
+from planner.runtime.integrity import MANIFEST, file_entry, manifest_bytes, read_manifest
+from planner.spec.io import canonical_json
+from planner.spec.manifest import Manifest, OrtSegment, Stage, TensorSpec
+from planner.spec.plan import Environment, Estimate, Plan
+from planner.spec.session import SessionSettings
+
+PLAN = "plan.json"
+PARTS = "parts"
+_LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An ONNX file to be packed, with the external data it refers to."""
+
+    onnx_path: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: SessionSettings
+    is_temporary: bool = False
+    """True: nobody else writes to these files, so weights are hard-linked instead of copied."""
+    device: str = "cpu"
+    """Consecutive parts on one device make a stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """All that goes into an engine."""
+
+    name: str
+    """Model name under which it is served."""
+    plan: Plan
+    parts: tuple[Part, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    goldens: tuple[Golden, ...]
+    environment: Environment
+    predicted_latency_us: Mapping[str, Estimate]
+    """p50 per workload shape."""
+
+
+def write_engine(directory: Path, blueprint: Blueprint) -> Manifest:
+    """Build the engine beside `directory`, then put it in place; an older engine is replaced.
+
+    Raises:
+        UsageError: the place is taken by something else, read-only or full.
+        ModelError: a part is no ONNX file, or refers to data outside its folder.
+    """
+    target = directory.resolve()
+    refuse_foreign(target)
+    with swap.translated_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        swap.remove_leftovers(target)
+        with swap.building(target) as scratch:
+            manifest = _fill(scratch, blueprint)
+            swap.sync_tree(scratch)
+            swap.put_in_place(scratch, target)
+    return manifest
+
+
+def is_current(directory: Path, plan_digest: str) -> bool:
+    """Whether an engine of this very plan is already there. Hashes are not checked: `load` does.
+
+    Raises:
+        VerificationError: there is an engine, but its manifest is damaged.
+    """
+    if not (directory / MANIFEST).exists():
+        return False
+    return read_manifest(directory).plan_digest == plan_digest
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Only an engine, an empty directory or nothing at all may be replaced.
+
+    Raises:
+        UsageError: names the entry that infopt did not write.
+    """
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise UsageError(
+            "is a file, not a directory", where=str(directory), fix="choose another -o"
+        )
+    names = {entry.name for entry in directory.iterdir()}
+    foreign = sorted(names - _LAYOUT)
+    if foreign or (names and MANIFEST not in names):
+        raise UsageError(
+            f"holds {(foreign or sorted(names))[0]!r}, which is no part of an engine; "
+            "not overwriting it",
+            where=str(directory),
+            fix="choose another -o, or move that away",
+        )
+
+
+def _fill(scratch: Path, blueprint: Blueprint) -> Manifest:
+    plan_path = scratch / PLAN
+    plan_path.write_bytes(canonical_json(blueprint.plan))
+    (scratch / PARTS).mkdir()
+    stages = _write_stages(scratch, blueprint.parts)
+    golden = write_goldens(scratch, blueprint.goldens)
+    files = sorted(path for path in scratch.rglob("*") if path.is_file())
+    manifest = Manifest(
+        name=blueprint.name,
+        plan_digest=blueprint.plan.digest,
+        model_sha256=blueprint.plan.model.sha256,
+        environment=blueprint.environment,
+        inputs=blueprint.inputs,
+        outputs=blueprint.outputs,
+        stages=stages,
+        golden=golden,
+        predicted_latency_us=dict(blueprint.predicted_latency_us),
+        files=tuple(file_entry(scratch, path) for path in files),
+    )
+    (scratch / MANIFEST).write_bytes(manifest_bytes(manifest))
+    return read_manifest(scratch)
+
+
+def _write_stages(scratch: Path, parts: Sequence[Part]) -> tuple[Stage, ...]:
+    stages: list[tuple[str, list[OrtSegment]]] = []
+    for index, part in enumerate(parts):
+        folder = scratch / PARTS / f"{index:03d}"
+        segment = OrtSegment(
+            file=_pack(folder, part).relative_to(scratch).as_posix(),
+            inputs=part.inputs,
+            outputs=part.outputs,
+            settings=part.settings,
+        )
+        if not stages or stages[-1][0] != part.device:
+            stages.append((part.device, []))
+        stages[-1][1].append(segment)
+    return tuple(Stage(device=device, segments=tuple(found)) for device, found in stages)
+
+
+def _pack(folder: Path, part: Part) -> Path:
+    folder.mkdir()
+    source = part.onnx_path
+    packed = folder / "model.onnx"
+    _place(source, packed, may_link=part.is_temporary)
+    for location in external_locations(source):
+        target = folder / location
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _place(source.parent / location, target, may_link=part.is_temporary)
+    return packed
+
+
+def _place(source: Path, target: Path, *, may_link: bool) -> None:
+    if not source.is_file():
+        raise ModelError("missing", where=str(source), fix="put the model's weights beside it")
+    if may_link and not source.is_symlink():
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
+
+
+def external_locations(path: Path) -> list[str]:
+    """Relative paths of the external data files an ONNX file refers to, sorted, each once.
+
+    Raises:
+        ModelError: not an ONNX file, or a path that leaves the model's folder.
+    """
+    try:
+        onnx_model = proto.read(path)
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"not a readable ONNX file: {error}", where=str(path)) from None
+    found = {location for tensor in proto.tensors(onnx_model) for location in _location(tensor)}
+    for location in found:
+        parts = PurePosixPath(location)
+        if parts.is_absolute() or ".." in parts.parts or location == "model.onnx":
+            raise ModelError(f"external data at {location!r} leaves its folder", where=str(path))
+    return sorted(found)
+
+
+def _location(tensor: TensorProto) -> list[str]:
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return []
+    return [entry.value for entry in tensor.external_data if entry.key == "location"]
