@@ -1,0 +1,209 @@
+"""What ONNX Runtime really executes: the optimised graph of a model, kernel by kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper
+
+from planner.profiling.kernel import (
+    Array,
+    Kernel,
+    Operand,
+    captured_names,
+    describe,
+    value_digest,
+)
+
+_EXTERNAL_ABOVE_BYTES = 1 << 30
+"""Optimised models above this size keep their weights in a file of their own (protobuf: 2 GB)."""
+LEVELS = {
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+@dataclass(slots=True)
+class Analysis:
+    """An optimised model with the values that flowed through it on the sample feeds."""
+
+    model: onnx.ModelProto
+    kernels: list[Kernel]
+    constants: dict[str, onnx.TensorProto]
+    values: dict[str, Array]
+    feeds: dict[str, Array]
+    unmeasurable: dict[int, str] = field(default_factory=dict)
+    """Kernel index -> why it cannot run alone (it reads a sequence or a map)."""
+
+
+def quiet_options(level: str) -> ort.SessionOptions:
+    """Session options for measuring: the process' shared pool keeps sessions from fighting."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = LEVELS[level]
+    options.use_per_session_threads = False
+    return options
+
+
+def analyse(model_path: Path, level: str, feeds: Mapping[str, Array], folder: Path) -> Analysis:
+    """Optimises the model at `level`, runs it once and describes every kernel it executes.
+
+    Raises:
+        RuntimeError and its kin, as ONNX Runtime raises them: the model cannot be loaded or run.
+    """
+    optimised_path = folder / f"optimised-{level}.onnx"
+    options = quiet_options(level)
+    options.optimized_model_filepath = str(optimised_path)
+    if _size_on_disk(model_path) > _EXTERNAL_ABOVE_BYTES:
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", optimised_path.name + ".data"
+        )
+    ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+    # Weights above 2 GB and those the source kept outside: ONNX Runtime leaves the references,
+    # relative to the source model's folder.
+    model = onnx.load(optimised_path, load_external_data=False)
+    base = folder if (folder / (optimised_path.name + ".data")).exists() else model_path.parent
+    onnx.load_external_data_for_model(model, str(base))
+    optimised_path.unlink()
+    return _describe_all(model, dict(feeds), folder)
+
+
+def _size_on_disk(model_path: Path) -> int:
+    beside = model_path.parent.glob(model_path.name + "*")
+    return sum(path.stat().st_size for path in beside if path.is_file())
+
+
+def _describe_all(model: onnx.ModelProto, feeds: dict[str, Array], folder: Path) -> Analysis:
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    values, other = _observe(model, feeds, folder)
+    analysis = Analysis(model, [], constants, values, feeds)
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    for index, node in enumerate(model.graph.node):
+        names = [name for name in (*node.input, *captured_names(node)) if name]
+        unknown = [name for name in names if name not in constants and name not in values]
+        if unknown:
+            analysis.unmeasurable[index] = f"reads {unknown[0]!r}, which is not a tensor"
+        outside = [name for name in node.output if name in other]
+        if outside:
+            analysis.unmeasurable[index] = f"makes {outside[0]!r}, which is not a tensor"
+        operands = {name: _operand(name, node.op_type, constants, values) for name in names}
+        constant_bytes = sum(
+            _proto_size_bytes(constants[name]) for name in dict.fromkeys(names) if name in constants
+        )
+        output_bytes = sum(values[name].nbytes for name in node.output if name in values)
+        analysis.kernels.append(describe(node, operands, opsets, output_bytes, constant_bytes))
+    return analysis
+
+
+def _operand(
+    name: str,
+    op_type: str,
+    constants: Mapping[str, onnx.TensorProto],
+    values: Mapping[str, Array],
+) -> Operand:
+    if name in constants:
+        tensor = constants[name]
+        dtype = onnx.TensorProto.DataType.Name(tensor.data_type)
+        small = int(np.prod(tensor.dims, dtype=np.int64)) <= 64
+        integral = tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+        digest = ""
+        if small and integral:
+            digest = value_digest(onnx.numpy_helper.to_array(tensor), op_type)
+        return Operand(name, dtype, tuple(tensor.dims), True, digest)
+    if name not in values:
+        return Operand(name, "not a tensor", (), False)
+    value = values[name]
+    return Operand(name, str(value.dtype), value.shape, False, value_digest(value, op_type))
+
+
+def _proto_size_bytes(tensor: onnx.TensorProto) -> int:
+    elements = int(np.prod(tensor.dims, dtype=np.int64))
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return elements
+    try:
+        return elements * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:
+        return elements
+
+
+def _observe(
+    model: onnx.ModelProto, feeds: Mapping[str, Array], folder: Path
+) -> tuple[dict[str, Array], set[str]]:
+    """Every tensor of one run, by name, and the names of outputs that are not tensors."""
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    declared = {value.name for value in model.graph.output}
+    made = dict.fromkeys(name for node in model.graph.node for name in node.output if name)
+    observed.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in made if name not in declared
+    )
+    path = folder / "observed.onnx"
+    onnx.save(
+        observed,
+        path,
+        save_as_external_data=observed.ByteSize() > _EXTERNAL_ABOVE_BYTES,
+        location="observed.data",
+    )
+    options = quiet_options("disabled")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    results = session.run(None, dict(feeds))
+    path.unlink()
+    (folder / "observed.data").unlink(missing_ok=True)
+    values = {
+        name: value
+        for name, value in zip(names, results, strict=True)
+        if isinstance(value, np.ndarray)
+    }
+    values.update(feeds)
+    return values, set(names) - set(values)
+
+
+def micro_inputs(
+    analysis: Analysis, index: int
+) -> tuple[dict[str, onnx.TensorProto], dict[str, Array]]:
+    """The constants and activations that kernel `index` reads."""
+    kernel = analysis.kernels[index]
+    names = [name for name in dict.fromkeys((*kernel.inputs, *kernel.captured)) if name]
+    constants = {name: analysis.constants[name] for name in names if name in analysis.constants}
+    activations = {name: analysis.values[name] for name in names if name not in constants}
+    return constants, activations
+
+
+def context_times_us(analysis: Analysis, runs: int, folder: Path) -> Iterator[tuple[str, float]]:
+    """(node name, median microseconds) of every kernel, read off a profile of the whole graph.
+
+    The profile's clock ticks in whole microseconds, so this is only for kernels that cannot run
+    alone.
+    """
+    path = folder / "profiled.onnx"
+    onnx.save(analysis.model, path)
+    options = quiet_options("disabled")
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for _ in range(runs):
+        session.run(None, analysis.feeds)
+    profile = Path(session.end_profiling())
+    yield from _kernel_medians(profile)
+    profile.unlink()
+    path.unlink()
+
+
+def _kernel_medians(profile: Path) -> Iterator[tuple[str, float]]:
+    import json
+
+    suffix = "_kernel_time"
+    times: dict[str, list[float]] = {}
+    for event in json.loads(profile.read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith(suffix):
+            times.setdefault(event["name"].removesuffix(suffix), []).append(event["dur"])
+    for name, durations in times.items():
+        yield name, float(np.median(durations))

@@ -1,0 +1,170 @@
+"""The planner's side of the measuring process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from planner.errors import ModelError
+from planner.profiling.kernel import Kernel
+from planner.profiling.store import KernelTime
+
+_STOP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysedModel:
+    """What a model executes at one graph level."""
+
+    number: int
+    """The worker's id of this analysis."""
+    kernels: tuple[Kernel, ...]
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    """Observed dtype and shape of every activation, by name."""
+    constants: frozenset[str]
+
+    @property
+    def constant_size_bytes(self) -> int:
+        return sum(kernel.constant_size_bytes for kernel in self.kernels)
+
+
+class WorkerDied(Exception):  # noqa: N818  an event, handled by the caller
+    """The measuring process ended in the middle of a request."""
+
+
+class MeasuringProcess:
+    """One measuring process with its own thread pool of `threads`; restarted when it dies."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "planner.profiling.worker"]
+        arguments = [str(self.threads)]
+        return subprocess.Popen(
+            command + arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+        )
+
+    def __enter__(self) -> MeasuringProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process; by force if it does not listen."""
+        process = self._process
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        try:
+            process.wait(_STOP_S if sys.exc_info()[0] is None else 0.2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def restart(self) -> None:
+        """A fresh process; analyses of the old one are gone."""
+        self.close()
+        self._process = self._start()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise WorkerDied from error
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise WorkerDied
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise ModelError(f"ONNX Runtime refused it: {reply['error'][:600]}")
+        return reply
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request, one reply."""
+        self._send(request)
+        return self._receive()
+
+    def analyse(self, model_path: Path, level: str, feeds_path: Path) -> AnalysedModel:
+        """What the model executes at `level` on these feeds.
+
+        Raises:
+            ModelError: ONNX Runtime cannot load or run it.
+        """
+        request = {
+            "do": "analyse",
+            "model": str(model_path),
+            "level": level,
+            "feeds": str(feeds_path),
+        }
+        try:
+            reply = self.ask(request)
+        except WorkerDied as error:
+            self.restart()
+            raise ModelError("ONNX Runtime died while loading or running it") from error
+        kernels = tuple(_kernel(entry) for entry in reply["kernels"])
+        tensors = {name: (dtype, tuple(shape)) for name, (dtype, shape) in reply["tensors"].items()}
+        return AnalysedModel(reply["analysis"], kernels, tensors, frozenset(reply["constants"]))
+
+    def measure(
+        self,
+        analysed: AnalysedModel,
+        requests: Sequence[tuple[int, str, int]],
+        *,
+        budget_s: float,
+    ) -> Iterator[tuple[str, KernelTime]]:
+        """Times kernels; yields (key, time) as they come.
+
+        Raises:
+            WorkerDied: a kernel took the process down; those not yielded are not measured.
+        """
+        self._send(
+            {
+                "do": "measure",
+                "analysis": analysed.number,
+                "requests": [list(request) for request in requests],
+                "budget_s": budget_s,
+            }
+        )
+        while "done" not in (reply := self._receive()):
+            yield reply["key"], KernelTime(**reply["time"])
+
+    def overhead_us(self, analysed: AnalysedModel) -> float:
+        """What one call of this model costs besides its kernels."""
+        return float(self.ask({"do": "overhead", "analysis": analysed.number})["overhead_us"])
+
+    def reference_us(self, seconds: float = 0.1) -> float:
+        """The machine's reference probe now, with this process' threads."""
+        return float(self.ask({"do": "reference", "seconds": seconds})["reference_us"])
+
+
+def _kernel(entry: dict[str, Any]) -> Kernel:
+    fields = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+    return Kernel(**fields)

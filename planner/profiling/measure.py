@@ -1,0 +1,184 @@
+"""Times kernels alone: batches of micro-models, interleaved, until their intervals are tight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+
+from planner.profiling import micro
+from planner.profiling.analyse import Analysis, micro_inputs, quiet_options
+from planner.profiling.kernel import Kernel
+from planner.profiling.micro import copies_for
+from planner.profiling.store import KernelTime
+from planner.profiling.timing import (
+    Interval,
+    Sample,
+    interleave,
+    median_interval,
+    probe_feeds,
+    probe_model,
+)
+from planner.profiling.timing import runner as make_runner
+
+_BATCH_BYTES = 256 * 2**20
+_BATCH_KERNELS = 24
+_ROUNDS_FIRST = 20
+_ROUNDS_STEP = 15
+_TIGHT_RELATIVE = 0.03
+"""A kernel is done when its 95 % interval is this tight, relative to its median,"""
+_TIGHT_US = 0.05
+"""or this tight in absolute terms."""
+_FLOOR_US = 0.01
+"""No kernel takes less; the slope of very small ones may come out below zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One kernel to time: its index in the analysis and where the result goes."""
+
+    index: int
+    key: str
+    footprint: int
+    """Class of the footprint that its copies must have (`micro.footprint_class`)."""
+
+
+@dataclass(slots=True)
+class _Item:
+    request: Request
+    sample: Sample
+    copies: int
+
+    def latency(self, call_us: float, reader_us: float) -> Interval:
+        """Microseconds a copy, without the call's own cost and the reader of each copy's output."""
+        whole = median_interval(self.sample.times_us)
+        ends = (whole.median, whole.low, whole.high)
+        shares = ((us - call_us) / self.copies - reader_us for us in ends)
+        return Interval(*(max(share, _FLOOR_US) for share in shares))
+
+    def is_tight(self) -> bool:
+        latency = self.latency(0.0, 0.0)
+        return latency.high - latency.low <= max(_TIGHT_RELATIVE * latency.median, _TIGHT_US)
+
+
+def _copies(kernel: Kernel, request: Request) -> int:
+    return copies_for(kernel.constant_size_bytes, kernel.output_size_bytes, request.footprint)
+
+
+class Meter:
+    """Times kernels of one worker process, whose sessions share one thread pool."""
+
+    def __init__(self) -> None:
+        self._probe = make_runner(self._session(probe_model()), probe_feeds())
+
+    def _session(self, model: bytes | str) -> ort.InferenceSession:
+        options = quiet_options("disabled")
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def reference_us(self, seconds: float) -> float:
+        """The reference probe's median now: how fast this machine is at the moment."""
+        sample = Sample("probe", self._probe)
+        end = time.perf_counter() + seconds
+        interleave([sample], 5, warm_up=3)
+        while time.perf_counter() < end:
+            interleave([sample], 10)
+        return float(np.median(sample.times_us))
+
+    def measure(
+        self, analysis: Analysis, requests: Sequence[Request], *, budget_s: float
+    ) -> Iterator[tuple[Request, KernelTime | str]]:
+        """Yields (request, time or the reason why it could not be timed), batch by batch."""
+        share_s = budget_s / max(len(requests), 1)
+        for batch in self._batches(analysis, requests):
+            items: list[_Item] = []
+            for request in batch:
+                try:
+                    items.append(self._item(analysis, request))
+                except Exception as error:  # noqa: BLE001  ONNX Runtime raises many kinds
+                    yield request, _first_line(error)
+            yield from self._run(items, share_s * len(items))
+
+    def _batches(self, analysis: Analysis, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        batch: list[Request] = []
+        size = 0
+        for request in requests:
+            kernel = analysis.kernels[request.index]
+            copies = _copies(kernel, request)
+            more = 2 * kernel.constant_size_bytes * copies + kernel.output_size_bytes
+            if batch and (size + more > _BATCH_BYTES or len(batch) >= _BATCH_KERNELS):
+                yield batch
+                batch, size = [], 0
+            batch.append(request)
+            size += more
+        if batch:
+            yield batch
+
+    def _item(self, analysis: Analysis, request: Request) -> _Item:
+        kernel = analysis.kernels[request.index]
+        constants, activations = micro_inputs(analysis, request.index)
+        built = micro.build(
+            analysis.model.graph.node[request.index],
+            constants,
+            activations,
+            opsets=analysis.model.opset_import,
+            ir_version=analysis.model.ir_version,
+            copies=_copies(kernel, request),
+        )
+        sample = Sample(request.key, make_runner(self._session(built.model), built.feeds))
+        sample.run()
+        return _Item(request, sample, built.copies)
+
+    def _run(
+        self, items: Sequence[_Item], budget_s: float
+    ) -> Iterator[tuple[Request, KernelTime | str]]:
+        probe = Sample("probe", self._probe)
+        overheads_us = self.call_overheads_us()
+        open_items = list(items)
+        end = time.perf_counter() + budget_s
+        rounds, warm_up = _ROUNDS_FIRST, 2
+        while open_items:
+            interleave([probe, *(item.sample for item in open_items)], rounds, warm_up=warm_up)
+            rounds, warm_up = _ROUNDS_STEP, 0
+            open_items = [item for item in open_items if not item.is_tight()]
+            if time.perf_counter() > end:
+                break
+        reference_us = float(np.median(probe.times_us)) if probe.times_us else 0.0
+        for item in items:
+            latency = item.latency(*overheads_us)
+            rounds_run = len(item.sample.times_us)
+            yield (
+                item.request,
+                KernelTime(latency.median, latency.low, latency.high, reference_us, rounds_run),
+            )
+
+    def call_overheads_us(self) -> tuple[float, float]:
+        """(one call, one `Shape` reader), from sessions of 1 and 33 readers."""
+        feeds = {"x": np.zeros(1, np.float32)}
+        one, many = (
+            Sample(str(count), make_runner(self._session(micro.shapes_model(count)), feeds))
+            for count in (1, 33)
+        )
+        interleave([one, many], 30, warm_up=5)
+        single, all_readers = float(np.median(one.times_us)), float(np.median(many.times_us))
+        reader_us = max((all_readers - single) / 32, 0.0)
+        return single - reader_us, reader_us
+
+    def overhead_us(self, analysis: Analysis) -> float:
+        """What a call of the analysed model costs besides its kernels: feeding and fetching."""
+        outputs = {
+            value.name: analysis.values[value.name]
+            for value in analysis.model.graph.output
+            if value.name in analysis.values
+        }
+        feeds = {k: v for k, v in analysis.feeds.items() if k not in outputs}
+        model = micro.overhead_model(feeds, outputs, analysis.model.opset_import, 8)
+        sample = Sample("overhead", make_runner(self._session(model), feeds))
+        interleave([sample], 60, warm_up=5)
+        return float(np.median(sample.times_us))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,172 @@
+"""Micro-models: one kernel of an optimised graph, alone, several times in one session.
+
+    optimised graph:  ... -> [Gemm] -> ...
+    micro-model:      x -> [Gemm w_0], x -> [Gemm w_1], ..., x -> [Gemm w_k]
+
+Copies own their constants: together they have the footprint of the whole model, so that weights
+which come from memory, or from a shared cache, in the whole model come from there here too. Each
+copy's output is read by a `Shape`, which costs next to nothing and lets the next copy reuse the
+buffer: as in the whole model, results are written to memory that is still in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from planner.profiling.kernel import Array
+
+_SMALL_CONSTANT_BYTES = 4096
+"""Constants up to this size are shared between copies: they are scales, axes and shapes."""
+_MOST_COPIES = 64
+_COPIES_WITHOUT_WEIGHTS = 16
+_SMALL_OUTPUT_BYTES = 64 * 1024
+"""Kernels that write more than this run so long that few copies resolve them."""
+_FEWEST_COPIES = 2
+_LARGEST_MICRO_BYTES = 128 * 2**20
+"""Bytes of constants in one micro-model: beyond any cache, so more would change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroModel:
+    """One session's worth of the same kernel, `copies` times."""
+
+    model: bytes
+    copies: int
+    feeds: Mapping[str, Array]
+
+
+def footprint_class(constant_size_bytes: int, model_constant_size_bytes: int) -> int:
+    """log2 of the footprint that the kernel's copies must have; 0 where constants hardly matter.
+
+    Part of the measurement's key: a model with another footprint needs another measurement.
+    """
+    if constant_size_bytes <= _SMALL_CONSTANT_BYTES:
+        return 0
+    footprint = min(max(model_constant_size_bytes, constant_size_bytes), _LARGEST_MICRO_BYTES)
+    return math.ceil(math.log2(footprint))
+
+
+def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int) -> int:
+    """How many copies have, together, the footprint of the class `footprint`."""
+    if footprint == 0:
+        small = output_size_bytes <= _SMALL_OUTPUT_BYTES
+        return _COPIES_WITHOUT_WEIGHTS if small else _FEWEST_COPIES
+    wanted = round(2**footprint / constant_size_bytes)
+    if constant_size_bytes * _FEWEST_COPIES > 2 * _LARGEST_MICRO_BYTES:
+        return 1
+    return int(min(max(wanted, _FEWEST_COPIES), _MOST_COPIES))
+
+
+def build(
+    node: onnx.NodeProto,
+    constants: Mapping[str, onnx.TensorProto],
+    activations: Mapping[str, Array],
+    *,
+    opsets: Sequence[onnx.OperatorSetIdProto],
+    ir_version: int,
+    copies: int,
+) -> MicroModel:
+    """The micro-model of `node`; every input is in `constants` or in `activations`."""
+    model = _replicate(node, constants, activations, opsets, ir_version, copies)
+    return MicroModel(model, copies, dict(activations))
+
+
+def _replicate(
+    node: onnx.NodeProto,
+    constants: Mapping[str, onnx.TensorProto],
+    activations: Mapping[str, Array],
+    opsets: Sequence[onnx.OperatorSetIdProto],
+    ir_version: int,
+    count: int,
+) -> bytes:
+    own = {name for name in node.input if name in constants and _is_large(constants[name])}
+    nodes: list[onnx.NodeProto] = []
+    initializers = [tensor for name, tensor in constants.items() if name not in own]
+    for copy in range(count):
+        clone = _renamed(node, own, copy)
+        made = next(name for name in clone.output if name)
+        nodes += [clone, helper.make_node("Shape", [made], [f"shape#{copy}"])]
+        initializers.extend(_copy_of(constants[name], copy) for name in sorted(own))
+    graph = helper.make_graph(
+        nodes,
+        "micro",
+        [_value_info(name, value) for name, value in activations.items()],
+        [onnx.ValueInfoProto(name=f"shape#{count - 1}")],
+        initializers,
+    )
+    imports = list(opsets)
+    if not any(entry.domain == "" for entry in imports):
+        imports.append(helper.make_opsetid("", 17))
+    model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+    return bytes(model.SerializeToString())
+
+
+def shapes_model(count: int) -> bytes:
+    """What the `Shape` readers of `count` copies cost by themselves, the call included."""
+    nodes = [helper.make_node("Shape", ["x"], [f"shape#{i}"]) for i in range(count)]
+    graph = helper.make_graph(
+        nodes,
+        "shapes",
+        [_value_info("x", np.zeros(1, np.float32))],
+        [onnx.ValueInfoProto(name=f"shape#{count - 1}")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _is_large(tensor: onnx.TensorProto) -> bool:
+    return int(np.prod(tensor.dims, dtype=np.int64)) > _SMALL_CONSTANT_BYTES // 4
+
+
+def _renamed(node: onnx.NodeProto, own: set[str], copy: int) -> onnx.NodeProto:
+    clone = onnx.NodeProto()
+    clone.CopyFrom(node)
+    clone.name = f"copy_{copy}"
+    for position, name in enumerate(node.input):
+        clone.input[position] = f"{name}#{copy}" if name in own else name
+    for position, name in enumerate(node.output):
+        clone.output[position] = f"{name}#{copy}" if name else ""
+    return clone
+
+
+def _copy_of(tensor: onnx.TensorProto, copy: int) -> onnx.TensorProto:
+    clone = onnx.TensorProto()
+    clone.CopyFrom(tensor)
+    clone.name = f"{tensor.name}#{copy}"
+    return clone
+
+
+def _value_info(name: str, value: Array) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+    if value.dtype == object:
+        kind = onnx.TensorProto.STRING
+    return helper.make_tensor_value_info(name, kind, list(value.shape))
+
+
+def overhead_model(
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    opsets: Sequence[onnx.OperatorSetIdProto],
+    ir_version: int,
+) -> bytes:
+    """A model with the same inputs and outputs and no work: what a call costs by itself."""
+    nodes = [helper.make_node("Identity", [f"value_{i}"], [name]) for i, name in enumerate(outputs)]
+    constants = [
+        numpy_helper.from_array(np.asarray(value), f"value_{i}")
+        for i, value in enumerate(outputs.values())
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "overhead",
+        [_value_info(name, value) for name, value in inputs.items()],
+        [_value_info(name, value) for name, value in outputs.items()],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=list(opsets), ir_version=ir_version)
+    return bytes(model.SerializeToString())

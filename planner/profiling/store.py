@@ -1,0 +1,127 @@
+"""The store of measurements: one SQLite file, shared by every run on this machine.
+
+Why SQLite in WAL mode: several planners may measure at once, and a `kill -9` in the middle of a
+write must cost at most the measurement in flight. Rows are only ever added or replaced whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from planner.errors import UsageError
+
+STORE_VERSION = 1
+_BUSY_TIMEOUT_S = 30.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS measurements (
+    key      TEXT PRIMARY KEY,
+    kind     TEXT NOT NULL,
+    payload  TEXT NOT NULL,
+    made_at  REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_kind ON measurements (kind);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTime:
+    """One kernel, timed alone on this target.
+
+    `latency_us` is the marginal time of one more run of the kernel inside a session, the median
+    over interleaved rounds; `low_us`..`high_us` its 95 % interval. `reference_us` is the machine's
+    reference probe in the same rounds: the state of the machine the numbers belong to.
+    """
+
+    latency_us: float
+    low_us: float
+    high_us: float
+    reference_us: float
+    rounds: int
+    in_context: bool = False
+    """True where the kernel could not run alone and was read off a profile of its whole graph."""
+
+
+def default_path() -> Path:
+    """`$INFOPT_CACHE/store.sqlite`, else the user's cache directory."""
+    folder = os.environ.get("INFOPT_CACHE")
+    root = Path(folder) if folder else Path(platformdirs.user_cache_dir("infopt"))
+    return root / f"store-v{STORE_VERSION}.sqlite"
+
+
+class Store:
+    """Measurements by key; safe with concurrent writers and sudden death.
+
+    Raises:
+        UsageError: the file cannot be created, opened or is not a store.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_path()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            self._db.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT_S * 1e3)}")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise UsageError(
+                f"cannot open the store of measurements: {error}",
+                where=str(self.path),
+                fix="point INFOPT_CACHE to a writable folder, or remove the damaged file",
+            ) from error
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The payload under `key`, or None."""
+        row = self._db.execute("SELECT payload FROM measurements WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def kernel(self, key: str) -> KernelTime | None:
+        """The timing of the kernel with this digest, or None."""
+        payload = self.get(key)
+        return None if payload is None else KernelTime(**payload)
+
+    def put(self, kind: str, entries: Mapping[str, Any]) -> None:
+        """Adds or replaces `{key: payload}` in one transaction."""
+        rows = [(key, kind, _encode(value), time.time()) for key, value in entries.items()]
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
+        except sqlite3.Error as error:
+            raise UsageError(
+                f"cannot write the store of measurements: {error}",
+                where=str(self.path),
+                fix="free some disk space or point INFOPT_CACHE to a writable folder",
+            ) from error
+
+    def counts(self) -> dict[str, int]:
+        """How many entries of each kind."""
+        rows = self._db.execute("SELECT kind, COUNT(*) FROM measurements GROUP BY kind")
+        return dict(rows.fetchall())
+
+    def remove(self, kinds: Iterable[str] | None = None) -> int:
+        """Forgets entries of these kinds (all if None); returns how many."""
+        with self._db:
+            if kinds is None:
+                return self._db.execute("DELETE FROM measurements").rowcount
+            marks = [(kind,) for kind in kinds]
+            return self._db.executemany("DELETE FROM measurements WHERE kind = ?", marks).rowcount
+
+    def close(self) -> None:
+        """Closes the file; what was put is kept."""
+        self._db.close()
+
+
+def _encode(value: Any) -> str:
+    payload = asdict(value) if isinstance(value, KernelTime) else value
+    return json.dumps(payload, sort_keys=True, allow_nan=False)

@@ -1,0 +1,121 @@
+"""The measuring process: `python -m planner.profiling.worker THREADS`.
+
+It owns one thread pool that all its sessions share (idle pools of separate sessions spin against
+each other), answers JSON requests on stdin, one a line, with JSON replies on stdout, and dies with
+its parent. What a hostile or broken kernel does to it, it does to nobody else.
+
+    {"do": "analyse", "model": path, "level": "all", "feeds": npz}     kernels of the graph
+    {"do": "measure", "analysis": id, "budget_s": s,
+     "requests": [[index, key, footprint], ...]}                       a reply a kernel, then "done"
+    {"do": "overhead", "analysis": id}                                 what a call costs by itself
+    {"do": "reference", "seconds": s}                                  how fast the machine is now
+    {"do": "forget", "analysis": id}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from planner.profiling.analyse import Analysis, analyse, context_times_us
+from planner.profiling.measure import Meter, Request
+from planner.profiling.store import KernelTime
+
+Reply = dict[str, Any]
+_CONTEXT_RUNS = 40
+
+
+class Worker:
+    """State of the measuring process: its analyses, by id."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.meter = Meter()
+        self.analyses: dict[int, Analysis] = {}
+
+    def analyse(self, request: Reply) -> Iterator[Reply]:
+        with np.load(request["feeds"], allow_pickle=False) as archive:
+            feeds = dict(archive)
+        analysis = analyse(Path(request["model"]), request["level"], feeds, self.folder)
+        number = len(self.analyses)
+        self.analyses[number] = analysis
+        shapes = {name: [str(v.dtype), list(v.shape)] for name, v in analysis.values.items()}
+        yield {
+            "analysis": number,
+            "kernels": [asdict(kernel) for kernel in analysis.kernels],
+            "tensors": shapes,
+            "unmeasurable": analysis.unmeasurable,
+            "constants": list(analysis.constants),
+        }
+
+    def measure(self, request: Reply) -> Iterator[Reply]:
+        analysis = self.analyses[request["analysis"]]
+        wanted = [Request(*entry) for entry in request["requests"]]
+        alone = [r for r in wanted if r.index not in analysis.unmeasurable]
+        failed = [r for r in wanted if r.index in analysis.unmeasurable]
+        for done, result in self.meter.measure(analysis, alone, budget_s=request["budget_s"]):
+            if isinstance(result, str):
+                failed.append(done)
+                continue
+            yield {"key": done.key, "time": asdict(result)}
+        if failed:
+            yield from self._in_context(analysis, failed)
+        yield {"done": True}
+
+    def _in_context(self, analysis: Analysis, requests: list[Request]) -> Iterator[Reply]:
+        """Kernels that cannot run alone are read off a profile of their whole graph."""
+        times = dict(context_times_us(analysis, _CONTEXT_RUNS, self.folder))
+        reference_us = self.meter.reference_us(0.05)
+        for request in requests:
+            median = max(times.get(analysis.kernels[request.index].name, 0.5), 0.5)
+            time = KernelTime(
+                median, max(median - 1, 0.1), median + 1, reference_us, _CONTEXT_RUNS, True
+            )
+            yield {"key": request.key, "time": asdict(time)}
+
+    def overhead(self, request: Reply) -> Iterator[Reply]:
+        yield {"overhead_us": self.meter.overhead_us(self.analyses[request["analysis"]])}
+
+    def reference(self, request: Reply) -> Iterator[Reply]:
+        yield {"reference_us": self.meter.reference_us(request["seconds"])}
+
+    def forget(self, request: Reply) -> Iterator[Reply]:
+        self.analyses.pop(request["analysis"], None)
+        yield {"done": True}
+
+
+def main(arguments: list[str]) -> None:
+    """Serves requests until stdin ends."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints must not mix with the replies
+    ort.set_default_logger_severity(4)
+    ort.set_global_thread_pool_sizes(int(arguments[0]), 1)
+    with tempfile.TemporaryDirectory(prefix="infopt-worker-") as folder:
+        worker = Worker(Path(folder))
+        handlers: dict[str, Callable[[Reply], Iterator[Reply]]] = {
+            "analyse": worker.analyse,
+            "measure": worker.measure,
+            "overhead": worker.overhead,
+            "reference": worker.reference,
+            "forget": worker.forget,
+        }
+        for line in sys.stdin:
+            request = json.loads(line)
+            try:
+                for reply in handlers[request["do"]](request):
+                    replies.write(json.dumps(reply) + "\n")
+            except Exception as error:  # noqa: BLE001  the parent decides what a failure means
+                replies.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
