@@ -65,6 +65,7 @@ class Option:
     """Tensor states it leaves behind for others."""
     weight_size_bytes: int = 0
     workspace_size_bytes: int = 0
+    """Scratch memory while it runs; groups run one after the other, so only the largest counts."""
     error: float = 0.0
     """Contribution to the NMSE of the model's outputs."""
     energy_j: float = 0.0
@@ -100,11 +101,11 @@ class Limits:
     latency_us: float | None = None
     """Upper end of every workload shape's latency at the SLO's percentile (C8)."""
     memory_size_bytes: int | None = None
-    """Resident weights + peak activations + workspace (C4)."""
+    """Resident weights + peak activations + largest workspace + the setting's own (C4)."""
     error: float | None = None
     """Sum of error contributions (C10)."""
     throughput_per_s: float | None = None
-    """Inferences per second of one engine (C9)."""
+    """Inferences per second of one engine: weighted expected latency <= 1 / rate (C9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class Problem:
     options: tuple[Option, ...]
     settings: tuple[Setting, ...]
     shape_weights: tuple[float, ...] = (1.0,)
+    """How often each workload shape runs per inference: the weighted latency is their plain weighted
+    sum (prefill x1 + decode x128 has the weights 1 and 128; shares add up to 1)."""
     conversions: tuple[Conversion, ...] = ()
     given: tuple[State, ...] = ()
     """States available without anybody making them: the model's inputs."""

@@ -54,5 +54,9 @@ class Solution:
     """Meets the latency limit at the lower or expected end of its interval but not at the upper."""
     hit_time_limit: bool = False
     """True when wall-clock time ended the search: the answer may differ between runs."""
+    is_interrupted: bool = False
+    """True when Ctrl-C ended the search; what was best until then is here."""
+    rounding: float = 0.0
+    """Largest relative error that integer scaling may have put into objective and bound."""
     solver: str = ""
     seconds: float = 0.0

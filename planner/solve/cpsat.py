@@ -1,0 +1,174 @@
+"""CP-SAT: coefficients scaled to integers by rounding down, so that its proofs hold for the real ones.
+
+A row Σ a·x <= b becomes Σ floor(a/u)·x <= floor(b/u): every plan that keeps the row keeps the scaled one,
+and with at most n columns chosen a scaled-feasible plan exceeds b by less than n·u. With
+u = 1e-9·b/n the loss is below 1e-9 of the limit. The same holds for the objective: the scaled optimum
+times u is a lower bound of the real one, and less than n·u below it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from ortools import __version__
+from ortools.sat.python import cp_model
+from scipy.sparse import csr_matrix
+
+from planner.solve.backend import Answer, Outcome, Request
+from planner.solve.data import BoolArray, FloatArray, IntArray
+
+PRECISION = 1e-9
+"""Relative loss that scaling may cause, of each limit and of the objective."""
+LARGEST = 2**60
+"""No scaled sum exceeds this: CP-SAT works in 64 bits."""
+_FREE = -(2**62)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Integer coefficients, with real = unit·integer up to rounding down."""
+
+    coefficients: IntArray
+    unit: float
+    is_exact: bool
+
+
+def _is_integral(values: FloatArray) -> bool:
+    return bool((values == np.floor(values)).all()) and float(np.abs(values).sum()) < 2**52
+
+
+def scale_objective(costs: FloatArray, scale: float, chosen_at_most: int) -> Scaled:
+    """Costs >= 0 to integers: u = 1e-9·scale/n, coarser only where the sum would overflow."""
+    if _is_integral(costs):
+        return Scaled(costs.astype(np.int64), 1.0, True)
+    reference = scale if scale > 0 else float(costs[costs > 0].min())
+    unit = max(PRECISION * reference / max(chosen_at_most, 1), float(costs.sum()) / LARGEST)
+    return Scaled(np.floor(costs / unit).astype(np.int64), unit, False)
+
+
+def scale_row(values: FloatArray, rhs: float, chosen_at_most: int) -> tuple[IntArray, int]:
+    """A row Σ values·x <= rhs to integers; real values must be >= 0."""
+    if _is_integral(values):
+        bound = max(min(np.floor(rhs), float(LARGEST)), -float(LARGEST))
+        return values.astype(np.int64), int(bound)
+    if rhs <= 0:
+        # nothing is left of the limit: no column with a positive coefficient fits
+        return np.ceil(values / max(values.max(), 1e-300)).astype(np.int64), int(np.sign(rhs))
+    unit = PRECISION * rhs / max(chosen_at_most, 1)
+    limit = int(rhs / unit)
+    return np.floor(np.minimum(values / unit, limit + 1.0)).astype(np.int64), limit
+
+
+def _add_rows(proto: cp_model.cmh.CpModelProto, request: Request, matrix: csr_matrix) -> None:
+    starts, indices, values = matrix.indptr, matrix.indices, matrix.data
+    for number, rhs in enumerate(request.program.rhs.tolist()):
+        inside = slice(starts[number], starts[number + 1])
+        is_equality = bool(request.program.is_equality[number])
+        if inside.start == inside.stop and (rhs == 0 or (rhs > 0 and not is_equality)):
+            continue
+        coefficients, limit = scale_row(values[inside], rhs, request.chosen_at_most)
+        linear = proto.constraints.add().linear
+        linear.vars.extend(indices[inside].tolist())
+        linear.coeffs.extend(coefficients.tolist())
+        linear.domain.extend([limit if is_equality else _FREE, limit])
+
+
+def _build(request: Request, columns: IntArray, objective: Scaled) -> cp_model.CpModel:
+    model = cp_model.CpModel()
+    proto = model.proto
+    for _ in range(len(columns)):
+        proto.variables.add().domain.extend([0, 1])
+    _add_rows(proto, request, csr_matrix(request.program.matrix[:, columns]))
+    used = np.flatnonzero(objective.coefficients)
+    terms, coefficients = used.tolist(), objective.coefficients[used].tolist()
+    if terms:
+        proto.objective.vars.extend(terms)
+        proto.objective.coeffs.extend(coefficients)
+    if request.cutoff is not None and terms:
+        left = (request.cutoff - request.objective.constant) / objective.unit
+        linear = proto.constraints.add().linear
+        linear.vars.extend(terms)
+        linear.coeffs.extend(coefficients)
+        linear.domain.extend([_FREE, int(np.floor(left * (1 + PRECISION))) + 1])
+    if request.hint is not None:
+        proto.solution_hint.vars.extend(range(len(columns)))
+        proto.solution_hint.values.extend(request.hint[columns].astype(int).tolist())
+    return model
+
+
+class _Watcher(cp_model.CpSolverSolutionCallback):
+    """Hands every better plan to the caller, who keeps the incumbent."""
+
+    def __init__(self, request: Request, columns: IntArray, unit: float) -> None:
+        super().__init__()
+        self._request = request
+        self._columns = columns
+        self._unit = unit
+
+    def on_solution_callback(self) -> None:
+        chosen = np.zeros(len(self._request.active), dtype=np.bool_)
+        chosen[self._columns[np.array(list(self.response_proto.solution)) > 0]] = True
+        bound = self.best_objective_bound * self._unit + self._request.objective.constant
+        if self._request.on_plan is not None:
+            self._request.on_plan(chosen, bound)
+
+
+def _solver(request: Request) -> cp_model.CpSolver:
+    solver = cp_model.CpSolver()
+    parameters = solver.parameters
+    parameters.random_seed = request.seed
+    parameters.num_workers = request.workers
+    # Workers that exchange what they learn at fixed points of work, not of time: same answer each run.
+    parameters.interleave_search = request.workers > 1
+    parameters.max_time_in_seconds = request.time_limit_s
+    parameters.relative_gap_limit = request.gap
+    return solver
+
+
+@dataclass(frozen=True, slots=True)
+class CpSat:
+    """OR-Tools CP-SAT."""
+
+    @property
+    def name(self) -> str:
+        """`CP-SAT` with the version of OR-Tools."""
+        return f"CP-SAT {__version__}"
+
+    def minimise(self, request: Request) -> Outcome:
+        """Searches until proof, gap or time; deterministic for a seed unless time ended it."""
+        columns = np.flatnonzero(request.active).astype(np.int64)
+        costs = request.objective.coefficients[columns]
+        objective = scale_objective(costs, request.scale, request.chosen_at_most)
+        model = _build(request, columns, objective)
+        solver = _solver(request)
+        started = time.monotonic()
+        watcher = _Watcher(request, columns, objective.unit) if request.on_plan else None
+        status = solver.solve(model, watcher)
+        stopped_early = time.monotonic() - started < 0.95 * request.time_limit_s
+        answer = _answer(status, stopped_early)
+        if answer is Answer.INFEASIBLE:
+            return Outcome(answer, bound=float("inf"))
+        if answer is Answer.FAILED:
+            return Outcome(answer)
+        constant = request.objective.constant
+        bound = constant + max(solver.best_objective_bound, 0.0) * objective.unit
+        rounding = 0.0 if objective.is_exact else request.chosen_at_most * objective.unit
+        chosen: BoolArray | None = None
+        if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            values = np.array(list(solver.response_proto.solution), dtype=np.int64)
+            chosen = np.zeros(len(request.active), dtype=np.bool_)
+            chosen[columns[values > 0]] = True
+        return Outcome(answer, chosen, bound, rounding / bound if bound > 0 else 0.0)
+
+
+def _answer(status: cp_model.cmh.CpSolverStatus, stopped_early: bool) -> Answer:
+    if status == cp_model.OPTIMAL:
+        return Answer.OPTIMAL
+    if status == cp_model.INFEASIBLE:
+        return Answer.INFEASIBLE
+    if status in (cp_model.FEASIBLE, cp_model.UNKNOWN):
+        # CP-SAT catches Ctrl-C itself and returns as if its time were up.
+        return Answer.INTERRUPTED if stopped_early else Answer.TIME
+    return Answer.FAILED

@@ -1,0 +1,60 @@
+"""HiGHS, through SciPy's `milp`: the second opinion when CP-SAT crashes or its answer fails the check.
+
+Why SciPy and not MathOpt? OR-Tools 9.15 builds MathOpt models slowly, rejects thread counts and cutoffs
+for HiGHS and silently ignores its callbacks; `milp` takes the arrays as they are and honours all that is
+asked of it here: bounds, equality rows, a time limit and a relative gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_matrix, diags
+
+from planner.solve.backend import Answer, Outcome, Request
+from planner.solve.data import BoolArray
+
+PRECISION = 1e-6
+"""Relative: HiGHS works in floating point, to this feasibility tolerance."""
+_STATUS = {0: Answer.OPTIMAL, 1: Answer.TIME, 2: Answer.INFEASIBLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Highs:
+    """HiGHS as bundled with SciPy; serial, deterministic unless time ends it."""
+
+    @property
+    def name(self) -> str:
+        """`HiGHS` with the version of SciPy that carries it."""
+        return f"HiGHS (SciPy {scipy.__version__})"
+
+    def minimise(self, request: Request) -> Outcome:
+        """Searches until proof, gap or time; seed, hint and workers are not HiGHS's through SciPy."""
+        columns = np.flatnonzero(request.active)
+        matrix = csr_matrix(request.program.matrix[:, columns])
+        size = np.maximum(abs(matrix).max(axis=1).toarray().ravel(), abs(request.program.rhs))
+        scale = 1.0 / np.where(size > 0, size, 1.0)
+        upper = request.program.rhs * scale
+        lower = np.where(request.program.is_equality, upper, -np.inf)
+        costs = request.objective.coefficients[columns]
+        unit = request.scale if request.scale > 0 else float(abs(costs).max(initial=0.0)) or 1.0
+        result = milp(
+            costs / unit,
+            integrality=np.ones(len(columns)),
+            bounds=Bounds(0.0, 1.0),
+            constraints=LinearConstraint(csr_matrix(diags(scale) @ matrix), lower, upper),
+            options={"time_limit": request.time_limit_s, "mip_rel_gap": request.gap},
+        )
+        answer = _STATUS.get(result.status, Answer.FAILED)
+        if answer in (Answer.INFEASIBLE, Answer.FAILED):
+            return Outcome(answer, bound=np.inf if answer is Answer.INFEASIBLE else -np.inf)
+        chosen: BoolArray | None = None
+        if result.x is not None:
+            chosen = np.zeros(len(request.active), dtype=np.bool_)
+            chosen[columns[result.x > 0.5]] = True
+        dual = result.mip_dual_bound if result.mip_dual_bound is not None else 0.0
+        bound = request.objective.constant + max(dual, 0.0) * unit * (1 - PRECISION)
+        return Outcome(answer, chosen, bound, PRECISION)
