@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from planner.spec.base import Document
 from planner.spec.budget import AccuracyBudget
@@ -56,6 +56,8 @@ class Workload(Document):
 
 class LatencyLimit(Document):
     """The longest allowed latency at one percentile; `20ms` alone means p99."""
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
 
     p50_us: Microseconds | None = Field(
         default=None, gt=0, validation_alias="p50", serialization_alias="p50"
@@ -105,6 +107,8 @@ class LatencyLimit(Document):
 
 class Slo(Document):
     """What users of the deployment are promised; `slo: 20ms` is short for a p99 latency."""
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
 
     latency: LatencyLimit | None = None
     """Longest allowed latency of one inference, for every workload shape: `{p99: 20ms}`."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     PlainSerializer,
     WithJsonSchema,
@@ -61,6 +62,8 @@ Gpus = Annotated[
 
 class Target(Document):
     """Where the model will run; `target: cpu` is short for `{device: cpu}`."""
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
 
     device: str = Field(default="auto", min_length=1)
     """`auto` (this machine's best), `cpu`, `cuda`, or the name of a device profile

@@ -1,4 +1,4 @@
-"""What a check of an engine found, and what a dry run would do: shown to people, printed as JSON."""
+"""What a check of an engine found, and what a dry run would do: for people and as JSON."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+"""`infopt cache`: the store of measurements."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(short_help="Look at, or forget, what was measured.")
+def cache() -> None:
+    """Look at, or forget, what was measured on this machine (INFOPT_CACHE moves it)."""
+
+
+@cache.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_entries(as_json: bool) -> None:
+    """Say where the store is and what is in it."""
+    import json
+
+    from planner.profiling.store import Store
+    from planner.units import format_size
+
+    store = Store()
+    counts, size_bytes = store.counts(), store.path.stat().st_size
+    store.close()
+    if as_json:
+        found = {"path": str(store.path), "size_bytes": size_bytes, "entries": counts}
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"{store.path}  {format_size(size_bytes)}")
+    for kind, count in sorted(counts.items()):
+        click.echo(f"{count:8d}  {kind}")
+
+
+@cache.command("clear")
+@click.option("--kind", "kinds", multiple=True, help="Only entries of this kind (see `ls`).")
+def clear(kinds: tuple[str, ...]) -> None:
+    """Forget measurements; the next plan measures again."""
+    from planner.profiling.store import Store
+
+    store = Store()
+    removed = store.remove(kinds or None)
+    store.close()
+    click.echo(f"{removed} entries forgotten")

@@ -1,0 +1,79 @@
+"""Runs a command and turns how it ended into an exit code; the only place that does.
+
+0 done                1 internal error        2 usage or configuration   3 infeasible (proved)
+4 verification failed 5 environment mismatch  6 no plan in time          7 CI regression
+130 interrupted (what was measured is kept; a rerun continues)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import click
+
+from planner.cli.root import root
+from planner.errors import InfoptError, Interrupted
+
+DEBUG_VARIABLE = "INFOPT_DEBUG"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs infopt with `arguments` and returns its exit code. Never raises."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _refuse(f"standard output cannot be written: {error.strerror}", 2)
+    return code
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise Interrupted("stopped by SIGTERM")
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        ended: Any = root.main(list(arguments), prog_name="infopt", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return _refuse("interrupted; what was measured is kept, a rerun continues", 130)
+    except InfoptError as error:
+        _show_traceback_if_asked()
+        return _refuse(error.text, error.exit_code)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
+        return _internal_error(error)
+    return ended if isinstance(ended, int) else 0
+
+
+def _internal_error(error: Exception) -> int:
+    _show_traceback_if_asked()
+    first_line = (str(error).splitlines() or [""])[0]
+    return _refuse(
+        f"internal error: {type(error).__name__}: {first_line}\n"
+        f"  fix: this is a bug; {DEBUG_VARIABLE}=1 shows where, please report it",
+        1,
+    )
+
+
+def _show_traceback_if_asked() -> None:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc()
+
+
+def _refuse(text: str, code: int) -> int:
+    click.echo(f"error: {text}" if code != 130 else text, err=True)
+    return code

@@ -1,0 +1,120 @@
+"""`infopt plan`: model and constraints in, plan.json out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.cli.console import reporting, show, show_json, tell, write_text
+from planner.cli.options import constraint_options, resolved
+
+if TYPE_CHECKING:
+    from planner.spec.constraints import Constraints
+    from planner.spec.plan import Plan
+    from planner.spec.resolve import Resolved
+
+
+@click.command(short_help="Decide how to deploy a model; write plan.json.")
+@constraint_options
+@click.option("--baseline", metavar="FILE", help="CI: plan.json to compare with.")
+@click.option("--fail-on", metavar="RULES", multiple=True, help="CI: slo,accuracy,latency>5%.")
+@click.option("-o", "--output", metavar="FILE", help="Where the plan goes  [plan.json].")
+@click.option("--html", metavar="FILE", help="Also write a report for people.")
+@click.option("--junit", metavar="FILE", help="Also write JUnit XML.")
+@click.option("--markdown", metavar="FILE", help="Also write a Markdown summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--dry-run", is_flag=True, help="List what would be measured; measure nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def plan(
+    constraints_file: str | None, as_json: bool, dry_run: bool, quiet: bool, **flags: Any
+) -> None:
+    """Decide how to deploy MODEL within the constraints; write plan.json.
+
+    Each option is a key of the constraints file. An option wins over its environment variable
+    (INFOPT_SLO for --slo), that over the file, that over the default.
+    """
+    request = resolved(constraints_file, flags)
+    if not quiet:
+        _tell_limits(request)
+    if dry_run:
+        _dry_run(request.constraints, as_json)
+        return
+    _plan(request.constraints, as_json, quiet)
+
+
+def _plan(constraints: Constraints, as_json: bool, quiet: bool) -> None:
+    from planner import pipeline
+    from planner.report.summary import summary
+    from planner.spec.io import write_plan
+
+    baseline = _baseline(constraints)
+    with reporting(quiet) as reporter:
+        result = pipeline.plan(constraints, reporter=reporter)
+    made = write_plan(constraints.output.plan, result.plan)
+    if as_json:
+        show_json(made)
+    else:
+        show(summary(made))
+    tell(f"wrote {constraints.output.plan}; next: infopt deploy {constraints.output.plan}")
+    _report(constraints, made, baseline)
+
+
+def _baseline(constraints: Constraints) -> Plan | None:
+    """Read first: a missing baseline must not cost a whole planning run."""
+    from planner.spec.io import read_plan
+
+    if constraints.ci is None or constraints.ci.baseline is None:
+        return None
+    return read_plan(constraints.ci.baseline)
+
+
+def _report(constraints: Constraints, made: Plan, baseline: Plan | None) -> None:
+    """Writes the reports asked for, then lets the CI gate speak."""
+    from planner.report import ci, html, junit, markdown
+    from planner.report.diff import compare
+
+    output = constraints.output
+    rules = constraints.ci.fail_on if constraints.ci else ()
+    results = ci.gate(made, baseline, rules)
+    if output.html is not None:
+        write_text(output.html, html.of_plan(made, _command()))
+    if output.junit is not None:
+        write_text(output.junit, junit.of_gate(results, made.model.path))
+    if output.markdown is not None:
+        difference = compare(baseline, made) if baseline else None
+        write_text(output.markdown, markdown.of_plan(made, results, difference))
+    ci.enforce(results, where=str(output.plan))
+
+
+def _command() -> str:
+    return shlex.join(["infopt", *sys.argv[1:]])
+
+
+def _dry_run(constraints: Constraints, as_json: bool) -> None:
+    from planner import pipeline
+    from planner.report.dry_run import render
+
+    found = pipeline.dry_run(constraints)
+    if as_json:
+        show_json(found)
+    else:
+        show(render(found))
+
+
+def _tell_limits(request: Resolved) -> None:
+    """Which limits hold and who set them; what nobody set is not news."""
+    for key, origin in request.provenance.items():
+        if origin != "default" and key not in ("schema_version", "model"):
+            tell(f"{key} = {_value(request.constraints, key)}  ({origin})")
+
+
+def _value(constraints: Constraints, key: str) -> str:
+    value: Any = constraints.model_dump(mode="json", by_alias=True)
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            break
+        value = value[part]
+    return str(value)

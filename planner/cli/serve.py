@@ -1,0 +1,29 @@
+"""`infopt serve`: an engine on the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Serve an engine over HTTP.")
+@click.argument("engine", default="engine", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, envvar="INFOPT_HOST")
+@click.option(
+    "--port", default=8000, show_default=True, envvar="INFOPT_PORT", type=click.IntRange(0, 65535)
+)
+def serve(engine: Path, host: str, port: int) -> None:
+    """Serve ENGINE over HTTP (Open Inference Protocol v2) until interrupted."""
+    run_server(engine, host, port)
+
+
+def run_server(engine: Path, host: str, port: int) -> None:
+    """Serves until Ctrl-C or SIGTERM.
+
+    Raises:
+        EnvironmentMismatchError: infopt was installed without its `serve` extra.
+    """
+    from planner import pipeline
+
+    pipeline.serve(engine, host=host, port=port)

@@ -1,0 +1,145 @@
+"""What changed between two plans, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.report.text import change, predicted_p50_us, safe, shipped_timing
+from planner.spec.plan import Plan
+from planner.units import format_duration, format_size
+
+MAX_LAYERS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that differs; `before` and `after` as people read them."""
+
+    what: str
+    before: str
+    after: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Causes (inputs that differ), effects (figures that moved), and layers decided differently."""
+
+    causes: tuple[Change, ...]
+    effects: tuple[Change, ...]
+    layers: tuple[Change, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the plans say the same."""
+        return not (self.causes or self.effects or self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def compare(before: Plan, after: Plan) -> Diff:
+    """Everything that differs between two plans."""
+    return Diff(_causes(before, after), _effects(before, after), _layers(before, after))
+
+
+def _causes(before: Plan, after: Plan) -> tuple[Change, ...]:
+    inputs: dict[str, Callable[[Plan], str]] = {
+        "model": lambda plan: f"{plan.model.path} ({plan.model.sha256[:12]})",
+        "infopt": lambda plan: plan.environment.infopt,
+        "ONNX Runtime": lambda plan: plan.environment.onnxruntime,
+        "device": lambda plan: f"{plan.environment.device} ({plan.environment.device_digest[:12]})",
+        "workload": lambda plan: ", ".join(
+            f"{shape.name} {dict(shape.shapes)} x{shape.weight:g}" for shape in plan.workload
+        ),
+        "seed": lambda plan: str(plan.solver.seed),
+        "objective": lambda plan: " then ".join(plan.solver.objectives),
+    }
+    found = [(what, read(before), read(after)) for what, read in inputs.items()]
+    promised = after.promise.model_dump()
+    found += [
+        (f"promise {name}", str(value), str(promised[name]))
+        for name, value in before.promise.model_dump().items()
+    ]
+    return tuple(Change(what, old, new) for what, old, new in found if old != new)
+
+
+def _effects(before: Plan, after: Plan) -> tuple[Change, ...]:
+    old_timing, new_timing = shipped_timing(before), shipped_timing(after)
+    figures = [
+        ("predicted p50", predicted_p50_us(before), predicted_p50_us(after), format_duration),
+        (
+            "memory",
+            before.prediction.memory_size_bytes.expected,
+            after.prediction.memory_size_bytes.expected,
+            format_size,
+        ),
+        ("error", before.accuracy.measured_error, after.accuracy.measured_error, "{:.3g}".format),
+    ]
+    if old_timing and new_timing:
+        figures += [
+            ("measured p50", old_timing.p50_us, new_timing.p50_us, format_duration),
+            ("speed vs plain", old_timing.ratio, new_timing.ratio, "{:.2f}x".format),
+        ]
+    moved = [
+        Change(what, show(old), show(new), change(old, new))
+        for what, old, new, show in figures
+        if old != new
+    ]
+    names = [
+        ("ships", before.shipped, after.shipped),
+        ("session", before.settings.name, after.settings.name),
+        ("solver", before.solver.status, after.solver.status),
+        ("accuracy verdict", before.accuracy.verdict, after.accuracy.verdict),
+        ("limited by", ", ".join(before.solver.binding), ", ".join(after.solver.binding)),
+    ]
+    return (*moved, *(Change(what, old, new) for what, old, new in names if old != new))
+
+
+def _layers(before: Plan, after: Plan) -> tuple[Change, ...]:
+    old = {decision.op: decision for decision in before.decisions}
+    new = {decision.op: decision for decision in after.decisions}
+    changed = []
+    for op in dict.fromkeys((*old, *new)):
+        was, now = old.get(op), new.get(op)
+        old_format, new_format = (was.format if was else "absent", now.format if now else "absent")
+        if old_format != new_format:
+            reason = now.reason if now else "the operator is gone"
+            changed.append(Change(op, old_format, new_format, reason))
+    return tuple(changed)
+
+
+def render(diff: Diff) -> RenderableType:
+    """The diff for a terminal."""
+    if diff.is_empty:
+        return Text("the plans are the same")
+    parts: list[RenderableType] = []
+    for title, changes in (("what differs going in", diff.causes), ("what moved", diff.effects)):
+        if changes:
+            parts += [_table(title, changes), Text()]
+    if diff.layers:
+        moves = Counter((layer.before, layer.after) for layer in diff.layers)
+        text = ", ".join(f"{count} {old} -> {new}" for (old, new), count in moves.most_common())
+        parts.append(_table(f"layers: {text}", diff.layers[:MAX_LAYERS], note="because"))
+    if len(diff.layers) > MAX_LAYERS:
+        parts.append(Text(f"and {len(diff.layers) - MAX_LAYERS} more layers (--json lists all)"))
+    return Group(*parts)
+
+
+def _table(title: str, changes: tuple[Change, ...], note: str = "change") -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=safe(title))
+    table.title_justify = "left"
+    for name in ("what", "before", "after", note):
+        table.add_column(name, overflow="fold")
+    for entry in changes:
+        table.add_row(safe(entry.what), safe(entry.before), safe(entry.after), safe(entry.note))
+    return table

@@ -1,0 +1,202 @@
+"""The report for people: one HTML file, no network, no script it cannot do without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from planner.report import svg
+from planner.report.explain import runner_up_text
+from planner.report.summary import accuracy_text, certificate
+from planner.report.text import (
+    SHIPPED,
+    count_formats,
+    formats_text,
+    percent,
+    predicted_p50_us,
+    shipped_timing,
+)
+from planner.spec.plan import Decision, Plan, Timing
+from planner.units import format_duration, format_size
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def of_plan(plan: Plan, command: str) -> str:
+    """The whole report; `command` reproduces the plan."""
+    sections = (
+        _head(plan),
+        _tiles(plan),
+        _latency(plan),
+        _variants(plan),
+        _layers(plan.decisions),
+        _rejected(plan),
+        _certificate(plan),
+        f"<h2>Reproduce</h2><pre>{_clean(command)}</pre>",
+    )
+    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>infopt: {_clean(plan.model.path)}</title>\n<style>\n{style}</style></head>\n<body>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</body></html>\n"
+    )
+
+
+def _clean(text: str) -> str:
+    """Text from models and users: no markup, no control characters."""
+    return escape("".join(c if c.isprintable() else "�" for c in text))
+
+
+def _head(plan: Plan) -> str:
+    verdict, style = _verdict(plan)
+    warnings = "".join(f'<p class="warn">⚠ {_clean(text)}</p>' for text in plan.warnings)
+    return (
+        f"<h1>{_clean(plan.model.path)}</h1>"
+        f'<p class="{style}"><b>{_clean(verdict)}</b></p>'
+        f'<p class="soft">{_clean(plan.environment.device)}, ONNX Runtime '
+        f"{_clean(plan.environment.onnxruntime)}, infopt {_clean(plan.environment.infopt)}</p>"
+        f"{warnings}"
+    )
+
+
+def _verdict(plan: Plan) -> tuple[str, str]:
+    """What the reader came for, in one sentence, and its colour."""
+    timing = shipped_timing(plan)
+    what = SHIPPED[plan.shipped]
+    speed = f", {timing.ratio:.2f}x as fast as plain ONNX Runtime" if timing else ""
+    limit = plan.promise.latency_us
+    if limit is None:
+        return f"Ships {what}{speed}.", "good"
+    worst = max(value.high for value in plan.prediction.latency_slo_us.values())
+    found = timing.slo_us if timing else worst
+    name = f"p{plan.promise.latency_percentile:g}"
+    text = f"{name} {format_duration(found)} of the {format_duration(limit)} promised"
+    if found > limit:
+        return f"The promise is broken: {text}.", "bad"
+    return f"Ships {what}: {text}{speed}.", "good"
+
+
+def _tiles(plan: Plan) -> str:
+    timing = shipped_timing(plan)
+    tiles = [(format_duration(predicted_p50_us(plan)), "p50 predicted")]
+    if timing is not None:
+        tiles += [
+            (format_duration(timing.p50_us), "p50 measured"),
+            (
+                f"{timing.ratio:.2f}x",
+                f"vs plain [{timing.ratio_low:.2f} .. {timing.ratio_high:.2f}]",
+            ),
+        ]
+    tiles += [
+        (format_size(plan.prediction.memory_size_bytes.expected), "memory"),
+        (f"{plan.accuracy.measured_error:.1e}", "error (NMSE) at the outputs"),
+        (formats_text(count_formats(plan)), f"formats of {plan.model.ops} operators"),
+    ]
+    cells = "".join(
+        f'<div class="tile"><b>{_clean(v)}</b><span>{_clean(k)}</span></div>' for v, k in tiles
+    )
+    return f'<div class="tiles">{cells}</div><p>Accuracy: {_clean(accuracy_text(plan))}.</p>'
+
+
+def _latency(plan: Plan) -> str:
+    timing = shipped_timing(plan)
+    rows = [
+        svg.Span(f"{name}, predicted", value.low, value.expected, value.high, "predicted")
+        for name, value in plan.prediction.latency_p50_us.items()
+    ]
+    if timing is not None:
+        rows.append(
+            svg.Span("measured p50 .. p99", timing.p50_us, timing.p50_us, timing.p99_us, "measured")
+        )
+    figure = svg.spans(rows, plan.promise.latency_us)
+    return f'<h2>Predicted and measured</h2><div class="scroll">{figure}</div>'
+
+
+def _variants(plan: Plan) -> str:
+    guard = plan.guard
+    if guard is None:
+        return ""
+    rows = [_variant(timing, timing.name == guard.shipped) for timing in guard.timings]
+    head = ("variant", "p50", "p99", "vs plain", "95 % interval", "peak memory", "")
+    control = (
+        f"Timed in turns, one process each. Plain ONNX Runtime against itself: "
+        f"{guard.control_low:.3f} .. {guard.control_high:.3f}; a variant ships only if it wins by "
+        f"{guard.threshold:.3f}x. {guard.reason}"
+    )
+    return (
+        f"<h2>Alternatives, measured</h2>{_table(head, rows, numbers=(1, 2, 3, 4, 5))}"
+        f'<p class="soft">{_clean(control)}</p>'
+    )
+
+
+def _variant(timing: Timing, ships: bool) -> tuple[str, ...]:
+    memory = timing.memory_size_bytes
+    return (
+        f"{_clean(timing.name)}{' ✓' if ships else ''}",
+        format_duration(timing.p50_us),
+        format_duration(timing.p99_us),
+        f"{timing.ratio:.2f}x",
+        f"{timing.ratio_low:.2f} .. {timing.ratio_high:.2f}",
+        format_size(memory) if memory is not None else "",
+        _clean(timing.note),
+    )
+
+
+def _layers(decisions: Sequence[Decision]) -> str:
+    total = sum(decision.predicted_us for decision in decisions) or 1.0
+    rows = [_layer(decision, decision.predicted_us / total) for decision in decisions]
+    head = ("layer", "type", "chosen", "time", "", "error", "because", "runner-up would cost")
+    return f"<h2>Layers</h2>{_table(head, rows, numbers=(3, 5))}"
+
+
+def _layer(decision: Decision, share: float) -> tuple[str, ...]:
+    return (
+        _clean(decision.op),
+        _clean(decision.op_type),
+        _clean(decision.format),
+        f"{format_duration(decision.predicted_us)}, {percent(share, 0)}" if share else "",
+        svg.bar(share, 80) if share else "",
+        f"{decision.error:.1e}" if decision.error else "0",
+        _clean(decision.reason),
+        _clean(runner_up_text(decision.runner_up)),
+    )
+
+
+def _rejected(plan: Plan) -> str:
+    if not plan.rejected:
+        return ""
+    rows = [(_clean(r.op), _clean(r.format), _clean(r.reason)) for r in plan.rejected]
+    body = _table(("layer", "format", "why it was not offered"), rows)
+    count = len(plan.rejected)
+    return f"<h2>Not offered</h2><details><summary>{count} options</summary>{body}</details>"
+
+
+def _certificate(plan: Plan) -> str:
+    binding = ", ".join(plan.solver.binding) or "nothing: no limit is tight"
+    return (
+        f"<h2>Certificate</h2><p>{_clean(certificate(plan))}.</p>"
+        f"<p>Limited by {_clean(binding)}.</p>"
+        f'<p class="soft">Model SHA-256 {_clean(plan.model.sha256)}<br>'
+        f"Plan SHA-256 {_clean(plan.digest)}</p>"
+    )
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[tuple[str, ...]], numbers: Sequence[int] = ()
+) -> str:
+    """Cells are HTML already; the first column may break anywhere."""
+    marks = [
+        'class="n"' if i in numbers else 'class="name"' if i == 0 else "" for i in range(len(head))
+    ]
+    titles = "".join(f"<th {mark}>{title}</th>" for mark, title in zip(marks, head, strict=True))
+    lines = [
+        "<tr>"
+        + "".join(f"<td {m}>{cell}</td>" for m, cell in zip(marks, row, strict=True))
+        + "</tr>"
+        for row in rows
+    ]
+    return f'<div class="scroll"><table><tr>{titles}</tr>\n{chr(10).join(lines)}</table></div>'

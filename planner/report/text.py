@@ -1,0 +1,85 @@
+"""Shared pieces of terminal reports: numbers as people read them, tables that fit 80 columns."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from planner.spec.plan import Estimate, Plan, Timing
+from planner.units import format_duration
+
+SHIPPED = {
+    "plan": "the optimised plan",
+    "uniform": "the best uniform plan",
+    "plain": "plain ONNX Runtime",
+}
+
+
+def to_text(renderable: RenderableType, width: int = 100) -> str:
+    """A renderable as plain text without colours."""
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, color_system=None, highlight=False).print(renderable)
+    return buffer.getvalue()
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Two columns: what, and what is so. Cells hold rich markup; escape what users named."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def interval(estimate: Estimate) -> str:
+    """`4.1 ms [3.9 ms, 4.4 ms] measured`."""
+    low, high = format_duration(estimate.low), format_duration(estimate.high)
+    return f"{format_duration(estimate.expected)} [{low} .. {high}], {estimate.source}"
+
+
+def count_formats(plan: Plan) -> dict[str, int]:
+    """Operators per format, most frequent first."""
+    return dict(Counter(decision.format for decision in plan.decisions).most_common())
+
+
+def formats_text(formats: Mapping[str, int]) -> str:
+    """`12 int8, 30 fp32`."""
+    return ", ".join(f"{count} {name}" for name, count in formats.items()) or "none"
+
+
+def shipped_timing(plan: Plan) -> Timing | None:
+    """The guard's timing of the variant that ships; None where nothing was timed."""
+    if plan.guard is None:
+        return None
+    return next((t for t in plan.guard.timings if t.name == plan.guard.shipped), None)
+
+
+def predicted_p50_us(plan: Plan) -> float:
+    """Predicted p50 over the workload, weighted."""
+    total = sum(shape.weight for shape in plan.workload)
+    predicted = plan.prediction.latency_p50_us
+    known = [shape for shape in plan.workload if shape.name in predicted]
+    return sum(shape.weight * predicted[shape.name].expected for shape in known) / total
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.0123 -> `1.2 %`."""
+    return f"{share * 100:.{digits}f} %"
+
+
+def change(before: float, after: float) -> str:
+    """`+4.2 %`; `new` where there was nothing to compare with."""
+    if before == 0:
+        return "same" if after == 0 else "new"
+    return f"{(after / before - 1) * 100:+.1f} %"
+
+
+def safe(text: str) -> str:
+    """Text that users or models named, kept from being read as markup or terminal control."""
+    return escape("".join(c if c.isprintable() else "�" for c in text))

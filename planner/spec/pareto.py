@@ -1,0 +1,30 @@
+"""The trade-off curve: the best plan for each level of one limit."""
+
+from __future__ import annotations
+
+from planner.spec.base import Document
+from planner.spec.plan import Estimate
+
+
+class ParetoPoint(Document):
+    """One plan that no other beats in latency, memory and error at once."""
+
+    name: str
+    """Short label, unique on the curve."""
+    latency_us: Estimate
+    """Weighted over the workload, p50."""
+    memory_size_bytes: int
+    error: float
+    """NMSE at the outputs."""
+    formats: dict[str, int]
+    """Operators per format."""
+    status: str
+    """How far the proof got: `optimal`, `feasible`."""
+
+
+class ParetoCurve(Document):
+    """Every point of the curve, fastest first."""
+
+    model: str
+    points: tuple[ParetoPoint, ...]
+    warnings: tuple[str, ...] = ()
