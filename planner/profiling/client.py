@@ -166,5 +166,5 @@ class MeasuringProcess:
 
 
 def _kernel(entry: dict[str, Any]) -> Kernel:
-    fields = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     return Kernel(**fields)

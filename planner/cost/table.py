@@ -1,0 +1,90 @@
+"""Prices of kernels on this target: what was measured, at the machine's present speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from planner.ir.cost import Cost, Source
+from planner.profiling.client import AnalysedModel
+from planner.profiling.kernel import Kernel, measurement_key
+from planner.profiling.micro import footprint_class
+from planner.profiling.store import KernelTime, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where kernels run: the device and the number of threads."""
+
+    device_digest: str
+    threads: int
+
+
+def kernel_keys(model: AnalysedModel, target: Target) -> list[str]:
+    """The store's key of every kernel of the model, in order.
+
+    The footprint is the whole model's: it decides from which cache weights come.
+    """
+    footprint = model.constant_size_bytes
+    return [kernel_key(kernel, footprint, target) for kernel in model.kernels]
+
+
+def kernel_key(kernel: Kernel, model_constant_size_bytes: int, target: Target) -> str:
+    """The store's key of one kernel in a model whose constants have this size."""
+    return measurement_key(
+        kernel.signature,
+        device_digest=target.device_digest,
+        threads=target.threads,
+        footprint=footprint_class(kernel.constant_size_bytes, model_constant_size_bytes),
+    )
+
+
+class CostTable:
+    """Kernel times by key, scaled to the machine's present speed.
+
+    A shared machine is now faster, now slower. Each measurement carries the reference probe of its
+    own moment; scaling by probe now / probe then brings all of them to the same moment.
+    """
+
+    def __init__(self, times: Mapping[str, KernelTime], reference_us: float) -> None:
+        self._times = dict(times)
+        self.reference_us = reference_us
+
+    @classmethod
+    def from_store(cls, store: Store, keys: Sequence[str], reference_us: float) -> CostTable:
+        """Everything the store knows of these keys."""
+        found = {key: time for key in dict.fromkeys(keys) if (time := store.kernel(key))}
+        return cls(found, reference_us)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._times
+
+    def cost(self, key: str) -> Cost:
+        """The kernel's latency now.
+
+        Raises:
+            KeyError: it was never measured.
+        """
+        time = self._times[key]
+        scale = self.reference_us / time.reference_us if time.reference_us > 0 else 1.0
+        return Cost(
+            time.low_us * scale, time.latency_us * scale, time.high_us * scale, Source.MEASURED
+        )
+
+    def total(self, keys: Sequence[str]) -> Cost:
+        """The latency of kernels run one after the other.
+
+        Errors of different kernels are independent, so their half-widths add in quadrature; errors
+        of the same kernel, run several times, are the same error.
+        """
+        counts: dict[str, int] = {}
+        for key in keys:
+            counts[key] = counts.get(key, 0) + 1
+        expected = below = above = 0.0
+        for key, count in counts.items():
+            cost = self.cost(key)
+            expected += count * cost.expected_us
+            below += (count * (cost.expected_us - cost.low_us)) ** 2
+            above += (count * (cost.high_us - cost.expected_us)) ** 2
+        low = max(expected - below**0.5, 0.0)
+        return Cost(low, expected, expected + above**0.5, Source.MEASURED)

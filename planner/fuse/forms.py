@@ -1,0 +1,90 @@
+"""Which tensor of the model a tensor of an optimised graph is, and in which form.
+
+    model      Y = Conv(X)
+    variant    X -> QuantizeLinear -> Xq -> DequantizeLinear -> Xd -> Conv -> Y -> ...
+    optimised  Xq -> QLinearConv -> Yq
+
+Xq is X in the form `q8`, Yq is Y in the form `q8`. Names that the model does not know are resolved
+through the conversions around them; what cannot be resolved stays inside a region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from planner.ir.graph import Graph
+from planner.ir.problem import State
+
+PLAIN = "plain"
+QUANTISED = "q8"
+BLOCKED = "nchwc"
+_NCHWC_MARK = "_nchwc"
+
+_TARGET_FORM = {
+    "QuantizeLinear": QUANTISED,
+    "DequantizeLinear": PLAIN,
+    "ReorderInput": BLOCKED,
+    "ReorderOutput": PLAIN,
+}
+"""Conversions by operator type -> form they make; a Cast is not one: it is part of its region."""
+
+
+class Node(Protocol):
+    """What this floor needs to know of a node: an `ir.Op` and a `profiling.Kernel` both fit."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def op_type(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+
+Forms = Mapping[str, State]
+
+
+def is_conversion(node: Node) -> bool:
+    """Whether the node only changes the form of one tensor."""
+    return node.op_type in _TARGET_FORM
+
+
+def resolve(graph: Graph, variant: Iterable[Node], optimised: Iterable[Node]) -> dict[str, State]:
+    """Tensor name -> state, for every name of the variant and its optimised graph that is known.
+
+    O(nodes): two sweeps forward and one backward over each graph.
+    """
+    known = {
+        name: State(name, PLAIN) for name, tensor in graph.tensors.items() if not tensor.is_constant
+    }
+    for nodes in (tuple(variant), tuple(optimised)):
+        _sweep_forward(nodes, known)
+        _sweep_backward(nodes, known)
+        _sweep_names(nodes, known)
+        _sweep_forward(nodes, known)
+    return known
+
+
+def _sweep_forward(nodes: Iterable[Node], known: dict[str, State]) -> None:
+    for node in nodes:
+        if is_conversion(node) and node.inputs[0] in known:
+            state = State(known[node.inputs[0]].tensor, _TARGET_FORM[node.op_type])
+            known.setdefault(node.outputs[0], state)
+
+
+def _sweep_backward(nodes: tuple[Node, ...], known: dict[str, State]) -> None:
+    source_form = {"QuantizeLinear": PLAIN, "DequantizeLinear": QUANTISED, "ReorderOutput": BLOCKED}
+    for node in reversed(nodes):
+        form = source_form.get(node.op_type)
+        if form is not None and node.outputs[0] in known:
+            known.setdefault(node.inputs[0], State(known[node.outputs[0]].tensor, form))
+
+
+def _sweep_names(nodes: tuple[Node, ...], known: dict[str, State]) -> None:
+    """ONNX Runtime names a blocked kernel after the output of the operator it replaces."""
+    for node in nodes:
+        base, mark, _ = node.name.rpartition(_NCHWC_MARK)
+        if mark and base in known and node.outputs[0] not in known:
+            known[node.outputs[0]] = State(known[base].tensor, BLOCKED)
