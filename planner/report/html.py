@@ -36,11 +36,12 @@ def of_plan(plan: Plan, command: str) -> str:
         f"<h2>Reproduce</h2><pre>{_clean(command)}</pre>",
     )
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    title = f"infopt: {_clean(plan.model.path)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>infopt: {_clean(plan.model.path)}</title>\n<style>\n{style}</style></head>\n<body>\n"
+        f"<title>{title}</title>\n<style>\n{style}</style></head>\n<body>\n"
         + "\n".join(section for section in sections if section)
         + "\n</body></html>\n"
     )
