@@ -65,10 +65,11 @@ def _split(
     return made
 
 
-def fold_scalars(onnx_model: ModelProto, ops: Collection[str]) -> None:
-    """Fold alpha and beta of Gemm operators into their constants, in place.
+def normalise(onnx_model: ModelProto, ops: Collection[str]) -> None:
+    """Fold alpha and beta of Gemm operators into their constants; make biases vectors; in place.
 
-    Why: ONNX Runtime's QDQ tool resets beta to 1 without scaling the bias.
+    Why: ONNX Runtime's QDQ tool resets beta to 1 without scaling the bias, and fails on a bias of
+    shape [1, N].
     """
     weights = surgery.initialisers(onnx_model)
     for node in onnx_model.graph.node:
@@ -80,10 +81,22 @@ def fold_scalars(onnx_model: ModelProto, ops: Collection[str]) -> None:
             if factor == 1.0 or len(node.input) <= position or not node.input[position]:
                 continue
             node.input[position] = _scaled(onnx_model, weights, node.input[position], factor, False)
+        _flatten_bias(onnx_model, node, weights)
         kept = [a for a in node.attribute if a.name not in ("alpha", "beta")]
         node.ClearField("attribute")
         node.attribute.extend(kept)
     surgery.drop_unused(onnx_model)
+
+
+def _flatten_bias(onnx_model: ModelProto, node: NodeProto, weights: dict[str, TensorProto]) -> None:
+    if len(node.input) < 3 or node.input[2] not in weights:
+        return
+    bias, matrix = weights[node.input[2]], weights[node.input[1]]
+    columns = matrix.dims[0 if surgery.attributes_of(node).get("transB", 0) else 1]
+    if list(bias.dims) == [columns]:
+        return
+    vector = np.broadcast_to(surgery.to_array(bias).reshape(-1), (columns,))
+    node.input[2] = _constant(onnx_model, weights, f"{bias.name}__vector{columns}", vector)
 
 
 def _scaled(

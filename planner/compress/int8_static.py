@@ -96,7 +96,7 @@ class Int8Static:
     ) -> ModelProto:
         """ONNX Runtime's QDQQuantizer on exactly these operators, with the given ranges."""
         onnx_model = surgery.upgrade_opset(onnx_model, _OPSET)
-        gemm.fold_scalars(onnx_model, ops)
+        gemm.normalise(onnx_model, ops)
         surgery.declare_types(onnx_model, context.ranges)
         chosen = {node.name: node for node in onnx_model.graph.node if node.name in ops}
         before = {name: tuple(node.output) for name, node in chosen.items()}
@@ -160,9 +160,13 @@ def _weight_axis(call: OpCall, value: Array) -> int | None:
 
 def _why_not_bias(op: Op, graph: Graph) -> str | None:
     bias = input_tensor(op, 2, graph)
-    if bias is None or bias.is_constant:
+    if bias is None:
         return None
-    return "its bias is computed at run time"
+    if not bias.is_constant:
+        return "its bias is computed at run time"
+    if bias.shape is not None and len(bias.shape) == 2 and bias.shape[0] > 1:
+        return "its bias is a matrix"
+    return None
 
 
 def _tensor_data(

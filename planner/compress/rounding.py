@@ -19,7 +19,7 @@ def round_affine(value: Array, limits: Range) -> Array:
     if not scale > np.finfo(np.float32).tiny:
         scale = np.float32(1.0)
     zero = np.float32(np.clip(np.round(-low / scale), 0, 255))
-    levels = np.rint(value / scale)
+    levels = np.asarray(np.rint(value / scale))
     np.clip(levels, -zero, 255 - zero, out=levels)
     levels *= scale
     return levels
@@ -41,7 +41,7 @@ def round_symmetric(
     top = 64 if reduce_range else 127
     scale = np.abs(weight).max(axis=reduced, keepdims=True) / np.float32(top)
     scale = np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1.0))
-    levels = np.rint(weight / scale)
+    levels = np.asarray(np.rint(weight / scale))
     np.clip(levels, -top, top, out=levels)
     levels *= scale
     return levels

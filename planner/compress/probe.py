@@ -1,0 +1,69 @@
+"""A model with some of its inner tensors made visible, in temporary files that vanish after use."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto, helper
+
+from planner.compress.apply import save
+from planner.compress.base import Array
+from planner.ir.graph import Tensor
+from planner.runtime.ort import make_session
+from planner.spec.session import SessionSettings
+
+_INLINE_SIZE_BYTES = 256 << 20
+"""Larger models go to disk with their weights beside them, so that they are in memory once."""
+Feeds = Mapping[str, Array]
+
+
+@contextlib.contextmanager
+def session_of(onnx_model: ModelProto, settings: SessionSettings) -> Iterator[Any]:
+    """A session of a model in memory; takes the weights away from the model (they may be large)."""
+    with tempfile.TemporaryDirectory(prefix="infopt-probe-") as folder:
+        path = Path(folder) / "probe.onnx"
+        save(onnx_model, path, _INLINE_SIZE_BYTES)
+        onnx_model.graph.ClearField("initializer")
+        yield make_session(path, settings)
+
+
+def with_outputs(model_path: Path, tensors: Collection[str]) -> ModelProto:
+    """The model with these tensors as additional outputs."""
+    onnx_model = onnx.load(model_path)
+    present = {value.name for value in onnx_model.graph.output}
+    onnx_model.graph.output.extend(
+        helper.make_empty_tensor_value_info(name) for name in tensors if name not in present
+    )
+    return onnx_model
+
+
+def quiet_settings(settings: SessionSettings) -> SessionSettings:
+    """The same settings with sleeping pools: NumPy works between the runs."""
+    return settings.model_copy(update={"spinning": False})
+
+
+def groups_within(
+    names: Sequence[str], size_bytes: Callable[[str], int], limit_size_bytes: int
+) -> Iterator[list[str]]:
+    """Consecutive names whose sizes sum to at most the limit (one name alone may exceed it)."""
+    group: list[str] = []
+    total = 0
+    for name in names:
+        size = size_bytes(name)
+        if group and total + size > limit_size_bytes:
+            yield group
+            group, total = [], 0
+        group.append(name)
+        total += size
+    if group:
+        yield group
+
+
+def size_of(tensors: Mapping[str, Tensor]) -> Callable[[str], int]:
+    """Bytes of a tensor by name; 1 MiB where nothing is known."""
+    return lambda name: (tensors[name].size_bytes or 1 << 20) if name in tensors else 1 << 20
