@@ -1,1 +1,49 @@
-"""Open Inference Protocol v2 over HTTP."""
+"""Open Inference Protocol v2 over HTTP, with the binary tensor extension and Prometheus metrics.
+
+    GET  /v2  /v2/health/live  /v2/health/ready  /metrics
+    GET  /v2/models/{model}[/versions/1][/ready]
+    POST /v2/models/{model}[/versions/1]/infer
+
+Whatever a client gets wrong is answered with 4xx and `{"error": "..."}` that names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from planner.errors import EnvironmentMismatchError
+
+MAX_BODY_BYTES = 64 << 20
+MAX_IN_FLIGHT = 64
+
+
+def serve(
+    engine: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    max_in_flight: int = MAX_IN_FLIGHT,
+    request_timeout_s: float = 30.0,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Load an engine and answer until SIGTERM or SIGINT; returns once nothing is in flight.
+
+    `ready` is called with the base URL when the first request can be answered; port 0 takes a
+    free one. More than `max_in_flight` requests at once are answered 503, larger bodies 413.
+
+    Raises:
+        VerificationError: the engine is not what was built.
+        EnvironmentMismatchError: the port is in use, a provider is absent, or the extra `serve`
+            is not installed.
+        UsageError: the host does not exist here, or an input has a type the protocol lacks.
+    """
+    try:
+        from planner.serve import server, service
+    except ModuleNotFoundError as error:
+        raise EnvironmentMismatchError(
+            f"serving needs the package {error.name}", fix="pip install 'infopt[serve]'"
+        ) from None
+    limits = service.Limits(max_body_bytes, max_in_flight, request_timeout_s)
+    server.run(engine, host, port, limits, ready or (lambda url: None))
