@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import hashlib
@@ -72,7 +73,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         _refuse_write(path, error)
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone already, or its folder is none
+            beside.unlink()
 
 
 def _write_and_sync(path: Path, content: bytes) -> None:

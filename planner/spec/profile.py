@@ -25,6 +25,7 @@ class Quantity(Document):
     """A number that says where it comes from."""
 
     value: float = Field(ge=0)
+    """In `unit`."""
     unit: Unit
     """Base units only, so that nothing needs converting."""
     source: str = Field(min_length=1)
@@ -37,7 +38,9 @@ class Link(Document):
     """A way for data to move: latency plus bytes over bandwidth."""
 
     latency: Quantity
+    """From asking to the first byte."""
     bandwidth: Quantity
+    """One direction, sustained."""
 
 
 class DeviceProfile(Document):
