@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 log_config=None,
-                log_level="warning",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=int(DRAIN_S),
