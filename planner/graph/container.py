@@ -88,8 +88,9 @@ def parse(path: Path) -> ModelProto:
     try:
         model = proto.read(path)
     except (DecodeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
         raise ModelError(
-            f"not an ONNX model: the protobuf does not parse ({' '.join(str(error).split())[:120]})",
+            f"not an ONNX model: the protobuf does not parse ({reason})",
             fix="the file is damaged or incomplete: export or download it again",
         ) from None
     if not model.ir_version and not model.HasField("graph"):

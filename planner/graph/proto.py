@@ -186,10 +186,10 @@ def port(value: onnx.ValueInfoProto) -> Port:
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    """A size, a name, or None; exporters write -1 for `unknown`."""
+    """A size, a name, or None; exporters write -1 and `?` for `unknown`."""
     if dim.HasField("dim_value"):
         return int(dim.dim_value) if dim.dim_value >= 0 else None
-    return dim.dim_param or None
+    return dim.dim_param if dim.dim_param.strip("? ") else None
 
 
 def _type_name(type_: TypeProto) -> str:

@@ -32,6 +32,10 @@ _TAIL_BYTES = 4096
 _MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "memoryerror", "out of memory")
 
 
+class LimitError(ModelError):
+    """The call was ended from outside: time, memory, or a crash. Trying again will not help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What one sandboxed call may use."""
@@ -109,28 +113,28 @@ class Sandbox:
         name, text = rest
         raise ModelError(f"{self.task} failed: {name}: {text}", where=self.where)
 
-    def _too_slow(self) -> ModelError:
-        return ModelError(
+    def _too_slow(self) -> LimitError:
+        return LimitError(
             f"{self.task} did not finish within {self.bounds.wall_s:.0f} s",
             where=self.where,
             fix="simplify the model before planning it, or check that it is not malformed",
         )
 
-    def _too_large(self) -> ModelError:
-        return ModelError(
+    def _too_large(self) -> LimitError:
+        return LimitError(
             f"{self.task} needs more than {format_size(self.bounds.memory_size_bytes)} of memory",
             where=self.where,
             fix="check the model's dimensions; a damaged one can declare any size",
         )
 
-    def _crashed(self, returncode: int, tail: str) -> ModelError:
+    def _crashed(self, returncode: int, tail: str) -> LimitError:
         if any(word in tail.lower() for word in _MEMORY_WORDS) or returncode == -signal.SIGKILL:
             return self._too_large()
         if returncode == -signal.SIGXCPU:
             return self._too_slow()
         how = signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"
         last = tail.strip().splitlines()[-1:] or ["nothing on stderr"]
-        return ModelError(f"{self.task} crashed ({how}): {last[0][:400]}", where=self.where)
+        return LimitError(f"{self.task} crashed ({how}): {last[0][:400]}", where=self.where)
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,164 @@
+"""Fixes the shape of every input: what the user gave, checked against what the model declares."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from planner.errors import ModelError
+from planner.graph import proto
+from planner.graph.model import BoundModel, LoadedModel, Port
+from planner.graph.normal import Binding, normalise
+from planner.graph.sandbox import Bounds, Sandbox
+
+Shapes = Mapping[str, tuple[int, ...]]
+_EXAMPLE_SIZE = 16
+"""What an unbound dimension gets in the example of an error message; the first one gets 1."""
+
+
+def bind(
+    loaded: LoadedModel, shapes: Shapes, out_path: Path, *, limits: Bounds | None = None
+) -> BoundModel:
+    """The model with every input's shape fixed, in normal form, written to `out_path`.
+
+    `shapes` need only name inputs with dimensions that are not static; a scalar is `()`. A default
+    input named here stays overridable, all others become constants.
+
+    Raises:
+        ModelError: an unknown input, a wrong rank, a contradiction, or dimensions left unbound.
+    """
+    where = str(loaded.path)
+    try:
+        complete = complete_shapes(loaded, shapes)
+    except ModelError as error:
+        raise ModelError(error.what, where=where, fix=error.fix) from None
+    kept = frozenset(port.name for port in loaded.defaults if port.name in shapes)
+    bounds = (limits or Bounds()).for_size(loaded.size_bytes)
+    sandbox = Sandbox("binding the model's shapes", where, bounds)
+    try:
+        return sandbox.call(normalise, loaded.path, Binding(complete, kept), out_path)
+    except ModelError as error:
+        raise ModelError(error.what, where=where, fix=error.fix) from None
+
+
+def complete_shapes(loaded: LoadedModel, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """A shape for every input, in the model's order.
+
+    A symbolic dimension bound through one input is bound for all of them.
+
+    Raises:
+        ModelError: see `bind`.
+    """
+    _check_inputs_known(loaded, shapes)
+    ports = (*loaded.inputs, *(port for port in loaded.defaults if port.name in shapes))
+    tensors = [port for port in ports if port.is_tensor]
+    symbols: dict[str, tuple[int, str]] = {}
+    for port in tensors:
+        if port.name in shapes:
+            _check_fits(port, shapes[port.name])
+            _collect_symbols(port, shapes[port.name], symbols)
+    complete = {port.name: _shape_of(port, shapes, symbols) for port in tensors}
+    unbound = [port for port in tensors if complete[port.name] is None]
+    if unbound:
+        raise _unbound(unbound, symbols)
+    return {name: shape for name, shape in complete.items() if shape is not None}
+
+
+def _check_inputs_known(loaded: LoadedModel, shapes: Shapes) -> None:
+    known = [port.name for port in (*loaded.inputs, *loaded.defaults)]
+    for name in shapes:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.4)
+        listed = ", ".join(repr(proto.short(port.name)) for port in loaded.inputs[:10]) or "none"
+        raise ModelError(
+            f"the model has no input {proto.short(name)!r}",
+            fix=f"did you mean {proto.short(near[0])!r}?" if near else f"its inputs: {listed}",
+        )
+
+
+def _check_fits(port: Port, shape: tuple[int, ...]) -> None:
+    name = proto.short(port.name)
+    if any(size < 0 for size in shape):
+        raise ModelError(f"input {name!r}: {_text(shape)} has a negative dimension")
+    if math.prod(shape) * 16 > proto.MAX_SIZE_BYTES:
+        raise ModelError(f"input {name!r}: {_text(shape)} has more elements than can be counted")
+    if port.dims is None:
+        return
+    if len(shape) != len(port.dims):
+        raise ModelError(
+            f"input {name!r} has {len(port.dims)} dimensions ({_declared(port)}), the given shape"
+            f" {_text(shape)} has {len(shape)}",
+            fix=f"--shapes {name}:{_text(_example(port, {}))}",
+        )
+    for axis, (dim, size) in enumerate(zip(port.dims, shape, strict=True)):
+        if isinstance(dim, int) and dim != size:
+            raise ModelError(
+                f"input {name!r} is fixed at {dim} in dimension {axis} ({_declared(port)}), the"
+                f" given shape {_text(shape)} says {size}",
+                fix=f"--shapes {name}:{_text((*shape[:axis], dim, *shape[axis + 1 :]))}",
+            )
+
+
+def _collect_symbols(
+    port: Port, shape: tuple[int, ...], symbols: dict[str, tuple[int, str]]
+) -> None:
+    for dim, size in zip(port.dims or (), shape, strict=False):
+        if not isinstance(dim, str):
+            continue
+        bound, by = symbols.setdefault(dim, (size, port.name))
+        if bound != size:
+            raise ModelError(
+                f"dimension {proto.short(dim)!r} is {bound} in input {proto.short(by)!r} and {size}"
+                f" in input {proto.short(port.name)!r}",
+                fix="give both inputs the same size there",
+            )
+
+
+def _shape_of(
+    port: Port, shapes: Shapes, symbols: Mapping[str, tuple[int, str]]
+) -> tuple[int, ...] | None:
+    """The complete shape, or None while anything in it is unknown."""
+    if port.name in shapes:
+        return tuple(shapes[port.name])
+    if port.dims is None:
+        return None
+    sizes = [
+        symbols[dim][0] if isinstance(dim, str) and dim in symbols else dim for dim in port.dims
+    ]
+    known = tuple(size for size in sizes if isinstance(size, int))
+    return known if len(known) == len(sizes) else None
+
+
+def _unbound(ports: list[Port], symbols: Mapping[str, tuple[int, str]]) -> ModelError:
+    parts = [f"{proto.short(port.name)} ({_declared(port)})" for port in ports]
+    flags = [
+        f"--shapes {proto.short(port.name)}:{_text(_example(port, symbols))}" for port in ports
+    ]
+    return ModelError(
+        f"dimensions are not bound: {', '.join(parts)}", fix=f"for example {' '.join(flags)}"
+    )
+
+
+def _example(port: Port, symbols: Mapping[str, tuple[int, str]]) -> tuple[int, ...]:
+    """A shape to start from: known sizes kept, 1 for the batch, something small elsewhere."""
+    sizes: list[int] = []
+    for axis, dim in enumerate(port.dims if port.dims is not None else (None,)):
+        guess = _EXAMPLE_SIZE if axis else 1
+        known = symbols[dim][0] if isinstance(dim, str) and dim in symbols else guess
+        sizes.append(dim if isinstance(dim, int) else known)
+    return tuple(sizes)
+
+
+def _declared(port: Port) -> str:
+    """Dimensions as the model declares them, `?` where it says nothing."""
+    if port.dims is None:
+        return "rank unknown"
+    dims = ("?" if dim is None else proto.short(str(dim), 24) for dim in port.dims)
+    return "x".join(dims) or "scalar"
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

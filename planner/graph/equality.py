@@ -1,0 +1,71 @@
+"""Whether two models give the same answers on the same inputs. Runs in the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Feeds = Mapping[str, Any]
+Run = Callable[[Path, Feeds], Mapping[str, Any]]
+"""Runs the model in a file once; a module-level function, for it travels to another process."""
+
+MAX_NMSE = 1e-6
+_RANDOM_NMSE = 1e-9
+"""More than this between two runs of one model is a random draw, not rounding."""
+_EXACT_KINDS = "biuOUS"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two models differ."""
+
+    nmse: Mapping[str, float]
+    """Per compared output."""
+    random: tuple[str, ...]
+    """Outputs that differ between two runs of the reference itself: not compared."""
+    differing: tuple[str, ...]
+    """Outputs beyond `MAX_NMSE`, of another type or shape, or integers that are not equal."""
+
+
+def run_with_onnxruntime(path: Path, feeds: Feeds) -> dict[str, Any]:
+    """All outputs of the model in a file, by name; one thread, mild graph optimisation."""
+    from planner.runtime import ort
+    from planner.spec.session import GraphLevel, SessionSettings
+
+    settings = SessionSettings(intra_op_threads=1, graph_level=GraphLevel.BASIC)
+    session = ort.make_session(path, settings)
+    names = [spec.name for spec in ort.tensor_specs(session)[1]]
+    try:
+        values = ort.bind(session, names)(ort.feed_dict(feeds))
+    except ort.ORT_ERRORS as error:
+        raise ort.run_error(error, str(path)) from None
+    return dict(zip(names, values, strict=True))
+
+
+def compare(reference: Path, candidate: Path, feeds: Feeds, run: Run) -> Comparison:
+    """Runs the reference twice and the candidate once on the same feeds.
+
+    Raises:
+        InfoptError: one of them does not run.
+    """
+    from planner.runtime.compare import nmse
+
+    first, again, values = run(reference, feeds), run(reference, feeds), run(candidate, feeds)
+    random = tuple(name for name in first if nmse(first[name], again[name]) > _RANDOM_NMSE)
+    errors = {name: nmse(first[name], values[name]) for name in first if name not in random}
+    differing = [
+        name for name, error in errors.items() if not _is_same(first[name], values[name], error)
+    ]
+    return Comparison(errors, random, tuple(differing))
+
+
+def _is_same(reference: Any, value: Any, error: float) -> bool:
+    if not isinstance(reference, np.ndarray):
+        return error <= MAX_NMSE
+    if reference.dtype != np.asarray(value).dtype:
+        return False
+    return error == 0.0 if reference.dtype.kind in _EXACT_KINDS else error <= MAX_NMSE
