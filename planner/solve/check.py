@@ -33,6 +33,11 @@ class _Chosen:
     setting: Setting
     row: int
 
+    @property
+    def parts(self) -> tuple[Option | Conversion, ...]:
+        """Everything that runs."""
+        return (*self.options, *self.conversions)
+
 
 def _exceeds(value: float, limit: float) -> bool:
     return value > limit + TOLERANCE * max(abs(limit), abs(value))
@@ -68,7 +73,7 @@ def _look_up(problem: Problem, solution: Solution) -> _Chosen | Violation:
 
 def _tables(chosen: _Chosen) -> Iterator[tuple[Latency | None, ...]]:
     yield chosen.setting.overhead
-    for part in (*chosen.options, *chosen.conversions):
+    for part in chosen.parts:
         yield part.latency[chosen.row]
 
 
@@ -133,7 +138,7 @@ def _check_cover(problem: Problem, chosen: _Chosen) -> Iterator[Violation]:
             yield Violation(
                 "C1", f"operator {name!r} is computed {counts[name]} times", counts[name]
             )
-    for part in (*chosen.options, *chosen.conversions):
+    for part in chosen.parts:
         if any(latency is None for latency in part.latency[chosen.row]):
             yield Violation("C1", f"{part.name!r} does not exist under {chosen.setting.name!r}")
 
@@ -151,7 +156,7 @@ def _run(problem: Problem, chosen: _Chosen) -> tuple[list[Option | Conversion], 
     before: dict[str, list[str]] = {name: [] for name in problem.ops}
     for source, target in problem.edges:
         before[target].append(source)
-    parts: list[Option | Conversion] = [*chosen.options, *chosen.conversions]
+    parts = chosen.parts
     missing: list[set[State | str]] = []
     waiters: dict[State | str, list[int]] = {}
     for number, part in enumerate(parts):
@@ -196,8 +201,8 @@ def _check_limits(
     limits = problem.limits
     memory = limits.memory_size_bytes
     if memory is not None and _exceeds(totals.memory_size_bytes, memory):
-        excess = totals.memory_size_bytes - memory
-        yield Violation("C4", f"memory {totals.memory_size_bytes} exceeds {memory} bytes", excess)
+        over = totals.memory_size_bytes - memory
+        yield Violation("C4", f"memory {totals.memory_size_bytes} exceeds {memory} bytes", over)
     if limits.error is not None and _exceeds(totals.error, limits.error):
         excess = totals.error - limits.error
         yield Violation("C10", f"error {totals.error} exceeds {limits.error}", excess)
@@ -264,10 +269,10 @@ def check(problem: Problem, solution: Solution) -> tuple[Violation, ...]:
     The problem must be valid (`validate`). O(size of the problem).
     """
     if solution.status in (Status.INFEASIBLE, Status.UNKNOWN):
-        chooses = solution.chosen or solution.conversions
+        chooses = bool(solution.chosen or solution.conversions)
         return (Violation("status", f"{solution.status} with a choice"),) if chooses else ()
     if not problem.ops and not problem.settings:
-        chooses = solution.chosen or solution.conversions or solution.setting
+        chooses = bool(solution.chosen or solution.conversions or solution.setting)
         return (Violation("names", "an empty problem with a choice"),) if chooses else ()
     chosen = _look_up(problem, solution)
     if isinstance(chosen, Violation):

@@ -9,7 +9,7 @@ best plan known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linprog
@@ -25,18 +25,26 @@ class Relaxation:
 
     bound: float
     reduced: FloatArray
+    duals: FloatArray
+    """The multipliers y, one a row."""
     values: FloatArray | None = None
     is_infeasible: bool = False
     """The relaxation says that nothing is feasible; to be proved by the search."""
 
 
-def _certified(
-    program: Program, objective: Linear, allowed: BoolArray, duals: FloatArray
-) -> tuple[float, FloatArray]:
+def certified(
+    program: Program,
+    objective: Linear,
+    allowed: BoolArray,
+    duals: FloatArray,
+    values: FloatArray | None = None,
+) -> Relaxation:
+    """The bound that some multipliers prove; another setting's are often nearly as good."""
     duals = np.where(program.is_equality, duals, np.minimum(duals, 0.0))
     reduced = objective.coefficients - program.matrix.T @ duals
     negative = np.minimum(reduced, 0.0)[allowed].sum()
-    return float(objective.constant + duals @ program.rhs + negative), reduced
+    bound = float(objective.constant + duals @ program.rhs + negative)
+    return Relaxation(bound, reduced, duals, values)
 
 
 def projected(data: Data, program: Program, objective: Linear, allowed: BoolArray) -> Relaxation:
@@ -47,8 +55,7 @@ def projected(data: Data, program: Program, objective: Linear, allowed: BoolArra
     for op, members in enumerate(data.covering):
         shares = [share[g] for g in members if allowed[g]]
         duals[op] = min(shares, default=0.0)
-    bound, reduced = _certified(program, objective, allowed, duals)
-    return Relaxation(bound, reduced)
+    return certified(program, objective, allowed, duals)
 
 
 def relax(
@@ -78,7 +85,7 @@ def relax(
         options={"time_limit": limit_s},
     )
     if result.status == 2:
-        return Relaxation(fallback.bound, fallback.reduced, is_infeasible=True)
+        return replace(fallback, is_infeasible=True)
     if result.status != 0:
         return fallback
     duals = np.zeros(len(program.rhs))
@@ -86,9 +93,7 @@ def relax(
         duals[less] = result.ineqlin.marginals
     if equal.any():
         duals[equal] = result.eqlin.marginals
-    bound, reduced = _certified(program, objective, allowed, duals * scale * unit)
-    if bound < fallback.bound:
-        return fallback
     values = np.zeros(len(allowed))
     values[columns] = result.x
-    return Relaxation(bound, reduced, values)
+    found = certified(program, objective, allowed, duals * scale * unit, values)
+    return found if found.bound > fallback.bound else replace(fallback, values=values)

@@ -25,6 +25,8 @@ from planner.solve.progress import Progress, Reporter
 from planner.solve.relax import Relaxation
 from planner.solve.support import supported, with_levels
 
+FIRST_SHARE = 0.6
+"""Share of the columns, by reduced cost, that the first of several searches sees."""
 SMALL = 400
 """Columns that are searched at once, without sifting."""
 EQUAL = 1e-9
@@ -147,6 +149,8 @@ class Search:
         reach = self._first_reach(task)
         while True:
             active = task.allowed & (task.relaxation.reduced <= reach)
+            if self.best is not None and self.best[1] == task.setting:
+                active |= self.best[0]
             outcome = self._minimise(task, active)
             covered = math.inf if (active == task.allowed).all() else task.relaxation.bound + reach
             bound = max(task.relaxation.bound, min(outcome.bound, covered))
@@ -161,7 +165,7 @@ class Search:
         reduced = np.sort(task.relaxation.reduced[task.allowed])
         if len(reduced) <= SMALL or task.relaxation.values is None:
             return math.inf
-        wanted = min(len(reduced) - 1, max(SMALL, 2 * len(self.data.problem.ops)))
+        wanted = min(len(reduced) - 1, max(SMALL, int(FIRST_SHARE * len(reduced))))
         reach = max(float(reduced[wanted]), 0.0)
         return min(reach, self._proving_reach(task))
 

@@ -26,7 +26,7 @@ from planner.solve.formulation import Formulation, Linear, Program, Row, assembl
 from planner.solve.highs import Highs
 from planner.solve.presolve import undominated
 from planner.solve.progress import Reporter, relative_gap
-from planner.solve.relax import Relaxation, projected, relax
+from planner.solve.relax import Relaxation, certified, projected, relax
 from planner.solve.search import EQUAL, Search, Task
 from planner.solve.seeds import rounded, seeds
 from planner.solve.validate import validate
@@ -121,7 +121,7 @@ def _tasks(data: Data, end: int) -> list[Task]:
         rows = setting_rows(formulation)
         program = structure.extended(assemble(rows, data.columns)) if rows else structure
         nothing = Linear(0.0, np.zeros(data.columns))
-        relaxation = Relaxation(-math.inf, nothing.coefficients)
+        relaxation = Relaxation(-math.inf, nothing.coefficients, np.zeros(len(program.rhs)))
         tasks.append(Task(formulation, program, undominated(formulation), nothing, relaxation))
     return tasks
 
@@ -141,11 +141,17 @@ def _aim(search: Search, tasks: Sequence[Task], objective: Objective) -> None:
 def _stage(search: Search, tasks: list[Task], seeded: bool) -> tuple[float, list[Task]]:
     """Minimises one objective over all settings: the proved bound, and the settings that may tie."""
     if not seeded:
-        for task in tasks:
-            _seed(search, task)
-    for task in tasks:
+        for task in sorted(tasks, key=lambda task: (task.relaxation.bound, task.setting)):
+            if not search.is_proved(task.relaxation.bound):
+                _seed(search, task)
+    duals = None
+    for task in sorted(tasks, key=lambda task: (task.relaxation.bound, task.setting)):
+        if duals is not None:
+            lent = certified(task.program, task.objective, task.allowed, duals)
+            task.relaxation = max(task.relaxation, lent, key=lambda found: found.bound)
         if not search.is_proved(task.relaxation.bound):
             _relax(search, task)
+            duals = task.relaxation.duals
     bounds: dict[int, float] = {task.setting: task.relaxation.bound for task in tasks}
     for task in sorted(tasks, key=lambda task: (task.relaxation.bound, task.setting)):
         if search.remaining_s <= 0:
