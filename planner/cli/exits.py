@@ -26,19 +26,17 @@ DEBUG_VARIABLE = "INFOPT_DEBUG"
 def run(arguments: Sequence[str]) -> int:
     """Runs infopt with `arguments` and returns its exit code. Never raises."""
     signal.signal(signal.SIGTERM, _interrupt)
+    code = _run(arguments)
     try:
-        code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader (`| head`) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        return _refuse(f"standard output cannot be written: {error.strerror}", 2)
+        _silence_stdout()
+        return code or _output_error(error)
     return code
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise Interrupted("stopped by SIGTERM")
+    raise Interrupted("stopped by SIGTERM; what was measured is kept, a rerun continues")
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -52,11 +50,28 @@ def _run(arguments: Sequence[str]) -> int:
     except InfoptError as error:
         _show_traceback_if_asked()
         return _refuse(error.text, error.exit_code)
-    except BrokenPipeError:
-        raise
+    except OSError as error:
+        _show_traceback_if_asked()
+        return _output_error(error)
+    except MemoryError:
+        _show_traceback_if_asked()
+        return _refuse("out of memory\n  fix: `infopt doctor` shows what is free", 5)
     except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
         return _internal_error(error)
     return ended if isinstance(ended, int) else 0
+
+
+def _output_error(error: OSError) -> int:
+    """A full disk is no bug of infopt; a reader that has seen enough (`| head`) is no error."""
+    if isinstance(error, BrokenPipeError):
+        return 0
+    where = error.filename if error.filename is not None else "standard output"
+    return _refuse(f"{where}: {error.strerror or error}", 2)
+
+
+def _silence_stdout() -> None:
+    """What could not be written must not be tried again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _internal_error(error: Exception) -> int:

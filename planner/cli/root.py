@@ -49,7 +49,7 @@ def root() -> None:
     """From a trained ONNX model and a promise to the cheapest deployment that keeps it.
 
     \b
-      infopt plan model.onnx --slo 20ms    decides, with reasons and a certified gap
+      infopt plan model.onnx --slo 20ms    decides, with reasons and a gap
       infopt deploy plan.json              builds, verifies and serves
 
     Results go to standard output (--json: one JSON document), progress to standard error.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from planner.cli.console import tell
+
 
 @click.command(short_help="Serve an engine over HTTP.")
 @click.argument("engine", default="engine", type=click.Path(path_type=Path))
@@ -24,6 +26,6 @@ def run_server(engine: Path, host: str, port: int) -> None:
     Raises:
         EnvironmentMismatchError: infopt was installed without its `serve` extra.
     """
-    from planner import pipeline
+    from planner import serve as protocol
 
-    pipeline.serve(engine, host=host, port=port)
+    protocol.serve(engine, host=host, port=port, ready=lambda url: tell(f"serving at {url}"))

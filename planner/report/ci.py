@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.errors import RegressionError
-from planner.report.text import change, predicted_p50_us, shipped_timing
+from planner.report.text import change, predicted_p50_us, shipped_timing, worst_slo_us
 from planner.spec.ci import FailRule
 from planner.spec.plan import Plan
 from planner.units import format_duration, format_size
@@ -64,8 +64,7 @@ def _apply(rule: FailRule, plan: Plan, baseline: Plan | None) -> GateResult:
 def _slo(rule: FailRule, plan: Plan) -> GateResult:
     limit = plan.promise.latency_us
     timing = shipped_timing(plan)
-    predicted = max(value.high for value in plan.prediction.latency_slo_us.values())
-    found = timing.slo_us if timing else predicted
+    found = timing.slo_us if timing else worst_slo_us(plan)
     basis = "measured" if timing else "predicted, upper end"
     name = f"p{plan.promise.latency_percentile:g}"
     problems: list[str] = []

@@ -67,10 +67,19 @@ def _causes(before: Plan, after: Plan) -> tuple[Change, ...]:
     found = [(what, read(before), read(after)) for what, read in inputs.items()]
     promised = after.promise.model_dump()
     found += [
-        (f"promise {name}", str(value), str(promised[name]))
+        (f"promise {name}", _limit(name, value), _limit(name, promised[name]))
         for name, value in before.promise.model_dump().items()
     ]
     return tuple(Change(what, old, new) for what, old, new in found if old != new)
+
+
+def _limit(name: str, value: Any) -> str:
+    """A limit as people write it."""
+    if value is None:
+        return "no limit"
+    if name.endswith("_us"):
+        return format_duration(value)
+    return format_size(value) if name.endswith("_bytes") else str(value)
 
 
 def _effects(before: Plan, after: Plan) -> tuple[Change, ...]:

@@ -16,6 +16,7 @@ from planner.report.text import (
     percent,
     predicted_p50_us,
     shipped_timing,
+    worst_slo_us,
 )
 from planner.spec.plan import Decision, Plan, Timing
 from planner.units import format_duration, format_size
@@ -72,8 +73,7 @@ def _verdict(plan: Plan) -> tuple[str, str]:
     limit = plan.promise.latency_us
     if limit is None:
         return f"Ships {what}{speed}.", "good"
-    worst = max(value.high for value in plan.prediction.latency_slo_us.values())
-    found = timing.slo_us if timing else worst
+    found = timing.slo_us if timing else worst_slo_us(plan)
     name = f"p{plan.promise.latency_percentile:g}"
     text = f"{name} {format_duration(found)} of the {format_duration(limit)} promised"
     if found > limit:

@@ -11,13 +11,16 @@ from rich.text import Text
 
 from planner.report.text import (
     SHIPPED,
+    change,
     count_formats,
     facts,
     formats_text,
     interval,
     percent,
+    predicted_p50_us,
     safe,
     shipped_timing,
+    worst_slo_us,
 )
 from planner.spec.plan import Plan
 from planner.units import format_duration, format_size
@@ -69,15 +72,21 @@ def _ships(plan: Plan) -> str:
 
 def _latency_rows(plan: Plan) -> list[tuple[str, str]]:
     rows = [
-        (f"p50 {safe(name)}" if len(plan.workload) > 1 else "p50", f"{interval(value)}: predicted")
+        ("predicted", f"{_shape_label(plan, name)}p50 {interval(value)}")
         for name, value in plan.prediction.latency_p50_us.items()
     ]
     timing = shipped_timing(plan)
     if timing is not None:
+        off = change(predicted_p50_us(plan), timing.p50_us)
         speed = f"{timing.ratio:.2f}x plain ONNX Runtime"
         spread = f"[{timing.ratio_low:.2f} .. {timing.ratio_high:.2f}]"
-        rows.append(("measured", f"p50 {format_duration(timing.p50_us)}, {speed} {spread}"))
+        measured = f"p50 {format_duration(timing.p50_us)}, {off} off the prediction"
+        rows += [("measured", measured), ("speed", f"{speed} {spread}")]
     return [*rows, *_promise_rows(plan)]
+
+
+def _shape_label(plan: Plan, name: str) -> str:
+    return f"{safe(name)}: " if len(plan.workload) > 1 else ""
 
 
 def _promise_rows(plan: Plan) -> list[tuple[str, str]]:
@@ -86,7 +95,7 @@ def _promise_rows(plan: Plan) -> list[tuple[str, str]]:
         return [("promise", "no latency limit was given")]
     timing = shipped_timing(plan)
     name = f"p{plan.promise.latency_percentile:g}"
-    worst = max(value.high for value in plan.prediction.latency_slo_us.values())
+    worst = worst_slo_us(plan)
     found = timing.slo_us if timing else worst
     basis = "measured" if timing else "predicted, upper end"
     is_kept = found <= limit

@@ -38,9 +38,9 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def interval(estimate: Estimate) -> str:
-    """`4.1 ms [3.9 ms, 4.4 ms] measured`."""
+    """`4.1 ms [3.9 ms .. 4.4 ms], from measured parts`."""
     low, high = format_duration(estimate.low), format_duration(estimate.high)
-    return f"{format_duration(estimate.expected)} [{low} .. {high}], {estimate.source}"
+    return f"{format_duration(estimate.expected)} [{low} .. {high}], from {estimate.source} parts"
 
 
 def count_formats(plan: Plan) -> dict[str, int]:
@@ -66,6 +66,11 @@ def predicted_p50_us(plan: Plan) -> float:
     predicted = plan.prediction.latency_p50_us
     known = [shape for shape in plan.workload if shape.name in predicted]
     return sum(shape.weight * predicted[shape.name].expected for shape in known) / total
+
+
+def worst_slo_us(plan: Plan) -> float:
+    """Upper end of the predicted latency at the promise's percentile, slowest workload shape."""
+    return max((value.high for value in plan.prediction.latency_slo_us.values()), default=0.0)
 
 
 def percent(share: float, digits: int = 1) -> str:

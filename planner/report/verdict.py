@@ -7,8 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report.text import change, interval, safe
+from planner.report.text import change, safe
+from planner.spec.plan import Estimate
 from planner.spec.verdict import Verdict
+from planner.units import format_duration
 
 
 def render(verdict: Verdict) -> RenderableType:
@@ -51,8 +53,13 @@ def _latencies(verdict: Verdict) -> Table:
         predicted = verdict.predicted_us.get(name)
         table.add_row(
             safe(name),
-            interval(predicted) if predicted else "",
-            interval(measured),
+            _range(predicted) if predicted else "",
+            _range(measured),
             change(predicted.expected, measured.expected) if predicted else "",
         )
     return table
+
+
+def _range(estimate: Estimate) -> str:
+    low, high = format_duration(estimate.low), format_duration(estimate.high)
+    return f"{format_duration(estimate.expected)} [{low} .. {high}]"

@@ -89,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     def refuse(_descriptor: int) -> None:
         raise OSError(number, "refused")
 
-    monkeypatch.setattr(io.os, "fsync", refuse)
+    monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(UsageError, match=fix) as refused:
         io.write_atomically(path, b"new")
     assert refused.value.exit_code == 2
@@ -103,7 +103,7 @@ def test_an_interrupted_write_leaves_nothing_behind(
     def interrupt(_descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(io.os, "fsync", interrupt)
+    monkeypatch.setattr("os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         io.write_atomically(tmp_path / "plan.json", b"new")
     assert list(tmp_path.iterdir()) == []

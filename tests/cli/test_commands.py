@@ -1,0 +1,202 @@
+"""The other commands: deploy, verify, serve, explain, diff, pareto, profile, devices, cache, ..."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner import __version__, serve
+from planner.spec.io import write_plan
+from planner.spec.profile import read_profile
+from tests.cli.fake_pipeline import FakePipeline, Infopt
+from tests.plans import DECISIONS, make_plan
+
+
+@pytest.fixture
+def plan_file(infopt: Infopt) -> Path:
+    path = Path("plan.json")
+    write_plan(path, make_plan())
+    return path
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Engines that were asked to be served."""
+    engines: list[Any] = []
+
+    def remember(engine: Path, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+        engines.append((engine, host, port))
+        ready(f"http://{host}:{port}")
+
+    monkeypatch.setattr(serve, "serve", remember)
+    return engines
+
+
+def test_deploy_builds_verifies_and_serves(
+    infopt: Infopt,
+    pipeline: FakePipeline,
+    plan_file: Path,
+    served: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert infopt("deploy", plan_file, "-o", "e", "--port", 9000) == 0
+    assert [name for name, *_ in pipeline.asked] == ["build", "verify"]
+    assert served == [(Path("e"), "127.0.0.1", 9000)]
+    printed = capsys.readouterr()
+    assert "e keeps its promise" in printed.out
+    assert "serving at http://127.0.0.1:9000" in printed.err
+
+
+@pytest.mark.parametrize("ending", [["--no-serve"], ["--to", "directory"]])
+def test_deploy_may_end_with_the_verdict(
+    infopt: Infopt, pipeline: FakePipeline, plan_file: Path, served: list[Any], ending: list[str]
+) -> None:
+    assert infopt("deploy", plan_file, *ending) == 0
+    assert served == []
+
+
+def test_a_broken_promise_is_four_and_not_served(
+    infopt: Infopt,
+    pipeline: FakePipeline,
+    plan_file: Path,
+    served: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pipeline.passed = False
+    files = ("--junit", "j.xml", "--markdown", "s.md")
+    assert infopt("deploy", plan_file, *files) == 4
+    assert served == []
+    assert "engine: latency: p99 332 us, promised 20 ms" in capsys.readouterr().err
+    assert 'failures="1"' in Path("j.xml").read_text()
+    assert Path("s.md").read_text().startswith("### ❌")
+
+
+def test_deploy_finds_a_moved_model(
+    infopt: Infopt, pipeline: FakePipeline, plan_file: Path, served: list[Any]
+) -> None:
+    assert infopt("deploy", "--model", "elsewhere.onnx", "--no-serve") == 0
+    assert pipeline.asked[0][3] == Path("elsewhere.onnx")
+
+
+def test_an_edited_plan_is_not_deployed(
+    infopt: Infopt, pipeline: FakePipeline, plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_file.write_text(plan_file.read_text().replace('"fp32"', '"fp16"'))
+    assert infopt("deploy", plan_file) == 4
+    assert "was edited" in capsys.readouterr().err
+    assert pipeline.asked == []
+
+
+def test_verify_prints_json(
+    infopt: Infopt, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infopt("verify", "e", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+
+
+def test_serve_serves(infopt: Infopt, served: list[Any]) -> None:
+    assert infopt("serve", "e", "--host", "::1") == 0
+    assert served == [(Path("e"), "::1", 8000)]
+
+
+def test_explain_all_one_and_none(
+    infopt: Infopt, plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infopt("explain", plan_file) == 0
+    assert "int8_wo: +42 us" in capsys.readouterr().out
+    assert infopt("explain", plan_file, "--layer", "encoder/*", "--json") == 0
+    assert [d["op"] for d in json.loads(capsys.readouterr().out)] == [
+        "encoder/MatMul",
+        "encoder/Relu",
+    ]
+    assert infopt("explain", plan_file, "--layer", "encoder/MatMull") == 2
+    assert "did you mean 'encoder/MatMul'?" in capsys.readouterr().err
+
+
+def test_diff_of_two_plans(
+    infopt: Infopt, plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = DECISIONS[2].model_copy(update={"format": "int8_dynamic"})
+    write_plan(Path("b.json"), make_plan(decisions=(*DECISIONS[:2], moved)))
+    assert infopt("diff", plan_file, "b.json") == 0
+    assert "1 fp32 -> int8_dynamic" in capsys.readouterr().out
+    assert infopt("diff", plan_file, "b.json", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["layers"][0]["what"] == "head/MatMul"
+    assert infopt("diff", plan_file, plan_file) == 0
+    assert "the plans are the same" in capsys.readouterr().out
+
+
+def test_pareto(infopt: Infopt, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infopt("pareto", "model.onnx", "--slo", "20ms") == 0
+    assert "fastest" in capsys.readouterr().out
+    assert infopt("pareto", "model.onnx", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["points"]) == 1
+
+
+def test_profile_writes_a_profile(
+    infopt: Infopt, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infopt("profile", "-o", "here.yaml") == 0
+    assert read_profile(Path("here.yaml")).kind == "cuda"
+    assert "bandwidth" in capsys.readouterr().out
+    assert infopt("profile", "--json", "-q") == 0
+    name = json.loads(capsys.readouterr().out)["name"]
+    assert Path(f"{name}.yaml").is_file()
+
+
+def test_devices(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infopt("devices") == 0
+    assert "h100-sxm-80gb" in capsys.readouterr().out
+    assert infopt("devices", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["local"]["onnxruntime"]
+    assert len(found["profiles"]) >= 4
+
+
+def test_cache_lists_and_forgets(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
+    from planner.profiling.store import Store
+
+    store = Store()
+    store.put("kernel", {"a": {"x": 1}, "b": {"x": 2}})
+    store.put("guard", {"c": {"x": 3}})
+    store.close()
+    assert infopt("cache", "ls", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["entries"] == {"kernel": 2, "guard": 1}
+    assert infopt("cache", "clear", "--kind", "guard") == 0
+    assert infopt("cache", "ls") == 0
+    printed = capsys.readouterr().out
+    assert "2  kernel" in printed
+    assert "guard" not in printed
+
+
+def test_doctor_looks_at_everything(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infopt("doctor", "--json") == 0
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert {"python", "libraries", "onnxruntime", "cores", "memory", "disk", "store"} <= set(found)
+    assert "CPUExecutionProvider" in found["onnxruntime"]["detail"]
+
+
+def test_doctor_is_five_when_something_is_missing(
+    infopt: Infopt, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_text("x")
+    monkeypatch.setenv("INFOPT_CACHE", "file/cache")
+    assert infopt("doctor") == 5
+    printed = capsys.readouterr()
+    assert "failed" in printed.out
+    assert "INFOPT_CACHE" in printed.err
+
+
+@pytest.mark.parametrize("document", ["constraints", "plan", "manifest", "profile"])
+def test_schema(infopt: Infopt, capsys: pytest.CaptureFixture[str], document: str) -> None:
+    assert infopt("schema", document) == 0
+    assert json.loads(capsys.readouterr().out)["type"] == "object"
+
+
+def test_version(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infopt("--version") == 0
+    assert __version__ in capsys.readouterr().out
