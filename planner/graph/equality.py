@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from planner.errors import InfoptError
+
 Feeds = Mapping[str, Any]
-Run = Callable[[Path, Feeds], Mapping[str, Any]]
-"""Runs the model in a file once; a module-level function, for it travels to another process."""
+Outputs = Mapping[str, Any]
+Run = Callable[[Path, Feeds, int], Sequence[Outputs]]
+"""Runs the model in a file so many times in one session: a random draw differs only from the one
+before it. A module-level function, for it travels to another process."""
 
 MAX_NMSE = 1e-6
 _RANDOM_NMSE = 1e-9
@@ -29,37 +33,46 @@ class Comparison:
     """Outputs that differ between two runs of the reference itself: not compared."""
     differing: tuple[str, ...]
     """Outputs beyond `MAX_NMSE`, of another type or shape, or integers that are not equal."""
+    failure: str | None = None
+    """Why the reference itself does not run; then nothing was compared."""
 
 
-def run_with_onnxruntime(path: Path, feeds: Feeds) -> dict[str, Any]:
-    """All outputs of the model in a file, by name; one thread, mild graph optimisation."""
+def run_with_onnxruntime(path: Path, feeds: Feeds, times: int) -> list[Outputs]:
+    """All outputs of the model in a file, by name; one thread, nothing optimised.
+
+    Unoptimised because ONNX Runtime would otherwise apply the very rewrites that are being checked.
+    """
     from planner.runtime import ort
     from planner.spec.session import GraphLevel, SessionSettings
 
-    settings = SessionSettings(intra_op_threads=1, graph_level=GraphLevel.BASIC)
+    settings = SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED)
     session = ort.make_session(path, settings)
     names = [spec.name for spec in ort.tensor_specs(session)[1]]
+    call = ort.bind(session, names)
     try:
-        values = ort.bind(session, names)(ort.feed_dict(feeds))
+        return [dict(zip(names, call(ort.feed_dict(feeds)), strict=True)) for _ in range(times)]
     except ort.ORT_ERRORS as error:
         raise ort.run_error(error, str(path)) from None
-    return dict(zip(names, values, strict=True))
 
 
 def compare(reference: Path, candidate: Path, feeds: Feeds, run: Run) -> Comparison:
     """Runs the reference twice and the candidate once on the same feeds.
 
     Raises:
-        InfoptError: one of them does not run.
+        InfoptError: the candidate does not run.
     """
     from planner.runtime.compare import nmse
 
-    first, again, values = run(reference, feeds), run(reference, feeds), run(candidate, feeds)
+    try:
+        first, again = run(reference, feeds, 2)
+    except InfoptError as error:
+        return Comparison({}, (), (), failure=error.what)
+    (values,) = run(candidate, feeds, 1)
     random = tuple(name for name in first if nmse(first[name], again[name]) > _RANDOM_NMSE)
     errors = {name: nmse(first[name], values[name]) for name in first if name not in random}
-    differing = [
+    differing = (
         name for name, error in errors.items() if not _is_same(first[name], values[name], error)
-    ]
+    )
     return Comparison(errors, random, tuple(differing))
 
 

@@ -155,13 +155,17 @@ def inference_clash(model: ModelProto) -> Objection | None:
     return Objection(_one_line(first)) if first else None
 
 
-def second_opinion(path: Path) -> str | None:
-    """Why ONNX Runtime refuses the file; None where it loads, or only lacks a kernel here."""
+def second_opinion(path: Path, *, optimised: bool = False) -> str | None:
+    """Why ONNX Runtime refuses the file; None where it loads, or only lacks a kernel here.
+
+    Optimising makes it look closer: it checks rewritten branches of control flow again.
+    """
     # Slow to import, and needed for the rare model that onnx objects to.
     from planner.runtime.ort import make_session
     from planner.spec.session import GraphLevel, SessionSettings
 
-    settings = SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED)
+    level = GraphLevel.ALL if optimised else GraphLevel.DISABLED
+    settings = SessionSettings(intra_op_threads=1, graph_level=level)
     try:
         make_session(path, settings)
     except InfoptError as error:

@@ -45,7 +45,7 @@ def normalise(path: Path, binding: Binding, out_path: Path) -> BoundModel:
         ModelError: the shapes do not fit the model.
     """
     bound = _write(path, binding, out_path, is_fixed=True)
-    if not _has_bodies(bound.path) or judge.second_opinion(bound.path) is None:
+    if not _has_bodies(bound.path) or judge.second_opinion(bound.path, optimised=True) is None:
         return bound
     # ONNX Runtime checks every branch, also those never taken. Open dimensions satisfy it.
     open_ = _write(path, binding, out_path, is_fixed=False)

@@ -40,15 +40,13 @@ def simplify(
     limits: Bounds | None = None,
     run: Run = run_with_onnxruntime,
 ) -> SimplifyReport:
-    """Simplifies `bound` into `out_path`, runs both on `sample_feeds`, and keeps the better founded.
+    """Simplifies `bound` into `out_path`, runs both on `sample_feeds`, keeps what is proved equal.
 
-    `out_path` must lie in the folder of `bound`, whose weight file both share. Never raises for what
-    a model or a simplifier does: the bound model is always an answer.
+    `out_path` must be another file in the folder of `bound`: they share a weight file. Whatever a
+    model or a simplifier does is no error: the bound model is always an answer.
     """
     if out_path.parent.resolve() != bound.path.parent.resolve() or out_path == bound.path:
-        raise ValueError(
-            "the simplified model shares its weight file with the bound one: same folder"
-        )
+        raise ValueError("simplify into another file in the folder of the bound model")
     bounds = (limits or Bounds()).for_size(bound.size_bytes)
     report = _kept(bound, "nothing was tried")
     for effort in EFFORTS:
@@ -86,6 +84,8 @@ def _attempt(
 def _verdict(
     bound: BoundModel, out_path: Path, found: Comparison, ops: int
 ) -> tuple[SimplifyReport, bool]:
+    if found.failure is not None:
+        return _kept(bound, f"it does not run here: {found.failure}"), True
     if found.differing:
         worst = max(found.differing, key=lambda name: found.nmse[name])
         reason = f"output {worst!r} changes by NMSE {found.nmse[worst]:.2g}"

@@ -17,7 +17,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from planner.graph import container, curtain, infer, judge, names, proto, store, structure, weights
 
 _KEPT_APART = ("FusionGemm",)
-"""MatMul + Add stay two operators: formats are chosen for MatMul, and runtimes fuse the pair anyway."""
+"""MatMul + Add stay apart: formats are chosen for MatMul, and runtimes fuse the pair anyway."""
+_ANY_OPSET = 17
+"""For models without operators of ONNX's own domain; any version does."""
 _BLOAT_BYTES = 64 * 1024
 _BLOAT_FACTOR = 2
 
@@ -50,10 +52,11 @@ def slim(path: Path, out_path: Path, effort: Effort) -> int:
     inputs, outputs = _copies(graph.input), _copies(graph.output)
     stored = _set_aside(graph, {value.name for value in inputs})
     secrets = curtain.hide(graph, _bloats(graph))
-    model.opset_import.add(domain=curtain.DOMAIN, version=1)
+    versions = _add_imports(model)
     slimmed = _onnxslim(model, effort)
     curtain.reveal(slimmed.graph, secrets)
-    _restore(slimmed, model, inputs, outputs)
+    _restore(slimmed.graph, inputs, outputs)
+    _restore_versions(slimmed, model.ir_version, versions)
     _put_back(slimmed.graph, stored)
     structure.check_names(slimmed.graph)
     structure.sort(slimmed.graph)
@@ -98,18 +101,28 @@ def _put_back(graph: GraphProto, stored: dict[str, TensorProto]) -> None:
     graph.initializer.extend(tensor for name, tensor in stored.items() if name in used)
 
 
+def _add_imports(model: ModelProto) -> list[onnx.OperatorSetIdProto]:
+    """Imports what onnxslim relies on; the imports as they were."""
+    versions = [onnx.helper.make_opsetid(one.domain, one.version) for one in model.opset_import]
+    model.opset_import.add(domain=curtain.DOMAIN, version=1)
+    if not any(proto.domain_of(one.domain) == "" for one in versions):
+        model.opset_import.add(domain="", version=_ANY_OPSET)
+    return versions
+
+
 def _restore(
-    slimmed: ModelProto,
-    original: ModelProto,
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
+    graph: GraphProto, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
 ) -> None:
-    """The model's contract is not the simplifier's to change: inputs, outputs, versions."""
-    for ours, kept in ((slimmed.graph.input, inputs), (slimmed.graph.output, outputs)):
+    """The model's contract is not the simplifier's to change."""
+    for ours, kept in ((graph.input, inputs), (graph.output, outputs)):
         del ours[:]
         ours.extend(kept)
-    slimmed.ir_version = original.ir_version
-    versions = [entry for entry in original.opset_import if entry.domain != curtain.DOMAIN]
+
+
+def _restore_versions(
+    slimmed: ModelProto, ir_version: int, versions: list[onnx.OperatorSetIdProto]
+) -> None:
+    slimmed.ir_version = ir_version
     del slimmed.opset_import[:]
     slimmed.opset_import.extend(versions)
     slimmed.producer_name, slimmed.producer_version = "", ""
