@@ -21,6 +21,7 @@ from planner.report.text import (
 from planner.spec.plan import Decision, Plan, Timing
 from planner.units import format_duration, format_size
 
+_PROSE = ("because", "runner-up would cost", "why it was not offered")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -95,12 +96,16 @@ def _tiles(plan: Plan) -> str:
     tiles += [
         (format_size(plan.prediction.memory_size_bytes.expected), "memory"),
         (f"{plan.accuracy.measured_error:.1e}", "error (NMSE) at the outputs"),
-        (formats_text(count_formats(plan)), f"formats of {plan.model.ops} operators"),
     ]
     cells = "".join(
         f'<div class="tile"><b>{_clean(v)}</b><span>{_clean(k)}</span></div>' for v, k in tiles
     )
-    return f'<div class="tiles">{cells}</div><p>Accuracy: {_clean(accuracy_text(plan))}.</p>'
+    formats = formats_text(count_formats(plan))
+    return (
+        f'<div class="tiles">{cells}</div>'
+        f"<p>Formats of the {plan.model.ops} operators: {_clean(formats)}.</p>"
+        f"<p>Accuracy: {_clean(accuracy_text(plan))}.</p>"
+    )
 
 
 def _latency(plan: Plan) -> str:
@@ -126,7 +131,7 @@ def _variants(plan: Plan) -> str:
     control = (
         f"Timed in turns, one process each. Plain ONNX Runtime against itself: "
         f"{guard.control_low:.3f} .. {guard.control_high:.3f}; a variant ships only if it wins by "
-        f"{guard.threshold:.3f}x. {guard.reason}"
+        f"{guard.threshold:.3f}x. Shipped is {guard.shipped}: {guard.reason}."
     )
     return (
         f"<h2>Alternatives, measured</h2>{_table(head, rows, numbers=(1, 2, 3, 4, 5))}"
@@ -172,8 +177,8 @@ def _rejected(plan: Plan) -> str:
         return ""
     rows = [(_clean(r.op), _clean(r.format), _clean(r.reason)) for r in plan.rejected]
     body = _table(("layer", "format", "why it was not offered"), rows)
-    count = len(plan.rejected)
-    return f"<h2>Not offered</h2><details><summary>{count} options</summary>{body}</details>"
+    title = f"{len(plan.rejected)} option{'s' * (len(plan.rejected) != 1)}"
+    return f"<h2>Not offered</h2><details><summary>{title}</summary>{body}</details>"
 
 
 def _certificate(plan: Plan) -> str:
@@ -190,9 +195,7 @@ def _table(
     head: Sequence[str], rows: Iterable[tuple[str, ...]], numbers: Sequence[int] = ()
 ) -> str:
     """Cells are HTML already; the first column may break anywhere."""
-    marks = [
-        'class="n"' if i in numbers else 'class="name"' if i == 0 else "" for i in range(len(head))
-    ]
+    marks = [_mark(index, title, numbers) for index, title in enumerate(head)]
     titles = "".join(f"<th {mark}>{title}</th>" for mark, title in zip(marks, head, strict=True))
     lines = [
         "<tr>"
@@ -201,3 +204,12 @@ def _table(
         for row in rows
     ]
     return f'<div class="scroll"><table><tr>{titles}</tr>\n{chr(10).join(lines)}</table></div>'
+
+
+def _mark(index: int, title: str, numbers: Sequence[int]) -> str:
+    """How a column is set: numbers to the right, names may break, prose gets room."""
+    if index in numbers:
+        return 'class="n"'
+    if index == 0:
+        return 'class="name"'
+    return 'class="text"' if title in _PROSE else ""

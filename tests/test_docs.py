@@ -1,0 +1,70 @@
+"""The documentation says what the code does: commands, exit codes, floors, example constraints."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from planner import errors
+from planner.cli.root import COMMANDS
+from planner.errors import InfoptError
+from planner.spec.constraints import Constraints
+from planner.spec.resolve import resolve
+from planner.spec.yaml_source import loads
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert f"| `infopt {name}" in README
+
+
+def test_the_readme_names_no_command_that_is_none() -> None:
+    named = set(re.findall(r"`?infopt ([a-z]+)", README))
+    assert named - {command.name for command in COMMANDS} <= {"prints"}
+
+
+def test_every_command_says_what_it_does() -> None:
+    for command in COMMANDS:
+        assert command.help, command.name
+        assert all(getattr(option, "help", "x") != "" for option in command.params), command.name
+
+
+def test_every_error_and_exit_code_is_in_the_readme() -> None:
+    rows = dict(re.findall(r"^\| (\d+) \|.*\| (.*) \|$", README, flags=re.MULTILINE))
+    documented = {
+        name: int(code) for code, cell in rows.items() for name in re.findall(r"`(\w+)`", cell)
+    }
+    defined = {
+        name: kind.exit_code
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, InfoptError)
+    }
+    assert documented == defined
+
+
+def test_the_example_constraints_are_valid() -> None:
+    example = re.search(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    assert example is not None
+    found = resolve({}, {}, loads(example[1], Path("README.md"))).constraints
+    assert set(Constraints.model_fields) - found.model_fields_set <= {"no_weights", "output"}
+
+
+def test_every_floor_is_explained_from_top_to_bottom() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["name"] == "Floors")
+    drawn = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", ARCHITECTURE, flags=re.MULTILINE)
+    documented = [set(re.findall(r"`(\w+)`", cell)) for cell in drawn]
+    assert documented == [set(re.split(r"\s*[|:]\s*", layer)) for layer in layers]
+
+
+def test_the_test_command_of_the_readme_is_what_ci_runs() -> None:
+    assert "python -m pytest" in README
+    assert "python -m pytest" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
