@@ -97,6 +97,10 @@ class Server:
         """(exit code, stderr) after a signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        """(exit code, stderr) of a process that ends by itself."""
         _, errors = self.process.communicate(timeout=30)
         return self.process.returncode, errors.decode()
 
