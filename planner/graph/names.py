@@ -50,3 +50,10 @@ def rename(graph: GraphProto) -> None:
         names = make_unique([clean(node.name) or clean(node.op_type) for node in part.node])
         for node, name in zip(part.node, names, strict=True):
             node.name = name
+
+
+def ensure_unique(graph: GraphProto) -> None:
+    """`rename`, unless the names are already as it leaves them: renaming twice may change them."""
+    names = [node.name for node in graph.node]
+    if not all(names) or len(set(names)) < len(names):
+        rename(graph)

@@ -140,7 +140,13 @@ def tensors(model: ModelProto) -> Iterator[TensorProto]:
 def _function_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
     nodes = tuple(nodes)
     yield from _attribute_tensors(nodes)
-    for body in (body for node in nodes for body in subgraphs(node)):
+    for node in nodes:
+        yield from body_tensors(node)
+
+
+def body_tensors(node: NodeProto) -> Iterator[TensorProto]:
+    """What the bodies of a control-flow operator store: weights and constants."""
+    for body in subgraphs(node):
         yield from initialisers(body)
         for part in graphs(body):
             yield from _attribute_tensors(part.node)
