@@ -28,7 +28,7 @@ def render(found: DryRun) -> RenderableType:
         ("parameters", f"{found.parameters:,} ({format_size(found.weights_size_bytes)})"),
         *((safe(name), "x".join(map(str, shape)) or "scalar") for name, shape in shapes),
         ("in the store", f"{found.measured:,} measurements"),
-        ("to measure", f"{len(found.pending):,} kernels in {variants:,} variants"),
+        ("to measure", f"kernels: {len(found.pending):,}, variants of them: {variants:,}"),
     ]
     parts: list[RenderableType] = [facts(rows)]
     if found.pending:

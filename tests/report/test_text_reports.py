@@ -1,0 +1,154 @@
+"""Terminal reports: golden texts at 80 columns, and text that cannot harm a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from rich.console import RenderableType
+
+from planner import resources
+from planner.errors import UsageError
+from planner.report import devices, diff, dry_run, explain, pareto, summary, verdict
+from planner.report.text import to_text
+from planner.spec.pareto import ParetoCurve, ParetoPoint
+from planner.spec.plan import AccuracyReport, Plan, Promise, WorkloadShape
+from planner.spec.profile import read_profile
+from planner.spec.verdict import Check, DryRun, PendingMeasurement, Verdict
+from tests.plans import DECISIONS, estimate, make_plan, timing
+
+HOSTILE = "layer\x1b[31m[red]</td><script>alert(1)</script>"
+
+
+def moved_plan() -> Plan:
+    """Another promise, another format, faster."""
+    guard = make_plan().guard
+    assert guard is not None
+    moved = DECISIONS[2].model_copy(update={"format": "int8_dynamic", "reason": "budget allows it"})
+    return make_plan(
+        promise=Promise(latency_us=10_000.0, max_error=1e-2),
+        decisions=(*DECISIONS[:2], moved),
+        guard=guard.model_copy(update={"timings": (timing("plan", 210.0), *guard.timings[1:])}),
+    )
+
+
+def verdict_of(passed: bool) -> Verdict:
+    return Verdict(
+        engine="engine",
+        passed=passed,
+        checks=(
+            Check(name="files", passed=True, detail="12 files, every SHA-256 matches"),
+            Check(name="latency", passed=passed, detail="p99 332 us, promised 20 ms"),
+        ),
+        predicted_us={"default": estimate(250.0)},
+        measured_us={"default": estimate(255.0)},
+    )
+
+
+CURVE = ParetoCurve(
+    model="model.onnx",
+    points=tuple(
+        ParetoPoint(
+            name=name,
+            latency_us=estimate(latency_us),
+            memory_size_bytes=6_000_000,
+            error=error,
+            formats={"int8_dynamic": 2, "fp32": 1},
+            status="optimal",
+        )
+        for name, latency_us, error in (("fastest", 200.0, 1e-2), ("closest", 400.0, 1e-6))
+    ),
+)
+DRY = DryRun(
+    model="model.onnx",
+    ops=3,
+    parameters=1_200_000,
+    weights_size_bytes=4_800_000,
+    workload=(WorkloadShape(shapes={"x": (1, 64), "scale": ()}),),
+    measured=4,
+    pending=(PendingMeasurement(kernel="MatMul 1x64 64x64", ops=2, variants=("fp32", "int8")),),
+)
+REPORTS: dict[str, Callable[[], RenderableType]] = {
+    "summary": lambda: summary.summary(make_plan(warnings=("a warning",))),
+    "explain": lambda: explain.explain(make_plan()),
+    "explain-layers": lambda: explain.explain(make_plan(), "encoder/*"),
+    "diff": lambda: diff.render(diff.compare(make_plan(), moved_plan())),
+    "verdict-kept": lambda: verdict.render(verdict_of(True)),
+    "verdict-broken": lambda: verdict.render(verdict_of(False)),
+    "pareto": lambda: pareto.render(CURVE),
+    "dry-run": lambda: dry_run.render(DRY),
+    "device": lambda: devices.details(read_profile(resources.folder("profiles") / "l4-24gb.yaml")),
+}
+
+
+@pytest.mark.parametrize("name", list(REPORTS))
+def test_reports_read_as_agreed(golden: Callable[[str, str], None], name: str) -> None:
+    text = to_text(REPORTS[name](), width=80)
+    golden(f"report/{name}.txt", "\n".join(line.rstrip() for line in text.splitlines()) + "\n")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", list(REPORTS))
+def test_reports_fit_the_terminal(name: str, width: int) -> None:
+    assert max(len(line) for line in to_text(REPORTS[name](), width).splitlines()) <= width
+
+
+def test_an_unprovable_drop_names_the_samples_it_would_take() -> None:
+    accuracy = AccuracyReport(
+        calibrated=True,
+        samples=100,
+        predicted_error=1e-3,
+        measured_error=1e-3,
+        metric="top1",
+        baseline=0.98,
+        value=0.98,
+        drop=0.0,
+        drop_high=0.03,
+        verdict="unprovable",
+        samples_needed=600,
+    )
+    plan = make_plan(accuracy=accuracy, promise=Promise(max_drop=0.005, metric="top1"))
+    text = summary.accuracy_text(plan)
+    assert "drop <= 3.00 % at 95 %, limit 0.50 %; unprovable; 600 evaluation samples" in text
+    assert "no latency limit was given" in to_text(summary.summary(plan))
+
+
+def test_a_plan_without_timings_is_judged_by_its_prediction() -> None:
+    text = to_text(summary.summary(make_plan(guard=None)))
+    assert "predicted, upper end" in text
+    assert "timed against each other" not in text
+
+
+def test_a_broken_promise_is_said() -> None:
+    plan = make_plan(promise=Promise(latency_us=100.0))
+    assert "limit 100 us: broken" in to_text(summary.summary(plan))
+
+
+def test_names_from_models_are_text_and_nothing_else() -> None:
+    named = DECISIONS[0].model_copy(update={"op": HOSTILE, "reason": "[bold]x[/bold]"})
+    plan = make_plan(decisions=(named,))
+    for report in (explain.explain(plan), explain.explain(plan, HOSTILE), summary.summary(plan)):
+        text = to_text(report, width=200)
+        assert "\x1b" not in text
+        assert "[bold]x[/bold]" in text or "�[31m[red]" in text
+
+
+def test_a_layer_that_is_none_gets_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'head/MatMul'"):
+        explain.matching(make_plan(), "head/Matmul")
+    with pytest.raises(UsageError, match="lists all layers"):
+        explain.matching(make_plan(), "zzzz")
+
+
+def test_equal_plans_differ_in_nothing() -> None:
+    found = diff.compare(make_plan(), make_plan())
+    assert found.is_empty
+    assert "the same" in to_text(diff.render(found))
+
+
+def test_layers_that_come_and_go_are_seen() -> None:
+    found = diff.compare(make_plan(decisions=DECISIONS[:2]), make_plan(decisions=DECISIONS[1:]))
+    assert [(change.what, change.before, change.after) for change in found.layers] == [
+        ("encoder/MatMul", "int8_dynamic", "absent"),
+        ("head/MatMul", "absent", "fp32"),
+    ]
