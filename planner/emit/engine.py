@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from planner.spec.session import SessionSettings
 
 PLAN = "plan.json"
 PARTS = "parts"
+_URL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER})
 
 
@@ -76,6 +78,11 @@ def write_engine(directory: Path, blueprint: Blueprint) -> Manifest:
         UsageError: the place is taken by something else, read-only or full.
         ModelError: a part is no ONNX file, or refers to data outside its folder.
     """
+    if _URL_NAME.fullmatch(blueprint.name) is None:
+        raise UsageError(
+            f"model name {blueprint.name!r} cannot be part of a URL",
+            fix=f"use letters, digits, '.', '_' and '-': {served_name(Path(blueprint.name))!r}",
+        )
     target = directory.resolve()
     refuse_foreign(target)
     with swap.translated_errors(target):
@@ -86,6 +93,11 @@ def write_engine(directory: Path, blueprint: Blueprint) -> Manifest:
             swap.sync_tree(scratch)
             swap.put_in_place(scratch, target)
     return manifest
+
+
+def served_name(model_path: Path) -> str:
+    """The name a model is served under: its file's, with what a URL cannot hold replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", model_path.stem).strip("_.") or "model"
 
 
 def is_current(directory: Path, plan_digest: str) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from planner.errors import DataError
 from planner.runtime.compare import flatten
 from planner.runtime.tensors import write_tensors
 from planner.spec.manifest import GoldenCheck
@@ -39,19 +39,15 @@ class Golden:
 def write_goldens(directory: Path, goldens: Iterable[Golden]) -> tuple[GoldenCheck, ...]:
     """Write `golden/<shape>.{inputs,outputs,reference}.npz` below an engine directory.
 
-    Raises:
-        DataError: two shapes of one name.
+    Names that differ only in signs a file name cannot have are numbered.
     """
     folder = directory / FOLDER
     folder.mkdir()
     checks: dict[str, GoldenCheck] = {}
     for golden in goldens:
         stem = _file_stem(golden.shape)
-        if stem in checks:
-            raise DataError(
-                f"two workload shapes would share the file name {stem!r}", where="golden"
-            )
-        checks[stem] = _write(directory, f"{FOLDER}/{stem}", golden)
+        free = next(name for name in _numbered(stem) if name not in checks)
+        checks[free] = _write(directory, f"{FOLDER}/{free}", golden)
     return tuple(checks.values())
 
 
@@ -76,6 +72,11 @@ def _write(directory: Path, stem: str, golden: Golden) -> GoldenCheck:
         max_reference_nmse=golden.max_reference_nmse,
         skipped=golden.skipped,
     )
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f"{stem}-{number}" for number in count(2))
 
 
 def _file_stem(shape: str) -> str:
