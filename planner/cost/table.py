@@ -56,6 +56,10 @@ class CostTable:
         found = {key: time for key in dict.fromkeys(keys) if (time := store.kernel(key))}
         return cls(found, reference_us)
 
+    def extended(self, times: Mapping[str, KernelTime]) -> CostTable:
+        """The same prices and more, at the same moment."""
+        return CostTable({**self._times, **times}, self.reference_us)
+
     def __contains__(self, key: str) -> bool:
         return key in self._times
 

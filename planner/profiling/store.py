@@ -117,6 +117,11 @@ class Store:
             marks = [(kind,) for kind in kinds]
             return self._db.executemany("DELETE FROM measurements WHERE kind = ?", marks).rowcount
 
+    def forget(self, key: str) -> None:
+        """Removes one entry; nothing happens where there is none."""
+        with self._db:
+            self._db.execute("DELETE FROM measurements WHERE key = ?", (key,))
+
     def close(self) -> None:
         """Closes the file; what was put is kept."""
         self._db.close()

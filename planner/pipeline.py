@@ -1,0 +1,118 @@
+"""The story: from a model and a promise to an engine that keeps it.
+
+    model.onnx ──load──> Graph ──propose──> variants ──price──> options ─┐
+    constraints.yaml ────────────────────────────────────────> limits ───┼─> Problem ──solve──> plan
+    measurements ────────────────────────────────────────────────────────┘
+    plan ──guard──> plan.json ──build──> engine/ ──verify──> verdict ──serve──> answers
+
+Each function below is one command of the tool; the steps stand in `planner/steps`, a file each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.profiling.store import Store
+from planner.progress import Reporter, Silent
+from planner.runtime.fingerprint import this_environment
+from planner.spec.constraints import Constraints
+from planner.spec.plan import Plan
+from planner.spec.verdict import DryRun, Verdict
+from planner.steps.accuracy import Accuracy
+from planner.steps.bench import Bench
+from planner.steps.choose import pose
+from planner.steps.entrants import entrants, probes
+from planner.steps.finish import finish
+from planner.steps.prepare import prepare
+from planner.steps.pricing import Pricing
+from planner.steps.settle import settle
+from planner.steps.variants import choices, observed, variants
+from planner.steps.workspace import workspace
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """A plan, ready to be written (its digest is filled in when it is)."""
+
+    plan: Plan
+
+
+def plan(
+    constraints: Constraints, *, reporter: Reporter | None = None, store: Store | None = None
+) -> PlanResult:
+    """Decides how to deploy the model within the constraints.
+
+    Measures what the store does not know; interrupting keeps what was measured.
+
+    Raises:
+        UsageError: something is wrong with the request, the model or the data (exit code 2).
+        InfeasibleError: proved that no plan meets the limits (3).
+        VerificationError: nothing keeps the promise when it is measured (4).
+        EnvironmentMismatchError: this machine lacks the device asked for (5).
+        NoPlanInTimeError: the time limit ended first (6).
+    """
+    environment = this_environment()
+    with workspace(reporter or Silent(), store) as work, Bench(work, environment) as bench:
+        prepared = prepare(constraints, work)
+        offered = choices(constraints, prepared, work)
+        uniform = variants(prepared, offered, work, bench)
+        graph = observed(prepared, uniform, bench)
+
+        pricing = Pricing(prepared, bench, work, constraints.promise.latency_percentile)
+        pricing.learn(uniform)
+        accuracy = Accuracy(constraints, prepared, work)
+        errors = accuracy.sensitivities(offered)
+
+        posed = pose(constraints, graph, uniform, pricing, bench, errors)
+        known = probes(uniform, accuracy, errors)
+        settled = settle(constraints, prepared, posed, offered, accuracy, pricing, known, work)
+        rivals = entrants(settled, uniform, accuracy, pricing)
+        return PlanResult(
+            finish(
+                constraints, prepared, offered, posed, settled, rivals, uniform, accuracy,
+                pricing, bench, errors, work,
+            )
+        )  # fmt: skip
+
+
+def build(
+    plan: Plan,
+    out: Path,
+    *,
+    model: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Builds the engine of a plan into `out`, or reuses the one that is there.
+
+    Args:
+        model: where the model is now, if it is not where the plan says.
+
+    Raises:
+        UsageError: the model is missing or another one, or `out` cannot be written.
+        VerificationError: the plan was edited by hand.
+    """
+    from planner.steps.building import build_engine
+
+    with workspace(reporter or Silent()) as work:
+        return build_engine(plan, out, model, work)
+
+
+def verify(engine: Path, *, reporter: Reporter | None = None) -> Verdict:
+    """Whether an engine keeps what its plan promised, here and now: files, device, outputs, speed.
+
+    Raises:
+        VerificationError: it is damaged beyond being loaded.
+    """
+    from planner.steps.verifying import verify_engine
+
+    with workspace(reporter or Silent()) as work:
+        return verify_engine(engine, work)
+
+
+def dry_run(constraints: Constraints) -> DryRun:
+    """What `plan` would measure, found without measuring anything."""
+    from planner.steps.dry import dry
+
+    with workspace(Silent()) as work, Bench(work, this_environment()) as bench:
+        return dry(constraints, work, bench)

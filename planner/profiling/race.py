@@ -1,0 +1,180 @@
+"""Times whole variants against each other: one process each, alternating, the others stopped.
+
+Idle ONNX Runtime sessions spin their thread pools: two identical sessions in one process measured
+0.51 to 1.29 times each other. So each contestant has a process of its own, stopped (SIGSTOP) while
+others run; every round visits all of them in a rotated order, and ratios are taken within rounds,
+so that a machine that slows down for a while slows all of them down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from planner.errors import ModelError
+from planner.profiling.timing import Interval, median_interval
+from planner.spec.session import SessionSettings
+
+_TURN_US = 25_000.0
+_LEAST_RUNS = 3
+_MOST_RUNS = 400
+_READY_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A variant to be timed as a whole."""
+
+    name: str
+    model_path: Path
+    settings: SessionSettings
+
+
+@dataclass(slots=True)
+class Result:
+    """What a contestant's process measured."""
+
+    name: str
+    rounds_us: list[list[float]] = field(default_factory=list)
+    """Times of every run, by round."""
+    peak_size_bytes: int = 0
+
+    @property
+    def medians_us(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.array([np.median(times) for times in self.rounds_us])
+
+    def percentile_us(self, percentile: float) -> float:
+        """Over all runs of all rounds."""
+        return float(np.percentile(np.concatenate(self.rounds_us), percentile))
+
+    @property
+    def runs(self) -> int:
+        return sum(len(times) for times in self.rounds_us)
+
+
+def ratio(reference: Result, other: Result) -> Interval:
+    """How many times faster `other` is than `reference`: per round, then median and interval."""
+    return median_interval(list(reference.medians_us / other.medians_us))
+
+
+class _Process:
+    """One contestant's process, stopped unless it is its turn."""
+
+    def __init__(self, contestant: Contestant, feeds_path: Path) -> None:
+        self.result = Result(contestant.name)
+        command = [
+            *(sys.executable, "-P", "-m", "planner.profiling.racer"),
+            *(str(contestant.model_path), contestant.settings.model_dump_json(), str(feeds_path)),
+        ]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        self._expect_line()
+        self._signal(signal.SIGSTOP)
+
+    def _expect_line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise ModelError(f"the variant {self.result.name!r} cannot be run by ONNX Runtime")
+        return line
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def turn(self, runs: int) -> list[float]:
+        """Runs `runs` times while all others are stopped."""
+        assert self._process.stdin is not None
+        self._signal(signal.SIGCONT)
+        self._process.stdin.write(f"{runs}\n")
+        self._process.stdin.flush()
+        reply = json.loads(self._expect_line())
+        self._signal(signal.SIGSTOP)
+        self.result.peak_size_bytes = int(reply["peak_size_bytes"])
+        times: list[float] = reply["times_us"]
+        return times
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+class Race:
+    """Contestants in their processes; a context manager that leaves none behind."""
+
+    def __init__(
+        self,
+        contestants: Sequence[Contestant],
+        feeds_path: Path,
+        own_feeds: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
+        self._processes: list[_Process] = []
+        self.failed: dict[str, str] = {}
+        """Contestants that could not be started, with the reason."""
+        try:
+            for contestant in contestants:
+                self._start(contestant, own_feeds.get(contestant.name, feeds_path))
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, contestant: Contestant, feeds_path: Path) -> None:
+        try:
+            self._processes.append(_Process(contestant, feeds_path))
+        except ModelError as error:
+            self.failed[contestant.name] = error.what
+
+    def __enter__(self) -> Race:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every process."""
+        for process in self._processes:
+            process.close()
+
+    def run(self, *, rounds: int, budget_s: float) -> dict[str, Result]:
+        """At least 5 rounds, then more until `rounds` or the budget is spent."""
+        turns = {id(process): self._runs_of(process) for process in self._processes}
+        end = time.perf_counter() + budget_s
+        for number in range(rounds):
+            shift = number % max(len(self._processes), 1)
+            for process in self._processes[shift:] + self._processes[:shift]:
+                process.result.rounds_us.append(process.turn(turns[id(process)]))
+            if number >= 4 and time.perf_counter() > end:
+                break
+        return {process.result.name: process.result for process in self._processes}
+
+    def _runs_of(self, process: _Process) -> int:
+        first = float(np.median(process.turn(_LEAST_RUNS)))
+        return int(min(max(_TURN_US / max(first, 1.0), _LEAST_RUNS), _MOST_RUNS))

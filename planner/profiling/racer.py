@@ -1,0 +1,47 @@
+"""One contestant of a race: `python -m planner.profiling.racer MODEL SETTINGS_JSON FEEDS`.
+
+Loads the session, then waits: each line on stdin is a number of runs to time, each reply the
+microseconds of every run. Between turns it is stopped by the race, so that its thread pool cannot
+spin against the one whose turn it is.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from planner.runtime.ort import feed_dict, make_session
+from planner.runtime.tensors import read_tensors
+from planner.spec.session import SessionSettings
+
+WARM_UP_RUNS = 2
+"""Runs before each turn that are not kept: caches hold what the previous contestant left."""
+
+
+def main(arguments: list[str]) -> None:
+    """Serves turns until stdin ends."""
+    model, settings, feeds_path = arguments
+    session = make_session(Path(model), SessionSettings.model_validate_json(settings))
+    feeds = feed_dict(read_tensors(Path(feeds_path)))
+    run = session.run
+    run(None, feeds)
+    print("ready", flush=True)
+    gc.disable()
+    for line in sys.stdin:
+        times = []
+        for _ in range(WARM_UP_RUNS):
+            run(None, feeds)
+        for _ in range(int(line)):
+            start = time.perf_counter_ns()
+            run(None, feeds)
+            times.append((time.perf_counter_ns() - start) / 1e3)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"times_us": times, "peak_size_bytes": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

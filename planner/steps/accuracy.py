@@ -1,0 +1,223 @@
+"""What compression does to the answers: errors per operator, of whole plans, and the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.compress.accuracy import Comparison, compare
+from planner.compress.base import NATIVE, Format
+from planner.compress.error_model import ErrorModel, fit
+from planner.compress.measure import joint_error, runner
+from planner.compress.metrics import MetricResult, evaluate
+from planner.compress.samples import load_evaluation
+from planner.compress.sensitivity import Memory, sensitivities
+from planner.graph.sandbox import Bounds, Sandbox
+from planner.spec.budget import is_function
+from planner.spec.constraints import Constraints
+from planner.spec.manifest import TensorSpec
+from planner.spec.plan import AccuracyReport
+from planner.spec.session import SessionSettings
+from planner.steps.prepare import Prepared
+from planner.steps.variants import Choices, Variant
+from planner.steps.workspace import Workspace, digest
+
+_JOINT_RUNS = 32
+_LONG = Bounds(wall_s=3600.0)
+_SESSION = SessionSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Accuracy of one built model."""
+
+    error: float
+    """Joint NMSE (the worst output's)."""
+    comparison: Comparison | None
+    """Against the unchanged model on the evaluation data; None where no metric was asked for."""
+
+
+class Accuracy:
+    """Measures accuracy of built models, each only once."""
+
+    def __init__(self, constraints: Constraints, prepared: Prepared, work: Workspace) -> None:
+        self.budget = constraints.accuracy
+        self.prepared = prepared
+        self.work = work
+        self.metric = _metric_of(constraints)
+        self.seed = constraints.solver.seed
+
+    def sensitivities(self, choices: Choices) -> dict[tuple[str, Format], float]:
+        """Output NMSE of each operator alone in each format it may take."""
+        wanted = [(offer.op, offer.format) for offer in choices.offers if offer.format != NATIVE]
+        base = digest(
+            "sensitivity", self.prepared.sha256, self.prepared.samples.digest,
+            sorted(choices.ranges.items()),
+        )  # fmt: skip
+        found: dict[str, float] = self.work.store.get(base) or {}
+        known = {f"{op}|{form}": value for (op, form), value in _pairs(found, wanted).items()}
+        missing = [choice for choice in wanted if f"{choice[0]}|{choice[1]}" not in known]
+        if missing:
+            self.work.reporter.stage("sensitivity")
+            fresh = self._sandbox().call(
+                _sensitivities, self.prepared, missing, dict(choices.ranges)
+            )
+            known.update({f"{op}|{form}": value for (op, form), value in fresh.items()})
+            self.work.store.put("sensitivity", {base: {**found, **known}})
+        return {(op, form): known[f"{op}|{form}"] for op, form in wanted}
+
+    def _sandbox(self) -> Sandbox:
+        size = self.prepared.loaded.size_bytes
+        return Sandbox("measuring accuracy", str(self.prepared.loaded.path), _LONG.for_size(size))
+
+    def measure(self, variant: Variant) -> Measured:
+        """Joint error, and the metric where one was asked for."""
+        if not variant.realised:
+            return Measured(0.0, self._unchanged())
+        error = self.error(variant)
+        if self.metric is None:
+            return Measured(error, None)
+        return Measured(error, self._comparison(variant))
+
+    def error(self, variant: Variant) -> float:
+        """Joint NMSE of the built model against the unchanged one, on the calibration samples."""
+        samples = self.prepared.samples.first(_JOINT_RUNS)
+        key = digest("joint", self.prepared.sha256, variant.executable.key, samples.digest)
+
+        def compute() -> float:
+            built = variant.executable.build()
+            found = self._sandbox().call(
+                joint_error, self.prepared.bound_path, built, samples, _SESSION
+            )
+            return _over(found.per_output, self.prepared.random_outputs)
+
+        return float(self.work.once("joint", key, compute))
+
+    def _metric_result(self, name: str, path: Path) -> MetricResult:
+        metric = self.metric
+        assert metric is not None
+        key = digest("metric", name, metric, self._data_digest())
+
+        def compute() -> dict[str, Any]:
+            self.work.reporter.stage("evaluate")
+            found = self._sandbox().call(
+                _evaluate, path, self.budget.evaluation, metric, self.prepared.specs
+            )
+            rows = None if found.per_sample is None else found.per_sample
+            return {
+                "value": found.value,
+                "rows": None if rows is None else rows.tolist(),
+                "dtype": None if rows is None else rows.dtype.str,
+            }
+
+        payload = self.work.once("metric", key, compute)
+        if payload["rows"] is None:
+            return MetricResult(payload["value"], None)
+        return MetricResult(payload["value"], np.array(payload["rows"], dtype=payload["dtype"]))
+
+    def _data_digest(self) -> str:
+        evaluation = self.budget.evaluation
+        if evaluation is None or is_function(evaluation):
+            return str(evaluation)
+        import hashlib
+
+        with Path(evaluation).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def _baseline(self) -> MetricResult:
+        return self._metric_result(self.prepared.sha256, self.prepared.bound_path)
+
+    def _unchanged(self) -> Comparison | None:
+        """The model against itself: identical answers, so the drop is zero, proved."""
+        if self.metric is None:
+            return None
+        value = self._baseline().value
+        return Comparison(value, value, 0.0, 0.0, 0, "kept", None, "proved")
+
+    def _comparison(self, variant: Variant) -> Comparison:
+        assert self.metric is not None
+        name = digest(self.prepared.sha256, variant.executable.key)
+        found = self._metric_result(name, variant.executable.build())
+        limit = self.budget.max_drop if self.budget.max_drop is not None else 1.0
+        return compare(
+            self._baseline(), found, self.metric, limit, self.budget.confidence, self.seed
+        )
+
+    def keeps(self, measured: Measured) -> bool:
+        """Whether every limit that was asked for is kept (a drop: proved)."""
+        limit = self.budget.max_error
+        if limit is not None and measured.error > limit:
+            return False
+        if self.budget.max_drop is None or measured.comparison is None:
+            return True
+        return measured.comparison.verdict == "kept"
+
+    def model(self, probes: Sequence[tuple[float, float]]) -> ErrorModel:
+        """How sums of sensitivities relate to joint errors on this model."""
+        return fit(probes, self.budget.confidence)
+
+    def report(
+        self, measured: Measured, predicted: float, refused: Comparison | None, basis: str
+    ) -> AccuracyReport:
+        """What plan.json says; `refused` is a compression whose drop the data could not prove."""
+        comparison = measured.comparison
+        asked = self.budget.max_drop is not None or self.budget.max_error is not None
+        verdict = "kept" if self.keeps(measured) else "broken"
+        if refused is not None and refused.verdict == "unprovable":
+            verdict = "unprovable"
+        return AccuracyReport(
+            calibrated=not self.prepared.samples.is_synthetic,
+            samples=self.prepared.samples.valid,
+            predicted_error=predicted,
+            measured_error=measured.error,
+            metric=self.metric,
+            baseline=comparison.baseline if comparison else None,
+            value=comparison.value if comparison else None,
+            drop=comparison.drop if comparison else None,
+            drop_high=comparison.drop_high if comparison else None,
+            verdict=verdict if asked else "not asked",  # type: ignore[arg-type]
+            samples_needed=refused.samples_needed if refused is not None else None,
+            basis=basis,  # type: ignore[arg-type]
+        )
+
+
+def _metric_of(constraints: Constraints) -> str | None:
+    accuracy = constraints.accuracy
+    if accuracy.metric is not None:
+        return accuracy.metric
+    evaluation = accuracy.evaluation
+    return evaluation if evaluation is not None and is_function(evaluation) else None
+
+
+def _pairs(
+    found: Mapping[str, float], wanted: Sequence[tuple[str, Format]]
+) -> dict[tuple[str, Format], float]:
+    return {(op, form): found[f"{op}|{form}"] for op, form in wanted if f"{op}|{form}" in found}
+
+
+def _over(per_output: Mapping[str, float], skipped: Sequence[str]) -> float:
+    return max((value for name, value in per_output.items() if name not in skipped), default=0.0)
+
+
+def _sensitivities(
+    prepared: Prepared,
+    wanted: Sequence[tuple[str, Format]],
+    ranges: Mapping[str, tuple[float, float]],
+) -> dict[tuple[str, Format], float]:
+    return sensitivities(
+        prepared.model_path, prepared.graph, wanted, prepared.samples, ranges, _SESSION,
+        memory=Memory(),
+    )  # fmt: skip
+
+
+def _evaluate(
+    path: Path, evaluation: str | None, metric: str, specs: Sequence[TensorSpec]
+) -> MetricResult:
+    labelled = None
+    if evaluation is not None and not is_function(evaluation):
+        labelled = load_evaluation(Path(evaluation), specs)
+    return evaluate(runner(path, _SESSION), labelled, metric)

@@ -1,0 +1,203 @@
+"""Measuring processes and the store, together: every kernel is analysed and timed at most once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from planner.cost.table import Target, kernel_key
+from planner.errors import ModelError
+from planner.profiling.client import AnalysedModel, MeasuringProcess, WorkerDied
+from planner.profiling.kernel import Kernel
+from planner.profiling.micro import footprint_class
+from planner.profiling.store import KernelTime
+from planner.spec.plan import Environment
+from planner.steps.workspace import Workspace, digest
+
+_SECONDS_PER_KERNEL = 0.15
+_MOST_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What a model executes, as the store keeps it."""
+
+    kernels: tuple[Kernel, ...]
+    constants: frozenset[str]
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+
+    @property
+    def constant_size_bytes(self) -> int:
+        """Bytes of all constants: the footprint that decides from which cache weights come."""
+        return sum(kernel.constant_size_bytes for kernel in self.kernels)
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """A model file that ONNX Runtime optimises and runs at one graph level."""
+
+    key: str
+    """Digest of the file and of all that its optimisation depends on."""
+    level: str
+    feeds_path: Path
+    build: Callable[[], Path]
+    """Makes the file, or returns it where it exists: only called when something must be run."""
+
+
+class Bench:
+    """One measuring process per number of threads, started when first needed."""
+
+    def __init__(self, work: Workspace, environment: Environment) -> None:
+        self.work = work
+        self.environment = environment
+        self._stack = ExitStack()
+        self._processes: dict[int, MeasuringProcess] = {}
+        self._live: dict[tuple[int, str], AnalysedModel] = {}
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def target(self, threads: int) -> Target:
+        """This device with that many threads."""
+        return Target(self.environment.device_digest, threads)
+
+    def analysis(self, executable: Executable) -> Analysis:
+        """What the model executes, from the store or by optimising and running it once."""
+        key = digest("analysis", executable.key, executable.level, self.environment.onnxruntime)
+        payload = self.work.once("analysis", key, lambda: self._analyse(executable))
+        return Analysis(
+            tuple(_kernel(entry) for entry in payload["kernels"]),
+            frozenset(payload["constants"]),
+            {name: (dtype, tuple(shape)) for name, (dtype, shape) in payload["tensors"].items()},
+        )
+
+    def _analyse(self, executable: Executable) -> dict[str, Any]:
+        live = self._analysed(executable, threads=1)
+        return {
+            "kernels": [asdict(kernel) for kernel in live.kernels],
+            "constants": sorted(live.constants),
+            "tensors": live.tensors,
+        }
+
+    def _process(self, threads: int) -> MeasuringProcess:
+        if threads not in self._processes:
+            self._processes[threads] = self._stack.enter_context(MeasuringProcess(threads))
+        return self._processes[threads]
+
+    def _analysed(self, executable: Executable, threads: int) -> AnalysedModel:
+        """A live analysis in the measuring process; it holds the values that flow through."""
+        name = (threads, f"{executable.key}|{executable.level}")
+        if name not in self._live:
+            process = self._process(threads)
+            path = executable.build()
+            self._live[name] = process.analyse(path, executable.level, executable.feeds_path)
+        return self._live[name]
+
+    def keys(self, analysis: Analysis, threads: int) -> list[str]:
+        """The store's key of every kernel, in order."""
+        size, target = analysis.constant_size_bytes, self.target(threads)
+        return [kernel_key(kernel, size, target) for kernel in analysis.kernels]
+
+    def missing(self, executable: Executable, threads: int) -> list[tuple[int, str, int]]:
+        """(kernel index, key, footprint) of each distinct kernel that was never timed."""
+        analysis = self.analysis(executable)
+        size = analysis.constant_size_bytes
+        found: dict[str, tuple[int, str, int]] = {}
+        for index, key in enumerate(self.keys(analysis, threads)):
+            if key not in found and self.work.store.kernel(key) is None:
+                kernel = analysis.kernels[index]
+                found[key] = (index, key, footprint_class(kernel.constant_size_bytes, size))
+        return list(found.values())
+
+    def measure(self, executables: Sequence[Executable], threads: int) -> int:
+        """Times every kernel that the store does not know; returns how many.
+
+        Interrupting keeps what was measured so far; the next run continues from there.
+        """
+        total = sum(len(self.missing(executable, threads)) for executable in executables)
+        done = 0
+        for executable in executables:
+            for request in self._measured(executable, threads):
+                done += 1
+                self.work.reporter.progress(done, max(total, done), request)
+        return done
+
+    def _measured(self, executable: Executable, threads: int) -> Any:
+        requests = self.missing(executable, threads)
+        if not requests:
+            return
+        names = {key: index for index, key, _ in requests}
+        analysis = self.analysis(executable)
+        budget_s = min(_SECONDS_PER_KERNEL * len(requests), _MOST_SECONDS)
+        for key, time in self._timed(executable, threads, requests, budget_s):
+            self.work.store.put("kernel", {key: time})
+            yield f"{analysis.kernels[names[key]].op_type} ({threads} threads)"
+
+    def _timed(
+        self,
+        executable: Executable,
+        threads: int,
+        requests: Sequence[tuple[int, str, int]],
+        budget_s: float,
+    ) -> Any:
+        left = {key: (index, key, footprint) for index, key, footprint in requests}
+        try:
+            live = self._analysed(executable, threads)
+            process = self._process(threads)
+            for key, time in process.measure(live, requests, budget_s=budget_s):
+                left.pop(key)
+                yield key, time
+        except WorkerDied:
+            yield from self._one_by_one(executable, threads, list(left.values()))
+
+    def _one_by_one(
+        self, executable: Executable, threads: int, requests: Sequence[tuple[int, str, int]]
+    ) -> Any:
+        """After a crash: each kernel in a process that is restarted when it dies."""
+        for request in requests:
+            self._live = {name: live for name, live in self._live.items() if name[0] != threads}
+            self._process(threads).restart()
+            live = self._analysed(executable, threads)
+            try:
+                yield from self._process(threads).measure(live, [request], budget_s=1.0)
+            except WorkerDied:
+                kernel = live.kernels[request[0]]
+                raise ModelError(
+                    f"{kernel.op_type} takes ONNX Runtime down when it runs alone",
+                    where=kernel.name,
+                ) from None
+
+    def overhead_us(self, executable: Executable, threads: int) -> float:
+        """What one call costs besides its kernels, from the store or measured."""
+        key = digest("overhead", executable.key, threads, self.environment.device_digest)
+
+        def compute() -> float:
+            return self._process(threads).overhead_us(self._analysed(executable, threads))
+
+        return float(self.work.once("overhead", key, compute))
+
+    def reference_us(self, threads: int) -> float:
+        """The machine's reference probe, now."""
+        return self._process(threads).reference_us()
+
+
+def times_of(work: Workspace, keys: Sequence[str]) -> dict[str, KernelTime]:
+    """What the store knows of these keys."""
+    return {key: time for key in dict.fromkeys(keys) if (time := work.store.kernel(key))}
+
+
+def _kernel(entry: dict[str, Any]) -> Kernel:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return Kernel(**fields)

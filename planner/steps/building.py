@@ -1,0 +1,127 @@
+"""From plan.json to an engine directory: the same files for the same plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from planner.compress.base import Format
+from planner.compress.measure import runner
+from planner.compress.samples import Samples, synthetic_samples
+from planner.emit.engine import Blueprint, Part, is_current, write_engine
+from planner.emit.golden import Golden
+from planner.errors import ModelError
+from planner.graph.build import build_graph
+from planner.graph.load import load
+from planner.graph.sandbox import Sandbox
+from planner.runtime.fingerprint import this_environment
+from planner.runtime.ort import make_session, tensor_specs
+from planner.spec.manifest import TensorSpec
+from planner.spec.plan import Plan
+from planner.spec.session import SessionSettings
+from planner.steps.files import Files, bound_files
+from planner.steps.variants import build_file_from
+from planner.steps.workspace import Workspace
+
+_GOLDEN_MARGIN = 2.0
+"""The engine's error on one run may exceed the mean over all samples by this factor."""
+_LEAST_GOLDEN_NMSE = 1e-6
+
+
+def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> Path:
+    """Builds `out`, or returns at once where it already holds the engine of this very plan."""
+    if is_current(out, plan.digest):
+        work.reporter.note(f"{out} is current: reused")
+        return out
+    work.reporter.stage("build")
+    path = model or Path(plan.model.path)
+    loaded = load(path)
+    if loaded.sha256 != plan.model.sha256:
+        raise ModelError(
+            "this is not the model that the plan was made for (its digest differs)",
+            where=str(path),
+            fix="plan again, or point --model to the original file",
+        )
+    shape = plan.workload[0]
+    files = bound_files(loaded, dict(shape.shapes), work)
+    part = _part(plan, path, files, work)
+    session = make_session(part, plan.settings)
+    inputs, outputs = tensor_specs(session)
+    del session
+    golden = _golden(plan, files, part, inputs, work)
+    write_engine(
+        out,
+        Blueprint(
+            name=_name(path),
+            plan=plan,
+            parts=(
+                Part(
+                    onnx_path=part,
+                    inputs=tuple(spec.name for spec in inputs),
+                    outputs=tuple(spec.name for spec in outputs),
+                    settings=plan.settings,
+                    is_temporary=part.parent == work.scratch,
+                ),
+            ),
+            inputs=inputs,
+            outputs=outputs,
+            goldens=(golden,),
+            environment=this_environment(),
+            predicted_latency_us=plan.prediction.latency_p50_us,
+        ),
+    )
+    return out
+
+
+def _part(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
+    """The ONNX file that the engine runs."""
+    if plan.shipped == "plain":
+        return path
+    base = files.model_path if plan.simplified else files.bound_path
+    if not plan.formats:
+        return base
+    formats = {op: Format(form) for op, form in plan.formats.items()}
+    built = work.scratch / "part.onnx"
+    build_file_from(base, str(path), formats, plan.ranges, built)
+    return built
+
+
+def _golden(
+    plan: Plan, files: Files, part: Path, inputs: tuple[TensorSpec, ...], work: Workspace
+) -> Golden:
+    work.reporter.stage("golden")
+    shape = plan.workload[0]
+    specs = [
+        TensorSpec(name=spec.name, dtype=spec.dtype, shape=shape.shapes.get(spec.name, spec.shape))
+        for spec in inputs
+    ]
+    samples = synthetic_samples(specs, 1, seed=1, graph=build_graph(files.bound_path))
+    sandbox = Sandbox("running the engine", str(part))
+    outputs = sandbox.call(_run, part, plan.settings, samples)
+    reference = sandbox.call(_run, files.bound_path, SessionSettings(), samples)
+    limit = _reference_limit(plan, files)
+    return Golden(
+        shape=shape.name,
+        inputs=samples.feeds(0),
+        outputs=outputs,
+        reference=reference,
+        max_reference_nmse=limit,
+        skipped=files.random_outputs,
+    )
+
+
+def _reference_limit(plan: Plan, files: Files) -> float | None:
+    if files.random_outputs:
+        return None
+    budget = max(plan.promise.max_error or 0.0, plan.accuracy.measured_error)
+    return max(budget * _GOLDEN_MARGIN, _LEAST_GOLDEN_NMSE)
+
+
+def _run(path: Path, settings: SessionSettings, samples: Samples) -> dict[str, Any]:
+    return dict(runner(path, settings)(samples.feeds(0)))
+
+
+def _name(path: Path) -> str:
+    """A name fit for a URL: the file's stem, or its folder's where that says more."""
+    stem = path.stem if path.stem != "model" else path.resolve().parent.name
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem)[:80] or "model"

@@ -1,0 +1,169 @@
+"""The guard: the plan, the best uniform variants and plain ONNX Runtime, timed side by side.
+
+Whatever the model of costs says, the variant that ships is the one that was measured to be the
+best within the constraints; and it is plain ONNX Runtime unless something beat it by more than two
+identical runs of plain ONNX Runtime differ from each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from planner.errors import VerificationError
+from planner.profiling.race import Contestant
+from planner.profiling.timing import Interval, median_interval
+from planner.spec.constraints import Constraints
+from planner.spec.plan import Estimate, GuardReport, Timing
+from planner.spec.session import SessionSettings
+from planner.steps.accuracy import Measured
+from planner.steps.prepare import Prepared
+from planner.steps.pricing import race
+from planner.steps.variants import Variant
+from planner.steps.workspace import Workspace, digest
+from planner.units import format_duration
+
+PLAIN = "plain"
+CONTROL = "plain again"
+ROUNDS = 30
+BUDGET_S = 8.0
+_LEAST_THRESHOLD = 0.02
+Kind = Literal["plan", "uniform", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A variant that may ship: built, within its accuracy budget."""
+
+    name: str
+    kind: Kind
+    variant: Variant
+    session: SessionSettings
+    setting: int
+    predicted: Estimate
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Which entrant ships (None: plain ONNX Runtime) and the guard's report."""
+
+    winner: Entrant | None
+    report: GuardReport
+    reference_us: float
+    """Reference probe during the contest, with the winner's threads."""
+
+
+def contest(
+    constraints: Constraints, prepared: Prepared, entrants: Sequence[Entrant], work: Workspace,
+    device_digest: str,
+) -> Outcome:  # fmt: skip
+    """Times everyone against plain ONNX Runtime; kept in the store.
+
+    Raises:
+        VerificationError: nothing keeps the promised latency when it is measured.
+    """
+    promise = constraints.promise
+    names = [(e.name, e.variant.executable.key, e.session.name) for e in entrants]
+    key = digest(
+        "contest", prepared.loaded.sha256, names, promise.latency_percentile, device_digest, ROUNDS
+    )
+
+    def compute() -> dict[str, Any]:
+        work.reporter.stage("guard")
+        plain = SessionSettings()
+        contestants = [
+            Contestant(PLAIN, constraints.model, plain),
+            Contestant(CONTROL, constraints.model, plain),
+            *(Contestant(e.name, e.variant.executable.build(), e.session) for e in entrants),
+        ]
+        return race(
+            contestants, prepared.feeds_path, work, promise.latency_percentile,
+            rounds=ROUNDS, budget_s=BUDGET_S,
+        )  # fmt: skip
+
+    raced = work.once("contest", key, compute)
+    control = _ratio(raced, CONTROL)
+    threshold = 1.0 + max(_LEAST_THRESHOLD, abs(control.low - 1.0), abs(control.high - 1.0))
+    timings = {name: _timing(raced, name) for name in raced}
+    winner, reason = _winner(constraints, entrants, timings, threshold)
+    _refuse_broken_promise(constraints, timings[winner.name if winner else PLAIN], timings)
+    report = GuardReport(
+        shipped=winner.name if winner else PLAIN,
+        threshold=threshold,
+        control_low=control.low,
+        control_high=control.high,
+        timings=tuple(timings.values()),
+        reason=reason,
+    )
+    return Outcome(winner, report, float(raced[report.shipped]["reference_us"]))
+
+
+def _ratio(raced: Mapping[str, Any], name: str) -> Interval:
+    plain = np.array(raced[PLAIN]["medians_us"])
+    return median_interval(list(plain / np.array(raced[name]["medians_us"])))
+
+
+def _timing(raced: Mapping[str, Any], name: str) -> Timing:
+    found, ratio = raced[name], _ratio(raced, name)
+    return Timing(
+        name=name,
+        p50_us=found["p50_us"],
+        p99_us=found["p99_us"],
+        slo_us=found["slo_us"],
+        ratio=ratio.median,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        runs=found["runs"],
+        memory_size_bytes=found["peak_size_bytes"],
+    )
+
+
+def _winner(
+    constraints: Constraints,
+    entrants: Sequence[Entrant],
+    timings: Mapping[str, Timing],
+    threshold: float,
+) -> tuple[Entrant | None, str]:
+    ran = [entrant for entrant in entrants if entrant.name in timings]
+    if not ran:
+        return None, "no other variant could be run"
+    best = max(ran, key=lambda entrant: timings[entrant.name].ratio)
+    plan = next((entrant for entrant in ran if entrant.kind == "plan"), None)
+    if plan is not None and plan is not best:
+        within = timings[best.name].ratio / timings[plan.name].ratio <= threshold
+        best = plan if within else best
+    ratio = timings[best.name].ratio
+    others = "memory" if constraints.objective == "memory" else None
+    if others is not None and plan is not None and timings[plan.name].ratio >= 1 / threshold:
+        return plan, f"least {others}, and not slower than plain ONNX Runtime"
+    if ratio < threshold:
+        return None, (
+            f"nothing beat plain ONNX Runtime by more than {threshold:.3f}x, which is how much "
+            f"it differs from itself (best: {best.name}, {ratio:.3f}x)"
+        )
+    if best.kind != "plan" and plan is not None:
+        return best, (
+            f"measured {ratio:.3f}x plain ONNX Runtime; the solver's plan only "
+            f"{timings[plan.name].ratio:.3f}x"
+        )
+    return best, f"measured {ratio:.3f}x plain ONNX Runtime"
+
+
+def _refuse_broken_promise(
+    constraints: Constraints, shipped: Timing, timings: Mapping[str, Timing]
+) -> None:
+    limit = constraints.promise.latency_us
+    if limit is None or shipped.slo_us <= limit:
+        return
+    percentile = constraints.promise.latency_percentile
+    best = min(timings.values(), key=lambda timing: timing.slo_us)
+    raise VerificationError(
+        f"measured p{percentile:g} is {format_duration(shipped.slo_us)}, promised "
+        f"{format_duration(limit)}",
+        where=shipped.name,
+        fix=f"the best variant measured is {best.name}: {format_duration(best.slo_us)}",
+    )

@@ -1,0 +1,224 @@
+"""plan.json: what was decided, in words and numbers that can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from planner.compress.base import NATIVE, Format
+from planner.fuse.options import Variant as PricedVariant
+from planner.solve.explain import RunnerUp as SolverRunnerUp
+from planner.solve.explain import binding, runner_ups
+from planner.spec.constraints import Constraints
+from planner.spec.plan import (
+    AccuracyReport,
+    Decision,
+    Environment,
+    Estimate,
+    ModelRef,
+    Plan,
+    Prediction,
+    Rejected,
+    RunnerUp,
+    SolverReport,
+    WorkloadShape,
+)
+from planner.spec.session import SessionSettings
+from planner.steps.choose import Posed
+from planner.steps.contest import Outcome
+from planner.steps.prepare import Prepared
+from planner.steps.settle import Settled
+from planner.steps.variants import Choices, Variant
+from planner.units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that a plan document is made of."""
+
+    constraints: Constraints
+    environment: Environment
+    prepared: Prepared
+    choices: Choices
+    posed: Posed
+    settled: Settled
+    outcome: Outcome
+    shipped: Variant
+    """The winner's variant; the native one where plain ONNX Runtime won."""
+    cut: PricedVariant
+    """The shipped variant's regions and prices."""
+    session: SessionSettings
+    setting: int
+    predicted: Estimate
+    tail_factor: float
+    errors: Mapping[tuple[str, Format], float]
+    accuracy: AccuracyReport
+    machine_state_us: float
+    memory_size_bytes: int
+
+
+def document(material: Material) -> Plan:
+    """The plan, without its digest."""
+    winner = material.outcome.winner
+    formats = {op: str(form) for op, form in sorted(material.shipped.realised.items())}
+    shape = material.prepared.shape_name
+    return Plan(
+        model=_model(material),
+        environment=material.environment,
+        workload=(_workload(material),),
+        promise=material.constraints.promise,
+        shipped=winner.kind if winner else "plain",
+        settings=material.session,
+        simplified=winner is not None and material.prepared.is_simplified,
+        formats=formats,
+        ranges=_ranges(material),
+        decisions=_decisions(material),
+        solver=_solver(material),
+        prediction=Prediction(
+            latency_p50_us={shape: material.predicted},
+            latency_slo_us={shape: _scaled(material.predicted, material.tail_factor)},
+            memory_size_bytes=_memory(material),
+            error=_error(material),
+        ),
+        accuracy=material.accuracy,
+        guard=material.outcome.report,
+        machine_state_us=material.machine_state_us,
+        rejected=tuple(
+            Rejected(op=found.op, format=str(found.format), reason=found.reason)
+            for found in material.choices.rejections
+        ),
+        warnings=_warnings(material),
+    )
+
+
+def _model(material: Material) -> ModelRef:
+    loaded = material.prepared.loaded
+    return ModelRef(
+        path=str(material.constraints.model),
+        sha256=loaded.sha256,
+        size_bytes=loaded.size_bytes,
+        ops=len(material.prepared.graph.ops),
+        parameters=loaded.parameters,
+    )
+
+
+def _workload(material: Material) -> WorkloadShape:
+    weight = material.constraints.workload[0].weight
+    shapes = {name: tuple(shape) for name, shape in material.prepared.shapes.items()}
+    return WorkloadShape(name=material.prepared.shape_name, shapes=shapes, weight=weight)
+
+
+def _ranges(material: Material) -> dict[str, tuple[float, float]]:
+    """Only those that the build of this plan reads: static formats' activations."""
+    static = {op for op, form in material.shipped.realised.items() if form == Format.INT8_STATIC}
+    wanted = {
+        name
+        for offer in material.choices.offers
+        if offer.op in static and offer.format == Format.INT8_STATIC
+        for name in offer.ranged_tensors
+    }
+    return {name: material.choices.ranges[name] for name in sorted(wanted)}
+
+
+def _scaled(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(
+        low=estimate.low * factor,
+        expected=estimate.expected * factor,
+        high=estimate.high * factor,
+        source=estimate.source,
+    )
+
+
+def _memory(material: Material) -> Estimate:
+    """Weights and activations are counted; the runtime's own context comes on top."""
+    size = float(material.memory_size_bytes)
+    return Estimate(low=size, expected=size, high=size * 1.25, source="modelled")
+
+
+def _error(material: Material) -> Estimate:
+    expected = material.accuracy.predicted_error
+    return Estimate(low=0.0, expected=expected, high=4.0 * expected, source="modelled")
+
+
+def _solver(material: Material) -> SolverReport:
+    solution, problem = material.settled.solution, material.settled.problem
+    return SolverReport(
+        status=solution.status.value,
+        solver=solution.solver,
+        objectives=tuple(objective.value for objective in problem.objectives),
+        objective=solution.objective,
+        bound=solution.bound,
+        gap=solution.gap,
+        seed=material.constraints.solver.seed,
+        hit_time_limit=solution.hit_time_limit,
+        options=len(problem.options),
+        settings=len(problem.settings),
+        rounds=material.settled.rounds,
+        binding=tuple(found.limit for found in binding(problem, solution)),
+    )
+
+
+def _decisions(material: Material) -> tuple[Decision, ...]:
+    kinds = {op.name: op.kind for op in material.prepared.graph.ops}
+    rivals = _rivals(material)
+    found: dict[str, Decision] = {}
+    for region in material.cut.partition.regions:
+        price = sum(
+            material.cut.price(kernel, material.setting, 0).expected_us for kernel in region.kernels
+        )
+        for position, op in enumerate(region.ops):
+            form = material.shipped.realised.get(op, NATIVE)
+            rival = rivals.get(op)
+            found[op] = Decision(
+                op=op,
+                op_type=kinds[op],
+                group=region.ops[0],
+                format=str(form),
+                predicted_us=price if position == 0 else 0.0,
+                error=material.errors.get((op, form), 0.0),
+                reason=_reason(str(form), price, rival, material),
+                runner_up=rival,
+            )
+    return tuple(found[op.name] for op in material.prepared.graph.ops)
+
+
+def _rivals(material: Material) -> dict[str, RunnerUp]:
+    if material.outcome.winner is None or material.outcome.winner.kind != "plan":
+        return {}
+    found: Mapping[str, SolverRunnerUp] = runner_ups(
+        material.settled.problem, material.settled.solution
+    )
+    return {
+        op: RunnerUp(
+            format=rival.format,
+            delta_us=rival.delta_us,
+            delta_error=rival.delta_error,
+            reason=rival.reason,
+        )
+        for op, rival in found.items()
+    }
+
+
+def _reason(form: str, price_us: float, rival: RunnerUp | None, material: Material) -> str:
+    if material.outcome.winner is None:
+        return "plain ONNX Runtime ships: see guard"
+    if material.outcome.winner.kind == "uniform":
+        return f"the uniform variant {material.outcome.winner.name} ships: see guard"
+    if rival is None:
+        return "no other option" if form == NATIVE else f"{form} at {format_duration(price_us)}"
+    if rival.delta_us is None:
+        return rival.reason
+    return f"{rival.format} would cost {format_duration(max(rival.delta_us, 0.0))} more"
+
+
+def _warnings(material: Material) -> tuple[str, ...]:
+    found = list(material.prepared.notes)
+    if material.prepared.samples.is_synthetic and material.shipped.realised:
+        found.append(
+            "uncalibrated: errors were measured on synthetic inputs; give --calibration data"
+        )
+    if material.settled.solution.is_uncertain:
+        found.append("the latency promise holds at the expected, not at the upper end")
+    if material.settled.solution.hit_time_limit:
+        found.append("the time limit ended the search: another run may find another plan")
+    return tuple(found)

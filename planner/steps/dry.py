@@ -1,0 +1,50 @@
+"""What a plan would measure, found without measuring anything."""
+
+from __future__ import annotations
+
+from planner.spec.constraints import Constraints
+from planner.spec.plan import WorkloadShape
+from planner.spec.verdict import DryRun, PendingMeasurement
+from planner.steps.bench import Bench
+from planner.steps.prepare import prepare
+from planner.steps.pricing import session_choices
+from planner.steps.variants import choices, variants
+from planner.steps.workspace import Workspace
+
+
+def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
+    """Loads, checks, and lists the kernels whose time the store does not know."""
+    prepared = prepare(constraints, work)
+    offered = choices(constraints, prepared, work)
+    uniform = variants(prepared, offered, work, bench)
+    threads = sorted({session.intra_op_threads for session in session_choices()})
+    pending: dict[str, PendingMeasurement] = {}
+    known = 0
+    for variant in uniform:
+        analysis = bench.analysis(variant.executable)
+        for count in threads:
+            missing = {key: index for index, key, _ in bench.missing(variant.executable, count)}
+            keys = bench.keys(analysis, count)
+            known += len(set(keys) - set(missing))
+            for key, index in missing.items():
+                kernel = analysis.kernels[index]
+                shapes = [analysis.tensors[n][1] for n in kernel.inputs if n in analysis.tensors]
+                text = " x ".join(str(list(shape)) for shape in shapes)
+                pending.setdefault(
+                    key,
+                    PendingMeasurement(
+                        kernel=f"{kernel.op_type} {text}".strip(),
+                        ops=keys.count(key),
+                        variants=(f"{variant.name}, {count} threads",),
+                    ),
+                )
+    return DryRun(
+        model=str(constraints.model),
+        ops=len(prepared.graph.ops),
+        parameters=prepared.loaded.parameters,
+        weights_size_bytes=prepared.graph.weights_size_bytes,
+        workload=(WorkloadShape(name=prepared.shape_name, shapes=dict(prepared.shapes)),),
+        measured=known,
+        pending=tuple(pending.values()),
+        warnings=prepared.notes,
+    )

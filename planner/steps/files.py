@@ -1,0 +1,95 @@
+"""The bound and the simplified file of a model, kept between runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner import __version__
+from planner.compress.base import Array
+from planner.compress.samples import synthetic_samples
+from planner.graph.bind import bind, complete_shapes
+from planner.graph.build import build_graph
+from planner.graph.model import BoundModel, LoadedModel
+from planner.graph.simplify import simplify
+from planner.spec.manifest import TensorSpec
+from planner.steps.workspace import Workspace, digest
+
+_BOUND = "bound.onnx"
+_SIMPLIFIED = "simplified.onnx"
+_FACTS = "facts.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the files are, and what simplifying found."""
+
+    bound_path: Path
+    """The user's model with its shapes fixed and its operators named; otherwise as it came."""
+    model_path: Path
+    """The same, simplified; equal to `bound_path` where that changed the outputs."""
+    is_simplified: bool
+    random_outputs: tuple[str, ...]
+    """Outputs that differ from run to run by the model's own design."""
+    notes: tuple[str, ...]
+
+
+def input_specs(
+    loaded: LoadedModel, given: Mapping[str, tuple[int, ...]]
+) -> tuple[TensorSpec, ...]:
+    """The inputs that are fed, with every dimension bound.
+
+    Raises:
+        ModelError: dimensions left unbound, unknown inputs, contradictions.
+    """
+    shapes = complete_shapes(loaded, given)
+    return tuple(
+        TensorSpec(name=port.name, dtype=port.dtype, shape=shapes[port.name])
+        for port in (*loaded.inputs, *loaded.defaults)
+        if port.name in shapes
+    )
+
+
+def bound_files(
+    loaded: LoadedModel,
+    given: Mapping[str, tuple[int, ...]],
+    work: Workspace,
+    feeds: Mapping[str, Array] | None = None,
+) -> Files:
+    """Binds and simplifies, or finds both done; `feeds` are what the simplified model is checked on
+    (synthetic inputs where nothing better is known)."""
+    specs = input_specs(loaded, given)
+    shapes = complete_shapes(loaded, given)
+
+    def make(folder: Path) -> None:
+        bound = bind(loaded, given, folder / _BOUND)
+        checked_on = feeds
+        if checked_on is None:
+            checked_on = synthetic_samples(specs, 1, graph=build_graph(bound.path)).feeds(0)
+        _simplify(bound, checked_on, folder)
+
+    work.reporter.stage("simplify")
+    folder = work.kept_folder(
+        digest("simplified", __version__, loaded.sha256, sorted(shapes.items())), make
+    )
+    facts = json.loads((folder / _FACTS).read_text())
+    return Files(
+        bound_path=folder / _BOUND,
+        model_path=folder / facts["file"],
+        is_simplified=facts["is_simplified"],
+        random_outputs=tuple(facts["random_outputs"]),
+        notes=tuple(facts["notes"]),
+    )
+
+
+def _simplify(bound: BoundModel, feeds: Mapping[str, Array], folder: Path) -> None:
+    report = simplify(bound, feeds, folder / _SIMPLIFIED)
+    facts = {
+        "file": report.path.name,
+        "is_simplified": report.is_simplified,
+        "random_outputs": report.random_outputs,
+        "notes": [*bound.notes, *([] if report.is_simplified else [report.reason])],
+    }
+    (folder / _FACTS).write_text(json.dumps(facts))

@@ -1,0 +1,104 @@
+"""From the user's file to a graph: checked, shape-bound, simplified, with inputs to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.compress.samples import Samples, load_calibration, synthetic_samples
+from planner.errors import UsageError
+from planner.graph.build import build_graph
+from planner.graph.load import load
+from planner.graph.model import LoadedModel
+from planner.ir.graph import Graph
+from planner.runtime.tensors import write_tensors
+from planner.spec.budget import is_function
+from planner.spec.constraints import Constraints
+from planner.spec.manifest import TensorSpec
+from planner.steps.files import bound_files, input_specs
+from planner.steps.workspace import Workspace, file_digest
+
+_SYNTHETIC_RUNS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model ready to be planned, for one workload shape."""
+
+    loaded: LoadedModel
+    shape_name: str
+    shapes: Mapping[str, tuple[int, ...]]
+    """Every input's shape."""
+    bound_path: Path
+    """The user's model with its shapes fixed and its operators named; otherwise as it came."""
+    model_path: Path
+    """The same, simplified; equal to `bound_path` where that changed the outputs."""
+    is_simplified: bool
+    sha256: str
+    """Digest of the file at `model_path`."""
+    graph: Graph
+    specs: tuple[TensorSpec, ...]
+    samples: Samples
+    """Calibration inputs, or synthetic ones (`samples.is_synthetic`)."""
+    feeds_path: Path
+    """One run's inputs, for everything that is timed."""
+    random_outputs: tuple[str, ...]
+    """Outputs that differ from run to run by the model's own design."""
+    notes: tuple[str, ...]
+
+
+def prepare(constraints: Constraints, work: Workspace) -> Prepared:
+    """The model, checked, bound and simplified.
+
+    Raises:
+        ModelError: damaged, unsupported or unbound model.
+        DataError: calibration data that does not fit it.
+        UsageError: several workload shapes.
+    """
+    if len(constraints.workload) > 1:
+        raise UsageError(
+            "a plan for the CPU serves one set of shapes",
+            where="workload",
+            fix="plan each set of shapes for itself",
+        )
+    work.reporter.stage("load")
+    loaded = load(constraints.model)
+    entry = constraints.workload[0]
+    specs = input_specs(loaded, entry.shapes)
+    given = _given_samples(constraints, specs)
+    files = bound_files(loaded, entry.shapes, work, given.feeds(0) if given else None)
+    samples = given or synthetic_samples(
+        specs, _SYNTHETIC_RUNS, graph=build_graph(files.bound_path)
+    )
+    feeds_path = work.scratch / "feeds.npz"
+    write_tensors(feeds_path, samples.feeds(0))
+    return Prepared(
+        loaded=loaded,
+        shape_name=entry.name,
+        shapes={spec.name: _fixed(spec) for spec in specs},
+        bound_path=files.bound_path,
+        model_path=files.model_path,
+        is_simplified=files.is_simplified,
+        sha256=file_digest(files.model_path),
+        graph=build_graph(files.model_path),
+        specs=specs,
+        samples=samples,
+        feeds_path=feeds_path,
+        random_outputs=files.random_outputs,
+        notes=(*loaded.notes, *files.notes),
+    )
+
+
+def _fixed(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(dim for dim in spec.shape if dim is not None)
+
+
+def _given_samples(constraints: Constraints, specs: tuple[TensorSpec, ...]) -> Samples | None:
+    """The calibration file's inputs, else the evaluation file's; None where there is neither."""
+    accuracy = constraints.accuracy
+    if accuracy.calibration is not None:
+        return load_calibration(accuracy.calibration, specs)
+    if accuracy.evaluation is not None and not is_function(accuracy.evaluation):
+        return load_calibration(Path(accuracy.evaluation), specs)
+    return None

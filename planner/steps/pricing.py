@@ -1,0 +1,242 @@
+"""What everything costs: kernels timed alone, brought to one moment, corrected by whole runs.
+
+A sum of kernels is not a whole: caches, allocation and scheduling between kernels cost time that no
+kernel shows. The correction is fitted on the native variant, timed as a whole under every setting:
+
+    correction(setting) = measured(native, setting) / sum of kernels(native, setting)
+
+A plan is never priced with a timing of itself: where a plan *is* the native variant under some
+setting, the corrections of the other settings stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.compress.base import NATIVE
+from planner.cost.table import CostTable
+from planner.ir.problem import Latency
+from planner.profiling.race import Contestant, Race
+from planner.profiling.timing import probe_feeds, probe_model
+from planner.runtime.fingerprint import usable_cores
+from planner.runtime.tensors import write_tensors
+from planner.spec.plan import Estimate
+from planner.spec.session import GraphLevel, SessionSettings
+from planner.steps.bench import Bench, times_of
+from planner.steps.prepare import Prepared
+from planner.steps.variants import LEVELS, Variant
+from planner.steps.workspace import Workspace, digest
+
+CONTEXT_ROUNDS = 12
+CONTEXT_SECONDS = 3.0
+MODEL_RELATIVE = 0.08
+"""Half-width of the interval for what the corrected sum leaves out: the mean absolute error of
+predictions over the benchmark's models (`benchmarks/README.md`)."""
+PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSetting:
+    """A plan-wide setting with what was learnt of it."""
+
+    session: SessionSettings
+    correction: float
+    """Whole / sum of kernels, on the native variant."""
+    tail_factor: float
+    """Latency at the promise's percentile / p50, on the native variant."""
+
+
+def session_choices() -> tuple[SessionSettings, ...]:
+    """Threads x graph levels that a plan may choose from."""
+    cores = usable_cores()
+    threads = sorted({1, cores, max(cores // 2, 1)})
+    return tuple(
+        SessionSettings(intra_op_threads=count, graph_level=level)
+        for count in threads
+        for level in LEVELS
+    )
+
+
+class Pricing:
+    """Prices of kernels and whole models under every setting."""
+
+    def __init__(
+        self, prepared: Prepared, bench: Bench, work: Workspace, percentile: float
+    ) -> None:
+        self.prepared = prepared
+        self.bench = bench
+        self.work = work
+        self.percentile = percentile
+        self.settings: tuple[PlanSetting, ...] = ()
+        self._tables: dict[int, CostTable] = {}
+        self._others: dict[int, float] = {}
+
+    def learn(self, variants: Sequence[Variant]) -> None:
+        """Times every kernel of these variants, and the native one as a whole."""
+        sessions = session_choices()
+        for threads in sorted({session.intra_op_threads for session in sessions}):
+            self.work.reporter.stage(f"profile ({threads} threads)")
+            self.bench.measure([variant.executable for variant in variants], threads)
+            self._tables[threads] = self._table(variants, threads)
+        native = {v.level: v for v in variants if v.format == NATIVE and not v.realised}
+        self._fit(native, sessions)
+
+    def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
+        keys = [
+            key
+            for variant in variants
+            for key in self.bench.keys(self.bench.analysis(variant.executable), threads)
+        ]
+        times = times_of(self.work, keys)
+        references = [time.reference_us for time in times.values() if time.reference_us > 0]
+        return CostTable(times, float(np.median(references)) if references else 1.0)
+
+    def extend(self, variant: Variant, threads: int) -> None:
+        """Times what is new in one more variant; the moment of the prices stays."""
+        self.bench.measure([variant.executable], threads)
+        keys = self.bench.keys(self.bench.analysis(variant.executable), threads)
+        table = self._tables[threads]
+        self._tables[threads] = table.extended(times_of(self.work, keys))
+
+    def reference_us(self, threads: int) -> float:
+        """The machine state, as the reference probe shows it, that prices belong to."""
+        return self._tables[threads].reference_us
+
+    def _fit(self, native: dict[GraphLevel, Variant], sessions: Sequence[SessionSettings]) -> None:
+        raced = self._whole_runs(native, sessions)
+        fitted: list[PlanSetting] = []
+        for session in sessions:
+            variant = native.get(session.graph_level) or next(iter(native.values()))
+            measured = raced[session.name]
+            total = self.sum_of_kernels(variant, session).expected
+            scale = self.reference_us(session.intra_op_threads) / measured["reference_us"]
+            correction = float(measured["p50_us"]) * scale / total
+            tail = max(float(measured["slo_us"]) / float(measured["p50_us"]), 1.0)
+            fitted.append(PlanSetting(session, correction, tail))
+        self.settings = tuple(fitted)
+        for index, setting in enumerate(fitted):
+            rest = [other.correction for other in fitted if other is not setting]
+            self._others[index] = float(np.median(rest)) if rest else setting.correction
+
+    def _whole_runs(
+        self, native: dict[GraphLevel, Variant], sessions: Sequence[SessionSettings]
+    ) -> dict[str, dict[str, float]]:
+        names = [session.name for session in sessions]
+        key = digest(
+            "context", self.prepared.sha256, names, self.percentile,
+            self.bench.environment.device_digest, CONTEXT_ROUNDS,
+        )  # fmt: skip
+
+        def compute() -> dict[str, dict[str, float]]:
+            self.work.reporter.stage("whole runs")
+            path = (native.get(GraphLevel.ALL) or next(iter(native.values()))).executable.build()
+            contestants = [Contestant(session.name, path, session) for session in sessions]
+            return race(
+                contestants, self.prepared.feeds_path, self.work, self.percentile,
+                rounds=CONTEXT_ROUNDS, budget_s=CONTEXT_SECONDS,
+            )  # fmt: skip
+
+        found: dict[str, dict[str, float]] = self.work.once("context", key, compute)
+        return found
+
+    def kernel_latency(self, variant: Variant, index: int, setting: int) -> Latency:
+        """One kernel of a variant under a setting, corrected to its share of a whole."""
+        chosen = self.settings[setting]
+        threads = chosen.session.intra_op_threads
+        key = self.bench.keys(self.bench.analysis(variant.executable), threads)[index]
+        cost = self._tables[threads].cost(key)
+        factor = chosen.correction
+        low, high = factor * (1 - MODEL_RELATIVE), factor * (1 + MODEL_RELATIVE)
+        return Latency(cost.low_us * low, cost.expected_us * factor, cost.high_us * high)
+
+    def overhead(self, variant: Variant, setting: int) -> Latency:
+        """What a call costs besides its kernels."""
+        chosen = self.settings[setting]
+        value = self.bench.overhead_us(variant.executable, chosen.session.intra_op_threads)
+        value *= chosen.correction
+        return Latency(value * (1 - MODEL_RELATIVE), value, value * (1 + MODEL_RELATIVE))
+
+    def sum_of_kernels(self, variant: Variant, session: SessionSettings) -> Estimate:
+        """Kernels plus call overhead, uncorrected, microseconds."""
+        threads = session.intra_op_threads
+        keys = self.bench.keys(self.bench.analysis(variant.executable), threads)
+        total = self._tables[threads].total(keys)
+        overhead = self.bench.overhead_us(variant.executable, threads)
+        return Estimate(
+            low=total.low_us + overhead,
+            expected=total.expected_us + overhead,
+            high=total.high_us + overhead,
+            source="measured",
+        )
+
+    def predict(self, variant: Variant, setting: int) -> Estimate:
+        """p50 of a whole variant, before anything of it was timed as a whole."""
+        chosen = self.settings[setting]
+        factor = chosen.correction if variant.realised else self._others[setting]
+        total = self.sum_of_kernels(variant, chosen.session)
+        return Estimate(
+            low=total.low * factor * (1 - MODEL_RELATIVE),
+            expected=total.expected * factor,
+            high=total.high * factor * (1 + MODEL_RELATIVE),
+            source="measured",
+        )
+
+
+def race(
+    contestants: Sequence[Contestant],
+    feeds_path: Path,
+    work: Workspace,
+    percentile: float,
+    *,
+    rounds: int,
+    budget_s: float,
+) -> dict[str, dict[str, Any]]:
+    """Times variants against each other, with a reference probe per number of threads.
+
+    Returns name -> p50_us, p99_us, slo_us (at `percentile`), reference_us (the probe's p50 in the
+    same rounds), medians_us (one a round), runs, peak_size_bytes.
+    """
+    probes = _probes(contestants, work)
+    with Race([*contestants, *(p for p, _ in probes.values())], feeds_path, _own(probes)) as held:
+        results = held.run(rounds=rounds, budget_s=budget_s)
+        failed = held.failed
+    found: dict[str, dict[str, Any]] = {}
+    for contestant in contestants:
+        if contestant.name in failed:
+            work.reporter.note(f"{contestant.name}: {failed[contestant.name]}")
+            continue
+        result = results[contestant.name]
+        probe = results[probes[contestant.settings.intra_op_threads][0].name]
+        found[contestant.name] = {
+            "p50_us": result.percentile_us(50),
+            "p99_us": result.percentile_us(99),
+            "slo_us": result.percentile_us(percentile),
+            "reference_us": probe.percentile_us(50),
+            "medians_us": [float(median) for median in result.medians_us],
+            "runs": result.runs,
+            "peak_size_bytes": result.peak_size_bytes,
+        }
+    return found
+
+
+def _probes(
+    contestants: Sequence[Contestant], work: Workspace
+) -> dict[int, tuple[Contestant, Path]]:
+    model, feeds = work.scratch / "probe.onnx", work.scratch / "probe.npz"
+    if not model.exists():
+        model.write_bytes(probe_model())
+        write_tensors(feeds, probe_feeds())
+    found: dict[int, tuple[Contestant, Path]] = {}
+    for threads in sorted({c.settings.intra_op_threads for c in contestants}):
+        settings = SessionSettings(intra_op_threads=threads, graph_level=GraphLevel.DISABLED)
+        found[threads] = (Contestant(f"{PROBE}-{threads}", model, settings), feeds)
+    return found
+
+
+def _own(probes: dict[int, tuple[Contestant, Path]]) -> dict[str, Path]:
+    return {contestant.name: feeds for contestant, feeds in probes.values()}

@@ -1,0 +1,170 @@
+"""Solve, build, measure the accuracy of what was built; tighten and solve again until it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from planner.compress.accuracy import Comparison
+from planner.compress.base import NATIVE, Format
+from planner.errors import InfeasibleError, NoPlanInTimeError
+from planner.ir.problem import Problem
+from planner.ir.solution import Solution, Status
+from planner.solve.explain import conflict
+from planner.solve.progress import Progress
+from planner.solve.solve import solve
+from planner.spec.constraints import Constraints
+from planner.spec.plan import Estimate
+from planner.steps.accuracy import Accuracy, Measured
+from planner.steps.choose import Posed
+from planner.steps.prepare import Prepared
+from planner.steps.pricing import Pricing
+from planner.steps.variants import Choices, Variant, make_variant
+from planner.steps.workspace import Workspace
+from planner.units import format_duration, format_size
+
+_MOST_ROUNDS = 8
+_LOOSE_ERROR = 0.3
+"""First budget where only a drop of a metric is limited: the metric then tightens it."""
+_SHRINK = 0.9
+"""A re-solve aims this far inside the budget that the built plan broke."""
+_METRIC_SHRINK = 0.35
+"""Budget of the next round relative to the error of a plan whose metric fell too far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A built plan within its accuracy budget, not yet timed as a whole."""
+
+    solution: Solution
+    problem: Problem
+    """The problem of the last round, with the error budget that held."""
+    variant: Variant
+    setting: int
+    predicted: Estimate
+    """p50 of the whole, microseconds."""
+    predicted_error: float
+    measured: Measured
+    rounds: int
+    refused: Comparison | None
+    """The last compression whose drop was broken or could not be proved."""
+    basis: str
+    """What the error bound rests on."""
+
+
+def settle(
+    constraints: Constraints,
+    prepared: Prepared,
+    posed: Posed,
+    choices: Choices,
+    accuracy: Accuracy,
+    pricing: Pricing,
+    probes: Sequence[tuple[float, float]],
+    work: Workspace,
+) -> Settled:
+    """The best plan whose built model keeps the accuracy budget.
+
+    Raises:
+        InfeasibleError: proved, with the limits that conflict and the nearest feasible values.
+        NoPlanInTimeError: the time limit ended first.
+    """
+    model = accuracy.model(probes)
+    allowed = constraints.accuracy.max_error or _LOOSE_ERROR
+    limit = allowed / model.scale
+    refused: Comparison | None = None
+    for number in range(1, _MOST_ROUNDS + 1):
+        budget = limit if number < _MOST_ROUNDS else 0.0
+        problem = replace(posed.problem, limits=replace(posed.problem.limits, error=budget))
+        solution = _solved(constraints, problem, number, work)
+        setting = posed.sessions[solution.setting or ""]
+        variant = _built(prepared, posed, choices, pricing, solution, setting, work)
+        measured = accuracy.measure(variant)
+        summed = solution.totals.error if solution.totals else 0.0
+        if accuracy.keeps(measured):
+            return Settled(
+                solution, problem, variant, setting, pricing.predict(variant, setting),
+                model.scale * summed, measured, number, refused, model.basis,
+            )  # fmt: skip
+        if measured.comparison is not None and measured.comparison.verdict != "kept":
+            refused = measured.comparison
+        limit = _tighter(allowed, summed, measured, accuracy)
+        work.reporter.note(_why_again(measured, allowed))
+    raise AssertionError("a plan without any compression changes no answer")
+
+
+def _tighter(allowed: float, summed: float, measured: Measured, accuracy: Accuracy) -> float:
+    broken = accuracy.budget.max_error is not None and measured.error > allowed
+    if broken:
+        return _SHRINK * summed * allowed / measured.error
+    return _METRIC_SHRINK * summed
+
+
+def _why_again(measured: Measured, allowed: float) -> str:
+    comparison = measured.comparison
+    if comparison is not None and comparison.verdict != "kept":
+        return f"the metric's drop of {comparison.drop:.4g} is {comparison.verdict}: solving again"
+    return f"joint error {measured.error:.3g} exceeds {allowed:.3g}: solving again, tighter"
+
+
+def _solved(constraints: Constraints, problem: Problem, number: int, work: Workspace) -> Solution:
+    work.reporter.stage("solve" if number == 1 else f"solve (round {number})")
+    solver = constraints.solver
+
+    def hear(progress: Progress) -> None:
+        if progress.incumbent is not None:
+            work.reporter.incumbent(progress.incumbent, progress.bound)
+
+    solution = solve(
+        problem,
+        time_limit_s=solver.time_limit_s,
+        gap=solver.gap,
+        seed=solver.seed,
+        reporter=hear,
+    )
+    if solution.status is Status.INFEASIBLE:
+        raise infeasible(problem)
+    if solution.status is Status.UNKNOWN:
+        raise NoPlanInTimeError(
+            f"no plan was found within {solver.time_limit_s:g} s",
+            fix="raise solver.time_limit, or loosen a limit",
+        )
+    return solution
+
+
+def infeasible(problem: Problem) -> InfeasibleError:
+    """The limits that conflict, each with its nearest feasible value."""
+    found = conflict(problem)
+    names = {
+        "latency_us": ("slo", format_duration),
+        "memory_size_bytes": ("target.memory", format_size),
+        "error": ("accuracy.max_error", lambda value: f"{value:.3g}"),
+        "throughput_per_s": ("slo.throughput", lambda value: f"{value:.4g}/s"),
+    }
+    limits = [names[name][0] for name in found.limits if name in names]
+    nearest = [
+        f"{names[name][0]} {names[name][1](value)}"
+        for name, value in found.nearest.items()
+        if name in names and value is not None
+    ]
+    fastest = found.fastest_us
+    what = f"no plan keeps {' and '.join(limits) or 'the limits'} together (proved)"
+    if fastest is not None:
+        what += f"; the fastest feasible plan takes {format_duration(fastest)}"
+    return InfeasibleError(what, where="constraints", fix=", or ".join(nearest) or None)
+
+
+def _built(
+    prepared: Prepared,
+    posed: Posed,
+    choices: Choices,
+    pricing: Pricing,
+    solution: Solution,
+    setting: int,
+    work: Workspace,
+) -> Variant:
+    session = pricing.settings[setting].session
+    assignment: dict[str, Format] = posed.assignment(solution)
+    needed = {op: form for op, form in assignment.items() if form != NATIVE}
+    variant = make_variant(prepared, choices.ranges, needed, "plan", session.graph_level, work)
+    pricing.extend(variant, session.intra_op_threads)
+    return variant

@@ -1,0 +1,249 @@
+"""The uniform variants of a model: all operators in one format, at one graph level.
+
+They show what ONNX Runtime makes of each format (which kernels, fused how), which is what options
+are cut from, and the best of them are the baselines a plan must beat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from planner.compress.apply import ApplyReport, apply
+from planner.compress.base import NATIVE, BuildSettings, Format, Offer, Rejection
+from planner.compress.calibrate import calibrate
+from planner.compress.methods import offers
+from planner.errors import ModelError
+from planner.graph.build import build_graph
+from planner.graph.sandbox import Bounds, Sandbox
+from planner.ir.graph import Graph, Op, Tensor
+from planner.runtime.ort import make_session
+from planner.spec.constraints import Constraints
+from planner.spec.session import GraphLevel, SessionSettings
+from planner.steps.bench import Bench, Executable
+from planner.steps.prepare import Prepared
+from planner.steps.workspace import Workspace, digest
+
+CPU_FORMATS = (Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.INT4_WO)
+"""Tried where the user names none. Half precision is tried only when named: ONNX Runtime's CPU
+provider casts it to fp32 around every operator."""
+LEVELS = (GraphLevel.ALL, GraphLevel.EXTENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What may be chosen for every operator, and what may not, with the reason."""
+
+    offers: tuple[Offer, ...]
+    rejections: tuple[Rejection, ...]
+    ranges: Mapping[str, tuple[float, float]]
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Formats that at least one operator may take, native first."""
+        return tuple(dict.fromkeys([NATIVE, *(offer.format for offer in self.offers)]))
+
+    def uniform(self, wanted: Format) -> dict[str, Format]:
+        """Every operator that may take the format in it; pinned ones in theirs."""
+        assigned: dict[str, Format] = {}
+        allowed: dict[str, list[Format]] = {}
+        for offer in self.offers:
+            allowed.setdefault(offer.op, []).append(offer.format)
+        for op, found in allowed.items():
+            if wanted in found:
+                assigned[op] = wanted
+            elif NATIVE not in found:
+                assigned[op] = found[0]
+        return {op: form for op, form in assigned.items() if form != NATIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A uniform variant at one graph level."""
+
+    name: str
+    format: Format
+    level: GraphLevel
+    realised: Mapping[str, Format]
+    """Operator -> format really built; native ones are absent."""
+    nodes: tuple[Op, ...]
+    """Nodes of the built file, before ONNX Runtime optimises it."""
+    executable: Executable
+    size_bytes: int
+
+
+def choices(constraints: Constraints, prepared: Prepared, work: Workspace) -> Choices:
+    """What every operator may take, with the ranges that static formats need.
+
+    Raises:
+        DataError: an activation becomes NaN or infinite on the calibration samples.
+    """
+    allowed = (NATIVE, *(constraints.compression.formats or CPU_FORMATS))
+    answers = offers(prepared.graph, allowed, constraints.compression.pin)
+    made = tuple(answer for answer in answers if isinstance(answer, Offer))
+    refused = tuple(answer for answer in answers if isinstance(answer, Rejection))
+    tensors = sorted({name for offer in made for name in offer.ranged_tensors})
+    return Choices(made, refused, _ranges(prepared, tensors, work) if tensors else {})
+
+
+def _ranges(
+    prepared: Prepared, tensors: Sequence[str], work: Workspace
+) -> dict[str, tuple[float, float]]:
+    key = digest("ranges", prepared.sha256, prepared.samples.digest, tensors)
+    work.reporter.stage("calibrate")
+    sandbox = Sandbox("calibrating activations", str(prepared.loaded.path))
+
+    def compute() -> dict[str, list[float]]:
+        found = sandbox.call(
+            calibrate,
+            prepared.model_path,
+            prepared.graph,
+            tensors,
+            prepared.samples,
+            SessionSettings(),
+        )
+        return {name: list(ends) for name, ends in found.items()}
+
+    payload = work.once("ranges", key, compute)
+    return {name: (low, high) for name, (low, high) in payload.items()}
+
+
+def variants(
+    prepared: Prepared, chosen_from: Choices, work: Workspace, bench: Bench
+) -> list[Variant]:
+    """Every uniform variant that builds and runs, native first; those that do not are noted."""
+    work.reporter.stage("variants")
+    found: list[Variant] = []
+    seen: set[str] = set()
+    for wanted in chosen_from.formats:
+        assignment = chosen_from.uniform(wanted)
+        for level in LEVELS:
+            variant = try_variant(prepared, chosen_from, assignment, wanted, level, work, bench)
+            if variant is None:
+                break
+            if (mark := f"{variant.executable.key}{level}") not in seen:
+                seen.add(mark)
+                found.append(variant)
+    return found
+
+
+def try_variant(
+    prepared: Prepared,
+    chosen_from: Choices,
+    assignment: Mapping[str, Format],
+    label: Format,
+    level: GraphLevel,
+    work: Workspace,
+    bench: Bench,
+) -> Variant | None:
+    """The variant, or None (with a note) where it cannot be built or run."""
+    try:
+        made = make_variant(prepared, chosen_from.ranges, assignment, label, level, work)
+        bench.analysis(made.executable)
+    except ModelError as error:
+        if label == NATIVE:
+            raise
+        work.reporter.note(f"{label} is left out: {error.what}")
+        return None
+    return made
+
+
+def make_variant(
+    prepared: Prepared,
+    ranges: Mapping[str, tuple[float, float]],
+    assignment: Mapping[str, Format],
+    label: str,
+    level: GraphLevel,
+    work: Workspace,
+) -> Variant:
+    """The model with this assignment; built now only if the store does not know it yet."""
+    needed = {name: ranges[name] for name in sorted(ranges)} if assignment else {}
+    key = digest("variant", prepared.sha256, sorted(assignment.items()), needed)
+    path = work.scratch / f"{key[:24]}.onnx"
+
+    def build() -> Path:
+        if not assignment:
+            return prepared.model_path
+        if not path.exists():
+            build_file(prepared, assignment, needed, path)
+        return path
+
+    def describe() -> dict[str, object]:
+        if not assignment:
+            return _facts(prepared.model_path, {}, prepared.model_path.stat().st_size)
+        report = build_file(prepared, assignment, needed, path)
+        return _facts(path, report.realised, report.size_bytes)
+
+    payload = work.once("variant", key, describe)
+    return Variant(
+        name=f"{label}-{level.value}",
+        format=Format(label) if label in set(Format) else NATIVE,
+        level=level,
+        realised={op: Format(form) for op, form in payload["realised"].items()},
+        nodes=tuple(
+            Op(name, kind, domain, tuple(reads), tuple(makes))
+            for name, kind, domain, reads, makes in payload["nodes"]
+        ),
+        executable=Executable(key, level.value, prepared.feeds_path, build),
+        size_bytes=payload["size_bytes"],
+    )
+
+
+def build_file(
+    prepared: Prepared,
+    assignment: Mapping[str, Format],
+    ranges: Mapping[str, tuple[float, float]],
+    path: Path,
+) -> ApplyReport:
+    """Builds the mixed model of a prepared one."""
+    where = str(prepared.loaded.path)
+    return build_file_from(prepared.model_path, where, assignment, ranges, path)
+
+
+def build_file_from(
+    model_path: Path,
+    where: str,
+    assignment: Mapping[str, Format],
+    ranges: Mapping[str, tuple[float, float]],
+    path: Path,
+) -> ApplyReport:
+    """Builds a mixed model in a process of its own, so that its memory is given back."""
+    bounds = Bounds(wall_s=600.0).for_size(model_path.stat().st_size)
+    sandbox = Sandbox("building the compressed model", where, bounds)
+    return sandbox.call(apply, model_path, dict(assignment), dict(ranges), path, BUILD_SETTINGS)
+
+
+BUILD_SETTINGS = BuildSettings()
+
+
+def _facts(path: Path, realised: Mapping[str, Format], size_bytes: int) -> dict[str, object]:
+    graph = build_graph(path)
+    make_session(path, SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED))
+    return {
+        "realised": {op: str(form) for op, form in realised.items() if form != NATIVE},
+        "nodes": [[op.name, op.op_type, op.domain, op.inputs, op.outputs] for op in graph.ops],
+        "size_bytes": size_bytes,
+    }
+
+
+def observed(prepared: Prepared, found: Sequence[Variant], bench: Bench) -> Graph:
+    """The graph with shapes filled in that only a run could tell."""
+    native = next(variant for variant in found if not variant.realised)
+    filled = dict(prepared.graph.tensors)
+    for name, (dtype, shape) in bench.analysis(native.executable).tensors.items():
+        known = filled.get(name)
+        if known is None or known.shape is not None:
+            continue
+        filled[name] = Tensor(name, dtype, shape, size_bytes_of(dtype, shape))
+    graph = prepared.graph
+    return Graph(graph.ops, filled, graph.inputs, graph.outputs)
+
+
+def size_bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor; strings count as pointers."""
+    item = 8 if dtype == "object" else np.dtype(dtype).itemsize
+    return math.prod(shape) * item

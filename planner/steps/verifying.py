@@ -1,0 +1,134 @@
+"""Does an engine keep its plan's promise, here and now?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from planner.profiling.race import Contestant
+from planner.runtime.engine import load
+from planner.runtime.fingerprint import fingerprint_differences, this_environment
+from planner.runtime.verify import verify_outputs
+from planner.spec.io import read_plan
+from planner.spec.manifest import Manifest
+from planner.spec.plan import Estimate, Plan
+from planner.spec.verdict import Check, Verdict
+from planner.steps.pricing import race
+from planner.steps.workspace import Workspace
+from planner.units import format_duration
+
+_ROUNDS = 30
+_BUDGET_S = 4.0
+_SLACK = 1.2
+"""How much slower than the upper end of its interval an engine may be on the device it was planned
+for, before the prediction counts as broken: timings of a whole vary from process to process."""
+
+
+def verify_engine(engine: Path, work: Workspace) -> Verdict:
+    """Files, device, outputs, accuracy, and measured against predicted latency.
+
+    Raises:
+        VerificationError: damaged or altered files: such an engine is not run at all.
+    """
+    work.reporter.stage("verify")
+    with load(engine) as session:
+        manifest = session.manifest
+        checks = [Check(name="files", passed=True, detail=f"{len(manifest.files)} files intact")]
+        checks += [
+            Check(name=found.name, passed=found.is_kept, detail=found.detail)
+            for found in verify_outputs(session)
+        ]
+    plan = read_plan(engine / "plan.json")
+    device, is_same_device = _device(manifest)
+    checks.append(device)
+    checks.append(_accuracy(plan))
+    work.reporter.stage("measure")
+    timed, estimate, factor = _measured(engine, manifest, plan, work)
+    shape = plan.workload[0].name
+    predicted = plan.prediction.latency_p50_us[shape]
+    checks += _latency(plan, predicted, timed, factor, is_same_device)
+    return Verdict(
+        engine=str(engine),
+        passed=all(check.passed for check in checks),
+        checks=tuple(checks),
+        predicted_us={shape: _times(predicted, factor)},
+        measured_us={shape: estimate},
+        warnings=plan.warnings,
+    )
+
+
+def _device(manifest: Manifest) -> tuple[Check, bool]:
+    differences = fingerprint_differences(manifest.environment, this_environment())
+    if not differences:
+        detail = f"as planned: {manifest.environment.device}"
+        return Check(name="device", passed=True, detail=detail), True
+    detail = "differs, so latencies are checked against the promise only: " + "; ".join(
+        difference.text for difference in differences
+    )
+    return Check(name="device", passed=True, detail=detail), False
+
+
+def _accuracy(plan: Plan) -> Check:
+    found = plan.accuracy
+    detail = f"NMSE {found.measured_error:.3g} when planned"
+    if found.metric is not None and found.value is not None:
+        detail += f"; {found.metric} {found.value:.4g} (unchanged model {found.baseline:.4g})"
+    if found.verdict == "unprovable":
+        needed = f"{found.samples_needed} samples are needed" if found.samples_needed else ""
+        detail += f"; unprovable on this evaluation data {needed}".rstrip()
+    passed = found.verdict in ("kept", "not asked")
+    return Check(name="accuracy", passed=passed, detail=detail)
+
+
+def _measured(
+    engine: Path, manifest: Manifest, plan: Plan, work: Workspace
+) -> tuple[dict[str, float], Estimate, float]:
+    """Times of the engine's part, its p50, and how fast the machine is now (planned / now)."""
+    segment = manifest.stages[0].segments[0]
+    contestant = Contestant("engine", engine / segment.file, segment.settings)
+    feeds = engine / manifest.golden[0].inputs
+    percentile = plan.promise.latency_percentile
+    raced = race([contestant], feeds, work, percentile, rounds=_ROUNDS, budget_s=_BUDGET_S)
+    found = raced["engine"]
+    medians = sorted(found["medians_us"])
+    estimate = Estimate(
+        low=medians[0], expected=found["p50_us"], high=medians[-1], source="measured"
+    )
+    planned = plan.machine_state_us
+    factor = found["reference_us"] / planned if planned else 1.0
+    return found, estimate, factor
+
+
+def _latency(
+    plan: Plan,
+    predicted: Estimate,
+    timed: dict[str, float],
+    factor: float,
+    is_same_device: bool,
+) -> list[Check]:
+    checks = []
+    measured = timed["p50_us"]
+    here = _times(predicted, factor)
+    detail = (
+        f"p50 measured {format_duration(measured)}, predicted {format_duration(here.expected)} "
+        f"[{format_duration(here.low)} .. {format_duration(here.high)}] "
+        f"(machine at {1 / factor:.2f}x of its speed when planned)"
+    )
+    passed = measured <= here.high * _SLACK or not is_same_device
+    checks.append(Check(name="latency", passed=passed, detail=detail))
+    limit = plan.promise.latency_us
+    if limit is not None:
+        percentile = plan.promise.latency_percentile
+        detail = (
+            f"p{percentile:g} {format_duration(timed['slo_us'])}, promised {format_duration(limit)}"
+        )
+        checks.append(Check(name="slo", passed=timed["slo_us"] <= limit, detail=detail))
+    return checks
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(
+        low=estimate.low * factor,
+        expected=estimate.expected * factor,
+        high=estimate.high * factor,
+        source=estimate.source,
+    )

@@ -1,0 +1,100 @@
+"""Where a plan's intermediate files live, and how each result is computed only once.
+
+Everything that takes time is kept under a digest of all it depends on: measurements and small
+results in the store, the simplified model in the cache folder. A second plan of the same model
+with another promise finds all of it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner import __version__
+from planner.profiling.store import Store
+from planner.progress import Reporter
+
+_KEEP_MODELS = 8
+_MAKING = ".making-"
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 over JSON-able parts."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file and of the external data beside it."""
+    total = hashlib.sha256()
+    for part in (path, path.with_name(path.name + ".data")):
+        if part.exists():
+            with part.open("rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The store, a folder that outlives the run, one that does not, and who listens."""
+
+    store: Store
+    kept: Path
+    scratch: Path
+    reporter: Reporter
+
+    def once(self, kind: str, key: str, compute: Callable[[], Any]) -> Any:
+        """The payload stored under `key`, computed and stored where it is not there yet."""
+        found = self.store.get(key)
+        if found is None:
+            found = compute()
+            self.store.put(kind, {key: found})
+        return found
+
+    def kept_folder(self, key: str, make: Callable[[Path], None]) -> Path:
+        """A folder of the cache, made whole (then renamed) where it is not there yet."""
+        target = self.kept / key[:32]
+        if target.exists():
+            os.utime(target)
+            return target
+        self.kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.kept, prefix=_MAKING) as making:
+            made = Path(making) / "made"
+            made.mkdir()
+            make(made)
+            with contextlib.suppress(OSError):  # another planner was faster: its folder serves
+                made.rename(target)
+        return target
+
+
+@contextmanager
+def workspace(reporter: Reporter, store: Store | None = None) -> Iterator[Workspace]:
+    """A workspace on the user's cache folder; what is temporary goes when the block ends."""
+    own = store or Store()
+    kept = own.path.parent / f"models-{__version__}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+            yield Workspace(own, kept, Path(scratch), reporter)
+        _trim(kept)
+    finally:
+        if store is None:
+            own.close()
+
+
+def _trim(kept: Path) -> None:
+    """Keeps the folders used last: the cache must not grow without end."""
+    if not kept.exists():
+        return
+    folders = [path for path in kept.iterdir() if not path.name.startswith(_MAKING)]
+    folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in folders[_KEEP_MODELS:]:
+        shutil.rmtree(folder, ignore_errors=True)
