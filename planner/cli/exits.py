@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from planner.cli.root import root
-from planner.errors import InfoptError, Interrupted
+from planner.errors import InfoptError
 
 DEBUG_VARIABLE = "INFOPT_DEBUG"
 
@@ -36,7 +36,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise Interrupted("stopped by SIGTERM; what was measured is kept, a rerun continues")
+    """SIGTERM is Ctrl-C. Why not `Interrupted`: a library's `except Exception` would swallow it."""
+    raise KeyboardInterrupt
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -45,20 +46,29 @@ def _run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        return _refuse("interrupted; what was measured is kept, a rerun continues", 130)
-    except InfoptError as error:
-        _show_traceback_if_asked()
-        return _refuse(error.text, error.exit_code)
-    except OSError as error:
-        _show_traceback_if_asked()
-        return _output_error(error)
-    except MemoryError:
-        _show_traceback_if_asked()
-        return _refuse("out of memory\n  fix: `infopt doctor` shows what is free", 5)
-    except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
-        return _internal_error(error)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        return _ending(error)
     return ended if isinstance(ended, int) else 0
+
+
+def _ending(error: BaseException) -> int:
+    """Says in one message how it ended; the exit code."""
+    if isinstance(error, InfoptError):
+        return _refuse(error.text, error.exit_code)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _refuse("interrupted; what was measured is kept, a rerun continues", 130)
+    if isinstance(error, OSError):
+        return _output_error(error)
+    if isinstance(error, MemoryError):
+        return _refuse("out of memory\n  fix: `infopt doctor` shows what is free", 5)
+    first_line = (str(error).splitlines() or [""])[0]
+    return _refuse(
+        f"internal error: {type(error).__name__}: {first_line}\n"
+        f"  fix: this is a bug; {DEBUG_VARIABLE}=1 shows where, please report it",
+        1,
+    )
 
 
 def _output_error(error: OSError) -> int:
@@ -72,21 +82,6 @@ def _output_error(error: OSError) -> int:
 def _silence_stdout() -> None:
     """What could not be written must not be tried again when the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _internal_error(error: Exception) -> int:
-    _show_traceback_if_asked()
-    first_line = (str(error).splitlines() or [""])[0]
-    return _refuse(
-        f"internal error: {type(error).__name__}: {first_line}\n"
-        f"  fix: this is a bug; {DEBUG_VARIABLE}=1 shows where, please report it",
-        1,
-    )
-
-
-def _show_traceback_if_asked() -> None:
-    if os.environ.get(DEBUG_VARIABLE):
-        traceback.print_exc()
 
 
 def _refuse(text: str, code: int) -> int:
