@@ -55,7 +55,10 @@ def apply(
         if not ops:
             continue
         context = BuildContext(ranges, settings)
+        before = surgery.all_names(onnx_model)
         onnx_model = method.build(onnx_model, ops, context)
+        surgery.forget_types(onnx_model)
+        surgery.mark_new_names(onnx_model, before, f"__{method.format}")
         realised.update(dict.fromkeys(sorted(context.realised), method.format))
     if compressed:
         _finish(onnx_model)
@@ -73,7 +76,6 @@ def _refuse_unknown(compressed: Mapping[str, Format], known: set[str]) -> None:
 
 
 def _finish(onnx_model: ModelProto) -> None:
-    surgery.forget_types(onnx_model)
     surgery.drop_unused(onnx_model)
     surgery.name_nodes(onnx_model.graph)
     surgery.sort_nodes(onnx_model.graph)

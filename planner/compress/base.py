@@ -71,8 +71,10 @@ class Method(Protocol):
         """The same call with inputs rounded as the format rounds them."""
         ...
 
-    def simulate_output(self, name: str, value: Array, ranges: Mapping[str, Range]) -> Array:
-        """An output as the format leaves it behind."""
+    def simulate_output(
+        self, op: Op, name: str, value: Array, ranges: Mapping[str, Range]
+    ) -> Array:
+        """The operator's output `name` as the format leaves it behind."""
         ...
 
 

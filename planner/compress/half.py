@@ -77,7 +77,9 @@ class Half:
             {i: rounding.round_half(v) for i, v in enumerate(call.inputs) if v is not None}
         )
 
-    def simulate_output(self, name: str, value: Array, ranges: Mapping[str, Range]) -> Array:
+    def simulate_output(
+        self, op: Op, name: str, value: Array, ranges: Mapping[str, Range]
+    ) -> Array:
         """The output through float16."""
         return rounding.round_half(value)
 

@@ -90,7 +90,9 @@ class Int8Dynamic:
             changes[1] = rounding.round_symmetric(weight, _weight_axis(call))
         return call.replaced(changes)
 
-    def simulate_output(self, name: str, value: Array, ranges: Mapping[str, Range]) -> Array:
+    def simulate_output(
+        self, op: Op, name: str, value: Array, ranges: Mapping[str, Range]
+    ) -> Array:
         """Outputs are fp32."""
         return value
 

@@ -137,11 +137,16 @@ class Int8Static:
                 changes[i] = rounding.round_affine(value, ranges[call.op.inputs[i]])
         return call.replaced(changes)
 
-    def simulate_output(self, name: str, value: Array, ranges: Mapping[str, Range]) -> Array:
-        """Rounded over the calibrated range."""
-        if value.dtype != np.float32 or name not in ranges:
+    def simulate_output(
+        self, op: Op, name: str, value: Array, ranges: Mapping[str, Range]
+    ) -> Array:
+        """Rounded over the calibrated range; operators that move values keep their input's."""
+        if value.dtype != np.float32:
             return value
-        return rounding.round_affine(value, ranges[name])
+        if op.kind == "Softmax":
+            return rounding.round_affine(value, (0.0, 1.0))
+        source = op.inputs[0] if op.kind in (*_MOVES, "AveragePool") else name
+        return rounding.round_affine(value, ranges[source])
 
 
 def _data_positions(op: Op) -> range:
@@ -193,26 +198,32 @@ def _tensor_data(
 
 
 def _restore_native_readers(onnx_model: ModelProto, ops: set[str]) -> None:
-    """Point native readers of a rounded tensor back to the unrounded one a native operator made."""
-    static_made = {n for node in onnx_model.graph.node if node.name in ops for n in node.output}
-    source = {
-        node.output[0]: node.input[0]
-        for node in onnx_model.graph.node
-        if node.op_type == "QuantizeLinear"
-    }
+    """Give native readers of a tensor that a native operator made its unrounded value back.
+
+        native -> X -> Q -> DQ -> X' -> static, native    becomes    X' -> static;  X -> native
+
+    The tool calls the rounded value X' where X is an output of the model: the two change names.
+    """
+    graph = onnx_model.graph
+    static_made = {n for node in graph.node if node.name in ops for n in node.output}
+    source = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
     unrounded = {
         node.output[0]: source[node.input[0]]
-        for node in onnx_model.graph.node
+        for node in graph.node
         if node.op_type == "DequantizeLinear"
         and node.input[0] in source
         and source[node.input[0]] not in static_made
     }
-    for node in onnx_model.graph.node:
-        if node.name in ops:
-            continue
+    results = {value.name for value in graph.output}
+    swap = {name: other for name, other in unrounded.items() if name in results}
+    swap.update({other: name for name, other in swap.items()})
+    for node in graph.node:
         for i, name in enumerate(node.input):
-            if name in unrounded:
-                node.input[i] = unrounded[name]
+            native = node.name not in ops and name in unrounded
+            actual = unrounded[name] if native else name
+            node.input[i] = swap.get(actual, actual)
+        for i, name in enumerate(node.output):
+            node.output[i] = swap.get(name, name)
 
 
 def _realised(onnx_model: ModelProto, before: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

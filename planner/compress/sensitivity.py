@@ -321,6 +321,6 @@ def _deltas(
     feeds = {f"in{i}": value for i, value in enumerate(rounded.inputs) if value is not None}
     made = kernel.run(list(unit.made), feeds)
     return {
-        name: method.simulate_output(name, value, ranges) - values[name]
+        name: method.simulate_output(unit.op, name, value, ranges) - values[name]
         for name, value in zip(unit.made, made, strict=True)
     }

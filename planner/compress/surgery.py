@@ -131,6 +131,34 @@ def name_nodes(graph: GraphProto) -> None:
         node.name = name
 
 
+def all_names(onnx_model: ModelProto) -> set[str]:
+    """Names of all tensors and nodes of the top-level graph."""
+    graph = onnx_model.graph
+    names = {value.name for value in (*graph.input, *graph.output)}
+    names.update(tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        names.update((node.name, *node.input, *node.output))
+    return names
+
+
+def mark_new_names(onnx_model: ModelProto, known: Collection[str], suffix: str) -> None:
+    """Append `suffix` to every tensor and node name that is not among `known`, in place.
+
+    Why: two tools give a tensor's scale the same name.
+    """
+
+    def marked(name: str) -> str:
+        return name if not name or name in known else f"{name}{suffix}"
+
+    for tensor in onnx_model.graph.initializer:
+        tensor.name = marked(tensor.name)
+    for node in onnx_model.graph.node:
+        node.name = marked(node.name)
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = marked(name)
+
+
 def split_shared_weights(onnx_model: ModelProto, format_of: Mapping[str, str]) -> None:
     """Give each format its own copy of a weight that operators of several formats share.
 

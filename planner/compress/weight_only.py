@@ -107,7 +107,9 @@ class WeightOnly:
             activation = rounding.round_activation_blocks(left, BLOCK_SIZE)
         return call.replaced({0: activation, 1: rounded.T if flip else rounded})
 
-    def simulate_output(self, name: str, value: Array, ranges: Mapping[str, Range]) -> Array:
+    def simulate_output(
+        self, op: Op, name: str, value: Array, ranges: Mapping[str, Range]
+    ) -> Array:
         """Outputs are fp32."""
         return value
 
