@@ -20,6 +20,8 @@ from planner.spec.io import read_bytes
 
 MAX_SIZE_BYTES = 256 * 1024
 MAX_DEPTH = 24
+MAX_EVENTS = 20_000
+"""Keys, values and brackets; about a second of reading."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -92,8 +94,10 @@ def loads(text: str, path: Path) -> YamlSource:
 def _refuse_dangerous(text: str, path: Path) -> None:
     """One pass over the events, which costs no more than the text is long."""
     depth = documents = 0
-    for event in yaml.parse(text, Loader=_CoreLoader):
+    for count, event in enumerate(yaml.parse(text, Loader=_CoreLoader)):
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
+        if count > MAX_EVENTS:
+            raise SpecError(f"more than {MAX_EVENTS} keys and values", where=where)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise SpecError("anchors and aliases are refused", where=where, fix="repeat the value")
         tag = getattr(event, "tag", None)

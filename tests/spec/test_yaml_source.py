@@ -53,6 +53,7 @@ def test_scalars_follow_yaml_1_2(text: str, value: Any) -> None:
         ("? [1, 2]\n: 3", 1, "key must be plain text"),
         ("a: " + "[" * 40, 1, "nested deeper"),
         ("a: " + "9" * 5000, 1, "5000 digits"),
+        ("a: [" + "1," * 30_000 + "1]", 1, "more than 20000 keys and values"),
     ],
 )
 def test_refusals_name_the_line(text: str, line: int, what: str) -> None:
