@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def bind(session: Any, outputs: Sequence[str]) -> BoundRun:
     given = {spec.name: spec.dtype for spec in made}
     run = session.run
     if not any(dtypes.is_extended(kind) for kind in (*taken.values(), *given.values())):
-        return lambda feeds: run(names, feeds)
+        return partial(run, names)
     if not any(dtypes.is_extended(given[name]) for name in names):
         return lambda feeds: run(names, _to_ort(feeds, taken))
     strings = [name for name, kind in taken.items() if kind == dtypes.STRING]
