@@ -85,19 +85,4 @@ def reveal(graph: GraphProto, secrets: list[Secret]) -> None:
         renamed = dict(zip(secret.captured, inputs[own:], strict=True))
         moved = {old: new for old, new in renamed.items() if old != new}
         for body in proto.subgraphs(node):
-            _rename_free(body, moved)
-
-
-def _rename_free(graph: GraphProto, renamed: dict[str, str]) -> None:
-    """Renames what a body reads from outside; names it defines itself are left alone."""
-    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    own.update(name for node in graph.node for name in node.output)
-    visible = {old: new for old, new in renamed.items() if old not in own}
-    if not visible:
-        return
-    for node in graph.node:
-        node.input[:] = [visible.get(name, name) for name in node.input]
-        for body in proto.subgraphs(node):
-            _rename_free(body, visible)
-    for value in graph.output:
-        value.name = visible.get(value.name, value.name)
+            proto.rename_captured(body, moved)

@@ -66,7 +66,8 @@ def compare(reference: Path, candidate: Path, feeds: Feeds, run: Run) -> Compari
     try:
         first, again = run(reference, feeds, 2)
     except InfoptError as error:
-        return Comparison({}, (), (), failure=error.what)
+        reason = error.what.replace(f"Load model from {reference} failed:", "")
+        return Comparison({}, (), (), failure=reason)
     (values,) = run(candidate, feeds, 1)
     random = tuple(name for name in first if nmse(first[name], again[name]) > _RANDOM_NMSE)
     errors = {name: nmse(first[name], values[name]) for name in first if name not in random}

@@ -19,7 +19,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
 from planner.errors import ModelError
-from planner.graph import container, functions, infer, judge, names, proto, store, structure
+from planner.graph import container, functions, infer, judge, names, proto, store, structure, twins
 from planner.graph.inspection import FIRST_IR_WITH_DEFAULTS
 from planner.graph.model import BoundModel, Port
 from planner.units import format_size
@@ -63,6 +63,7 @@ def _write(path: Path, binding: Binding, out_path: Path, is_fixed: bool) -> Boun
     if is_fixed:
         _set_shapes(graph, binding.shapes)
     lift_constants(graph)
+    twins.merge(graph, path.parent)
     structure.sort(graph)
     names.rename(graph)
     notes = infer.annotate(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -178,6 +178,25 @@ def _free_names(graph: GraphProto) -> list[str]:
     used = [name for node in graph.node for name in (*node.input, *captured(node))]
     used.extend(value.name for value in graph.output)
     return [name for name in used if name and name not in own]
+
+
+def rename_reads(graph: GraphProto, renamed: Mapping[str, str]) -> None:
+    """Renames tensors wherever the graph's operators, bodies and outputs read them."""
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        for body in subgraphs(node):
+            rename_captured(body, renamed)
+    for value in graph.output:
+        value.name = renamed.get(value.name, value.name)
+
+
+def rename_captured(body: GraphProto, renamed: Mapping[str, str]) -> None:
+    """Renames what a body reads from outside; names it defines itself are left alone."""
+    own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+    own.update(name for node in body.node for name in node.output)
+    visible = {old: new for old, new in renamed.items() if old not in own}
+    if visible:
+        rename_reads(body, visible)
 
 
 def port(value: onnx.ValueInfoProto) -> Port:
