@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linprog
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix, diags, hstack
 
-from planner.solve.data import BoolArray, Data, FloatArray
+from planner.solve.data import BoolArray, Data, FloatArray, IntArray
 from planner.solve.formulation import Linear, Program
+
+ROUNDING = 1e-9
+"""Relative: far above what summing floating-point numbers loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,6 @@ class Relaxation:
     duals: FloatArray
     """The multipliers y, one a row."""
     values: FloatArray | None = None
-    is_infeasible: bool = False
-    """The relaxation says that nothing is feasible; to be proved by the search."""
 
 
 def certified(
@@ -58,42 +59,92 @@ def projected(data: Data, program: Program, objective: Linear, allowed: BoolArra
     return certified(program, objective, allowed, duals)
 
 
-def relax(
-    program: Program, objective: Linear, allowed: BoolArray, fallback: Relaxation, limit_s: float
-) -> Relaxation:
-    """Solves the relaxation over the allowed columns; the better of its bound and the fallback's."""
-    columns = np.flatnonzero(allowed)
-    if not len(columns) or limit_s <= 0:
-        return fallback
+@dataclass(frozen=True, slots=True)
+class _Normal:
+    """Rows brought near one: HiGHS drops coefficients below 1e-9 and works to 1e-7."""
+
+    matrix: csr_matrix
+    rhs: FloatArray
+    scale: FloatArray
+    """Multiplier of each row."""
+    is_equality: BoolArray
+
+
+def _normal(program: Program, columns: IntArray) -> _Normal:
     matrix = program.matrix[:, columns]
-    # HiGHS drops coefficients below 1e-9 and works to 1e-7: rows and costs are brought near one.
     size = np.maximum(abs(matrix).max(axis=1).toarray().ravel(), abs(program.rhs))
     scale = 1.0 / np.where(size > 0, size, 1.0)
-    matrix = csr_matrix(diags(scale) @ matrix)
-    rhs = program.rhs * scale
-    costs = objective.coefficients[columns]
-    unit = float(abs(costs).max()) or 1.0
-    equal, less = program.is_equality, ~program.is_equality
+    scaled = csr_matrix(diags(scale) @ matrix)
+    return _Normal(scaled, program.rhs * scale, scale, program.is_equality)
+
+
+def _linprog(
+    costs: FloatArray, rows: _Normal, upper: FloatArray, limit_s: float
+) -> tuple[int, FloatArray, FloatArray]:
+    """HiGHS's status (0 optimal, 2 infeasible), its point and its multipliers of the scaled rows."""
+    equal, less = rows.is_equality, ~rows.is_equality
     result = linprog(
-        costs / unit,
-        A_ub=matrix[less] if less.any() else None,
-        b_ub=rhs[less] if less.any() else None,
-        A_eq=matrix[equal] if equal.any() else None,
-        b_eq=rhs[equal] if equal.any() else None,
-        bounds=(0.0, 1.0),
+        costs,
+        A_ub=rows.matrix[less] if less.any() else None,
+        b_ub=rows.rhs[less] if less.any() else None,
+        A_eq=rows.matrix[equal] if equal.any() else None,
+        b_eq=rows.rhs[equal] if equal.any() else None,
+        bounds=np.column_stack((np.zeros(len(upper)), upper)),
         method="highs",
         options={"time_limit": limit_s},
     )
-    if result.status == 2:
-        return replace(fallback, is_infeasible=True)
+    duals = np.zeros(len(rows.rhs))
     if result.status != 0:
-        return fallback
-    duals = np.zeros(len(program.rhs))
+        return int(result.status), np.zeros(len(costs)), duals
     if less.any():
         duals[less] = result.ineqlin.marginals
     if equal.any():
         duals[equal] = result.eqlin.marginals
+    return 0, np.asarray(result.x), duals
+
+
+def relax(
+    program: Program, objective: Linear, allowed: BoolArray, fallback: Relaxation, limit_s: float
+) -> Relaxation:
+    """Solves the relaxation over the allowed columns; the better of its bound and the fallback's.
+
+    The bound is infinite where no point exists, proved as in `_refuted`.
+    """
+    columns = np.flatnonzero(allowed).astype(np.int64)
+    if not len(columns) or limit_s <= 0:
+        return fallback
+    rows = _normal(program, columns)
+    costs = objective.coefficients[columns]
+    unit = float(abs(costs).max()) or 1.0
+    status, point, duals = _linprog(costs / unit, rows, np.ones(len(columns)), limit_s)
+    if status == 2:
+        is_refuted = _refuted(program, allowed, rows, limit_s)
+        return replace(fallback, bound=np.inf) if is_refuted else fallback
+    if status != 0:
+        return fallback
     values = np.zeros(len(allowed))
-    values[columns] = result.x
-    found = certified(program, objective, allowed, duals * scale * unit, values)
+    values[columns] = point
+    found = certified(program, objective, allowed, duals * rows.scale * unit, values)
     return found if found.bound > fallback.bound else replace(fallback, values=values)
+
+
+def _refuted(program: Program, allowed: BoolArray, rows: _Normal, limit_s: float) -> bool:
+    """Whether no point exists: multipliers y under which the bound of the objective 0 is above 0.
+
+    They come from the least violation of the `<=` rows: min Σ v, A x - v <= b, v >= 0.
+    """
+    less = np.flatnonzero(~rows.is_equality)
+    count = rows.matrix.shape[1]
+    ones = (-np.ones(len(less)), (less, np.arange(len(less))))
+    slack = csr_matrix(ones, shape=(len(rows.rhs), len(less)))
+    elastic = replace(rows, matrix=csr_matrix(hstack([rows.matrix, slack])))
+    costs = np.concatenate([np.zeros(count), np.ones(len(less))])
+    upper = np.concatenate([np.ones(count), np.full(len(less), np.inf)])
+    status, _, duals = _linprog(costs, elastic, upper, limit_s)
+    if status != 0:
+        return False
+    duals = duals * rows.scale
+    nothing = Linear(0.0, np.zeros(len(allowed)))
+    proof = certified(program, nothing, allowed, duals)
+    terms = float(np.abs(proof.duals * program.rhs).sum() + np.abs(proof.reduced[allowed]).sum())
+    return proof.bound > ROUNDING * terms

@@ -86,9 +86,10 @@ class Search:
         return self.hit_time_limit or self.is_interrupted
 
     def is_proved(self, bound: float) -> bool:
-        """Whether the incumbent is the best, within the gap asked for."""
-        slack = max(self.gap, EQUAL) * abs(self.value)
-        return math.isfinite(self.value) and bound >= self.value - slack
+        """Whether nothing better than the incumbent exists, within the gap asked for."""
+        if math.isinf(self.value):
+            return bound == math.inf
+        return bound >= self.value - max(self.gap, EQUAL) * abs(self.value)
 
     def offer(self, task: Task, chosen: BoolArray, bound: float, strategy: str) -> str:
         """Takes a plan as the incumbent if it is better and can run; otherwise says why not.

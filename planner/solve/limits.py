@@ -1,0 +1,67 @@
+"""The user's limits by name: what a plan uses of each, and problems with one changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from planner.ir.problem import Limits, Problem
+from planner.ir.solution import Solution, Totals
+
+NAMES: tuple[str, ...] = tuple(item.name for item in fields(Limits))
+"""`latency_us`, `memory_size_bytes`, `error`, `throughput_per_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A small relaxation of a limit, as a person would ask for it."""
+
+    amount: float
+    words: str
+
+
+STEPS: dict[str, Step] = {
+    "latency_us": Step(1e3, "1 ms more"),
+    "memory_size_bytes": Step(1e6, "1 MB more"),
+    "error": Step(0.1, "10 % more"),
+    "throughput_per_s": Step(-0.1, "10 % less"),
+}
+
+
+def asked(problem: Problem) -> tuple[str, ...]:
+    """Names of the limits that are set."""
+    return tuple(name for name in NAMES if getattr(problem.limits, name) is not None)
+
+
+def with_limit(problem: Problem, name: str, value: float | None) -> Problem:
+    """The problem with one limit changed or taken away."""
+    if name == "memory_size_bytes" and value is not None:
+        value = int(value)
+    return replace(problem, limits=replace(problem.limits, **{name: value}))
+
+
+def relaxed(problem: Problem, name: str) -> Problem:
+    """The problem with one limit relaxed by its step."""
+    value, step = getattr(problem.limits, name), STEPS[name]
+    if name in ("error", "throughput_per_s"):
+        return with_limit(problem, name, value * (1 + step.amount))
+    return with_limit(problem, name, value + step.amount)
+
+
+def used(problem: Problem, solution: Solution, name: str) -> float:
+    """What a plan uses of a limit, in the limit's unit. The plan must have totals."""
+    totals = solution.totals
+    if totals is None:
+        raise ValueError("a solution without a choice uses nothing")
+    if name == "latency_us":
+        return tail_us(problem, solution, totals)
+    if name == "memory_size_bytes":
+        return float(totals.memory_size_bytes)
+    if name == "error":
+        return totals.error
+    return 1e6 / max(totals.weighted_latency_us, 1e-9)
+
+
+def tail_us(problem: Problem, solution: Solution, totals: Totals) -> float:
+    """The slowest shape at the SLO's percentile, upper end."""
+    factors = {setting.name: setting.tail_factor for setting in problem.settings}
+    return factors.get(solution.setting or "", 1.0) * max(totals.latency_high_us, default=0.0)
