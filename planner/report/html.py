@@ -70,7 +70,9 @@ def _verdict(plan: Plan) -> tuple[str, str]:
     """What the reader came for, in one sentence, and its colour."""
     timing = shipped_timing(plan)
     what = SHIPPED[plan.shipped]
-    speed = f", {timing.ratio:.2f}x as fast as plain ONNX Runtime" if timing else ""
+    speed = ""
+    if timing is not None and plan.shipped != "plain":
+        speed = f", {timing.ratio:.2f}x as fast as plain ONNX Runtime"
     limit = plan.promise.latency_us
     if limit is None:
         return f"Ships {what}{speed}.", "good"
