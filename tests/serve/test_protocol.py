@@ -10,10 +10,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
+from planner.emit.engine import write_engine
 from planner.runtime import load
 from planner.runtime.tensors import read_tensors
+from planner.runtime.verify import verify_outputs
 from tests.runtime import build
 from tests.serve.client import Server, binary_input, json_input, send
 
@@ -204,3 +206,31 @@ def test_answers_equal_the_session_in_process(server: Server, engine: Path) -> N
         document = {"inputs": [binary_input(x)], "parameters": {"binary_data_output": True}}
         answer = server.infer(document, x.tobytes())
         assert np.array_equal(_values(answer.tail), session.run({"x": x})["y"])
+
+
+def test_outputs_that_are_no_tensors_are_left_to_calls_in_process(tmp_path: Path) -> None:
+    node = helper.make_node("ZipMap", ["x"], ["p"], domain="ai.onnx.ml", classlabels_int64s=[3, 5])
+    copy = helper.make_node("Identity", ["x"], ["y"])
+    maps = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(
+            TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+        )
+    )
+    model = build.make_model(
+        [node, copy],
+        [build.tensor("x", TensorProto.FLOAT, [None, 2])],
+        [helper.make_value_info("p", maps), build.tensor("y", TensorProto.FLOAT, [None, 2])],
+        extra_opsets=[helper.make_opsetid("ai.onnx.ml", 3)],
+    )
+    x = np.array([[0.25, 0.75]], np.float32)
+    item = build.part(build.save(model, tmp_path / "source"))
+    write_engine(tmp_path / "engine", build.blueprint([item], {"x": x}))
+    session = load(tmp_path / "engine")
+    assert session.run({"x": x})["p"] == [{3: 0.25, 5: 0.75}]
+    assert all(check.is_kept for check in verify_outputs(session))
+    with Server(tmp_path / "engine") as running:
+        metadata = running.request("GET", "/v2/models/tiny").json
+        assert [output["name"] for output in metadata["outputs"]] == ["y"]
+        assert running.infer({"inputs": [json_input(x)]}).json["outputs"][0]["data"] == [0.25, 0.75]
+        wanted = {"inputs": [json_input(x)], "outputs": [{"name": "p"}]}
+        assert running.infer(wanted).status == 400
