@@ -50,7 +50,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
     TypeError,
     MemoryError,
 )
-_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : (?:Load model from .*? failed:)?")
 _SOURCE = re.compile(r"/\S*onnxruntime\S*\.(?:cc|h|cpp):\d+ (?:.*?\) )?")
 _MEMORY = re.compile(r"bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
 

@@ -1,0 +1,77 @@
+"""Settings become a session, or a message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto, helper
+
+from planner.errors import InfoptError, ModelError, UsageError
+from planner.runtime.ort import make_session, session_options, tensor_specs
+from planner.spec.session import GraphLevel, SessionSettings
+from tests.runtime import build
+
+
+def test_settings_reach_the_session() -> None:
+    settings = SessionSettings(
+        intra_op_threads=2,
+        spinning=False,
+        graph_level=GraphLevel.BASIC,
+        extra={"session.disable_prepacking": "1"},
+    )
+    options = session_options(settings)
+    assert options.intra_op_num_threads == 2
+    assert options.graph_optimization_level.name == "ORT_ENABLE_BASIC"
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.disable_prepacking") == "1"
+
+
+def test_specs_of_bytes_and_files(tmp_path: Path) -> None:
+    model = build.affine("x", "y", seed=1)
+    for source in (model.SerializeToString(), build.save(model, tmp_path)):
+        inputs, outputs = tensor_specs(make_session(source, build.SETTINGS))
+        assert inputs == (build.spec("x", shape=(None, build.WIDTH)),)
+        assert outputs == (build.spec("y", shape=(None, build.WIDTH)),)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (Path("absent/model.onnx"), "no such file"),
+        (b"\xff" * 50, "protobuf"),
+        (b"", "cannot load"),
+    ],
+)
+def test_what_is_no_model(source: Path | bytes, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        make_session(source, build.SETTINGS)
+
+
+def test_an_unknown_operator_is_named_without_the_runtimes_own_prefixes(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Frobnicate", ["x"], ["y"], domain="com.example")],
+        "g",
+        [build.tensor("x", TensorProto.FLOAT, [1])],
+        [build.tensor("y", TensorProto.FLOAT, [1])],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.example", 1)]
+    (tmp_path / "m.onnx").write_bytes(
+        helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    )
+    with pytest.raises(ModelError) as caught:
+        make_session(tmp_path / "m.onnx", build.SETTINGS)
+    assert "Frobnicate" in caught.value.text
+    assert "ONNXRuntimeError" not in caught.value.text
+    assert caught.value.text.count("m.onnx") == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [SessionSettings(provider="quantum"), SessionSettings(extra={"k" * 2000: "1"})],
+)
+def test_settings_the_runtime_does_not_take(settings: SessionSettings) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_session(build.affine("x", "y", seed=1).SerializeToString(), settings)
+    assert isinstance(caught.value, InfoptError)
+    assert len(caught.value.text) < 300
