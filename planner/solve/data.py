@@ -59,6 +59,11 @@ class Data:
         return len(self.problem.options)
 
     @property
+    def shapes(self) -> int:
+        """Number of workload shapes."""
+        return len(self.shape_weights)
+
+    @property
     def columns(self) -> int:
         """Number of binary variables: options, conversions, workspace levels."""
         return self.options + len(self.problem.conversions) + len(self.workspace_levels)

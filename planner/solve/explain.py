@@ -236,7 +236,8 @@ def conflict(
     nearest = {name: _nearest(problem, name, time_limit_s, seed, workers) for name in kept}
     if "latency_us" in nearest:
         nearest["latency_us"] = fastest
-    return Conflict(kept, nearest, fastest, " and ".join(kept) + " cannot hold together")
+    verb = "cannot hold together" if len(kept) > 1 else "cannot be met"
+    return Conflict(kept, nearest, fastest, f"{' and '.join(kept)} {verb}")
 
 
 def _nearest(
@@ -289,7 +290,9 @@ def _tails(problem: Problem) -> Problem:
         high = cell.high_us * setting.tail_factor
         return Latency(high, high, high)
 
-    def table(rows: tuple[tuple[Latency | None, ...], ...]) -> tuple[tuple[Latency | None, ...], ...]:
+    def table(
+        rows: tuple[tuple[Latency | None, ...], ...],
+    ) -> tuple[tuple[Latency | None, ...], ...]:
         pairs = zip(rows, problem.settings, strict=True)
         return tuple(tuple(tailed(cell, setting) for cell in row) for row, setting in pairs)
 

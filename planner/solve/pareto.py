@@ -46,7 +46,9 @@ def _bounded(problem: Problem, objective: Objective, value: float) -> Problem:
     limits = problem.limits
     if objective is Objective.MEMORY:
         memory = limits.memory_size_bytes
-        return with_limit(problem, "memory_size_bytes", value if memory is None else min(value, memory))
+        return with_limit(
+            problem, "memory_size_bytes", value if memory is None else min(value, memory)
+        )
     if objective is Objective.ERROR:
         error = limits.error
         return with_limit(problem, "error", value if error is None else min(value, error))

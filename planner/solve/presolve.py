@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.solve.data import BoolArray, Data
+from planner.solve.data import BoolArray
 from planner.solve.formulation import Formulation
 
 
 def _costs(formulation: Formulation) -> list[tuple[float, ...]]:
     data = formulation.data
-    latency = data.option_us[:, formulation.setting].reshape(data.options, -1)
+    latency = data.option_us[:, formulation.setting].reshape(data.options, data.shapes * 3)
     others = (data.weight_bytes, data.workspace_bytes, data.error, data.energy_j)
     return [tuple(row) for row in np.column_stack((latency, *others)).tolist()]
 

@@ -31,6 +31,8 @@ SMALL = 400
 """Columns that are searched at once, without sifting."""
 EQUAL = 1e-9
 """Relative difference below which two values count as the same."""
+KEPT = 1e-8
+"""Relative excess over a limit that counts as rounding, as in `check.py`."""
 Chosen = tuple[BoolArray, int]
 """All columns, and the setting's number."""
 
@@ -89,7 +91,7 @@ class Search:
         """Whether nothing better than the incumbent exists, within the gap asked for."""
         if math.isinf(self.value):
             return bound == math.inf
-        return bound >= self.value - max(self.gap, EQUAL) * abs(self.value)
+        return bound >= self.value - max(self.gap, EQUAL, self.rounding) * abs(self.value)
 
     def offer(self, task: Task, chosen: BoolArray, bound: float, strategy: str) -> str:
         """Takes a plan as the incumbent if it is better and can run; otherwise says why not.
@@ -115,10 +117,9 @@ class Search:
         broken = check(self.data.problem, self.named(task.formulation, chosen))
         if broken:
             return broken
-        used = task.program.matrix @ chosen
-        slack = 1e-8 * np.maximum(np.abs(task.program.rhs), 1e-12) + 1e-12
-        over = used > task.program.rhs + slack
-        return (Violation("fixed", "an earlier objective got worse"),) if over.any() else ()
+        if breaks(task.program, chosen):
+            return (Violation("fixed", "an earlier objective got worse"),)
+        return ()
 
     def named(self, formulation: Formulation, chosen: BoolArray) -> Solution:
         """A choice by names, without certificate."""
@@ -238,20 +239,35 @@ class Search:
 
     def _judge(self, backend: Backend, task: Task, request: Request, outcome: Outcome) -> str:
         """What is wrong with an outcome: empty when nothing is, `cut` when cuts were added."""
-        if outcome.answer is Answer.FAILED:
-            return "no answer"
-        if outcome.answer is Answer.OPTIMAL and outcome.chosen is None:
-            return "optimal without a choice"
-        hint = request.hint
-        kept = hint is not None and not (hint & ~request.active).any()
-        if outcome.answer is Answer.INFEASIBLE and kept:
-            return "infeasible, although the best plan known is allowed"
-        if outcome.chosen is None:
-            return ""
-        if (outcome.chosen & ~request.active).any():
-            return "an inactive column is chosen"
-        complaint = self.offer(task, outcome.chosen, outcome.bound, backend.name)
-        value = task.objective.value(outcome.chosen)
-        if not complaint and outcome.bound > value * (1 + 1e-6) + 1e-12:
-            return f"its bound {outcome.bound} lies above its own answer {value}"
-        return complaint
+        complaint = _contradiction(request, outcome)
+        if complaint or outcome.chosen is None:
+            return complaint
+        return self.offer(task, outcome.chosen, outcome.bound, backend.name)
+
+
+def breaks(program: Program, chosen: BoolArray) -> bool:
+    """Whether a choice breaks a row by more than rounding."""
+    used = program.matrix @ chosen.astype(np.float64)
+    slack = KEPT * np.abs(program.rhs) + 1e-12
+    over = (used > program.rhs + slack) | (program.is_equality & (used < program.rhs - slack))
+    return bool(over.any())
+
+
+def _contradiction(request: Request, outcome: Outcome) -> str:
+    """What an outcome says against itself or against what is known."""
+    if outcome.answer is Answer.FAILED:
+        return "no answer"
+    hint, chosen = request.hint, outcome.chosen
+    if outcome.answer is Answer.INFEASIBLE:
+        is_allowed = hint is not None and not (hint & ~request.active).any()
+        return "infeasible, although the best plan known is allowed" if is_allowed else ""
+    if chosen is None:
+        return "optimal without a choice" if outcome.answer is Answer.OPTIMAL else ""
+    if (chosen & ~request.active).any():
+        return "an inactive column is chosen"
+    if breaks(request.program, chosen):
+        return "the choice breaks a row"
+    value = request.objective.value(chosen)
+    if outcome.bound > value * (1 + 1e-6) + 1e-12:
+        return f"the bound {outcome.bound} lies above its own answer {value}"
+    return ""

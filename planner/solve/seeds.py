@@ -90,10 +90,10 @@ def seeds(
     formats = dict.fromkeys(option.format for option in data.problem.options)
     scores = [_uniform_score(data, objective, label) for label in formats]
     use = sum((limit.coefficients for limit in limits), np.zeros(data.columns))
-    scale = objective.coefficients.sum() / max(use.sum(), 1e-300)
-    steps = PRICE_STEPS if limits else 0
-    prices = scale * np.logspace(-4, 4, steps) if steps else np.zeros(0)
-    scores += [objective.coefficients + price * use for price in (0.0, *prices)]
+    scores.append(objective.coefficients)
+    if use.any():
+        prices = objective.coefficients.sum() / use.sum() * np.logspace(-4, 4, PRICE_STEPS)
+        scores += [objective.coefficients + price * use for price in prices]
     for score in scores:
         chosen = _pick(data, allowed, score)
         plan = None if chosen is None else _supply(data, chosen, allowed, cost)

@@ -22,12 +22,12 @@ from planner.solve.check import check, price, value
 from planner.solve.constraints import setting_rows, structural_rows
 from planner.solve.cpsat import CpSat
 from planner.solve.data import EXPECTED, HIGH, LOW, Data, index
-from planner.solve.formulation import Formulation, Linear, Program, Row, assemble
+from planner.solve.formulation import Formulation, Linear, Row, assemble
 from planner.solve.highs import Highs
 from planner.solve.presolve import undominated
 from planner.solve.progress import Reporter, relative_gap
 from planner.solve.relax import Relaxation, certified, projected, relax
-from planner.solve.search import EQUAL, Search, Task
+from planner.solve.search import EQUAL, Search, Task, breaks
 from planner.solve.seeds import rounded, seeds
 from planner.solve.validate import validate
 
@@ -171,18 +171,11 @@ def _seed(search: Search, task: Task) -> None:
 
 def _offer_quietly(search: Search, task: Task, plan: np.ndarray, strategy: str) -> None:
     """A heuristic's plan: taken if it keeps the rows and can run; its cuts are not needed."""
-    if task.objective.value(plan) >= search.value or _breaks(task.program, plan):
+    if task.objective.value(plan) >= search.value or breaks(task.program, plan):
         return
     known = len(search.cuts)
     search.offer(task, plan, task.relaxation.bound, strategy)
     del search.cuts[known:]
-
-
-def _breaks(program: Program, plan: np.ndarray) -> bool:
-    used = program.matrix @ plan.astype(np.float64)
-    slack = EQUAL * np.maximum(np.abs(program.rhs), 1.0)
-    over = (used > program.rhs + slack) | (program.is_equality & (used < program.rhs - slack))
-    return bool(over.any())
 
 
 def _limits(task: Task) -> list[Linear]:

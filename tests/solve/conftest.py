@@ -1,4 +1,4 @@
-"""Problems for the solver's tests: a builder for small ones by hand, and a generator of random ones."""
+"""Random problems for the solver's tests, with every family of constraints."""
 
 from __future__ import annotations
 
@@ -20,20 +20,6 @@ from planner.ir.problem import (
 )
 
 FORMS = ("plain", "q8", "f16")
-
-
-def flat(*expected_us: float, spread: float = 0.0) -> tuple[tuple[Latency | None, ...], ...]:
-    """One latency a setting, one workload shape; `spread` is the interval's relative half-width."""
-    return tuple((Latency(us * (1 - spread), us, us * (1 + spread)),) for us in expected_us)
-
-
-def single(op: str, label: str, us: float, **more: object) -> Option:
-    """An option that computes one operator under one setting."""
-    values: dict[str, object] = {"needs": (), "makes": (), **more}
-    return Option(f"{op}:{label}", (op,), label, flat(us), **values)  # type: ignore[arg-type]
-
-
-PLAIN_SETTING = Setting("s0", (Latency(0.0, 0.0, 0.0),))
 
 
 class Generator:
@@ -157,7 +143,9 @@ class Generator:
         conversions = self.conversions(options)
         options, conversions, wanted = self.made_possible(options, conversions)
         names = [option.name for option in options]
-        forbidden = [frozenset(rng.sample(names, min(2, len(names)))) for _ in range(rng.randint(0, 2))]
+        forbidden = [
+            frozenset(rng.sample(names, min(2, len(names)))) for _ in range(rng.randint(0, 2))
+        ]
         tied = (tuple(rng.sample(self.ops, 2)),) if len(self.ops) > 1 and rng.random() < 0.3 else ()
         objectives = rng.sample(list(Objective), rng.randint(1, 3))
         return Problem(

@@ -74,9 +74,7 @@ def key(problem: Problem, plan: Solution) -> Key:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(seed=st.integers(0, 2**32))
-def test_equals_enumeration(
-    make_problem: Callable[[random.Random], Problem], seed: int
-) -> None:
+def test_equals_enumeration(make_problem: Callable[[random.Random], Problem], seed: int) -> None:
     problem = make_problem(random.Random(seed))
     expected = best(problem)
     solution = solve(problem, workers=1)
