@@ -3,9 +3,9 @@
     python benchmarks/solve_scale.py [--ops 200 2000 20000] [--options 6] [--settings 4]
                                      [--time-limit 120] [--json FILE]
 
-Each problem is a chain with skip connections; per operator a plain and several compressed formats whose
-speed differs by setting, conversions between forms of each tensor, fused pairs, an error budget at 30 %
-and a memory limit at 60 % of what full compression or none would use.
+Each problem is a chain with skip connections; per operator a plain and several compressed formats
+whose speed differs by setting, conversions between forms of each tensor, fused pairs, an error
+budget at 30 % and a memory limit at 60 % of what full compression or none would use.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _fused(rng: random.Random, first: Option, second: Option, settings: int) -> 
 
 
 def generate(ops: int, options: int = 6, settings: int = 4, seed: int = 0) -> Problem:
-    """A problem of the given size; `options` per operator counts the formats used and fused pairs."""
+    """A problem of the given size; `options` per operator counts formats and fused pairs."""
     rng = random.Random(seed)
     sources = [[op - 1] + ([op - 3] if op >= 3 and op % 4 == 0 else []) for op in range(ops)]
     sources[0] = []

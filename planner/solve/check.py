@@ -1,4 +1,4 @@
-"""An independent checker: re-prices and re-verifies a Solution from the Problem alone, free of any solver.
+"""An independent checker: re-prices and re-verifies a Solution from the Problem alone.
 
 It shares no code with the formulation: plain sums over names, and a simulated run for the order.
 """
@@ -19,7 +19,7 @@ TOLERANCE = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise: the constraint's id, what, and by how much (in the constraint's units)."""
+    """One broken promise: the constraint's id, what, and by how much (in its units)."""
 
     constraint: str
     what: str
@@ -152,7 +152,7 @@ def _outputs(part: Option | Conversion) -> tuple[State | str, ...]:
 
 
 def _run(problem: Problem, chosen: _Chosen) -> tuple[list[Option | Conversion], set[State | str]]:
-    """Runs each part once its states exist and its predecessors are done: who is stuck, what exists."""
+    """Runs each part once it can: those that never can, and all that exists in the end."""
     before: dict[str, list[str]] = {name: [] for name in problem.ops}
     for source, target in problem.edges:
         before[target].append(source)

@@ -58,7 +58,7 @@ def _sources(data: Data, state: State) -> tuple[int, ...]:
 
 
 def needed_states(formulation: Formulation) -> Iterator[Row]:
-    """C5: Σ_{g∋o, t∈needs(g)} x[g] <= available(t) for every state t and each operator o that reads it.
+    """C5: Σ_{g∋o, t∈needs(g)} x[g] <= available(t) for every state t and operator o reading it.
 
     Options that share an operator exclude each other, so their sum is at most one and the row is
     stronger than one row per option.
@@ -131,7 +131,7 @@ def _prices_memory(data: Data) -> bool:
 
 
 def workspace_levels(formulation: Formulation) -> Iterator[Row]:
-    """C4: x[g] <= m[j] where μ[g] is level j, and m[j+1] <= m[j]: Σ steps·m is the largest workspace."""
+    """C4: x[g] <= m[j] where μ[g] is level j, and m[j+1] <= m[j]: Σ steps·m = max_g μ[g]·x[g]."""
     data = formulation.data
     if not _prices_memory(data) or not len(data.workspace_levels):
         return

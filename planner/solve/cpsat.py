@@ -1,9 +1,9 @@
-"""CP-SAT: coefficients scaled to integers by rounding down, so that its proofs hold for the real ones.
+"""CP-SAT: coefficients rounded down to integers, so that its proofs hold for the real ones.
 
-A row Σ a·x <= b becomes Σ floor(a/u)·x <= floor(b/u) + 1: every plan that keeps the row keeps the scaled one,
-and with at most n columns chosen a scaled-feasible plan exceeds b by at most (n + 1)·u. With
-u = 1e-9·b/n the loss is below 1e-9 of the limit. The same holds for the objective: the scaled optimum
-times u is a lower bound of the real one, and less than n·u below it.
+A row Σ a·x <= b becomes Σ floor(a/u)·x <= floor(b/u) + 1: every plan that keeps the row keeps the
+scaled one, and with at most n columns chosen a scaled-feasible plan exceeds b by at most (n +
+1)·u. With u = 1e-9·b/n the loss is below 1e-9 of the limit. The same holds for the objective: the
+scaled optimum times u is a lower bound of the real one, and less than n·u below it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _MISSING = (float("nan"),) * 3
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Index sets and cost arrays; options, conversions and settings are numbered as in the problem."""
+    """Index sets and cost arrays; everything is numbered as in the problem."""
 
     problem: Problem
     covering: tuple[tuple[int, ...], ...]
@@ -49,7 +49,7 @@ class Data:
     error: FloatArray
     energy_j: FloatArray
     workspace_base: float
-    """Workspace that every cover needs: max over operators of the least any of its options asks for."""
+    """Workspace that every cover needs: max over operators of their options' least."""
     workspace_levels: FloatArray
     """Distinct workspaces above the base, ascending."""
 

@@ -19,7 +19,7 @@ from planner.units import format_duration
 EXACT_COLUMNS = 8_000
 """Columns that exact runner-ups may cost altogether: options times re-solves."""
 GAP = 1e-4
-"""Relative gap of re-solves: a runner-up's distance is known to a ten-thousandth of the plan's cost."""
+"""Relative gap of re-solves: distances are known to a ten-thousandth of the plan's cost."""
 BISECTIONS = 10
 """Steps towards the least latency of several shapes at once: 0.1 % of the first interval."""
 FOUND = (Status.OPTIMAL, Status.FEASIBLE)
@@ -66,7 +66,7 @@ class Conflict:
     """A minimal set of limits that cannot hold together: without any one of them, the others can.
     Empty where the problem is infeasible without any limit, or feasible."""
     nearest: dict[str, float | None]
-    """For each of them, the nearest feasible value with all others kept; None where there is none."""
+    """For each, the nearest feasible value with all others kept; None where there is none."""
     fastest_us: float | None
     """Least latency at the SLO's percentile, upper end, with all other limits kept; None where
     those cannot be met at any latency."""
@@ -211,7 +211,7 @@ def _saved(solution: Solution, other: Solution, number: int) -> float:
 def conflict(
     problem: Problem, *, time_limit_s: float = 5.0, seed: int = 0, workers: int = 1
 ) -> Conflict:
-    """A minimal set of the user's limits that cannot hold together, and the nearest way out of each.
+    """A minimal set of limits that cannot hold together, and the nearest way out of each.
 
     Deletion filter: a limit without which the rest is still infeasible is dropped for good.
     """

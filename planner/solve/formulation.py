@@ -4,17 +4,17 @@ Sets        o ∈ O  operators in topological order     g ∈ G  options: convex
             t ∈ T  tensor states                      v ∈ V  conversions source(v) -> target(v)
             s ∈ S  plan-wide settings                 w ∈ W  workload shapes
 Data        L[g,s,w], L[v,s,w], H[s,w]  latencies and call overhead (µs): low, expected, high
-            β[g], μ[g]  weights and workspace (bytes)  A, M[s]  activations, the setting's own (bytes)
-            ε[g]  error (NMSE)    q[w]  weight of a shape    φ[s] >= 1  tail factor of the SLO's percentile
+            β[g], μ[g]  weights, workspace (bytes)  A, M[s]  activations, the setting's own (bytes)
+            ε[g]  error (NMSE)    q[w]  weight of a shape   φ[s] >= 1  tail factor of the percentile
 Variables   x[g] ∈ {0,1}  option g is chosen           c[v] ∈ {0,1}  conversion v is paid for
-            m[j] ∈ {0,1}  some chosen option's workspace reaches level j (cumulative: m[j+1] <= m[j])
+            m[j] ∈ {0,1}  some chosen workspace reaches level j (cumulative: m[j+1] <= m[j])
             s             exactly one setting
 Formulation minimise lexicographically, e.g. (Σ_w q·(H + Σ_g L·x + Σ_v L·c), Σ_g ε·x)
             C1   Σ_{g∋o} x[g] = 1                                      every operator, exactly once
             C4   A + M + Σ β·x + max_g μ·x <= memory                   groups run one after another
-            C5   x[g] <= available(t) for t ∈ needs(g); c[v] <= available(source(v)); available(t) = 1
-                 where
-                 available(t) = [t given] + Σ_{g makes t} x[g] + Σ_{v makes t} c[v]
+            C5   x[g] <= available(t) for t ∈ needs(g)     c[v] <= available(source(v))
+                 available(t) >= 1 for t wanted
+                 with available(t) = [t given] + Σ_{g makes t} x[g] + Σ_{v makes t} c[v]
             C8   φ·(H + Σ L·x + Σ L·c) <= SLO for every w, at the interval's upper end
             C9   Σ_w q·(expected latency) <= 1 / rate
             C10  Σ ε·x <= budget
@@ -25,9 +25,10 @@ Why are settings enumerated? They couple to everything (each option has another 
 there are few, and a setting whose relaxation is worse than the best plan is skipped as a whole. The
 products x[g]·[s] of the joint model would weaken every bound. So a `Formulation` is one setting's.
 
-Why cuts for order? C1 and C5 admit answers that cannot be run: groups that wait for each other (two
-convex sets can interleave) and conversions that feed each other. Both are unfounded sets. Such answers
-are rare, so they are cut off when they appear (`support.py`), with a clause that is valid for all plans.
+Why cuts for order? C1 and C5 admit answers that cannot be run: groups that wait for each other
+(two convex sets can interleave) and conversions that feed each other. Both are unfounded sets.
+Such answers are rare, so they are cut off when they appear (`support.py`), with a clause that is
+valid for all plans.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""HiGHS, through SciPy's `milp`: the second opinion when CP-SAT crashes or its answer fails the check.
+"""HiGHS, through SciPy's `milp`: the second opinion when CP-SAT crashes or fails the check.
 
-Why SciPy and not MathOpt? OR-Tools 9.15 builds MathOpt models slowly, rejects thread counts and cutoffs
-for HiGHS and silently ignores its callbacks; `milp` takes the arrays as they are and honours all that is
-asked of it here: bounds, equality rows, a time limit and a relative gap.
+Why SciPy and not MathOpt? OR-Tools 9.15 builds MathOpt models slowly, rejects thread counts and
+cutoffs for HiGHS and silently ignores its callbacks; `milp` takes the arrays as they are and
+honours all that is asked of it here: bounds, equality rows, a time limit and a relative gap.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Highs:
         return f"HiGHS (SciPy {scipy.__version__})"
 
     def minimise(self, request: Request) -> Outcome:
-        """Searches until proof, gap or time; seed, hint and workers are not HiGHS's through SciPy."""
+        """Searches until proof, gap or time; SciPy has no seed, hint or workers to pass on."""
         columns = np.flatnonzero(request.active)
         matrix = csr_matrix(request.program.matrix[:, columns])
         size = np.maximum(abs(matrix).max(axis=1).toarray().ravel(), abs(request.program.rhs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from planner.ir.problem import Limits, Problem
 from planner.ir.solution import Solution, Totals
@@ -34,9 +35,10 @@ def asked(problem: Problem) -> tuple[str, ...]:
 
 def with_limit(problem: Problem, name: str, value: float | None) -> Problem:
     """The problem with one limit changed or taken away."""
+    values: dict[str, Any] = {name: value}
     if name == "memory_size_bytes" and value is not None:
-        value = int(value)
-    return replace(problem, limits=replace(problem.limits, **{name: value}))
+        values[name] = int(value)
+    return replace(problem, limits=replace(problem.limits, **values))
 
 
 def relaxed(problem: Problem, name: str) -> Problem:

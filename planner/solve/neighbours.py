@@ -1,4 +1,4 @@
-"""Plans that differ from a given one in a single group: priced in time that does not grow with the plan."""
+"""Plans that differ from a given one in a single group, each priced without a new solve."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """The exact frontier between two objectives, by the ε-constraint method.
 
-Minimising (f1, f2) lexicographically under f2 <= ε gives an efficient point for every ε. Let a and b be
-neighbours (f1 rises, f2 falls from a to b). What may still lie between them has f2[b] < f2 < f2[a].
+Minimising (f1, f2) lexicographically under f2 <= ε gives an efficient point for every ε. Let a and
+b be neighbours (f1 rises, f2 falls from a to b). What may still lie between them has f2[b] < f2 <
+f2[a].
     ε in the middle   a new point p, or b again: then no point lies below the middle
     ε just below a    the next point after a, or b again: then none lies between them
-The widest box is split first, in the middle, so that few points spread well; once every box is proved
-empty the frontier is complete.
+The widest box is split first, in the middle, so that few points spread well; once every box is
+proved empty the frontier is complete.
 """
 
 from __future__ import annotations
@@ -89,16 +90,18 @@ def pareto(
     seed: int = 0,
     workers: int = 2,
 ) -> tuple[Solution, ...]:
-    """At most `points` efficient plans, the first objective rising; all of them when there are fewer.
+    """At most `points` efficient plans, first objective rising; all of them when there are fewer.
 
-    Each carries its own status, bound and gap. Every limit of the problem is kept. The second objective
-    must be memory, error or latency (those that a limit can bound).
+    Each carries its own status, bound and gap. Every limit of the problem is kept. The second
+    objective must be memory, error or latency (those that a limit can bound).
 
     Args:
-        time_limit_s: limit of each point's solve; a point that hit it may not be efficient and says so.
+        time_limit_s: limit of each point's solve; a point that hit it may not be efficient and
+        says so.
 
     Raises:
-        UsageError: the problem makes no sense, or the objectives cannot be traded against each other.
+        UsageError: the problem makes no sense, or the objectives cannot be traded against each
+        other.
     """
     first, second = objectives
     if first is second or second in (Objective.COST, Objective.ENERGY):

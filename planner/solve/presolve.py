@@ -22,11 +22,11 @@ def _beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 def undominated(formulation: Formulation) -> BoolArray:
     """Columns worth considering under one setting.
 
-    Option b goes where some a computes the same operators, needs no other states, makes at least the
-    same states, costs no more in any figure, stands in no forbidden set and, where an operator is tied,
-    has the same format: replacing b by a in any plan keeps every constraint and worsens no objective.
-    Kernel choices that couple to nothing are thereby projected out by their minimum. Of equals, the
-    first stays.
+    Option b goes where some a computes the same operators, needs no other states, makes at least
+    the same states, costs no more in any figure, stands in no forbidden set and, where an operator
+    is tied, has the same format: replacing b by a in any plan keeps every constraint and worsens
+    no objective. Kernel choices that couple to nothing are thereby projected out by their minimum.
+    Of equals, the first stays.
     """
     data = formulation.data
     options = data.problem.options

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,8 @@ class Progress:
         return relative_gap(self.incumbent, self.bound)
 
 
-class Reporter(Protocol):
-    """Receives progress; must return quickly and not raise."""
-
-    def __call__(self, progress: Progress) -> None:
-        """One step."""
+Reporter = Callable[[Progress], None]
+"""Receives progress; must return quickly and not raise."""
 
 
 def relative_gap(value: float | None, bound: float) -> float | None:

@@ -1,10 +1,10 @@
-"""Linear relaxation of one setting: a bound that is proved by our own arithmetic, and reduced costs.
+"""Linear relaxation of one setting: a bound proved by our own arithmetic, and reduced costs.
 
 For any multipliers y (y_i <= 0 on `<=` rows), every 0/1 point of {A x = or <= b} satisfies
     c·x >= y·b + Σ_j min(0, d_j),     d = c - Aᵀy,
-so the solver only proposes y; the bound is computed here from the problem's own numbers. A plan that
-uses a column with d_j > 0 costs at least bound + d_j: such columns are left out once that exceeds the
-best plan known.
+so the solver only proposes y; the bound is computed here from the problem's own numbers. A plan
+that uses a column with d_j > 0 costs at least bound + d_j: such columns are left out once that
+exceeds the best plan known.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _normal(program: Program, columns: IntArray) -> _Normal:
 def _linprog(
     costs: FloatArray, rows: _Normal, upper: FloatArray, limit_s: float
 ) -> tuple[int, FloatArray, FloatArray]:
-    """HiGHS's status (0 optimal, 2 infeasible), its point and its multipliers of the scaled rows."""
+    """HiGHS's status (0 optimal, 2 infeasible), point and multipliers of the scaled rows."""
     equal, less = rows.is_equality, ~rows.is_equality
     result = linprog(
         costs,

@@ -1,4 +1,4 @@
-"""Prints any Problem as readable LP-like text: rows named `C4/memory/...`, one section per setting."""
+"""Prints any Problem as LP-like text: rows named `C4/memory/...`, one section per setting."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def _terms(coefficients: Sequence[float], columns: Sequence[int], names: Sequenc
 
 def _row(row: Row, names: Sequence[str]) -> str:
     sense = "=" if row.is_equality else "<="
-    return f"  {row.name}:\n      {_terms(row.coefficients, row.columns, names)} {sense} {row.rhs:.12g}"
+    terms = _terms(row.coefficients, row.columns, names)
+    return f"  {row.name}:\n      {terms} {sense} {row.rhs:.12g}"
 
 
 def _objective(label: str, linear: Linear, names: Sequence[str]) -> str:
@@ -54,7 +55,7 @@ def _section(formulation: Formulation, names: Sequence[str]) -> Iterator[str]:
 
 
 def render(problem: Problem) -> str:
-    """The whole formulation of a valid problem as text; stable across runs. O(size of the problem)."""
+    """The whole formulation of a valid problem as text, stable across runs. O(problem size)."""
     data = index(problem)
     names = _names(data)
     count = f"{len(problem.ops)} operators, {len(problem.options)} options"

@@ -1,9 +1,10 @@
-"""The search under one setting, by reduced cost: solve over the promising columns, prove the rest away.
+"""The search under one setting: solve over the promising columns, prove the others away.
 
-Let B be the relaxation's bound and d its reduced costs. A plan that uses a column with d_j > r costs more
-than B + r. So the search runs over the columns with d_j <= r only; once the best plan known costs at most
-B + r, the columns left out are proved away, and otherwise r grows. With few limits and near-integral
-relaxations a few columns an operator suffice, whatever the number of options.
+Let B be the relaxation's bound and d its reduced costs. A plan that uses a column with d_j > r
+costs more than B + r. So the search runs over the columns with d_j <= r only; once the best plan
+known costs at most B + r, the columns left out are proved away, and otherwise r grows. With few
+limits and near-integral relaxations a few columns an operator suffice, whatever the number of
+options.
 """
 
 from __future__ import annotations
@@ -93,6 +94,10 @@ class Search:
             return bound == math.inf
         return bound >= self.value - max(self.gap, EQUAL, self.rounding) * abs(self.value)
 
+    def restart(self) -> None:
+        """Forgets the incumbent; cuts stay, they hold for every plan."""
+        self.best, self.value = None, math.inf
+
     def offer(self, task: Task, chosen: BoolArray, bound: float, strategy: str) -> str:
         """Takes a plan as the incumbent if it is better and can run; otherwise says why not.
 
@@ -147,7 +152,7 @@ class Search:
         )
 
     def run(self, task: Task) -> float:
-        """Searches one setting; returns a proved bound, infinite where nothing better is feasible."""
+        """Searches one setting; the proved bound, infinite where nothing better is feasible."""
         reach = self._first_reach(task)
         while True:
             active = task.allowed & (task.relaxation.reduced <= reach)
@@ -181,7 +186,7 @@ class Search:
         return (self.value - task.relaxation.bound) * (1 + 1e-6) + EQUAL * abs(self.value)
 
     def _minimise(self, task: Task, active: BoolArray) -> Outcome:
-        """Asks the first backend, and the next where one fails; adds cuts until the answer can run."""
+        """Asks the first backend, the next where one fails; adds cuts until the answer can run."""
         for backend in self.backends:
             outcome, complaint = self._ask(backend, task, active)
             if not complaint:
@@ -258,16 +263,20 @@ def _contradiction(request: Request, outcome: Outcome) -> str:
     if outcome.answer is Answer.FAILED:
         return "no answer"
     hint, chosen = request.hint, outcome.chosen
-    if outcome.answer is Answer.INFEASIBLE:
-        is_allowed = hint is not None and not (hint & ~request.active).any()
-        return "infeasible, although the best plan known is allowed" if is_allowed else ""
+    is_allowed = hint is not None and not (hint & ~request.active).any()
+    if outcome.answer is Answer.INFEASIBLE and is_allowed:
+        return "infeasible, although the best plan known is allowed"
     if chosen is None:
         return "optimal without a choice" if outcome.answer is Answer.OPTIMAL else ""
+    return _contradicted_choice(request, chosen, outcome.bound)
+
+
+def _contradicted_choice(request: Request, chosen: BoolArray, bound: float) -> str:
     if (chosen & ~request.active).any():
         return "an inactive column is chosen"
     if breaks(request.program, chosen):
         return "the choice breaks a row"
     value = request.objective.value(chosen)
-    if outcome.bound > value * (1 + 1e-6) + 1e-12:
-        return f"the bound {outcome.bound} lies above its own answer {value}"
+    if bound > value * (1 + 1e-6) + 1e-12:
+        return f"the bound {bound} lies above its own answer {value}"
     return ""

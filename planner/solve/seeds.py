@@ -1,4 +1,4 @@
-"""First plans, found without a solver: one format throughout, greedy under prices, rounded relaxations."""
+"""First plans, without a solver: one format throughout, greedy under prices, rounding."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _pick(data: Data, allowed: BoolArray, score: FloatArray) -> BoolArray | None
 def _path(
     data: Data, state: State, available: set[State], usable: BoolArray, cost: FloatArray
 ) -> list[int] | None:
-    """Cheapest chain of conversions from an available state: Bellman's equation, few forms a tensor."""
+    """Cheapest chain of conversions from an available state: label correcting, few forms."""
     best: dict[State, tuple[float, list[int]]] = {state: (0.0, [])}
     waiting = [state]
     while waiting:
@@ -81,7 +81,7 @@ def rounded(formulation: Formulation, allowed: BoolArray, values: FloatArray) ->
 def seeds(
     formulation: Formulation, allowed: BoolArray, objective: Linear, limits: list[Linear]
 ) -> Iterator[BoolArray]:
-    """Plans that may or may not keep the limits: every uniform format, then greedy under rising prices.
+    """Plans that may break limits: every uniform format, then greedy under rising prices.
 
     `limits` are what the limits bound, scaled so that 1 is the limit.
     """

@@ -1,8 +1,9 @@
 """`solve(problem)`: settings, seeds, relaxations, search and proof, and a check of what leaves.
 
-For each end of C8's interval (upper first: certain; then expected, then lower: uncertain), for each
-objective in order: relax every setting, search those whose bound could beat the incumbent, best bound
-first, then fix what was reached and go on to the next objective over the settings that still tie.
+For each end of C8's interval (upper first: certain; then expected, then lower: uncertain), for
+each objective in order: relax every setting, search those whose bound could beat the incumbent,
+best bound first, then fix what was reached and go on to the next objective over the settings that
+still tie.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _minimise(search: Search, end: int) -> _Round:
     """All objectives in order, C8 at one end of the interval."""
     tasks = _tasks(search.data, end)
     result = _Round(Status.UNKNOWN, [], is_proved=True)
-    search.best = None
+    search.restart()
     for number, objective in enumerate(search.data.problem.objectives):
         _aim(search, tasks, objective)
         bound, tasks = _stage(search, tasks, seeded=number > 0)
@@ -139,7 +140,7 @@ def _aim(search: Search, tasks: Sequence[Task], objective: Objective) -> None:
 
 
 def _stage(search: Search, tasks: list[Task], seeded: bool) -> tuple[float, list[Task]]:
-    """Minimises one objective over all settings: the proved bound, and the settings that may tie."""
+    """Minimises one objective over all settings: the proved bound, the settings that may tie."""
     if not seeded:
         for task in sorted(tasks, key=lambda task: (task.relaxation.bound, task.setting)):
             if not search.is_proved(task.relaxation.bound):

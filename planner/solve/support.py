@@ -1,9 +1,10 @@
 """Which chosen parts can really run, which conversions are of use, and the cuts for the rest (C5).
 
-Atoms are what a part waits for or leaves behind: operators that are done and states that exist. A set U
-of atoms is unfounded when every chosen part that provides one of them also waits for one of them: groups
-that wait for each other, conversions that feed each other. If U holds an operator (which must be done)
-or a wanted state, whichever part provides the first atom of U in a real run waits for none of them, so
+Atoms are what a part waits for or leaves behind: operators that are done and states that exist. A
+set U of atoms is unfounded when every chosen part that provides one of them also waits for one of
+them: groups that wait for each other, conversions that feed each other. If U holds an operator
+(which must be done) or a wanted state, whichever part provides the first atom of U in a real run
+waits for none of them, so
     Σ x[e] over the external supports of U >= 1
 holds for every plan that can run, and is violated by the present one.
 """

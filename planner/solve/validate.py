@@ -84,7 +84,8 @@ def _check_limits(problem: Problem) -> None:
 def _check_shapes(row: Sequence[Latency | None], problem: Problem, where: str) -> None:
     if len(row) != len(problem.shape_weights):
         raise UsageError(
-            f"{where} has latencies for {len(row)} workload shapes, not {len(problem.shape_weights)}"
+            f"{where} has latencies for {len(row)} workload shapes,"
+            f" not {len(problem.shape_weights)}"
         )
     for latency in row:
         if latency is not None:
@@ -227,7 +228,8 @@ def _check_states(problem: Problem) -> None:
             )
         if conversion.source not in made and conversion.source not in targets:
             raise UsageError(
-                f"conversion {conversion.name!r} reads {_label(conversion.source)}, which nobody makes"
+                f"conversion {conversion.name!r} reads {_label(conversion.source)},"
+                " which nobody makes"
             )
     for option in problem.options:
         for state in option.needs:

@@ -50,7 +50,7 @@ def tail_us(problem: Problem, solution: Solution, end: str) -> float:
 
 
 def best(problem: Problem) -> tuple[Key, str] | None:
-    """The least objectives, and the end of the interval at which a plan exists; None if none does."""
+    """The least objectives, and the end of the interval at which a plan exists, if one does."""
     unbounded = replace(problem, limits=replace(problem.limits, latency_us=None))
     feasible = [plan for plan in choices(problem) if not check(unbounded, plan)]
     for end in ("high", "expected", "low"):
