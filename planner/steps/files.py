@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from planner.graph.bind import bind, complete_shapes
 from planner.graph.build import build_graph
 from planner.graph.model import BoundModel, LoadedModel
 from planner.graph.simplify import simplify
+from planner.runtime.tensors import write_tensors
 from planner.spec.manifest import TensorSpec
 from planner.steps.workspace import Workspace, digest
 
 _BOUND = "bound.onnx"
 _SIMPLIFIED = "simplified.onnx"
 _FACTS = "facts.json"
+_INPUTS = "inputs.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Files:
     random_outputs: tuple[str, ...]
     """Outputs that differ from run to run by the model's own design."""
     notes: tuple[str, ...]
+    inputs_path: Path
+    """Inputs of one run out of the user's own data; missing where there never was any."""
 
 
 def input_specs(
@@ -81,7 +86,15 @@ def bound_files(
         is_simplified=facts["is_simplified"],
         random_outputs=tuple(facts["random_outputs"]),
         notes=tuple(facts["notes"]),
+        inputs_path=folder / _INPUTS,
     )
+
+
+def keep_inputs(files: Files, feeds: Mapping[str, Array]) -> None:
+    """Keeps inputs of one real run: engines built later are checked on them."""
+    scratch = files.inputs_path.with_name(f".{os.getpid()}-{_INPUTS}")
+    write_tensors(scratch, feeds)
+    scratch.replace(files.inputs_path)
 
 
 def _simplify(bound: BoundModel, feeds: Mapping[str, Array], folder: Path) -> None:

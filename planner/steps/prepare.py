@@ -16,10 +16,10 @@ from planner.runtime.tensors import write_tensors
 from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.spec.manifest import TensorSpec
-from planner.steps.files import bound_files, input_specs
+from planner.steps.files import bound_files, input_specs, keep_inputs
 from planner.steps.workspace import Workspace, file_digest
 
-_SYNTHETIC_RUNS = 8
+SYNTHETIC_RUNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
     specs = input_specs(loaded, entry.shapes)
     given = _given_samples(constraints, specs)
     files = bound_files(loaded, entry.shapes, work, given.feeds(0) if given else None)
-    samples = given or synthetic_samples(
-        specs, _SYNTHETIC_RUNS, graph=build_graph(files.bound_path)
-    )
+    if given is not None:
+        keep_inputs(files, given.feeds(0))
+    samples = given or synthetic_samples(specs, SYNTHETIC_RUNS, graph=build_graph(files.bound_path))
     feeds_path = work.scratch / "feeds.npz"
     write_tensors(feeds_path, samples.feeds(0))
     return Prepared(
