@@ -1,0 +1,237 @@
+"""Binding shapes: what is filled in, what is refused, and the normal form that is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from planner.errors import ModelError
+from planner.graph import store
+from planner.graph.bind import bind, complete_shapes
+from planner.graph.equality import run_with_onnxruntime
+from planner.graph.inspection import inspect
+from planner.graph.model import BoundModel, LoadedModel, Port
+from planner.graph.normal import Binding, normalise
+from tests.graph import nasties
+from tests.graph.nasties import model, node, value, weight
+
+
+def _loaded(*ports: Port, defaults: tuple[Port, ...] = ()) -> LoadedModel:
+    return LoadedModel(
+        path=Path("model.onnx"),
+        sha256="",
+        size_bytes=0,
+        ir_version=8,
+        opsets={"": 17},
+        inputs=ports,
+        defaults=defaults,
+        outputs=(),
+        op_counts={},
+        parameters=0,
+    )
+
+
+_TEXT = _loaded(
+    Port("ids", "int64", ("batch", "time")),
+    Port("mask", "int64", ("batch", "time")),
+    Port("image", "float32", ("batch", 3, None)),
+)
+
+
+def test_a_symbol_bound_once_is_bound_everywhere() -> None:
+    shapes = {"ids": (2, 7), "image": (2, 3, 9)}
+    assert complete_shapes(_TEXT, shapes) == {"ids": (2, 7), "mask": (2, 7), "image": (2, 3, 9)}
+
+
+def test_static_inputs_need_no_shape() -> None:
+    loaded = _loaded(Port("x", "float32", (1, 4)), Port("s", "bool", ()))
+    assert complete_shapes(loaded, {}) == {"x": (1, 4), "s": ()}
+
+
+def test_unbound_dimensions_are_named_at_once_with_an_example() -> None:
+    with pytest.raises(ModelError) as caught:
+        complete_shapes(_TEXT, {})
+    assert caught.value.what == (
+        "dimensions are not bound: ids (batchxtime), mask (batchxtime), image (batchx3x?)"
+    )
+    assert caught.value.fix == (
+        "for example --shapes ids:1x16 --shapes mask:1x16 --shapes image:1x3x16"
+    )
+
+
+def test_the_example_keeps_what_is_known() -> None:
+    with pytest.raises(ModelError, match=r"--shapes image:5x3x16") as caught:
+        complete_shapes(_TEXT, {"ids": (5, 8)})
+    assert "mask" not in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"idz": (1, 2)}, r"no input 'idz'\n.*did you mean 'ids'"),
+        ({"zzzzzz": (1, 2)}, r"no input 'zzzzzz'\n.*its inputs: 'ids', 'mask', 'image'"),
+        ({"ids": (1,)}, r"'ids' has 2 dimensions \(batchxtime\), the given shape 1 has 1"),
+        ({"image": (1, 4, 9)}, r"fixed at 3 in dimension 1 .*1x4x9 says 4\n.*image:1x3x9"),
+        (
+            {"ids": (1, 7), "mask": (1, 8)},
+            r"'time' is 7 in input 'ids' and 8 in input 'mask'",
+        ),
+        ({"ids": (1, -7)}, "negative dimension"),
+        ({"ids": (2**40, 2**40)}, "more elements than can be counted"),
+    ],
+)
+def test_contradictions_are_refused(shapes: dict[str, tuple[int, ...]], words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        complete_shapes(_TEXT, shapes)
+
+
+def test_an_unknown_rank_takes_any_shape_and_a_sequence_takes_none() -> None:
+    loaded = _loaded(Port("x", "float32", None), Port("list", "sequence(float32)", None))
+    assert complete_shapes(loaded, {"x": ()}) == {"x": ()}
+
+
+# --- the normal form ----------------------------------------------------------------------------
+
+
+def _normal(
+    made: ModelProto, folder: Path, shapes: dict[str, tuple[int, ...]] | None = None, *kept: str
+) -> tuple[BoundModel, ModelProto]:
+    """The normal form and its protobuf, made in this process."""
+    loaded = inspect(nasties.save(made, folder))
+    binding = Binding(complete_shapes(loaded, shapes or {}), frozenset(kept))
+    bound = normalise(loaded.path, binding, folder / "bound.onnx")
+    return bound, onnx.load(bound.path)
+
+
+def test_binding_goes_through_the_sandbox(tmp_path: Path) -> None:
+    loaded = inspect(nasties.save(nasties.shape_chain(), tmp_path))
+    bound = bind(loaded, {"x": (5, 2, 3)}, tmp_path / "bound.onnx")
+    assert bound.inputs == (Port("x", "float32", (5, 2, 3)),)
+    assert bound.outputs[0].dims is not None
+    assert bound.outputs[0].dims[0] == 5
+    with pytest.raises(ModelError, match=r"model\.onnx: the model has no input 'z'"):
+        bind(loaded, {"z": (1,)}, tmp_path / "bound.onnx")
+
+
+def test_shapes_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    made = model(
+        [node("Add", ["a", "b"], ["y"])],
+        inputs=[value("a", ["n"]), value("b", ["m"])],
+        outputs=[value("y", None)],
+    )
+    with pytest.raises(ModelError, match="y"):
+        _normal(made, tmp_path, {"a": (3,), "b": (4,)})
+    assert not (tmp_path / "bound.onnx").exists()
+
+
+def test_functions_are_inlined_and_names_made_unique(tmp_path: Path) -> None:
+    made = nasties.with_functions({"F": ["G", "G"], "G": []}, call="F")
+    bound, found = _normal(made, tmp_path)
+    assert [one.op_type for one in found.graph.node] == ["Neg", "Neg"]
+    assert len({one.name for one in found.graph.node}) == 2
+    assert not found.functions
+    feeds = {"x": np.ones((1, 4), np.float32)}
+    np.testing.assert_array_equal(run_with_onnxruntime(bound.path, feeds, 1)[0]["y"], feeds["x"])
+
+
+def test_operators_are_sorted(tmp_path: Path) -> None:
+    _, found = _normal(nasties.unsorted(), tmp_path)
+    assert [one.op_type for one in found.graph.node] == ["Neg", "Relu"]
+
+
+def test_constants_become_initialisers(tmp_path: Path) -> None:
+    nodes = [
+        node("Constant", [], ["a"], value=weight("", np.ones((1, 4), np.float32))),
+        node("Constant", [], ["b"], value_float=2.0),
+        node("Constant", [], ["c"], value_floats=[1.0, 2.0, 3.0, 4.0]),
+        node("Sum", ["x", "a", "b", "c"], ["y"]),
+    ]
+    bound, found = _normal(model(nodes), tmp_path)
+    assert [one.op_type for one in found.graph.node] == ["Sum"]
+    values = run_with_onnxruntime(bound.path, {"x": np.zeros((1, 4), np.float32)}, 1)[0]["y"]
+    np.testing.assert_array_equal(values, [[4.0, 5.0, 6.0, 7.0]])
+
+
+def test_sparse_weights_become_dense(tmp_path: Path) -> None:
+    made = nasties.matmul(weight("W", np.zeros((4, 4), np.float32)))
+    del made.graph.initializer[:]
+    sparse = helper.make_sparse_tensor(
+        weight("W", np.array([5.0, 7.0], np.float32)), weight("i", np.array([0, 5])), [4, 4]
+    )
+    made.graph.sparse_initializer.append(sparse)
+    bound, found = _normal(made, tmp_path)
+    assert not found.graph.sparse_initializer
+    values = run_with_onnxruntime(bound.path, {"x": np.ones((1, 4), np.float32)}, 1)[0]["y"]
+    np.testing.assert_array_equal(values, [[5.0, 7.0, 0.0, 0.0]])
+
+
+def test_a_default_input_becomes_a_constant_unless_bound(tmp_path: Path) -> None:
+    made = model(
+        [node("MatMul", ["x", "W"], ["y"])],
+        inputs=[value("x"), value("W", [4, 4])],
+        weights=[weight("W", np.eye(4, dtype=np.float32))],
+        ir_version=3,
+    )
+    bound, found = _normal(made, tmp_path)
+    assert [port.name for port in bound.inputs] == ["x"]
+    assert found.ir_version == 4
+    bound, found = _normal(made, tmp_path, None, "W")
+    assert [port.name for port in bound.inputs] == ["x", "W"]
+    assert [tensor.name for tensor in found.graph.initializer] == ["W"]
+
+
+def test_equal_weights_are_stored_once_also_for_bodies(tmp_path: Path) -> None:
+    same = np.arange(1024, dtype=np.float32).reshape(1, 1024)
+    wide = value("p", [1, 1024])
+    then = nasties.graph([node("Add", ["x", "W2"], ["p"])], outputs=[wide], name="then")
+    other = nasties.graph([node("Sub", ["x", "W1"], ["p"])], outputs=[wide], name="else")
+    for body in (then, other):
+        del body.input[:]
+    made = model(
+        [node("If", ["flag"], ["y"], then_branch=then, else_branch=other)],
+        inputs=[value("x", [1, 1024]), value("flag", [], TensorProto.BOOL)],
+        outputs=[value("y", [1, 1024])],
+        weights=[weight("W1", same), weight("W2", same)],
+    )
+    bound, found = _normal(made, tmp_path)
+    assert [tensor.name for tensor in found.graph.initializer] == ["W1"]
+    feeds = {"x": same, "flag": np.array(True)}
+    np.testing.assert_array_equal(run_with_onnxruntime(bound.path, feeds, 1)[0]["y"], 2 * same)
+
+
+def test_large_weights_stay_outside_the_model_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "INLINE_LIMIT_BYTES", 100)
+    (tmp_path / "w.bin").write_bytes(b"junk" * 64 + np.eye(32, dtype=np.float32).tobytes())
+    made = nasties.external("w.bin", offset=256, length=4096, dims=(32, 32))
+    made.graph.input[0].CopyFrom(value("x", ["n", 32]))
+    made.graph.output[0].CopyFrom(value("y", ["n", 32]))
+    bound, _ = _normal(made, tmp_path, {"x": (1, 32)})
+    assert store.data_path(bound.path).stat().st_size == 4096
+    assert bound.size_bytes == bound.path.stat().st_size + 4096
+    feeds = {"x": np.arange(32, dtype=np.float32).reshape(1, 32)}
+    np.testing.assert_array_equal(run_with_onnxruntime(bound.path, feeds, 1)[0]["y"], feeds["x"])
+
+
+def test_small_external_data_moves_inside(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(np.eye(4, dtype=np.float32).tobytes())
+    bound, found = _normal(nasties.external("w.bin"), tmp_path)
+    assert not store.data_path(bound.path).exists()
+    assert len(found.graph.initializer[0].raw_data) == 64
+
+
+def test_hostile_operator_names_become_short_and_printable(tmp_path: Path) -> None:
+    names = ["../../etc/passwd", "a\nb", "q" * 20_000, "q" * 20_000, ""]
+    chain = ["x", "t1", "t2", "t3", "t4", "y"]
+    nodes = [node("Relu", [chain[i]], [chain[i + 1]], name=name) for i, name in enumerate(names)]
+    _, found = _normal(model(nodes), tmp_path)
+    cleaned = [one.name for one in found.graph.node]
+    assert cleaned[:2] == ["_/_/etc/passwd", "a_b"]
+    assert cleaned[4] == "Relu"
+    assert len(set(cleaned)) == 5
+    assert max(map(len, cleaned)) < 130
