@@ -59,6 +59,7 @@ def apply(
         onnx_model = method.build(onnx_model, ops, context)
         surgery.forget_types(onnx_model)
         surgery.mark_new_names(onnx_model, before, f"__{method.format}")
+        surgery.sort_nodes(onnx_model.graph)  # the tools append, and expect sorted nodes
         realised.update(dict.fromkeys(sorted(context.realised), method.format))
     if compressed:
         _finish(onnx_model)
@@ -78,7 +79,6 @@ def _refuse_unknown(compressed: Mapping[str, Format], known: set[str]) -> None:
 def _finish(onnx_model: ModelProto) -> None:
     surgery.drop_unused(onnx_model)
     surgery.name_nodes(onnx_model.graph)
-    surgery.sort_nodes(onnx_model.graph)
     onnx_model.producer_name, onnx_model.producer_version = "infopt", ""
 
 

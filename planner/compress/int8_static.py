@@ -48,7 +48,8 @@ _ARITHMETIC = (
 )
 """ONNX Runtime's CPU provider has a QLinear kernel for each."""
 _CLIPS = ("Relu", "Clip")
-"""Vanish into the range of the tensor before them."""
+"""Vanish into the rounding of the tensor before them, at no cost or error; behind a native operator
+they stay native themselves."""
 _MOVES = (
     "MaxPool",
     "Reshape",
@@ -96,6 +97,9 @@ class Int8Static:
     ) -> ModelProto:
         """ONNX Runtime's QDQQuantizer on exactly these operators, with the given ranges."""
         onnx_model = surgery.upgrade_opset(onnx_model, _OPSET)
+        ops = _without_dequantised_moves(onnx_model, ops)
+        if not ops:
+            return onnx_model
         gemm.normalise(onnx_model, ops)
         surgery.declare_types(onnx_model, context.ranges)
         chosen = {node.name: node for node in onnx_model.graph.node if node.name in ops}
@@ -141,7 +145,7 @@ class Int8Static:
         self, op: Op, name: str, value: Array, ranges: Mapping[str, Range]
     ) -> Array:
         """Rounded over the calibrated range; operators that move values keep their input's."""
-        if value.dtype != np.float32:
+        if value.dtype != np.float32 or op.kind in _CLIPS:
             return value
         if op.kind == "Softmax":
             return rounding.round_affine(value, (0.0, 1.0))
@@ -195,6 +199,17 @@ def _tensor_data(
         CalibrationMethod.MinMax,
         {name: (np.float32(low), np.float32(high)) for name, (low, high) in sorted(ranges.items())},
     )
+
+
+def _without_dequantised_moves(onnx_model: ModelProto, ops: Collection[str]) -> set[str]:
+    """Operators that only move an already dequantised tensor stay as they are.
+
+    Why: ONNX Runtime moves the bytes by itself there, and the tool would wait for ever for a range.
+    """
+    nodes = onnx_model.graph.node
+    made = {n.output[0] for n in nodes if n.op_type == "DequantizeLinear"}
+    moves = {n.name for n in nodes if n.op_type in (*_MOVES, "AveragePool") and n.input[0] in made}
+    return set(ops) - moves
 
 
 def _restore_native_readers(onnx_model: ModelProto, ops: set[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from planner.compress import surgery
 from planner.compress.quiet import quiet_tools
@@ -40,7 +40,7 @@ def quantise_integer(
             sorted(ops),
             [],
             sorted(op_types),
-            {},
+            {"DefaultTensorType": TensorProto.FLOAT},
         )
         quantizer.static = False
         quantizer.quantize_model()

@@ -13,7 +13,7 @@ from planner.compress.weight_only import INT4_WO, INT8_WO
 from planner.errors import UsageError
 from planner.ir.graph import Graph, Op
 
-METHODS: tuple[Method, ...] = (INT8_WO, INT4_WO, Int8Dynamic(), Int8Static(), Half())
+METHODS: tuple[Method, ...] = (Int8Static(), Int8Dynamic(), INT8_WO, INT4_WO, Half())
 """In the order they are applied: a method later in the list sees what the earlier ones made."""
 
 _BOTH_INT8 = (Format.INT8_DYNAMIC, Format.INT8_STATIC)

@@ -36,6 +36,8 @@ from planner.runtime.ort import make_session
 from planner.spec.session import SessionSettings
 
 Choice = tuple[str, Format]
+_CALL_MULTIPLICATIONS = 4e5
+"""What calling one operator costs, in multiplications: 10 us at 4e10 per second."""
 _ZERO = np.zeros((), np.float32)
 
 
@@ -43,9 +45,9 @@ _ZERO = np.zeros((), np.float32)
 class SensitivitySettings:
     """What sensitivities depend on besides model, samples and ranges."""
 
-    max_runs: int = 8
+    max_runs: int = 64
     """Runs of the samples used at most, spread evenly; fewer where the model is costly."""
-    max_multiplications: float = 4e11
+    max_multiplications: float = 3e11
     """Limit on the work of all choices together (about 10 s on two cores): bounds the runs used.
     Counted, not timed, so that the same request always measures the same."""
     memory_size_bytes: int = 256 << 20
@@ -93,8 +95,8 @@ def sensitivities(
 
 def affordable_runs(graph: Graph, choices: int, settings: SensitivitySettings) -> int:
     """Runs of samples that the work limit allows, at least 1."""
-    per_run = max(multiplications(graph), 1.0)
-    allowed = int(settings.max_multiplications / (per_run * max(choices, 1)))
+    per_run = multiplications(graph) + _CALL_MULTIPLICATIONS * len(graph.ops)
+    allowed = int(settings.max_multiplications / max(per_run * choices, 1.0))
     return max(1, min(settings.max_runs, allowed))
 
 
