@@ -142,7 +142,11 @@ def _assign_ops(
     changing: set[int],
     sets: _Sets,
 ) -> dict[str, int]:
-    """Operator -> a kernel of its region; regions that claim the same operator are joined."""
+    """Operator -> a kernel of its region.
+
+    An operator that several kernels absorb (a Not that every Where behind it swallows) belongs to
+    the first of them: joining their regions would tie together what runs layers apart.
+    """
     producer = graph.producer()
     assigned: dict[str, int] = {}
     for index, kernel in enumerate(kernels):
@@ -153,9 +157,7 @@ def _assign_ops(
             if name not in forms:
                 continue
             for op in _slice(forms[name].tensor, producer, boundary - {forms[name].tensor}, inside):
-                if op in assigned:
-                    sets.join(index, assigned[op])
-                assigned[op] = index
+                assigned.setdefault(op, index)
     _adopt_orphans(graph, assigned)
     return assigned
 

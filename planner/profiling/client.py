@@ -14,8 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from planner.errors import ModelError
+from planner.profiling.ceilings import ProbeSpec, Timed
 from planner.profiling.kernel import Kernel
 from planner.profiling.store import KernelTime
+from planner.profiling.timing import Interval
 
 _STOP_S = 5.0
 
@@ -163,6 +165,26 @@ class MeasuringProcess:
     def reference_us(self, seconds: float = 0.1) -> float:
         """The machine's reference probe now, with this process' threads."""
         return float(self.ask({"do": "reference", "seconds": seconds})["reference_us"])
+
+    def probe(self, specs: Sequence[ProbeSpec], budget_s: float) -> list[Timed | str]:
+        """Times probes of the device (see `planner.profiling.probes`); a string says why not.
+
+        Raises:
+            ModelError: the process died of one.
+        """
+        request = {"do": "probe", "specs": [list(spec) for spec in specs], "budget_s": budget_s}
+        try:
+            reply = self.ask(request)
+        except WorkerDied as error:
+            self.restart()
+            raise ModelError("ONNX Runtime died while this device was measured") from error
+        return [_timed(entry) for entry in reply["timed"]]
+
+
+def _timed(entry: dict[str, Any]) -> Timed | str:
+    if "refused" in entry:
+        return str(entry["refused"])
+    return Timed(Interval(**entry["interval_us"]), entry["work"])
 
 
 def _kernel(entry: dict[str, Any]) -> Kernel:

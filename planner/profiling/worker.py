@@ -9,6 +9,8 @@ its parent. What a hostile or broken kernel does to it, it does to nobody else.
      "requests": [[index, key, footprint], ...]}                       a reply a kernel, then "done"
     {"do": "overhead", "analysis": id}                                 what a call costs by itself
     {"do": "reference", "seconds": s}                                  how fast the machine is now
+    {"do": "probe", "specs": [[kind, argument, ...], ...],
+     "budget_s": s}                                                    ceilings of the device
     {"do": "forget", "analysis": id}
 """
 
@@ -27,6 +29,7 @@ import numpy as np
 import onnxruntime as ort
 
 from planner.profiling.analyse import Analysis, analyse, context_times_us
+from planner.profiling.ceilings import time_probes
 from planner.profiling.measure import Meter, Request
 from planner.profiling.store import KernelTime
 
@@ -88,6 +91,10 @@ class Worker:
     def reference(self, request: Reply) -> Iterator[Reply]:
         yield {"reference_us": self.meter.reference_us(request["seconds"])}
 
+    def probe(self, request: Reply) -> Iterator[Reply]:
+        timed = time_probes([tuple(spec) for spec in request["specs"]], request["budget_s"])
+        yield {"timed": [{"refused": t} if isinstance(t, str) else asdict(t) for t in timed]}
+
     def forget(self, request: Reply) -> Iterator[Reply]:
         self.analyses.pop(request["analysis"], None)
         yield {"done": True}
@@ -106,6 +113,7 @@ def main(arguments: list[str]) -> None:
             "measure": worker.measure,
             "overhead": worker.overhead,
             "reference": worker.reference,
+            "probe": worker.probe,
             "forget": worker.forget,
         }
         for line in sys.stdin:

@@ -75,13 +75,18 @@ class Accuracy:
         return Sandbox("measuring accuracy", str(self.prepared.loaded.path), _LONG.for_size(size))
 
     def measure(self, variant: Variant) -> Measured:
-        """Joint error, and the metric where one was asked for."""
-        if not variant.realised:
-            return Measured(0.0, self._unchanged())
-        error = self.error(variant)
-        if self.metric is None:
+        """Joint error, and the metric where a limit on its drop was given."""
+        return self._measure(variant, needs_metric=self.budget.max_drop is not None)
+
+    def measure_fully(self, variant: Variant) -> Measured:
+        """Joint error, and the metric where one was named, limit or not: for what ships."""
+        return self._measure(variant, needs_metric=self.metric is not None)
+
+    def _measure(self, variant: Variant, *, needs_metric: bool) -> Measured:
+        error = self.error(variant) if variant.realised else 0.0
+        if not needs_metric:
             return Measured(error, None)
-        return Measured(error, self._comparison(variant))
+        return Measured(error, self._comparison(variant) if variant.realised else self._unchanged())
 
     def error(self, variant: Variant) -> float:
         """Joint NMSE of the built model against the unchanged one, on the calibration samples."""

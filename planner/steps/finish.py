@@ -82,7 +82,7 @@ def _accuracy(
     shipped: Variant,
     errors: Mapping[tuple[str, Format], float],
 ) -> AccuracyReport:
-    measured = winner.measured if winner else accuracy.measure(shipped)
+    measured = accuracy.measure_fully(shipped)
     is_plan = winner is not None and winner.kind == "plan"
     predicted = settled.predicted_error if is_plan else error_sum(shipped, errors)
     basis = settled.basis if shipped.realised else "proved"
