@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,16 +68,26 @@ def scale_row(values: FloatArray, rhs: float, chosen_at_most: int) -> tuple[IntA
 
 
 def _add_rows(proto: cmh.CpModelProto, request: Request, matrix: csr_matrix) -> None:
-    starts, indices, values = matrix.indptr, matrix.indices, matrix.data
+    """All rows; those of whole numbers, nearly all, are copied as they are."""
+    is_whole = matrix.data == np.floor(matrix.data)
+    fractions = csr_matrix((~is_whole, matrix.indices, matrix.indptr), shape=matrix.shape)
+    is_scaled = (fractions.sum(axis=1) > 0).A1.tolist()
+    whole = np.where(is_whole, matrix.data, 0.0).astype(np.int64).tolist()
+    starts, indices = matrix.indptr.tolist(), matrix.indices.tolist()
+    equalities = request.program.is_equality.tolist()
     for number, rhs in enumerate(request.program.rhs.tolist()):
-        inside = slice(starts[number], starts[number + 1])
-        is_equality = bool(request.program.is_equality[number])
-        if inside.start == inside.stop and (rhs == 0 or (rhs > 0 and not is_equality)):
+        first, last = starts[number], starts[number + 1]
+        is_equality = equalities[number]
+        if first == last and (rhs == 0 or (rhs > 0 and not is_equality)):
             continue
-        coefficients, limit = scale_row(values[inside], rhs, request.chosen_at_most)
+        if is_scaled[number] or rhs != int(rhs):
+            scaled, limit = scale_row(matrix.data[first:last], rhs, request.chosen_at_most)
+            coefficients = scaled.tolist()
+        else:
+            coefficients, limit = whole[first:last], int(rhs)
         linear = proto.constraints.add().linear
-        linear.vars.extend(indices[inside].tolist())
-        linear.coeffs.extend(coefficients.tolist())
+        linear.vars.extend(indices[first:last])
+        linear.coeffs.extend(coefficients)
         linear.domain.extend([limit if is_equality else _FREE, limit])
 
 
@@ -130,10 +141,38 @@ def _solver(request: Request, workers: int, work: float, limit_s: float) -> cp_m
     parameters.linearization_level = 2
     # Workers that exchange what they learn at fixed points of work: the same answer each run.
     parameters.interleave_search = workers > 1
+    parameters.catch_sigint_signal = False
     parameters.max_time_in_seconds = limit_s
     parameters.max_deterministic_time = work
     parameters.relative_gap_limit = request.gap
     return solver
+
+
+def _run(
+    solver: cp_model.CpSolver, model: cp_model.CpModel, watcher: _Watcher | None
+) -> tuple[cmh.CpSolverStatus, bool]:
+    """Solves in a thread, so that Ctrl-C reaches Python and stops the search: the status, and
+    whether it was stopped.
+
+    CP-SAT's own handling of Ctrl-C would leave the process with the default one: the next Ctrl-C
+    after any solve would kill it.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(solver.solve, model, watcher)
+        try:
+            return future.result(), False
+        except KeyboardInterrupt:
+            _stop(solver, future)
+            return future.result(), True
+        except BaseException:
+            _stop(solver, future)
+            raise
+
+
+def _stop(solver: cp_model.CpSolver, future: Future[cmh.CpSolverStatus]) -> None:
+    while not future.done():
+        solver.stop_search()
+        wait([future], timeout=0.02)
 
 
 def _search(
@@ -145,23 +184,22 @@ def _search(
     for workers, work in slices:
         limit_s = max(deadline - time.monotonic(), 0.001)
         solver = _solver(request, workers, work, limit_s)
-        status = solver.solve(model, watcher)
-        is_out_of_work = solver.deterministic_time >= 0.99 * work
-        is_out_of_time = deadline - time.monotonic() < 0.05 * limit_s
-        answer = _answer(status, is_out_of_time or is_out_of_work)
-        if answer is not Answer.TIME or is_out_of_time:
+        status, is_stopped = _run(solver, model, watcher)
+        answer = _answer(status, is_stopped)
+        if answer is not Answer.TIME or time.monotonic() >= deadline:
             break
     return solver, answer
 
 
-def _answer(status: cmh.CpSolverStatus, is_limit_reached: bool) -> Answer:
+def _answer(status: cmh.CpSolverStatus, is_stopped: bool) -> Answer:
+    if is_stopped:
+        return Answer.INTERRUPTED
     if status == cp_model.OPTIMAL:
         return Answer.OPTIMAL
     if status == cp_model.INFEASIBLE:
         return Answer.INFEASIBLE
     if status in (cp_model.FEASIBLE, cp_model.UNKNOWN):
-        # CP-SAT catches Ctrl-C itself and returns as if its time were up.
-        return Answer.TIME if is_limit_reached else Answer.INTERRUPTED
+        return Answer.TIME
     return Answer.FAILED
 
 

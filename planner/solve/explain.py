@@ -116,7 +116,10 @@ def _without(
     problem: Problem, banned: Iterable[str], time_limit_s: float, seed: int, workers: int
 ) -> Solution:
     cuts = tuple(frozenset((name,)) for name in banned)
-    changed = replace(problem, forbidden=(*problem.forbidden, *cuts))
+    order = problem.objectives
+    if Objective.LATENCY in order:
+        order = order[: order.index(Objective.LATENCY) + 1]
+    changed = replace(problem, forbidden=(*problem.forbidden, *cuts), objectives=order)
     return solve(changed, time_limit_s=time_limit_s, gap=GAP, seed=seed, workers=workers)
 
 

@@ -40,7 +40,12 @@ def certified(
     duals: FloatArray,
     values: FloatArray | None = None,
 ) -> Relaxation:
-    """The bound that some multipliers prove; another setting's are often nearly as good."""
+    """The bound that some multipliers prove; another setting's are often nearly as good.
+
+    Any multipliers are valid: those of a program with fewer or more rows are padded or cut.
+    """
+    missing = len(program.rhs) - len(duals)
+    duals = np.pad(duals, (0, missing)) if missing > 0 else duals[: len(program.rhs)]
     duals = np.where(program.is_equality, duals, np.minimum(duals, 0.0))
     reduced = objective.coefficients - program.matrix.T @ duals
     negative = np.minimum(reduced, 0.0)[allowed].sum()
@@ -108,7 +113,7 @@ def relax(
 ) -> Relaxation:
     """Solves the relaxation over the allowed columns; the better of its bound and the fallback's.
 
-    The bound is infinite where no point exists, proved as in `_refuted`.
+    The bound is infinite where no point exists, proved by `refutes`.
     """
     columns = np.flatnonzero(allowed).astype(np.int64)
     if not len(columns) or limit_s <= 0:
@@ -118,8 +123,12 @@ def relax(
     unit = float(abs(costs).max()) or 1.0
     status, point, duals = _linprog(costs / unit, rows, np.ones(len(columns)), limit_s)
     if status == 2:
-        is_refuted = _refuted(program, allowed, rows, limit_s)
-        return replace(fallback, bound=np.inf) if is_refuted else fallback
+        ray = _ray(rows, limit_s)
+        return (
+            replace(fallback, bound=np.inf, duals=ray)
+            if refutes(program, allowed, ray)
+            else fallback
+        )
     if status != 0:
         return fallback
     values = np.zeros(len(allowed))
@@ -128,11 +137,16 @@ def relax(
     return found if found.bound > fallback.bound else replace(fallback, values=values)
 
 
-def _refuted(program: Program, allowed: BoolArray, rows: _Normal, limit_s: float) -> bool:
-    """Whether no point exists: multipliers y under which the bound of the objective 0 is above 0.
+def refutes(program: Program, allowed: BoolArray, ray: FloatArray) -> bool:
+    """Whether multipliers prove that no point exists: the objective 0 gets a bound above 0."""
+    nothing = Linear(0.0, np.zeros(len(allowed)))
+    proof = certified(program, nothing, allowed, ray)
+    terms = float(np.abs(proof.duals * program.rhs).sum() + np.abs(proof.reduced[allowed]).sum())
+    return proof.bound > ROUNDING * terms
 
-    They come from the least violation of the `<=` rows: min Σ v, A x - v <= b, v >= 0.
-    """
+
+def _ray(rows: _Normal, limit_s: float) -> FloatArray:
+    """Multipliers of the least violation of the `<=` rows: min Σ v, A x - v <= b, v >= 0."""
     less = np.flatnonzero(~rows.is_equality)
     count = rows.matrix.shape[1]
     ones = (-np.ones(len(less)), (less, np.arange(len(less))))
@@ -140,11 +154,5 @@ def _refuted(program: Program, allowed: BoolArray, rows: _Normal, limit_s: float
     elastic = replace(rows, matrix=csr_matrix(hstack([rows.matrix, slack])))
     costs = np.concatenate([np.zeros(count), np.ones(len(less))])
     upper = np.concatenate([np.ones(count), np.full(len(less), np.inf)])
-    status, _, duals = _linprog(costs, elastic, upper, limit_s)
-    if status != 0:
-        return False
-    duals = duals * rows.scale
-    nothing = Linear(0.0, np.zeros(len(allowed)))
-    proof = certified(program, nothing, allowed, duals)
-    terms = float(np.abs(proof.duals * program.rhs).sum() + np.abs(proof.reduced[allowed]).sum())
-    return proof.bound > ROUNDING * terms
+    _, _, duals = _linprog(costs, elastic, upper, limit_s)
+    return duals * rows.scale

@@ -20,7 +20,7 @@ from planner.ir.problem import Objective
 from planner.ir.solution import Solution, Status
 from planner.solve.backend import Answer, Backend, Outcome, Request
 from planner.solve.check import Violation, check
-from planner.solve.data import HIGH, BoolArray, Data
+from planner.solve.data import HIGH, BoolArray, Data, FloatArray
 from planner.solve.formulation import Formulation, Linear, Program, Row, assemble
 from planner.solve.progress import Progress, Reporter
 from planner.solve.relax import Relaxation
@@ -72,6 +72,8 @@ class Search:
     value: float = math.inf
     """The incumbent's value under the objective at hand."""
     cuts: list[Row] = field(default_factory=list)
+    rays: list[FloatArray] = field(default_factory=list)
+    """Multipliers that proved some setting infeasible; often they do for others."""
     rounding: float = 0.0
     used: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

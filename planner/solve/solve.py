@@ -27,7 +27,7 @@ from planner.solve.formulation import Formulation, Linear, Row, assemble
 from planner.solve.highs import Highs
 from planner.solve.presolve import undominated
 from planner.solve.progress import Reporter, relative_gap
-from planner.solve.relax import Relaxation, certified, projected, relax
+from planner.solve.relax import Relaxation, certified, projected, refutes, relax
 from planner.solve.search import EQUAL, Search, Task, breaks
 from planner.solve.seeds import rounded, seeds
 from planner.solve.validate import validate
@@ -61,8 +61,8 @@ def solve(
         time_limit_s: wall-clock limit; 0 returns the best seed with the gap of the projected bound.
         gap: relative gap of each objective at which the search may stop.
         seed: same problem, seed and versions give the same answer unless time ended the search.
-        workers: solver threads, at least one.
-        reporter: receives progress.
+        workers: solver threads, at least one; those beyond the first join in long searches only.
+        reporter: receives progress, also from a solver's thread.
         backends: solvers, first choice first.
 
     Ctrl-C returns the incumbent, marked `is_interrupted`.
@@ -81,7 +81,8 @@ def solve(
     end = HIGH
     try:
         for end in _ends(problem):
-            outcome = _minimise(search, end)
+            outcome = _Round(Status.UNKNOWN, [], is_proved=True)
+            _minimise(search, end, outcome)
             if outcome.status is not Status.INFEASIBLE:
                 break
     except KeyboardInterrupt:
@@ -95,23 +96,22 @@ def _ends(problem: Problem) -> tuple[int, ...]:
     return (HIGH,) if problem.limits.latency_us is None else (HIGH, EXPECTED, LOW)
 
 
-def _minimise(search: Search, end: int) -> _Round:
+def _minimise(search: Search, end: int, result: _Round) -> None:
     """All objectives in order, C8 at one end of the interval."""
     tasks = _tasks(search.data, end)
-    result = _Round(Status.UNKNOWN, [], is_proved=True)
     search.restart()
     for number, objective in enumerate(search.data.problem.objectives):
         _aim(search, tasks, objective)
         bound, tasks = _stage(search, tasks, seeded=number > 0)
         if search.best is None:
             proved = math.isinf(bound) and not search.must_stop
-            return replace(result, status=Status.INFEASIBLE if proved else Status.UNKNOWN)
+            result.status = Status.INFEASIBLE if proved else Status.UNKNOWN
+            return
         result.bounds.append(min(bound, search.value))
         result.is_proved &= search.is_proved(bound)
         for task in tasks:
             _fix(search, task, objective)
     result.status = Status.OPTIMAL if result.is_proved else Status.FEASIBLE
-    return result
 
 
 def _tasks(data: Data, end: int) -> list[Task]:
@@ -141,20 +141,15 @@ def _aim(search: Search, tasks: Sequence[Task], objective: Objective) -> None:
 
 def _stage(search: Search, tasks: list[Task], seeded: bool) -> tuple[float, list[Task]]:
     """Minimises one objective over all settings: the proved bound, the settings that may tie."""
-    if not seeded:
-        for task in sorted(tasks, key=lambda task: (task.relaxation.bound, task.setting)):
-            if not search.is_proved(task.relaxation.bound):
-                _seed(search, task)
-    duals = None
-    for task in sorted(tasks, key=lambda task: (task.relaxation.bound, task.setting)):
-        if duals is not None:
-            lent = certified(task.program, task.objective, task.allowed, duals)
-            task.relaxation = max(task.relaxation, lent, key=lambda found: found.bound)
-        if not search.is_proved(task.relaxation.bound):
-            _relax(search, task)
-            duals = task.relaxation.duals
+    for task in tasks:
+        if any(refutes(task.program, task.allowed, ray) for ray in search.rays):
+            task.relaxation = replace(task.relaxation, bound=math.inf)
+    for task in sorted(tasks, key=_promise):
+        if not seeded and not search.is_proved(task.relaxation.bound):
+            _seed(search, task)
+    _relax_all(search, tasks)
     bounds: dict[int, float] = {task.setting: task.relaxation.bound for task in tasks}
-    for task in sorted(tasks, key=lambda task: (task.relaxation.bound, task.setting)):
+    for task in sorted(tasks, key=_promise):
         if search.remaining_s <= 0:
             search.hit_time_limit |= not search.is_proved(task.relaxation.bound)
         if not search.must_stop and not search.is_proved(task.relaxation.bound):
@@ -162,6 +157,29 @@ def _stage(search: Search, tasks: list[Task], seeded: bool) -> tuple[float, list
     ties = search.value + EQUAL * abs(search.value)
     left = [task for task in tasks if bounds[task.setting] <= ties]
     return min(bounds.values(), default=math.inf), left
+
+
+def _promise(task: Task) -> tuple[float, int]:
+    """Settings are taken in the order of their bounds."""
+    return task.relaxation.bound, task.setting
+
+
+def _relax_all(search: Search, tasks: Sequence[Task]) -> None:
+    """Bounds by relaxation; one setting's multipliers are tried on the next before it is solved."""
+    duals = None
+    for task in sorted(tasks, key=_promise):
+        if duals is not None and task.relaxation.bound < math.inf:
+            lent = certified(task.program, task.objective, task.allowed, duals)
+            task.relaxation = max(task.relaxation, lent, key=lambda found: found.bound)
+        if any(refutes(task.program, task.allowed, ray) for ray in search.rays):
+            task.relaxation = replace(task.relaxation, bound=math.inf)
+        if search.is_proved(task.relaxation.bound):
+            continue
+        _relax(search, task)
+        if math.isinf(task.relaxation.bound):
+            search.rays.append(task.relaxation.duals)
+        else:
+            duals = task.relaxation.duals
 
 
 def _seed(search: Search, task: Task) -> None:

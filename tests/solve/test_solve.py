@@ -240,6 +240,12 @@ INTERRUPTED = """
 """
 
 
+def test_ctrl_c_still_works_after_a_solve() -> None:
+    solve(chain(3))
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_interruption_returns_the_incumbent() -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(INTERRUPTED)],
