@@ -18,6 +18,7 @@ from planner.progress import Reporter, Silent
 from planner.runtime.fingerprint import this_environment
 from planner.spec.constraints import Constraints
 from planner.spec.plan import Plan
+from planner.spec.profile import DeviceProfile
 from planner.spec.verdict import DryRun, Verdict
 from planner.steps.accuracy import Accuracy
 from planner.steps.bench import Bench
@@ -116,3 +117,15 @@ def dry_run(constraints: Constraints) -> DryRun:
 
     with workspace(Silent()) as work, Bench(work, this_environment()) as bench:
         return dry(constraints, work, bench)
+
+
+def profile_device(*, reporter: Reporter | None = None) -> DeviceProfile:
+    """Measures what this device can do: memory, matrix products per format, calls, threads.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run a probe that every build of it can.
+    """
+    from planner.steps.ceilings import measure_ceilings
+
+    with workspace(reporter or Silent()) as work:
+        return measure_ceilings(work)

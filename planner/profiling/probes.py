@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from planner.profiling.kernel import Array
 
@@ -47,7 +48,7 @@ class _Parts:
         self.weights.append(numpy_helper.from_array(value, name))
         return name
 
-    def node(self, op_type: str, inputs: list[str], output: str, **attributes: object) -> None:
+    def node(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op_type, inputs, [output], **attributes))
 
     def probe(self, name: str, outputs: list[str], work: float) -> Probe:

@@ -57,6 +57,7 @@ def details(profile: DeviceProfile) -> RenderableType:
         )
         if quantity is not None
     ]
+    rows += profile.ceilings.items()
     for name, link in profile.links.items():
         rows += [(f"{name} latency", link.latency), (f"{name} bandwidth", link.bandwidth)]
     text = [(safe(name), f"{amount(q)}  ({safe(q.source)})") for name, q in rows]

@@ -32,6 +32,10 @@ class Quantity(Document):
     """`measured`, a datasheet with its page, or `estimate: why`."""
     measured_on: str | None = None
     """What it was measured on, where it was measured: processor and library versions."""
+    low: float | None = Field(default=None, ge=0)
+    """Lower end of the 95 % interval, where it was measured."""
+    high: float | None = Field(default=None, ge=0)
+    """Upper end of the 95 % interval."""
 
 
 class Link(Document):
@@ -70,6 +74,9 @@ class DeviceProfile(Document):
     """Cost of one barrier across the whole device inside a kernel."""
     shared_memory_per_unit: Quantity | None = None
     """On-chip memory a kernel may use per multiprocessor."""
+    ceilings: dict[str, Quantity] = Field(default_factory=dict)
+    """Everything else that was measured, by name: bandwidth per cache, GEMM rate per shape and
+    number of threads, cost of a call, of waking the thread pool."""
     links: dict[str, Link] = Field(default_factory=dict)
     """To `host` and to a neighbour device, `peer`."""
     power: Quantity | None = None

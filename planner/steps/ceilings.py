@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from planner.errors import ModelError
 from planner.profiling.ceilings import ProbeSpec, Timed
 from planner.profiling.client import MeasuringProcess
 from planner.profiling.probes import GEMM_FORMATS, make_probe
@@ -32,6 +33,8 @@ _CHAIN = 64
 _REGIONS = 16
 _WAKE_ROUNDS = 15
 _WAKE_S = 2.0
+_LISTEN_S = 0.5
+_BUSY_PERCENT = 15.0
 _LARGEST_BUFFER_BYTES = 2 * 2**30
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNKNOWN_CACHES = {2: 2**20, 3: 32 * 2**20}
@@ -42,21 +45,22 @@ class _Ceilings:
     """What was found so far, and how it is written down."""
 
     measured_on: str
+    source: str
     found: dict[str, Quantity] = field(default_factory=dict)
 
     def add(self, name: str, value: Interval, unit: Unit) -> None:
         self.found[name] = Quantity(
             value=_rounded(value.median),
             unit=unit,
-            source="measured",
+            source=self.source,
             measured_on=self.measured_on,
             low=_rounded(value.low),
             high=_rounded(value.high),
         )
 
-    def best(self, prefix: str, suffix: str) -> Quantity | None:
-        """The highest of the quantities whose names start and end like this."""
-        alike = [q for n, q in self.found.items() if n.startswith(prefix) and n.endswith(suffix)]
+    def best(self, prefix: str) -> Quantity | None:
+        """The highest of the quantities whose names start like this."""
+        alike = [quantity for name, quantity in self.found.items() if name.startswith(prefix)]
         return max(alike, key=lambda quantity: quantity.value, default=None)
 
 
@@ -68,7 +72,7 @@ def measure_ceilings(work: Workspace) -> DeviceProfile:
     """
     cpu = read_cpu()
     measured_on = f"{cpu.model}, {cpu.usable_cores} cores, ONNX Runtime {onnxruntime_version()}"
-    ceilings = _Ceilings(measured_on)
+    ceilings = _Ceilings(measured_on, _source(work))
     threads = sorted({1, cpu.usable_cores})
     buffers = _buffers(cache_sizes(_CACHES), psutil.virtual_memory().available)
     groups = _groups(buffers)
@@ -88,6 +92,16 @@ def measure_ceilings(work: Workspace) -> DeviceProfile:
         done += 1
     work.reporter.progress(done, steps, "done")
     return _profile(cpu, ceilings, threads[-1])
+
+
+def _source(work: Workspace) -> str:
+    """`measured`, and how busy others kept the machine if that lowers what is found."""
+    busy_percent = psutil.cpu_percent(interval=_LISTEN_S)
+    if busy_percent < _BUSY_PERCENT:
+        return "measured"
+    source = f"measured while others used {busy_percent:.0f} % of the machine"
+    work.reporter.note(f"{source}: these ceilings are too low; measure again when it is idle")
+    return source
 
 
 def _threads(count: int) -> str:
@@ -207,6 +221,9 @@ def _session(threads: int, spinning: bool) -> SessionSettings:
 
 def _profile(cpu: Cpu, ceilings: _Ceilings, threads: int) -> DeviceProfile:
     suffix = f", {_threads(threads)}"
+    bandwidth = ceilings.best("read memory")
+    if bandwidth is None:
+        raise ModelError("ONNX Runtime cannot multiply two float32 matrices on this machine")
     memory = Quantity(
         value=psutil.virtual_memory().total,
         unit="bytes",
@@ -219,17 +236,17 @@ def _profile(cpu: Cpu, ceilings: _Ceilings, threads: int) -> DeviceProfile:
         architecture=_architecture(cpu),
         units=min(cpu.physical_cores, cpu.usable_cores),
         memory_size=memory,
-        memory_bandwidth=ceilings.found[f"read memory{suffix}"],
-        peak=dict(_peaks(ceilings, suffix)),
+        memory_bandwidth=bandwidth,
+        peak=dict(_peaks(ceilings)),
         launch=ceilings.found[f"node{suffix}"],
         barrier=ceilings.found.get(f"wake-up spinning{suffix}"),
         ceilings=ceilings.found,
     )
 
 
-def _peaks(ceilings: _Ceilings, suffix: str) -> Iterator[tuple[str, Quantity]]:
+def _peaks(ceilings: _Ceilings) -> Iterator[tuple[str, Quantity]]:
     for form in GEMM_FORMATS:
-        best = ceilings.best(f"gemm {form} ", suffix)
+        best = ceilings.best(f"gemm {form} ")
         if best is not None:
             yield form, best
 
