@@ -27,7 +27,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri  # scipy.stats has them too, a second later
 
 from planner.compress.base import Array
 from planner.compress.metrics import Metric, MetricResult, metric_named
@@ -121,8 +121,8 @@ def flip_bound(lost: int, won: int, samples: int, confidence: float) -> float:
     if samples == 0:
         return 1.0
     net = max(lost - won, 0)
-    exact = 1.0 if net >= samples else float(beta.ppf(confidence, net + 1, samples - net))
-    return max(exact, _tango_bound(lost, won, samples, float(norm.ppf(confidence))))
+    exact = 1.0 if net >= samples else float(betaincinv(net + 1, samples - net, confidence))
+    return max(exact, _tango_bound(lost, won, samples, float(ndtri(confidence))))
 
 
 def _tango_bound(lost: int, won: int, samples: int, z: float) -> float:
