@@ -93,7 +93,7 @@ class WeightOnly:
             if table is None:
                 return call
             if self.bits == 8:
-                return call.replaced({0: rounding.round_symmetric(table, None)})
+                return call.replaced({0: rounding.round_by_own_range(table)})
             return call.replaced({0: rounding.round_weight_blocks(table.T, 4, BLOCK_SIZE).T})
         left, weight = call.inputs[0], call.inputs[1]
         if left is None or weight is None:

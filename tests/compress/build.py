@@ -72,7 +72,7 @@ def _tensor(name: str, number: int, shape: tuple[int, ...], constant: bool) -> T
 
 
 def cnn(path: Path, opset: int = 17) -> tuple[Path, Graph]:
-    """Conv-Relu, a residual Conv-Add-Relu, pooling, and a Gemm with alpha, beta and a [1, N] bias."""
+    """Conv-Relu, a residual Conv-Add-Relu, pooling, a Gemm with alpha, beta and a [1, N] bias."""
     make = helper.make_node
     nodes = [
         make("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
@@ -95,7 +95,7 @@ def cnn(path: Path, opset: int = 17) -> tuple[Path, Graph]:
 
 
 def mixer(path: Path) -> tuple[Path, Graph]:
-    """Embedding, MatMul and Gemm that share a weight, attention-like MatMul of activations, LSTM."""
+    """Embedding, MatMul and Gemm sharing a weight, MatMul of two activations, Softmax, LSTM."""
     make = helper.make_node
     nodes = [
         make("Gather", ["table", "ids"], ["e"], "embed"),

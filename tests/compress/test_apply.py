@@ -11,9 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from planner.compress.apply import apply
-from planner.compress.base import NATIVE, BuildSettings, Format
-from planner.compress.measure import joint_error
+from planner.compress.base import NATIVE, Array, BuildSettings, Format
+from planner.compress.gemm import split_gemms
+from planner.compress.measure import joint_error, runner
 from planner.compress.methods import METHODS
+from planner.compress.samples import Samples
 from planner.errors import DataError, UsageError
 from tests.compress.build import SESSION, cnn, random, write
 from tests.compress.conftest import Case
@@ -108,8 +110,6 @@ def test_a_model_output_made_by_a_native_operator_stays_exact(tmp_path: Path) ->
         {"t": (-1.0, 1.0), "y": (-9.0, 9.0)},
         tmp_path / "out.onnx",
     )
-    from planner.compress.measure import runner
-
     feeds = {"x": random(4, 32, seed=3)}
     before, after = runner(path, SESSION)(feeds), runner(report.path, SESSION)(feeds)
     assert np.array_equal(before["t"], after["t"])
@@ -168,8 +168,6 @@ def test_reduced_range_leaves_a_bit_spare(cnn_case: Case, tmp_path: Path) -> Non
 
 
 def test_gemm_is_split_exactly(tmp_path: Path) -> None:
-    from planner.compress.gemm import split_gemms
-
     nodes = [
         helper.make_node(
             "Gemm", ["x", "w", "b"], ["y"], "g", transA=1, transB=1, alpha=0.25, beta=4.0
@@ -195,9 +193,7 @@ def test_gemm_is_split_exactly(tmp_path: Path) -> None:
     assert error.worst < 1e-12
 
 
-def _one_sample(name: str, value: np.ndarray) -> object:  # type: ignore[type-arg]
-    from planner.compress.samples import Samples
-
+def _one_sample(name: str, value: Array) -> Samples:
     return Samples({name: value[None]}, 1, 1, 1)
 
 
