@@ -17,18 +17,16 @@ from planner.profiling.store import Store
 from planner.progress import Reporter, Silent
 from planner.runtime.fingerprint import this_environment
 from planner.spec.constraints import Constraints
+from planner.spec.pareto import ParetoCurve
 from planner.spec.plan import Plan
 from planner.spec.profile import DeviceProfile
 from planner.spec.verdict import DryRun, Verdict
-from planner.steps.accuracy import Accuracy
 from planner.steps.bench import Bench
-from planner.steps.choose import pose
+from planner.steps.case import open_case
+from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
-from planner.steps.prepare import prepare
-from planner.steps.pricing import Pricing
 from planner.steps.settle import settle
-from planner.steps.variants import choices, observed, variants
 from planner.steps.workspace import workspace
 
 
@@ -53,28 +51,11 @@ def plan(
         EnvironmentMismatchError: this machine lacks the device asked for (5).
         NoPlanInTimeError: the time limit ended first (6).
     """
-    environment = this_environment()
-    with workspace(reporter or Silent(), store) as work, Bench(work, environment) as bench:
-        prepared = prepare(constraints, work)
-        offered = choices(constraints, prepared, work)
-        uniform = variants(prepared, offered, work, bench)
-        graph = observed(prepared, uniform, bench)
-
-        pricing = Pricing(prepared, bench, work, constraints.promise.latency_percentile)
-        pricing.learn(uniform)
-        accuracy = Accuracy(constraints, prepared, work)
-        errors = accuracy.sensitivities(offered)
-
-        posed = pose(constraints, graph, uniform, pricing, bench, errors)
-        known = probes(uniform, accuracy, errors)
-        settled = settle(constraints, prepared, posed, offered, accuracy, pricing, known, work)
-        rivals = entrants(settled, uniform, accuracy, pricing)
-        return PlanResult(
-            finish(
-                constraints, prepared, offered, posed, settled, rivals, uniform, accuracy,
-                pricing, bench, errors, work,
-            )
-        )  # fmt: skip
+    with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
+        case = open_case(constraints, work, bench)
+        settled = settle(case, probes(case))
+        outcome = contest(case, entrants(case, settled))
+        return PlanResult(finish(case, settled, outcome))
 
 
 def build(
@@ -109,6 +90,17 @@ def verify(engine: Path, *, reporter: Reporter | None = None) -> Verdict:
 
     with workspace(reporter or Silent()) as work:
         return verify_engine(engine, work)
+
+
+def pareto(constraints: Constraints, *, reporter: Reporter | None = None) -> ParetoCurve:
+    """What latency, memory and error can be traded for each other: exact, each point certified.
+
+    Raises: as `plan`.
+    """
+    from planner.steps.frontier import frontier
+
+    with workspace(reporter or Silent()) as work, Bench(work, this_environment()) as bench:
+        return frontier(open_case(constraints, work, bench))
 
 
 def dry_run(constraints: Constraints) -> DryRun:

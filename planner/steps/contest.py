@@ -20,10 +20,10 @@ from planner.spec.constraints import Constraints
 from planner.spec.plan import Estimate, GuardReport, Timing
 from planner.spec.session import SessionSettings
 from planner.steps.accuracy import Measured
-from planner.steps.prepare import Prepared
+from planner.steps.case import Case
 from planner.steps.pricing import race
 from planner.steps.variants import Variant
-from planner.steps.workspace import Workspace, digest
+from planner.steps.workspace import digest
 from planner.units import format_duration
 
 PLAIN = "plain"
@@ -57,16 +57,14 @@ class Outcome:
     """Reference probe during the contest, with the winner's threads."""
 
 
-def contest(
-    constraints: Constraints, prepared: Prepared, entrants: Sequence[Entrant], work: Workspace,
-    device_digest: str,
-) -> Outcome:  # fmt: skip
+def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
     """Times everyone against plain ONNX Runtime; kept in the store.
 
     Raises:
         VerificationError: nothing keeps the promised latency when it is measured.
     """
-    promise = constraints.promise
+    constraints, work, prepared = case.constraints, case.work, case.prepared
+    promise, device_digest = constraints.promise, case.bench.environment.device_digest
     names = [(e.name, e.variant.executable.key, e.session.name) for e in entrants]
     key = digest(
         "contest", prepared.loaded.sha256, names, promise.latency_percentile, device_digest, ROUNDS

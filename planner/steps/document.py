@@ -9,11 +9,9 @@ from planner.compress.base import NATIVE, Format
 from planner.fuse.options import Variant as PricedVariant
 from planner.solve.explain import RunnerUp as SolverRunnerUp
 from planner.solve.explain import binding, runner_ups
-from planner.spec.constraints import Constraints
 from planner.spec.plan import (
     AccuracyReport,
     Decision,
-    Environment,
     Estimate,
     ModelRef,
     Plan,
@@ -24,11 +22,10 @@ from planner.spec.plan import (
     WorkloadShape,
 )
 from planner.spec.session import SessionSettings
-from planner.steps.choose import Posed
+from planner.steps.case import Case
 from planner.steps.contest import Outcome
-from planner.steps.prepare import Prepared
 from planner.steps.settle import Settled
-from planner.steps.variants import Choices, Variant
+from planner.steps.variants import Variant
 from planner.units import format_duration
 
 
@@ -36,11 +33,7 @@ from planner.units import format_duration
 class Material:
     """All that a plan document is made of."""
 
-    constraints: Constraints
-    environment: Environment
-    prepared: Prepared
-    choices: Choices
-    posed: Posed
+    case: Case
     settled: Settled
     outcome: Outcome
     shipped: Variant
@@ -51,7 +44,6 @@ class Material:
     setting: int
     predicted: Estimate
     tail_factor: float
-    errors: Mapping[tuple[str, Format], float]
     accuracy: AccuracyReport
     machine_state_us: float
     memory_size_bytes: int
@@ -61,15 +53,15 @@ def document(material: Material) -> Plan:
     """The plan, without its digest."""
     winner = material.outcome.winner
     formats = {op: str(form) for op, form in sorted(material.shipped.realised.items())}
-    shape = material.prepared.shape_name
+    shape = material.case.prepared.shape_name
     return Plan(
         model=_model(material),
-        environment=material.environment,
+        environment=material.case.bench.environment,
         workload=(_workload(material),),
-        promise=material.constraints.promise,
+        promise=material.case.constraints.promise,
         shipped=winner.kind if winner else "plain",
         settings=material.session,
-        simplified=winner is not None and material.prepared.is_simplified,
+        simplified=winner is not None and material.case.prepared.is_simplified,
         formats=formats,
         ranges=_ranges(material),
         decisions=_decisions(material),
@@ -85,27 +77,27 @@ def document(material: Material) -> Plan:
         machine_state_us=material.machine_state_us,
         rejected=tuple(
             Rejected(op=found.op, format=str(found.format), reason=found.reason)
-            for found in material.choices.rejections
+            for found in material.case.choices.rejections
         ),
         warnings=_warnings(material),
     )
 
 
 def _model(material: Material) -> ModelRef:
-    loaded = material.prepared.loaded
+    loaded = material.case.prepared.loaded
     return ModelRef(
-        path=str(material.constraints.model),
+        path=str(material.case.constraints.model),
         sha256=loaded.sha256,
         size_bytes=loaded.size_bytes,
-        ops=len(material.prepared.graph.ops),
+        ops=len(material.case.prepared.graph.ops),
         parameters=loaded.parameters,
     )
 
 
 def _workload(material: Material) -> WorkloadShape:
-    weight = material.constraints.workload[0].weight
-    shapes = {name: tuple(shape) for name, shape in material.prepared.shapes.items()}
-    return WorkloadShape(name=material.prepared.shape_name, shapes=shapes, weight=weight)
+    weight = material.case.constraints.workload[0].weight
+    shapes = {name: tuple(shape) for name, shape in material.case.prepared.shapes.items()}
+    return WorkloadShape(name=material.case.prepared.shape_name, shapes=shapes, weight=weight)
 
 
 def _ranges(material: Material) -> dict[str, tuple[float, float]]:
@@ -113,11 +105,11 @@ def _ranges(material: Material) -> dict[str, tuple[float, float]]:
     static = {op for op, form in material.shipped.realised.items() if form == Format.INT8_STATIC}
     wanted = {
         name
-        for offer in material.choices.offers
+        for offer in material.case.choices.offers
         if offer.op in static and offer.format == Format.INT8_STATIC
         for name in offer.ranged_tensors
     }
-    return {name: material.choices.ranges[name] for name in sorted(wanted)}
+    return {name: material.case.choices.ranges[name] for name in sorted(wanted)}
 
 
 def _scaled(estimate: Estimate, factor: float) -> Estimate:
@@ -149,7 +141,7 @@ def _solver(material: Material) -> SolverReport:
         objective=solution.objective,
         bound=solution.bound,
         gap=solution.gap,
-        seed=material.constraints.solver.seed,
+        seed=material.case.constraints.solver.seed,
         hit_time_limit=solution.hit_time_limit,
         options=len(problem.options),
         settings=len(problem.settings),
@@ -159,7 +151,7 @@ def _solver(material: Material) -> SolverReport:
 
 
 def _decisions(material: Material) -> tuple[Decision, ...]:
-    kinds = {op.name: op.kind for op in material.prepared.graph.ops}
+    kinds = {op.name: op.kind for op in material.case.prepared.graph.ops}
     rivals = _rivals(material)
     found: dict[str, Decision] = {}
     for region in material.cut.partition.regions:
@@ -175,11 +167,11 @@ def _decisions(material: Material) -> tuple[Decision, ...]:
                 group=region.ops[0],
                 format=str(form),
                 predicted_us=price if position == 0 else 0.0,
-                error=material.errors.get((op, form), 0.0),
+                error=material.case.errors.get((op, form), 0.0),
                 reason=_reason(str(form), price, rival, material),
                 runner_up=rival,
             )
-    return tuple(found[op.name] for op in material.prepared.graph.ops)
+    return tuple(found[op.name] for op in material.case.prepared.graph.ops)
 
 
 def _rivals(material: Material) -> dict[str, RunnerUp]:
@@ -212,8 +204,8 @@ def _reason(form: str, price_us: float, rival: RunnerUp | None, material: Materi
 
 
 def _warnings(material: Material) -> tuple[str, ...]:
-    found = list(material.prepared.notes)
-    if material.prepared.samples.is_synthetic and material.shipped.realised:
+    found = list(material.case.prepared.notes)
+    if material.case.prepared.samples.is_synthetic and material.shipped.realised:
         found.append(
             "uncalibrated: errors were measured on synthetic inputs; give --calibration data"
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from planner.compress.base import NATIVE, Format
-from planner.steps.accuracy import Accuracy
+from planner.steps.case import Case
 from planner.steps.contest import Entrant
-from planner.steps.pricing import Pricing
 from planner.steps.settle import Settled
 from planner.steps.variants import Variant
 
@@ -15,20 +14,16 @@ _UNIFORM_ENTRANTS = 3
 """Best-predicted uniform variants that are timed beside the plan; the native one comes on top."""
 
 
-def probes(
-    uniform: Sequence[Variant],
-    accuracy: Accuracy,
-    errors: Mapping[tuple[str, Format], float],
-) -> list[tuple[float, float]]:
+def probes(case: Case) -> list[tuple[float, float]]:
     """(sum of sensitivities, measured joint error) of each uniform variant: fits the error model.
 
     Sums above 1 are left out: answers as wrong as that say nothing about small errors.
     """
     found: dict[str, tuple[float, float]] = {}
-    for variant in uniform:
-        summed = error_sum(variant, errors)
+    for variant in case.variants:
+        summed = error_sum(variant, case.errors)
         if variant.realised and 0 < summed < 1 and variant.executable.key not in found:
-            found[variant.executable.key] = (summed, accuracy.error(variant))
+            found[variant.executable.key] = (summed, case.accuracy.error(variant))
     return list(found.values())
 
 
@@ -37,14 +32,12 @@ def error_sum(variant: Variant, errors: Mapping[tuple[str, Format], float]) -> f
     return sum(errors.get((op, form), 0.0) for op, form in variant.realised.items())
 
 
-def entrants(
-    settled: Settled, uniform: Sequence[Variant], accuracy: Accuracy, pricing: Pricing
-) -> list[Entrant]:
+def entrants(case: Case, settled: Settled) -> list[Entrant]:
     """The plan first, then uniform variants within the budget, best predicted first.
 
     A uniform variant that equals the plan is not entered twice.
     """
-    session = pricing.settings[settled.setting].session
+    session = case.pricing.settings[settled.setting].session
     plan = Entrant(
         "plan", "plan", settled.variant, session, settled.setting, settled.predicted,
         settled.measured,
@@ -52,8 +45,8 @@ def entrants(
     found = [plan]
     taken = {(settled.variant.executable.key, session.name)}
     by_format: dict[Format, Entrant] = {}
-    for variant in uniform:
-        candidate = _best_setting(variant, pricing, accuracy)
+    for variant in case.variants:
+        candidate = _best_setting(case, variant)
         if candidate is None or (variant.executable.key, candidate.session.name) in taken:
             continue
         known = by_format.get(variant.format)
@@ -64,13 +57,14 @@ def entrants(
     for entrant in ranked:
         if len(found) > _UNIFORM_ENTRANTS:
             break
-        if accuracy.keeps(entrant.measured):
+        if case.accuracy.keeps(entrant.measured):
             found.append(entrant)
     return [*found, native] if native is not None else found
 
 
-def _best_setting(variant: Variant, pricing: Pricing, accuracy: Accuracy) -> Entrant | None:
+def _best_setting(case: Case, variant: Variant) -> Entrant | None:
     """The variant under its best predicted setting, or None where its error breaks the budget."""
+    pricing, accuracy = case.pricing, case.accuracy
     limit = accuracy.budget.max_error
     if variant.realised and limit is not None and accuracy.error(variant) > limit:
         return None

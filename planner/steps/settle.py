@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from planner.compress.accuracy import Comparison
 from planner.compress.base import NATIVE, Format
@@ -13,14 +13,11 @@ from planner.ir.solution import Solution, Status
 from planner.solve.explain import conflict
 from planner.solve.progress import Progress
 from planner.solve.solve import solve
-from planner.spec.constraints import Constraints
 from planner.spec.plan import Estimate
 from planner.steps.accuracy import Accuracy, Measured
-from planner.steps.choose import Posed
-from planner.steps.prepare import Prepared
-from planner.steps.pricing import Pricing
-from planner.steps.variants import Choices, Variant, make_variant
-from planner.steps.workspace import Workspace
+from planner.steps.case import Case
+from planner.steps.choose import with_error_limit
+from planner.steps.variants import Variant, make_variant
 from planner.units import format_duration, format_size
 
 _MOST_ROUNDS = 8
@@ -52,43 +49,40 @@ class Settled:
     """What the error bound rests on."""
 
 
-def settle(
-    constraints: Constraints,
-    prepared: Prepared,
-    posed: Posed,
-    choices: Choices,
-    accuracy: Accuracy,
-    pricing: Pricing,
-    probes: Sequence[tuple[float, float]],
-    work: Workspace,
-) -> Settled:
+def settle(case: Case, probes: Sequence[tuple[float, float]]) -> Settled:
     """The best plan whose built model keeps the accuracy budget.
+
+    Args:
+        probes: (sum of sensitivities, measured joint error) of whole variants.
 
     Raises:
         InfeasibleError: proved, with the limits that conflict and the nearest feasible values.
         NoPlanInTimeError: the time limit ended first.
     """
+    accuracy = case.accuracy
     model = accuracy.model(probes)
-    allowed = constraints.accuracy.max_error or _LOOSE_ERROR
+    allowed = case.constraints.accuracy.max_error or _LOOSE_ERROR
     limit = allowed / model.scale
     refused: Comparison | None = None
     for number in range(1, _MOST_ROUNDS + 1):
         budget = limit if number < _MOST_ROUNDS else 0.0
-        problem = replace(posed.problem, limits=replace(posed.problem.limits, error=budget))
-        solution = _solved(constraints, problem, number, work)
-        setting = posed.sessions[solution.setting or ""]
-        variant = _built(prepared, posed, choices, pricing, solution, setting, work)
+        problem = with_error_limit(case.posed.problem, budget)
+        solution = _solved(case, problem, number)
+        setting = case.posed.sessions[solution.setting or ""]
+        variant = _built(case, solution, setting)
         measured = accuracy.measure(variant)
         summed = solution.totals.error if solution.totals else 0.0
         if accuracy.keeps(measured):
+            predicted = case.pricing.predict(variant, setting)
+            expected = model.scale * summed
             return Settled(
-                solution, problem, variant, setting, pricing.predict(variant, setting),
-                model.scale * summed, measured, number, refused, model.basis,
+                solution, problem, variant, setting, predicted, expected, measured, number,
+                refused, model.basis,
             )  # fmt: skip
         if measured.comparison is not None and measured.comparison.verdict != "kept":
             refused = measured.comparison
         limit = _tighter(allowed, summed, measured, accuracy)
-        work.reporter.note(_why_again(measured, allowed))
+        case.work.reporter.note(_why_again(measured, allowed))
     raise AssertionError("a plan without any compression changes no answer")
 
 
@@ -106,9 +100,9 @@ def _why_again(measured: Measured, allowed: float) -> str:
     return f"joint error {measured.error:.3g} exceeds {allowed:.3g}: solving again, tighter"
 
 
-def _solved(constraints: Constraints, problem: Problem, number: int, work: Workspace) -> Solution:
+def _solved(case: Case, problem: Problem, number: int) -> Solution:
+    work, solver = case.work, case.constraints.solver
     work.reporter.stage("solve" if number == 1 else f"solve (round {number})")
-    solver = constraints.solver
 
     def hear(progress: Progress) -> None:
         if progress.incumbent is not None:
@@ -153,18 +147,12 @@ def infeasible(problem: Problem) -> InfeasibleError:
     return InfeasibleError(what, where="constraints", fix=", or ".join(nearest) or None)
 
 
-def _built(
-    prepared: Prepared,
-    posed: Posed,
-    choices: Choices,
-    pricing: Pricing,
-    solution: Solution,
-    setting: int,
-    work: Workspace,
-) -> Variant:
-    session = pricing.settings[setting].session
-    assignment: dict[str, Format] = posed.assignment(solution)
+def _built(case: Case, solution: Solution, setting: int) -> Variant:
+    session = case.pricing.settings[setting].session
+    assignment: dict[str, Format] = case.posed.assignment(solution)
     needed = {op: form for op, form in assignment.items() if form != NATIVE}
-    variant = make_variant(prepared, choices.ranges, needed, "plan", session.graph_level, work)
-    pricing.extend(variant, session.intra_op_threads)
+    variant = make_variant(
+        case.prepared, case.choices.ranges, needed, "plan", session.graph_level, case.work
+    )
+    case.pricing.extend(variant, session.intra_op_threads)
     return variant
