@@ -79,7 +79,7 @@ def export(network: MLPClassifier) -> onnx.ModelProto:
     """image (1 x 64, 0 to 16) -> scaled -> Gemm, Relu, ... -> probability (1 x 10)."""
     layers = list(zip(network.coefs_, network.intercepts_, strict=True))
     nodes = [helper.make_node("Div", ["image", "brightest"], ["hidden0"], name="scale")]
-    constants = [numpy_helper.from_array(np.float32(BRIGHTEST).reshape(()), "brightest")]
+    constants = [numpy_helper.from_array(np.full((), BRIGHTEST, np.float32), "brightest")]
     for index, (weight, bias) in enumerate(layers, start=1):
         constants.append(numpy_helper.from_array(weight.astype(np.float32), f"weight{index}"))
         constants.append(numpy_helper.from_array(bias.astype(np.float32), f"bias{index}"))
