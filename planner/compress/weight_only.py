@@ -96,16 +96,18 @@ class WeightOnly:
                 return call.replaced({0: rounding.round_by_own_range(table)})
             return call.replaced({0: rounding.round_weight_blocks(table.T, 4, BLOCK_SIZE).T})
         left, weight = call.inputs[0], call.inputs[1]
-        if left is None or weight is None:
-            return call
-        flip = bool(call.attributes.get("transB", 0))
-        matrix = weight.T if flip else weight
-        rounded = rounding.round_weight_blocks(matrix, self.bits, BLOCK_SIZE)
-        if call.attributes.get("transA", 0):
-            activation = rounding.round_activation_blocks(left.T, BLOCK_SIZE).T
-        else:
-            activation = rounding.round_activation_blocks(left, BLOCK_SIZE)
-        return call.replaced({0: activation, 1: rounded.T if flip else rounded})
+        changes: dict[int, Array] = {}
+        if left is not None:
+            flip = call.attributes.get("transA", 0)
+            rounded = rounding.round_activation_blocks(left.T if flip else left, BLOCK_SIZE)
+            changes[0] = rounded.T if flip else rounded
+        if weight is not None:
+            flip = call.attributes.get("transB", 0)
+            rounded = rounding.round_weight_blocks(
+                weight.T if flip else weight, self.bits, BLOCK_SIZE
+            )
+            changes[1] = rounded.T if flip else rounded
+        return call.replaced(changes)
 
     def simulate_output(
         self, op: Op, name: str, value: Array, ranges: Mapping[str, Range]
