@@ -60,6 +60,8 @@ class Bench:
         self._stack = ExitStack()
         self._processes: dict[int, MeasuringProcess] = {}
         self._live: dict[tuple[int, str], AnalysedModel] = {}
+        self._known: dict[str, Analysis] = {}
+        self._keys: dict[tuple[str, int], list[str]] = {}
 
     def __enter__(self) -> Bench:
         return self
@@ -79,12 +81,10 @@ class Bench:
     def analysis(self, executable: Executable) -> Analysis:
         """What the model executes, from the store or by optimising and running it once."""
         key = digest("analysis", executable.key, executable.level, self.environment.onnxruntime)
-        payload = self.work.once("analysis", key, lambda: self._analyse(executable))
-        return Analysis(
-            tuple(_kernel(entry) for entry in payload["kernels"]),
-            frozenset(payload["constants"]),
-            {name: (dtype, tuple(shape)) for name, (dtype, shape) in payload["tensors"].items()},
-        )
+        if key not in self._known:
+            payload = self.work.once("analysis", key, lambda: self._analyse(executable))
+            self._known[key] = _analysis(payload)
+        return self._known[key]
 
     def _analyse(self, executable: Executable) -> dict[str, Any]:
         live = self._analysed(executable, threads=1)
@@ -108,17 +108,21 @@ class Bench:
             self._live[name] = process.analyse(path, executable.level, executable.feeds_path)
         return self._live[name]
 
-    def keys(self, analysis: Analysis, threads: int) -> list[str]:
+    def keys(self, executable: Executable, threads: int) -> list[str]:
         """The store's key of every kernel, in order."""
-        size, target = analysis.constant_size_bytes, self.target(threads)
-        return [kernel_key(kernel, size, target) for kernel in analysis.kernels]
+        name = (f"{executable.key}|{executable.level}", threads)
+        if name not in self._keys:
+            analysis, target = self.analysis(executable), self.target(threads)
+            size = analysis.constant_size_bytes
+            self._keys[name] = [kernel_key(kernel, size, target) for kernel in analysis.kernels]
+        return self._keys[name]
 
     def missing(self, executable: Executable, threads: int) -> list[tuple[int, str, int]]:
         """(kernel index, key, footprint) of each distinct kernel that was never timed."""
         analysis = self.analysis(executable)
         size = analysis.constant_size_bytes
         found: dict[str, tuple[int, str, int]] = {}
-        for index, key in enumerate(self.keys(analysis, threads)):
+        for index, key in enumerate(self.keys(executable, threads)):
             if key in found or self.work.store.kernel(key) is not None:
                 continue
             kernel = analysis.kernels[index]
@@ -211,6 +215,14 @@ class Bench:
 def times_of(work: Workspace, keys: Sequence[str]) -> dict[str, KernelTime]:
     """What the store knows of these keys."""
     return {key: time for key in dict.fromkeys(keys) if (time := work.store.kernel(key))}
+
+
+def _analysis(payload: dict[str, Any]) -> Analysis:
+    return Analysis(
+        tuple(_kernel(entry) for entry in payload["kernels"]),
+        frozenset(payload["constants"]),
+        {name: (dtype, tuple(shape)) for name, (dtype, shape) in payload["tensors"].items()},
+    )
 
 
 def _kernel(entry: dict[str, Any]) -> Kernel:

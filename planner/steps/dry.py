@@ -24,7 +24,7 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
         analysis = bench.analysis(variant.executable)
         for count in threads:
             missing = {key: index for index, key, _ in bench.missing(variant.executable, count)}
-            keys = bench.keys(analysis, count)
+            keys = bench.keys(variant.executable, count)
             known += len(set(keys) - set(missing))
             for key, index in missing.items():
                 kernel = analysis.kernels[index]

@@ -87,11 +87,7 @@ class Pricing:
         self._fit(native, sessions)
 
     def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
-        keys = [
-            key
-            for variant in variants
-            for key in self.bench.keys(self.bench.analysis(variant.executable), threads)
-        ]
+        keys = [key for variant in variants for key in self.bench.keys(variant.executable, threads)]
         times = times_of(self.work, keys)
         references = [time.reference_us for time in times.values() if time.reference_us > 0]
         return CostTable(times, float(np.median(references)) if references else 1.0)
@@ -99,7 +95,7 @@ class Pricing:
     def extend(self, variant: Variant, threads: int) -> None:
         """Times what is new in one more variant; the moment of the prices stays."""
         self.bench.measure([variant.executable], threads)
-        keys = self.bench.keys(self.bench.analysis(variant.executable), threads)
+        keys = self.bench.keys(variant.executable, threads)
         table = self._tables[threads]
         self._tables[threads] = table.extended(times_of(self.work, keys))
 
@@ -148,7 +144,7 @@ class Pricing:
         """One kernel of a variant under a setting, corrected to its share of a whole."""
         chosen = self.settings[setting]
         threads = chosen.session.intra_op_threads
-        key = self.bench.keys(self.bench.analysis(variant.executable), threads)[index]
+        key = self.bench.keys(variant.executable, threads)[index]
         cost = self._tables[threads].cost(key)
         factor = chosen.correction
         low, high = factor * (1 - MODEL_RELATIVE), factor * (1 + MODEL_RELATIVE)
@@ -164,7 +160,7 @@ class Pricing:
     def sum_of_kernels(self, variant: Variant, session: SessionSettings) -> Estimate:
         """Kernels plus call overhead, uncorrected, microseconds."""
         threads = session.intra_op_threads
-        keys = self.bench.keys(self.bench.analysis(variant.executable), threads)
+        keys = self.bench.keys(variant.executable, threads)
         total = self._tables[threads].total(keys)
         overhead = self.bench.overhead_us(variant.executable, threads)
         return Estimate(
