@@ -28,6 +28,10 @@ from planner.steps.settle import Settled
 from planner.steps.variants import Variant
 from planner.units import format_duration
 
+_EXACT_RIVALS = 3
+"""Runner-ups found by solving the whole problem anew, slowest operators first; the rest are found
+by changing one operator alone, and say so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -178,7 +182,7 @@ def _rivals(material: Material) -> dict[str, RunnerUp]:
     if material.outcome.winner is None or material.outcome.winner.kind != "plan":
         return {}
     found: Mapping[str, SolverRunnerUp] = runner_ups(
-        material.settled.problem, material.settled.solution
+        material.settled.problem, material.settled.solution, exact=_EXACT_RIVALS
     )
     return {
         op: RunnerUp(
