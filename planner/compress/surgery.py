@@ -22,6 +22,7 @@ from onnx import (
 
 from planner.compress.base import Array
 from planner.errors import ModelError
+from planner.graph import proto
 
 _CONTRIB = "com.microsoft"
 _INFERRED = ("onnx.infer", "onnxruntime.quant")
@@ -69,11 +70,8 @@ def _bodies(node: NodeProto) -> Iterator[GraphProto]:
 
 
 def reads_of(node: NodeProto) -> set[str]:
-    """Everything a node reads, captured tensors of its bodies included."""
-    reads = {name for name in node.input if name}
-    for body in _bodies(node):
-        reads |= names_used(body)
-    return reads
+    """Everything a node reads, tensors that its bodies capture included (not their own)."""
+    return {name for name in (*node.input, *proto.captured(node)) if name}
 
 
 def drop_unused(onnx_model: ModelProto) -> None:
