@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from planner.compress.base import Array, Range
-from planner.compress.probe import groups_within, quiet_settings, session_of, size_of, with_outputs
+from planner.compress.probe import (
+    groups_within,
+    quiet_settings,
+    run_session,
+    session_of,
+    size_of,
+    with_outputs,
+)
 from planner.compress.samples import Samples
 from planner.errors import DataError
 from planner.ir.graph import Graph
@@ -112,7 +119,7 @@ def _histogram(value: Array, low: float, high: float) -> Array:
 def _values(probe: Any, names: Sequence[str], samples: Samples) -> Iterator[tuple[str, Array]]:
     """Non-empty values, run by run."""
     for feeds in samples:
-        for name, value in zip(names, probe.run(list(names), feeds), strict=True):
+        for name, value in run_session(probe, names, feeds).items():
             if value.size:
                 yield name, value
 

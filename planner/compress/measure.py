@@ -9,7 +9,7 @@ from typing import Any
 
 from planner.compress.pooled import PooledError, named
 from planner.compress.samples import Samples
-from planner.runtime.ort import bind, make_session, tensor_specs
+from planner.runtime.ort import ORT_ERRORS, bind, make_session, run_error, tensor_specs
 from planner.spec.session import SessionSettings
 
 
@@ -38,10 +38,20 @@ def joint_error(
 
 
 def runner(model: Path, session: SessionSettings) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Named inputs to named outputs; inputs that the model does not have are left out."""
+    """Named inputs to named outputs; inputs that the model does not have are left out.
+
+    It raises DataError where the model refuses the inputs.
+    """
     made = make_session(model, session.model_copy(update={"spinning": False}))
     inputs, outputs = tensor_specs(made)
     names = [spec.name for spec in outputs]
     wanted = [spec.name for spec in inputs]
     run = bind(made, names)
-    return lambda feeds: named(names, run({name: feeds[name] for name in wanted if name in feeds}))
+
+    def answer(feeds: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return named(names, run({name: feeds[name] for name in wanted if name in feeds}))
+        except ORT_ERRORS as error:
+            raise run_error(error, str(model)) from None
+
+    return answer

@@ -14,7 +14,7 @@ from onnx import ModelProto, helper
 from planner.compress.apply import save
 from planner.compress.base import Array
 from planner.ir.graph import Tensor
-from planner.runtime.ort import make_session
+from planner.runtime.ort import ORT_ERRORS, make_session, run_error
 from planner.spec.session import SessionSettings
 
 _INLINE_SIZE_BYTES = 256 << 20
@@ -30,6 +30,20 @@ def session_of(onnx_model: ModelProto, settings: SessionSettings) -> Iterator[An
         save(onnx_model, path, _INLINE_SIZE_BYTES)
         onnx_model.graph.ClearField("initializer")
         yield make_session(path, settings)
+
+
+def run_session(session: Any, names: Sequence[str], feeds: Feeds) -> dict[str, Any]:
+    """Outputs by name.
+
+    Raises:
+        DataError: the model refuses these inputs.
+        EnvironmentMismatchError: memory ran out.
+    """
+    try:
+        values = session.run(list(names), dict(feeds))
+    except ORT_ERRORS as error:
+        raise run_error(error, "samples") from None
+    return dict(zip(names, values, strict=True))
 
 
 def with_outputs(model_path: Path, tensors: Collection[str]) -> ModelProto:

@@ -21,8 +21,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from planner.compress import surgery
 from planner.compress.base import Array
-from planner.compress.pooled import named
-from planner.compress.probe import quiet_settings, session_of, size_of
+from planner.compress.probe import quiet_settings, run_session, session_of, size_of
 from planner.compress.samples import Samples
 from planner.ir.graph import Graph
 from planner.runtime import dtypes
@@ -90,7 +89,7 @@ class Switchboard:
             name: state[name] if name in state else switched.get(name, _ZERO)
             for name in self.segments[segment].inputs
         }
-        return named(names, self.sessions[segment].run(list(names), feeds)) if names else {}
+        return run_session(self.sessions[segment], names, feeds) if names else {}
 
 
 @contextlib.contextmanager
