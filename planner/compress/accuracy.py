@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import betaincinv, ndtri  # scipy.stats has them too, a second later
 
 from planner.compress.base import Array
@@ -137,6 +136,8 @@ def _tango_bound(lost: int, won: int, samples: int, z: float) -> float:
     low, high = measured, 1.0
     if excess(high - 1e-12) > 0:
         return 1.0
+    from scipy.optimize import brentq  # half a second to import: every sandboxed call would pay it
+
     return float(brentq(excess, low, high - 1e-12, xtol=1e-12)) if excess(low) > 0 else measured
 
 

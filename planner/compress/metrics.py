@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from planner.compress.base import Array
 from planner.compress.samples import Evaluation
@@ -175,6 +174,8 @@ def spearman_of(rows: Array) -> float:
     """Rank correlation; 0 where either side is constant."""
     if np.ptp(rows[:, 0]) == 0 or np.ptp(rows[:, 1]) == 0:
         return 0.0
+    from scipy.stats import rankdata  # a second to import: only for who asks for ranks
+
     # Not scipy's spearmanr: its p-value costs ten times as much, and a bootstrap calls this often.
     return float(np.corrcoef(rankdata(rows[:, 0]), rankdata(rows[:, 1]))[0, 1])
 
