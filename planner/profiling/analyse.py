@@ -97,8 +97,8 @@ def _describe_all(model: onnx.ModelProto, feeds: dict[str, Array], folder: Path)
         constant_bytes = sum(
             _proto_size_bytes(constants[name]) for name in dict.fromkeys(names) if name in constants
         )
-        output_bytes = sum(values[name].nbytes for name in node.output if name in values)
-        analysis.kernels.append(describe(node, operands, opsets, output_bytes, constant_bytes))
+        outputs = {name: values[name] for name in node.output if name in values}
+        analysis.kernels.append(describe(node, operands, opsets, outputs, constant_bytes))
     return analysis
 
 
@@ -137,20 +137,8 @@ def _observe(
     model: onnx.ModelProto, feeds: Mapping[str, Array], folder: Path
 ) -> tuple[dict[str, Array], set[str]]:
     """Every tensor of one run, by name, and the names of outputs that are not tensors."""
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    declared = {value.name for value in model.graph.output}
-    made = dict.fromkeys(name for node in model.graph.node for name in node.output if name)
-    observed.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in made if name not in declared
-    )
     path = folder / "observed.onnx"
-    onnx.save(
-        observed,
-        path,
-        save_as_external_data=observed.ByteSize() > _EXTERNAL_ABOVE_BYTES,
-        location="observed.data",
-    )
+    _save_observed(model, path)
     options = quiet_options("disabled")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -164,6 +152,20 @@ def _observe(
     }
     values.update(feeds)
     return values, set(names) - set(values)
+
+
+def _save_observed(model: onnx.ModelProto, path: Path) -> None:
+    """The model with every tensor as an output; the model itself is the same afterwards."""
+    outputs = model.graph.output
+    count = len(outputs)
+    declared = {value.name for value in outputs}
+    made = dict.fromkeys(name for node in model.graph.node for name in node.output if name)
+    outputs.extend(onnx.ValueInfoProto(name=name) for name in made if name not in declared)
+    is_large = model.ByteSize() > _EXTERNAL_ABOVE_BYTES
+    onnx.save(model, path, save_as_external_data=is_large, location="observed.data")
+    if is_large:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    del outputs[count:]
 
 
 def micro_inputs(

@@ -37,6 +37,12 @@ class AnalysedModel:
     def constant_size_bytes(self) -> int:
         return sum(kernel.constant_size_bytes for kernel in self.kernels)
 
+    @property
+    def held_size_bytes(self) -> int:
+        """What the measuring process holds of it: constants and every activation."""
+        made = sum(kernel.output_size_bytes for kernel in self.kernels)
+        return self.constant_size_bytes + made
+
 
 class WorkerDied(Exception):  # noqa: N818  an event, handled by the caller
     """The measuring process ended in the middle of a request."""
@@ -157,6 +163,10 @@ class MeasuringProcess:
         )
         while "done" not in (reply := self._receive()):
             yield reply["key"], KernelTime(**reply["time"])
+
+    def forget(self, analysed: AnalysedModel) -> None:
+        """Lets the process give back what it holds of an analysis."""
+        self.ask({"do": "forget", "analysis": analysed.number})
 
     def overhead_us(self, analysed: AnalysedModel) -> float:
         """What one call of this model costs besides its kernels."""

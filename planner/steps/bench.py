@@ -21,6 +21,8 @@ from planner.steps.workspace import Workspace, digest
 _SHORT_US = 4.0
 """ONNX Runtime runs kernels this short on the calling thread, however many there are: their time
 with one thread is their time with all."""
+_LIVE_BYTES = 64 * 2**20
+"""Constants and activations that a measuring process may hold before another model joins them."""
 _SECONDS_PER_KERNEL = 0.12
 _MOST_SECONDS = 20.0
 
@@ -103,10 +105,23 @@ class Bench:
         """A live analysis in the measuring process; it holds the values that flow through."""
         name = (threads, f"{executable.key}|{executable.level}")
         if name not in self._live:
+            self._make_room(threads)
             process = self._process(threads)
             path = executable.build()
             self._live[name] = process.analyse(path, executable.level, executable.feeds_path)
         return self._live[name]
+
+    def _make_room(self, threads: int) -> None:
+        """Forgets the oldest analyses of a process until the rest leaves room for another."""
+        held = [name for name in self._live if name[0] == threads]
+        while held and sum(self._live[name].held_size_bytes for name in held) > _LIVE_BYTES:
+            self._process(threads).forget(self._live.pop(held.pop(0)))
+
+    def rest(self) -> None:
+        """Ends the measuring processes: whole models are about to be timed in their own."""
+        self._stack.close()
+        self._processes.clear()
+        self._live.clear()
 
     def keys(self, executable: Executable, threads: int) -> list[str]:
         """The store's key of every kernel, in order."""

@@ -72,6 +72,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
 
     def compute() -> dict[str, Any]:
         work.reporter.stage("guard")
+        case.bench.rest()
         plain = SessionSettings()
         contestants = [
             Contestant(PLAIN, constraints.model, plain),
@@ -80,7 +81,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
         ]
         return race(
             contestants, prepared.feeds_path, work, promise.latency_percentile,
-            rounds=ROUNDS, budget_s=BUDGET_S,
+            rounds=ROUNDS, budget_s=BUDGET_S, model_size_bytes=prepared.loaded.size_bytes,
         )  # fmt: skip
 
     raced = work.once("contest", key, compute)
@@ -103,7 +104,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
 
 
 def _ratio(raced: Mapping[str, Any], name: str) -> Interval:
-    plain = np.array(raced[PLAIN]["medians_us"])
+    plain = np.array(raced[name]["first_us"])
     return median_interval(list(plain / np.array(raced[name]["medians_us"])))
 
 

@@ -52,12 +52,13 @@ class PlanSetting:
 
 
 def session_choices() -> tuple[SessionSettings, ...]:
-    """Threads x graph levels that a plan may choose from."""
+    """Thread pools (size, whether idle threads spin) x graph levels that a plan may choose from."""
     cores = usable_cores()
-    threads = sorted({1, cores, max(cores // 2, 1)})
+    pools = [(1, True)]
+    pools += [(n, spin) for n in sorted({cores, cores // 2} - {0, 1}) for spin in (True, False)]
     return tuple(
-        SessionSettings(intra_op_threads=count, graph_level=level)
-        for count in threads
+        SessionSettings(intra_op_threads=threads, spinning=spinning, graph_level=level)
+        for threads, spinning in pools
         for level in LEVELS
     )
 
@@ -130,11 +131,13 @@ class Pricing:
 
         def compute() -> dict[str, dict[str, float]]:
             self.work.reporter.stage("whole runs")
+            self.bench.rest()
             path = (native.get(GraphLevel.ALL) or next(iter(native.values()))).executable.build()
             contestants = [Contestant(session.name, path, session) for session in sessions]
             return race(
                 contestants, self.prepared.feeds_path, self.work, self.percentile,
                 rounds=CONTEXT_ROUNDS, budget_s=CONTEXT_SECONDS,
+                model_size_bytes=self.prepared.loaded.size_bytes,
             )  # fmt: skip
 
         found: dict[str, dict[str, float]] = self.work.once("context", key, compute)
@@ -191,20 +194,51 @@ def race(
     *,
     rounds: int,
     budget_s: float,
+    model_size_bytes: int,
 ) -> dict[str, dict[str, Any]]:
-    """Times variants against each other, with a reference probe per number of threads.
+    """Times variants against the first of them, in heats that fit the memory a plan may take.
 
     Returns name -> p50_us, p99_us, slo_us (at `percentile`), reference_us (the probe's p50 in the
-    same rounds), medians_us (one a round), runs, peak_size_bytes.
+    same rounds), medians_us (one a round), first_us (those of the first contestant in the same
+    rounds), runs, peak_size_bytes.
     """
+    first, *rivals = contestants
+    size = _rivals_at_once(model_size_bytes)
+    heats = [rivals[start : start + size] for start in range(0, len(rivals), size)] or [[]]
+    found: dict[str, dict[str, Any]] = {}
+    for heat in heats:
+        share_s = budget_s * (len(heat) + 1) / (len(rivals) + len(heats))
+        timed = _heat([first, *heat], feeds_path, work, percentile, rounds, share_s)
+        for name, result in timed.items():
+            found.setdefault(name, result)
+    return found
+
+
+def _rivals_at_once(model_size_bytes: int) -> int:
+    """How many rivals of the first contestant fit beside it: a process of each takes about 60 MB
+    and 1.5 times the model; all of them may take 180 MB and twice the model."""
+    mib = 2**20
+    allowed = 180 * mib + 2 * model_size_bytes
+    return max(int(allowed / (60 * mib + 1.5 * model_size_bytes)) - 1, 1)
+
+
+def _heat(
+    contestants: Sequence[Contestant],
+    feeds_path: Path,
+    work: Workspace,
+    percentile: float,
+    rounds: int,
+    budget_s: float,
+) -> dict[str, dict[str, Any]]:
     probes = _probes(contestants, work)
     with Race([*contestants, *(p for p, _ in probes.values())], feeds_path, _own(probes)) as held:
         results = held.run(rounds=rounds, budget_s=budget_s)
         failed = held.failed
+    first = results.get(contestants[0].name)
     found: dict[str, dict[str, Any]] = {}
     for contestant in contestants:
-        if contestant.name in failed:
-            work.reporter.note(f"{contestant.name}: {failed[contestant.name]}")
+        if contestant.name in failed or first is None:
+            work.reporter.note(f"{contestant.name}: {failed.get(contestant.name, 'not timed')}")
             continue
         result = results[contestant.name]
         probe = results[probes[contestant.settings.intra_op_threads][0].name]
@@ -214,6 +248,7 @@ def race(
             "slo_us": result.percentile_us(percentile),
             "reference_us": probe.percentile_us(50),
             "medians_us": [float(median) for median in result.medians_us],
+            "first_us": [float(median) for median in first.medians_us],
             "runs": result.runs,
             "peak_size_bytes": result.peak_size_bytes,
         }

@@ -87,7 +87,10 @@ def _measured(
     contestant = Contestant("engine", engine / segment.file, segment.settings)
     feeds = engine / manifest.golden[0].inputs
     percentile = plan.promise.latency_percentile
-    raced = race([contestant], feeds, work, percentile, rounds=_ROUNDS, budget_s=_BUDGET_S)
+    raced = race(
+        [contestant], feeds, work, percentile, rounds=_ROUNDS, budget_s=_BUDGET_S,
+        model_size_bytes=plan.model.size_bytes,
+    )  # fmt: skip
     found = raced["engine"]
     medians = sorted(found["medians_us"])
     estimate = Estimate(
