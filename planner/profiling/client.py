@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from planner.errors import ModelError
 from planner.profiling.ceilings import ProbeSpec, Timed
 from planner.profiling.kernel import Kernel
+from planner.profiling.launch import start
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import Interval
 
@@ -56,15 +56,10 @@ class MeasuringProcess:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "planner.profiling.worker"]
-        arguments = [str(self.threads)]
-        return subprocess.Popen(
-            command + arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+        return start(
+            "planner.profiling.worker",
+            str(self.threads),
+            environment={"OMP_NUM_THREADS": str(self.threads)},
         )
 
     def __enter__(self) -> MeasuringProcess:
@@ -150,6 +145,9 @@ class MeasuringProcess:
     ) -> Iterator[tuple[str, KernelTime]]:
         """Times kernels; yields (key, time) as they come.
 
+        Who stops reading in the middle waits for the rest, so that the next request gets its own
+        reply.
+
         Raises:
             WorkerDied: a kernel took the process down; those not yielded are not measured.
         """
@@ -162,7 +160,16 @@ class MeasuringProcess:
             }
         )
         while "done" not in (reply := self._receive()):
-            yield reply["key"], KernelTime(**reply["time"])
+            try:
+                yield reply["key"], KernelTime(**reply["time"])
+            except GeneratorExit:
+                self._skip_to_end()
+                raise
+
+    def _skip_to_end(self) -> None:
+        with contextlib.suppress(WorkerDied, ModelError):
+            while "done" not in self._receive():
+                pass
 
     def forget(self, analysed: AnalysedModel) -> None:
         """Lets the process give back what it holds of an analysis."""

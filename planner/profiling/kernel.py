@@ -12,13 +12,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raise it when the way of measuring changes, so that old measurements are not mixed with new."""
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _VALUE_DIGEST_ELEMENTS = 4096
 """Integer and boolean inputs up to this many elements are part of the key: trip counts, axes,
 indices and conditions decide how much work is done."""
+
+_VALUE_BLIND = frozenset({"Cast", "DequantizeLinear"})
+"""Operators that do the same work whatever their integers are: accumulators of quantised layers."""
 
 Array = NDArray[Any]
 
@@ -77,8 +80,12 @@ def _free_names(graph: onnx.GraphProto) -> list[str]:
 
 
 def value_digest(value: Array, op_type: str) -> str:
-    """Digest of values that steer the work; empty for those that do not."""
-    steers = value.dtype.kind in "iub" and value.size <= _VALUE_DIGEST_ELEMENTS
+    """Digest of values that steer the work; empty for those that do not.
+
+    8-bit integers are data (quantised activations, pixels), which steers nothing.
+    """
+    is_index = value.dtype.kind in "iub" and (value.itemsize > 1 or value.dtype.kind == "b")
+    steers = is_index and value.size <= _VALUE_DIGEST_ELEMENTS and op_type not in _VALUE_BLIND
     if not steers and op_type not in _CONTROL_FLOW:
         return ""
     if value.dtype == object:
@@ -90,10 +97,16 @@ def describe(
     node: onnx.NodeProto,
     operands: Mapping[str, Operand],
     opsets: Mapping[str, int],
-    output_size_bytes: int,
+    outputs: Mapping[str, Array],
     constant_size_bytes: int,
 ) -> Kernel:
-    """The kernel of one node; `operands` holds every input and captured tensor by name."""
+    """The kernel of one node.
+
+    Args:
+        operands: every input and captured tensor by name.
+        outputs: what it made, by name; absent where that is no tensor. Their shapes are part of
+            the signature, because they may hang on values that are not (the scales of a Resize).
+    """
     captured = captured_names(node)
     order = {name: position for position, name in enumerate(dict.fromkeys(node.input))}
     content = {
@@ -104,7 +117,7 @@ def describe(
         "pattern": [order[name] for name in node.input],
         "inputs": [operands[name].signature if name else None for name in node.input],
         "captured": [operands[name].signature for name in captured],
-        "outputs": [bool(name) for name in node.output],
+        "outputs": [_result(name, outputs) for name in node.output],
     }
     text = json.dumps(content, sort_keys=True)
     return Kernel(
@@ -116,8 +129,15 @@ def describe(
         outputs=tuple(node.output),
         signature=hashlib.sha256(text.encode()).hexdigest(),
         constant_size_bytes=constant_size_bytes,
-        output_size_bytes=output_size_bytes,
+        output_size_bytes=sum(value.nbytes for value in outputs.values()),
     )
+
+
+def _result(name: str, outputs: Mapping[str, Array]) -> list[Any] | None:
+    if not name:
+        return None
+    value = outputs.get(name)
+    return [] if value is None else [str(value.dtype), list(value.shape)]
 
 
 def _attribute_digest(attribute: onnx.AttributeProto) -> str:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +22,15 @@ from typing import Any
 import numpy as np
 
 from planner.errors import ModelError
+from planner.profiling.launch import start
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.session import SessionSettings
 
 _TURN_US = 25_000.0
 _LEAST_RUNS = 3
 _MOST_RUNS = 400
-_READY_S = 120.0
+_READY_S = 600.0
+"""Loading a model must not take longer than this; a hang would stop the plan for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +74,25 @@ class _Process:
 
     def __init__(self, contestant: Contestant, feeds_path: Path) -> None:
         self.result = Result(contestant.name)
-        command = [
-            *(sys.executable, "-P", "-m", "planner.profiling.racer"),
-            *(str(contestant.model_path), contestant.settings.model_dump_json(), str(feeds_path)),
-        ]
-        paths = os.pathsep.join(path for path in sys.path if path)
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONPATH": paths},
+        self._process = start(
+            "planner.profiling.racer",
+            str(contestant.model_path),
+            contestant.settings.model_dump_json(),
+            str(feeds_path),
         )
-        self._expect_line()
+        try:
+            self._expect_line(_READY_S)
+        except BaseException:
+            self.close()
+            raise
         self._signal(signal.SIGSTOP)
 
-    def _expect_line(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+    def _expect_line(self, timeout_s: float | None = None) -> str:
+        stdout = self._process.stdout
+        assert stdout is not None
+        if timeout_s is not None and not select.select([stdout], [], [], timeout_s)[0]:
+            raise ModelError(f"the variant {self.result.name!r} did not load in {timeout_s:.0f} s")
+        line = stdout.readline()
         if not line:
             raise ModelError(f"the variant {self.result.name!r} cannot be run by ONNX Runtime")
         return line
@@ -102,11 +102,16 @@ class _Process:
             self._process.send_signal(number)
 
     def turn(self, runs: int) -> list[float]:
-        """Runs `runs` times while all others are stopped."""
+        """Runs `runs` times while all others are stopped.
+
+        Raises:
+            ModelError: the process died.
+        """
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
-        self._process.stdin.write(f"{runs}\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(OSError):  # a dead process shows when it does not answer
+            self._process.stdin.write(f"{runs}\n")
+            self._process.stdin.flush()
         reply = json.loads(self._expect_line())
         self._signal(signal.SIGSTOP)
         self.result.peak_size_bytes = int(reply["peak_size_bytes"])
@@ -133,7 +138,7 @@ class Race:
     ) -> None:
         self._processes: list[_Process] = []
         self.failed: dict[str, str] = {}
-        """Contestants that could not be started, with the reason."""
+        """Contestants that could not be started or died on the way, with the reason."""
         try:
             for contestant in contestants:
                 self._start(contestant, own_feeds.get(contestant.name, feeds_path))
@@ -164,17 +169,38 @@ class Race:
             process.close()
 
     def run(self, *, rounds: int, budget_s: float) -> dict[str, Result]:
-        """At least 5 rounds, then more until `rounds` or the budget is spent."""
-        turns = {id(process): self._runs_of(process) for process in self._processes}
+        """At least 5 rounds, then more until `rounds` or the budget is spent.
+
+        Who dies on the way is named in `failed` and has no result; the others go on.
+        """
+        turns = self._lengths_of_turns()
         end = time.perf_counter() + budget_s
         for number in range(rounds):
             shift = number % max(len(self._processes), 1)
             for process in self._processes[shift:] + self._processes[:shift]:
-                process.result.rounds_us.append(process.turn(turns[id(process)]))
+                times = self._turn(process, turns[process.result.name])
+                if times is not None:
+                    process.result.rounds_us.append(times)
             if number >= 4 and time.perf_counter() > end:
                 break
         return {process.result.name: process.result for process in self._processes}
 
-    def _runs_of(self, process: _Process) -> int:
-        first = float(np.median(process.turn(_LEAST_RUNS)))
-        return int(min(max(_TURN_US / max(first, 1.0), _LEAST_RUNS), _MOST_RUNS))
+    def _lengths_of_turns(self) -> dict[str, int]:
+        """Runs a turn, so that turns of all contestants take about as long."""
+        found: dict[str, int] = {}
+        for process in list(self._processes):
+            times = self._turn(process, _LEAST_RUNS)
+            if times is not None:
+                runs = _TURN_US / max(float(np.median(times)), 1.0)
+                found[process.result.name] = int(min(max(runs, _LEAST_RUNS), _MOST_RUNS))
+        return found
+
+    def _turn(self, process: _Process, runs: int) -> list[float] | None:
+        """Times of one turn; None where the contestant died of it."""
+        try:
+            return process.turn(runs)
+        except ModelError as error:
+            self.failed[process.result.name] = error.what
+            self._processes.remove(process)
+            process.close()
+            return None

@@ -10,7 +10,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,52 +67,70 @@ class Store:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_path()
-        try:
+        with self._refusing("open", "point INFOPT_CACHE to a writable folder"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
             self._db.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT_S * 1e3)}")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
+
+    @contextmanager
+    def _refusing(self, verb: str, fix: str) -> Iterator[None]:
+        """Whatever the disk or a damaged file does becomes one message with a way out."""
+        try:
+            yield
+        except (OSError, sqlite3.Error, json.JSONDecodeError) as error:
             raise UsageError(
-                f"cannot open the store of measurements: {error}",
+                f"cannot {verb} the store of measurements: {error}",
                 where=str(self.path),
-                fix="point INFOPT_CACHE to a writable folder, or remove the damaged file",
+                fix=f"{fix}; remove the file if it is damaged",
             ) from error
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The payload under `key`, or None."""
-        row = self._db.execute("SELECT payload FROM measurements WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+    def get(self, key: str) -> Any:
+        """The payload under `key`, or None.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
+        with self._refusing("read", "point INFOPT_CACHE to another folder"):
+            found = self._db.execute("SELECT payload FROM measurements WHERE key = ?", (key,))
+            row = found.fetchone()
+            return None if row is None else json.loads(row[0])
 
     def kernel(self, key: str) -> KernelTime | None:
         """The timing of the kernel with this digest, or None."""
         payload = self.get(key)
-        return None if payload is None else KernelTime(**payload)
+        if payload is None:
+            return None
+        try:
+            return KernelTime(**payload)
+        except TypeError as error:
+            raise UsageError(
+                f"cannot read a measurement of the store: {error}",
+                where=str(self.path),
+                fix="forget it: infopt cache clear",
+            ) from error
 
     def put(self, kind: str, entries: Mapping[str, Any]) -> None:
         """Adds or replaces `{key: payload}` in one transaction."""
         rows = [(key, kind, _encode(value), time.time()) for key, value in entries.items()]
-        try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
-        except sqlite3.Error as error:
-            raise UsageError(
-                f"cannot write the store of measurements: {error}",
-                where=str(self.path),
-                fix="free some disk space or point INFOPT_CACHE to a writable folder",
-            ) from error
+        with (
+            self._refusing("write", "free some disk space, point INFOPT_CACHE elsewhere"),
+            self._db,
+        ):
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
 
     def counts(self) -> dict[str, int]:
         """How many entries of each kind."""
-        rows = self._db.execute("SELECT kind, COUNT(*) FROM measurements GROUP BY kind")
-        return dict(rows.fetchall())
+        with self._refusing("read", "point INFOPT_CACHE to another folder"):
+            rows = self._db.execute("SELECT kind, COUNT(*) FROM measurements GROUP BY kind")
+            return dict(rows.fetchall())
 
     def remove(self, kinds: Iterable[str] | None = None) -> int:
         """Forgets entries of these kinds (all if None); returns how many."""
-        with self._db:
+        with self._refusing("write", "point INFOPT_CACHE to a writable folder"), self._db:
             if kinds is None:
                 return self._db.execute("DELETE FROM measurements").rowcount
             marks = [(kind,) for kind in kinds]
@@ -119,7 +138,7 @@ class Store:
 
     def forget(self, key: str) -> None:
         """Removes one entry; nothing happens where there is none."""
-        with self._db:
+        with self._refusing("write", "point INFOPT_CACHE to a writable folder"), self._db:
             self._db.execute("DELETE FROM measurements WHERE key = ?", (key,))
 
     def close(self) -> None:
