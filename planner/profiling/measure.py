@@ -12,7 +12,7 @@ import onnxruntime as ort
 from planner.profiling import micro
 from planner.profiling.analyse import Analysis, micro_inputs, quiet_options
 from planner.profiling.kernel import Kernel
-from planner.profiling.micro import copies_for
+from planner.profiling.micro import FEWEST_COPIES, copies_for
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import (
     Interval,
@@ -26,8 +26,11 @@ from planner.profiling.timing import runner as make_runner
 
 _BATCH_BYTES = 256 * 2**20
 _BATCH_KERNELS = 24
-_ROUNDS_FIRST = 20
-_ROUNDS_STEP = 15
+_ROUNDS, _FEWEST_ROUNDS = 20, 7
+"""Rounds between two looks at the intervals; the fewest give a median with some interval."""
+_LONGEST_RUN_US = 10_000.0
+"""A micro-model that takes longer is built again with fewer copies: long kernels need no averaging
+over copies, and their own constants and results are a footprint already."""
 _TIGHT_RELATIVE = 0.03
 """A kernel is done when its 95 % interval is this tight, relative to its median,"""
 _TIGHT_US = 0.05
@@ -51,6 +54,8 @@ class _Item:
     request: Request
     sample: Sample
     copies: int
+    first_us: float
+    """A run of the whole micro-model, roughly: how long a round will take."""
 
     def latency(self, call_us: float, reader_us: float) -> Interval:
         """Microseconds a copy, without the call's own cost and the reader of each copy's output."""
@@ -117,7 +122,16 @@ class Meter:
             yield batch
 
     def _item(self, analysis: Analysis, request: Request) -> _Item:
-        kernel = analysis.kernels[request.index]
+        wanted = _copies(analysis.kernels[request.index], request)
+        item = self._built(analysis, request, wanted)
+        first_us = item.sample.times_us.pop()
+        if first_us <= _LONGEST_RUN_US or wanted <= FEWEST_COPIES:
+            return item
+        fewer = max(int(wanted * _LONGEST_RUN_US / first_us), FEWEST_COPIES)
+        return self._built(analysis, request, fewer)
+
+    def _built(self, analysis: Analysis, request: Request, copies: int) -> _Item:
+        """The kernel's session with so many copies, after one run that also tells its length."""
         constants, activations = micro_inputs(analysis, request.index)
         built = micro.build(
             analysis.model.graph.node[request.index],
@@ -125,23 +139,26 @@ class Meter:
             activations,
             opsets=analysis.model.opset_import,
             ir_version=analysis.model.ir_version,
-            copies=_copies(kernel, request),
+            copies=copies,
         )
         sample = Sample(request.key, make_runner(self._session(built.model), built.feeds))
         sample.run()
-        return _Item(request, sample, built.copies)
+        sample.once()
+        return _Item(request, sample, built.copies, sample.times_us[0])
 
     def _run(
         self, items: Sequence[_Item], budget_s: float
     ) -> Iterator[tuple[Request, KernelTime | str]]:
         probe = Sample("probe", self._probe)
         overheads_us = self.call_overheads_us()
+        for item in items:
+            item.sample.times_us.clear()
         open_items = list(items)
         end = time.perf_counter() + budget_s
-        rounds, warm_up = _ROUNDS_FIRST, 2
         while open_items:
-            interleave([probe, *(item.sample for item in open_items)], rounds, warm_up=warm_up)
-            rounds, warm_up = _ROUNDS_STEP, 0
+            round_s = sum(item.first_us for item in open_items) / 1e6
+            rounds = int(min(max(budget_s / (2 * max(round_s, 1e-6)), _FEWEST_ROUNDS), _ROUNDS))
+            interleave([probe, *(item.sample for item in open_items)], rounds, warm_up=1)
             open_items = [item for item in open_items if not item.is_tight()]
             if time.perf_counter() > end:
                 break
