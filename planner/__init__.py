@@ -15,7 +15,13 @@ A tour, in the order in which data flows (`planner/pipeline.py` reads like this)
     serve       Open Inference Protocol v2
     report, cli what people see
 
-This package imports nothing, so that `import planner` and `infopt --help` answer at once.
+This package imports nothing of its own, so that `import planner` and `infopt --help` answer at once.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# infopt promises no telemetry. ONNX Runtime's packages report to their maker unless this is set
+# before they load, in this process and in those it starts; whoever wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
