@@ -15,7 +15,7 @@ A tour, in the order in which data flows (`planner/pipeline.py` reads like this)
     serve       Open Inference Protocol v2
     report, cli what people see
 
-This package imports nothing of its own, so that `import planner` and `infopt --help` answer at once.
+This package imports nothing of its own: `import planner` and `infopt --help` answer at once.
 """
 
 import os

@@ -79,6 +79,8 @@ class LatencyLimit(Document):
     @model_validator(mode="before")
     @classmethod
     def _from_short_form(cls, value: Any) -> Any:
+        if isinstance(value, int | float):
+            return {"p99": value}
         if not isinstance(value, str):
             return value
         percentile, equals, limit = value.partition("=")
@@ -120,7 +122,7 @@ class Slo(Document):
     @model_validator(mode="before")
     @classmethod
     def _from_short_form(cls, value: Any) -> Any:
-        return {"latency": value} if isinstance(value, str) else value
+        return {"latency": value} if isinstance(value, str | int | float) else value
 
 
 class Compression(Document):

@@ -56,7 +56,8 @@ def _problem(details: ErrorDetails, root: type[BaseModel]) -> tuple[KeyPath, str
     kind = details["type"]
     if kind == "infopt":
         key = context["key"]
-        return (*at, *((key,) if key else ())), context["what"], context["fix"]
+        below = key.split(".", 1) if key else ()  # a pattern after the first dot may hold more dots
+        return (*at, *below), context["what"], context["fix"]
     if kind == "extra_forbidden":
         known = keys_at(root, at[:-1])
         return at, f"unknown key {at[-1]!r}", nearest(str(at[-1]), known)

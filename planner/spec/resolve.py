@@ -217,7 +217,7 @@ def _section(data: dict[str, Any], key: str, short_form: str | None) -> dict[str
 def _expand_short_forms(data: Mapping[str, Any], origins: dict[KeyPath, str]) -> None:
     """A section written as one word vouches for the key that word stands for, and no other."""
     for at, key in SHORT_FORMS.items():
-        is_short = not isinstance(data.get(str(at[0])), dict)
+        is_short = isinstance(data.get(str(at[0])), str)
         if at in origins and is_short:
             origins[(*at, key)] = origins.pop(at)
 

@@ -17,7 +17,7 @@ from planner.compress.apply import ApplyReport, apply
 from planner.compress.base import NATIVE, BuildSettings, Format, Offer, Rejection
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import offers
-from planner.errors import ModelError
+from planner.errors import DataError, ModelError
 from planner.graph.build import build_graph
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph, Op, Tensor
@@ -108,8 +108,21 @@ def _ranges(
         )
         return {name: list(ends) for name, ends in found.items()}
 
-    payload = work.once("ranges", key, compute)
+    try:
+        payload = work.once("ranges", key, compute)
+    except ModelError as error:
+        raise _blamed(error, prepared) from None
     return {name: (low, high) for name, (low, high) in payload.items()}
+
+
+def _blamed(error: ModelError, prepared: Prepared) -> DataError:
+    """Activations that are not finite, blamed on the weights where those are not finite either."""
+    where = error.where or str(prepared.loaded.path)
+    odd = next((note for note in prepared.loaded.notes if note.startswith("NaN")), None)
+    if odd is None:
+        return DataError(error.what, where=where, fix=error.fix)
+    what = f"{error.what}; the model itself holds {odd.partition(':')[0]}"
+    return DataError(what, where=where, fix="export the model again, with finite weights")
 
 
 def variants(
