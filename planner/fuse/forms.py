@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from planner.ir.graph import Graph
+from planner.ir.graph import Graph, Op
 from planner.ir.problem import State
 
 PLAIN = "plain"
 QUANTISED = "q8"
 BLOCKED = "nchwc"
 _NCHWC_MARK = "_nchwc"
+_SWALLOWED = frozenset({"Relu", "Sigmoid", "Tanh"})
+"""Activations that a blocked convolution applies itself."""
 
 _TARGET_FORM = {
     "QuantizeLinear": QUANTISED,
@@ -62,7 +64,7 @@ def resolve(graph: Graph, variant: Iterable[Node], optimised: Iterable[Node]) ->
     for nodes in (tuple(variant), tuple(optimised)):
         _sweep_forward(nodes, known)
         _sweep_backward(nodes, known)
-        _sweep_names(nodes, known)
+        _sweep_names(nodes, known, graph)
         _sweep_forward(nodes, known)
     return known
 
@@ -82,9 +84,44 @@ def _sweep_backward(nodes: tuple[Node, ...], known: dict[str, State]) -> None:
             known.setdefault(node.inputs[0], State(known[node.outputs[0]].tensor, form))
 
 
-def _sweep_names(nodes: tuple[Node, ...], known: dict[str, State]) -> None:
+def _sweep_names(nodes: tuple[Node, ...], known: dict[str, State], graph: Graph) -> None:
     """ONNX Runtime names a blocked kernel after the output of the operator it replaces."""
+    readers = graph.consumers()
+    running = {node.name for node in nodes}
     for node in nodes:
         base, mark, _ = node.name.rpartition(_NCHWC_MARK)
-        if mark and base in known and node.outputs[0] not in known:
-            known[node.outputs[0]] = State(known[base].tensor, BLOCKED)
+        if not mark or base not in known or node.outputs[0] in known:
+            continue
+        tensor: str | None = known[base].tensor
+        if node.op_type == "Conv":
+            tensor = _past_fusions(known[base].tensor, node, known, graph, readers, running)
+        if tensor is not None:
+            known[node.outputs[0]] = State(tensor, BLOCKED)
+
+
+def _past_fusions(
+    tensor: str,
+    kernel: Node,
+    known: Mapping[str, State],
+    graph: Graph,
+    readers: Mapping[str, tuple[Op, ...]],
+    running: set[str],
+) -> str | None:
+    """What a blocked convolution really makes; it keeps its name when it swallows what follows.
+
+    Conv -> Add -> Relu becomes one kernel, named after the output of Conv, whose fourth input is
+    what is added. None where the addition cannot be found.
+    """
+    summand = kernel.inputs[3] if len(kernel.inputs) > 3 else ""
+    if summand:
+        other = known[summand].tensor if summand in known else None
+        adds = (op for op in readers.get(tensor, ()) if op.op_type in ("Add", "Sum"))
+        found = next((op for op in adds if other in op.inputs), None)
+        if found is None:
+            return None
+        tensor = found.outputs[0]
+    following = readers.get(tensor, ())
+    if len(following) != 1 or tensor in graph.outputs:
+        return tensor
+    is_swallowed = following[0].op_type in _SWALLOWED and following[0].name not in running
+    return following[0].outputs[0] if is_swallowed else tensor
