@@ -149,7 +149,8 @@ class Meter:
     def _run(
         self, items: Sequence[_Item], budget_s: float
     ) -> Iterator[tuple[Request, KernelTime | str]]:
-        probe = Sample("probe", self._probe)
+        # Warm, as in a race, where a probe's turn is many runs: the two are compared.
+        probe = Sample("probe", self._probe, warm_up=2)
         overheads_us = self.call_overheads_us()
         for item in items:
             item.sample.times_us.clear()

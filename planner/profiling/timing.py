@@ -70,8 +70,12 @@ class Sample:
     name: str
     run: Run
     times_us: list[float] = field(default_factory=list)
+    warm_up: int = 0
+    """Runs before each timed one that are not kept."""
 
     def once(self) -> None:
+        for _ in range(self.warm_up):
+            self.run()
         start = time.perf_counter_ns()
         self.run()
         self.times_us.append((time.perf_counter_ns() - start) / 1e3)

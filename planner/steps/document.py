@@ -202,9 +202,7 @@ def _reason(form: str, price_us: float, rival: RunnerUp | None, material: Materi
         return f"the uniform variant {material.outcome.winner.name} ships: see guard"
     if rival is None:
         return "no other option" if form == NATIVE else f"{form} at {format_duration(price_us)}"
-    if rival.delta_us is None:
-        return rival.reason
-    return f"{rival.format} would cost {format_duration(max(rival.delta_us, 0.0))} more"
+    return f"{rival.format}: {rival.reason}" if rival.format else rival.reason
 
 
 def _warnings(material: Material) -> tuple[str, ...]:

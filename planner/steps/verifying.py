@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from planner.profiling.race import Contestant
 from planner.runtime.engine import load
 from planner.runtime.fingerprint import fingerprint_differences, this_environment
@@ -18,9 +20,10 @@ from planner.units import format_duration
 
 _ROUNDS = 30
 _BUDGET_S = 4.0
-_SLACK = 1.2
-"""How much slower than the upper end of its interval an engine may be on the device it was planned
-for, before the prediction counts as broken: timings of a whole vary from process to process."""
+_SLACK = 1.25
+"""How much slower than the upper end of its interval an engine may be, in its faster rounds, before
+the prediction counts as broken: whole models vary by that much from process to process on a shared
+machine. The promise itself (`slo`) knows no slack."""
 
 
 def verify_engine(engine: Path, work: Workspace) -> Verdict:
@@ -45,7 +48,7 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     timed, estimate, factor = _measured(engine, manifest, plan, work)
     shape = plan.workload[0].name
     predicted = plan.prediction.latency_p50_us[shape]
-    checks += _latency(plan, predicted, timed, factor, is_same_device)
+    checks += _latency(plan, predicted, estimate, timed["slo_us"], factor, is_same_device)
     return Verdict(
         engine=str(engine),
         passed=all(check.passed for check in checks),
@@ -92,9 +95,12 @@ def _measured(
         model_size_bytes=plan.model.size_bytes,
     )  # fmt: skip
     found = raced["engine"]
-    medians = sorted(found["medians_us"])
+    low, high = np.quantile(found["medians_us"], (0.25, 0.75))
     estimate = Estimate(
-        low=medians[0], expected=found["p50_us"], high=medians[-1], source="measured"
+        low=min(low, found["p50_us"]),
+        expected=found["p50_us"],
+        high=max(high, found["p50_us"]),
+        source="measured",
     )
     planned = plan.machine_state_us
     factor = found["reference_us"] / planned if planned else 1.0
@@ -104,27 +110,26 @@ def _measured(
 def _latency(
     plan: Plan,
     predicted: Estimate,
-    timed: dict[str, float],
+    measured: Estimate,
+    slo_us: float,
     factor: float,
     is_same_device: bool,
 ) -> list[Check]:
-    checks = []
-    measured = timed["p50_us"]
     here = _times(predicted, factor)
     detail = (
-        f"p50 measured {format_duration(measured)}, predicted {format_duration(here.expected)} "
-        f"[{format_duration(here.low)} .. {format_duration(here.high)}] "
-        f"(machine at {1 / factor:.2f}x of its speed when planned)"
+        f"p50 measured {format_duration(measured.expected)}, predicted "
+        f"{format_duration(here.expected)} [{format_duration(here.low)} .. "
+        f"{format_duration(here.high)}] (machine at {1 / factor:.2f}x of its speed when planned)"
     )
-    passed = measured <= here.high * _SLACK or not is_same_device
-    checks.append(Check(name="latency", passed=passed, detail=detail))
+    allowed = max(here.high, predicted.high) * _SLACK
+    checks = [
+        Check(name="latency", passed=measured.low <= allowed or not is_same_device, detail=detail)
+    ]
     limit = plan.promise.latency_us
     if limit is not None:
         percentile = plan.promise.latency_percentile
-        detail = (
-            f"p{percentile:g} {format_duration(timed['slo_us'])}, promised {format_duration(limit)}"
-        )
-        checks.append(Check(name="slo", passed=timed["slo_us"] <= limit, detail=detail))
+        detail = f"p{percentile:g} {format_duration(slo_us)}, promised {format_duration(limit)}"
+        checks.append(Check(name="slo", passed=slo_us <= limit, detail=detail))
     return checks
 
 
