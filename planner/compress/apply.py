@@ -11,9 +11,12 @@ import onnx
 from onnx import ModelProto
 
 from planner.compress import surgery
-from planner.compress.base import NATIVE, BuildContext, BuildSettings, Format, Range
+from planner.compress.base import NATIVE, BuildContext, BuildSettings, Format, Method, Range
 from planner.compress.methods import METHODS, method_of
-from planner.errors import UsageError
+from planner.errors import ModelError, UsageError
+
+_TOOL_ERRORS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, IndexError)
+"""What ONNX Runtime's quantisation tools raise (InfoptError is none of these)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def apply(
     Raises:
         UsageError: an operator or format that does not exist.
         DataError: int8_static without the ranges it needs.
-        ModelError: the model's opset cannot be raised to what a format needs.
+        ModelError: the model's opset cannot be raised to what a format needs, or a tool fails.
     """
     onnx_model = onnx.load(model_path)
     compressed = {op: form for op, form in sorted(assignment.items()) if form != NATIVE}
@@ -56,7 +59,7 @@ def apply(
             continue
         context = BuildContext(ranges, settings)
         before = surgery.all_names(onnx_model)
-        onnx_model = method.build(onnx_model, ops, context)
+        onnx_model = _build(method, onnx_model, ops, context)
         surgery.forget_types(onnx_model)
         surgery.mark_new_names(onnx_model, before, f"__{method.format}")
         surgery.sort_nodes(onnx_model.graph)  # the tools append, and expect sorted nodes
@@ -65,6 +68,22 @@ def apply(
         _finish(onnx_model)
     size_bytes = save(onnx_model, out_path, settings.external_threshold_size_bytes)
     return ApplyReport(out_path, realised, size_bytes)
+
+
+def _build(
+    method: Method, onnx_model: ModelProto, ops: list[str], context: BuildContext
+) -> ModelProto:
+    """One method's turn; whatever a tool stumbles over becomes one message."""
+    try:
+        built: ModelProto = method.build(onnx_model, ops, context)
+    except _TOOL_ERRORS as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"ONNX Runtime's quantiser cannot make {method.format} here: {reason}",
+            where=f"operators {', '.join(ops[:3])}{', ...' if len(ops) > 3 else ''}",
+            fix=f"leave {method.format} out of compression.formats, or pin these to fp32",
+        ) from error
+    return built
 
 
 def _refuse_unknown(compressed: Mapping[str, Format], known: set[str]) -> None:
