@@ -88,6 +88,24 @@ def normalise(onnx_model: ModelProto, ops: Collection[str]) -> None:
     surgery.drop_unused(onnx_model)
 
 
+def separate_biases(onnx_model: ModelProto, ops: Collection[str]) -> None:
+    """Give each of these operators a bias of its own, in place.
+
+    Why: a quantised bias has the scale of its operator's input and weight, and ONNX Runtime's tool
+    names the copies it makes without looking whether the name is taken.
+    """
+    weights = surgery.initialisers(onnx_model)
+    taken: set[str] = set()
+    for node in onnx_model.graph.node:
+        if node.name not in ops or node.op_type not in ("Conv", "Gemm") or len(node.input) < 3:
+            continue
+        bias = node.input[2]
+        if bias in taken and bias in weights:
+            value = surgery.to_array(weights[bias])
+            node.input[2] = _constant(onnx_model, weights, f"{bias}__of_{node.name}", value)
+        taken.add(bias)
+
+
 def _flatten_bias(onnx_model: ModelProto, node: NodeProto, weights: dict[str, TensorProto]) -> None:
     if len(node.input) < 3 or node.input[2] not in weights:
         return

@@ -23,6 +23,7 @@ from planner.compress.base import (
     why_not_weighted,
 )
 from planner.compress.integer_tool import quantise_integer
+from planner.compress.upgrade import upgrade_opset
 from planner.ir.graph import Graph, Op
 
 _OPSET = 11
@@ -59,7 +60,7 @@ class Int8Dynamic:
         self, onnx_model: ModelProto, ops: Collection[str], context: BuildContext
     ) -> ModelProto:
         """ONNX Runtime's integer quantiser on exactly these operators."""
-        onnx_model = surgery.upgrade_opset(onnx_model, _OPSET)
+        onnx_model = upgrade_opset(onnx_model, _OPSET)
         gemm.split_gemms(onnx_model, ops)
         surgery.declare_types(onnx_model, context.ranges)
         quantise_integer(

@@ -30,6 +30,7 @@ from planner.compress.base import (
     why_not_weighted,
 )
 from planner.compress.quiet import quiet_tools
+from planner.compress.upgrade import upgrade_opset
 from planner.errors import DataError
 from planner.ir.graph import Graph, Op
 
@@ -96,11 +97,15 @@ class Int8Static:
         self, onnx_model: ModelProto, ops: Collection[str], context: BuildContext
     ) -> ModelProto:
         """ONNX Runtime's QDQQuantizer on exactly these operators, with the given ranges."""
-        onnx_model = surgery.upgrade_opset(onnx_model, _OPSET)
-        ops = _without_dequantised_moves(onnx_model, ops)
+        ports = _ports(onnx_model)
+        onnx_model = upgrade_opset(onnx_model, _OPSET)
+        # What the upgrade rewired has tensors that nobody calibrated: it stays native.
+        now = _ports(onnx_model)
+        ops = _without_dequantised_moves(onnx_model, [op for op in ops if now.get(op) == ports[op]])
         if not ops:
             return onnx_model
         gemm.normalise(onnx_model, ops)
+        gemm.separate_biases(onnx_model, ops)
         surgery.declare_types(onnx_model, context.ranges)
         chosen = {node.name: node for node in onnx_model.graph.node if node.name in ops}
         before = {name: tuple(node.output) for name, node in chosen.items()}
@@ -151,6 +156,14 @@ class Int8Static:
             return rounding.round_affine(value, (0.0, 1.0))
         source = op.inputs[0] if op.kind in (*_MOVES, "AveragePool") else name
         return rounding.round_affine(value, ranges[source])
+
+
+def _ports(onnx_model: ModelProto) -> dict[str, tuple[str, str]]:
+    """Operator -> its first input and output."""
+    return {
+        node.name: (node.input[0] if node.input else "", node.output[0])
+        for node in onnx_model.graph.node
+    }
 
 
 def _data_positions(op: Op) -> range:

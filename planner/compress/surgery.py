@@ -249,33 +249,3 @@ def forget_types(onnx_model: ModelProto) -> None:
     kept = [entry for entry in onnx_model.metadata_props if entry.key != _INFERRED[0]]
     onnx_model.ClearField("metadata_props")
     onnx_model.metadata_props.extend(kept)
-
-
-def upgrade_opset(onnx_model: ModelProto, minimum: int) -> ModelProto:
-    """The model in at least this operator set; nodes that the converter adds get names.
-
-    Raises:
-        ModelError: ONNX's converter has no way to that version.
-    """
-    if opset_of(onnx_model) >= minimum:
-        return onnx_model
-    known = {value.name for value in onnx_model.graph.input}
-    graph = onnx_model.graph
-    added = [t for t in graph.initializer if t.name not in known]
-    graph.input.extend(
-        helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in added
-    )
-    try:
-        converted = onnx.version_converter.convert_version(onnx_model, minimum)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ModelError(
-            f"ONNX cannot convert this model from opset {opset_of(onnx_model)} to {minimum}, "
-            f"which int8 needs: {' '.join(str(error).split())[:200]}",
-            fix="export the model with a newer opset, or leave int8 out of compression.formats",
-        ) from None
-    names = {t.name for t in added}
-    inputs = [value for value in converted.graph.input if value.name not in names]
-    converted.graph.ClearField("input")
-    converted.graph.input.extend(inputs)
-    name_nodes(converted.graph)
-    return converted

@@ -25,6 +25,7 @@ from planner.compress.base import (
 )
 from planner.compress.integer_tool import quantise_integer
 from planner.compress.quiet import quiet_tools
+from planner.compress.upgrade import upgrade_opset
 from planner.ir.graph import Graph, Op
 
 BLOCK_SIZE = 32
@@ -149,7 +150,7 @@ def _quantise_tables(
     """int8 tables, one scale a table: look up first, dequantise the found rows."""
     if not ops:
         return onnx_model
-    onnx_model = surgery.upgrade_opset(onnx_model, _DEQUANTIZE_OPSET)
+    onnx_model = upgrade_opset(onnx_model, _DEQUANTIZE_OPSET)
     surgery.declare_types(onnx_model, context.ranges)
     quantise_integer(onnx_model, ops, ("Gather",), per_channel=False, reduce_range=False)
     types = {t.name: t.data_type for t in onnx_model.graph.initializer}

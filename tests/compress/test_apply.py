@@ -143,6 +143,46 @@ def test_an_old_opset_is_raised_where_a_format_needs_it(tmp_path: Path) -> None:
     assert onnx.load(native.path).opset_import[0].version == 9
 
 
+def test_an_old_softmax_keeps_its_name_and_values(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], "matmul"),
+        helper.make_node("Softmax", ["m"], ["p"], "softmax", axis=1),
+        helper.make_node("Softmax", ["p"], ["y"], "flat", axis=0),
+    ]
+    path, _ = write(
+        tmp_path / "old.onnx",
+        nodes,
+        {"x": (TensorProto.FLOAT, [4, 32])},
+        ["y"],
+        {"w": random(32, 32, scale=0.2)},
+        opset=11,
+    )
+    ranges = {"x": (-4.0, 4.0), "m": (-4.0, 4.0), "p": (0.0, 1.0), "y": (0.0, 1.0)}
+    mix = dict.fromkeys(["matmul", "softmax"], Format.INT8_STATIC)
+    report = apply(path, mix, ranges, tmp_path / "out.onnx")
+    assert {op: report.realised[op] for op in mix} == mix
+    sample = _one_sample("x", random(4, 32, seed=2))
+    assert joint_error(path, report.path, sample, SESSION).worst < 1e-3
+
+
+def test_a_shared_bias_is_copied_under_a_free_name(tmp_path: Path) -> None:
+    """The tool's own copy would be called `b1`, which is a tensor here."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["b1"], "first", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["b1", "w", "b"], ["b2"], "second", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["b2", "w", "b"], ["y"], "third", pads=[1, 1, 1, 1]),
+    ]
+    weights = {"w": random(4, 4, 3, 3, scale=0.2), "b": random(4, seed=1)}
+    path, _ = write(
+        tmp_path / "m.onnx", nodes, {"x": (TensorProto.FLOAT, [1, 4, 6, 6])}, ["y"], weights
+    )
+    ranges = dict.fromkeys(("x", "b1", "b2", "y"), (-6.0, 6.0))
+    mix = dict.fromkeys(["first", "second", "third"], Format.INT8_STATIC)
+    report = apply(path, mix, ranges, tmp_path / "out.onnx")
+    sample = _one_sample("x", random(1, 4, 6, 6, seed=2))
+    assert joint_error(path, report.path, sample, SESSION).worst < 1e-2
+
+
 def test_large_weights_go_beside_the_file(cnn_case: Case, tmp_path: Path) -> None:
     settings = BuildSettings(external_threshold_size_bytes=100)
     mix = {"gemm": Format.INT8_WO}

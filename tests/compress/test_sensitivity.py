@@ -20,7 +20,6 @@ from planner.errors import UsageError
 from tests.compress.build import SESSION
 from tests.compress.conftest import Case
 
-
 _FACTOR = {"lstm": 3.0, "softmax": 15.0}
 """LSTM's kernel also rounds its hidden state, step by step; Softmax's looks exponentials up."""
 
