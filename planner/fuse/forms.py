@@ -61,12 +61,28 @@ def resolve(graph: Graph, variant: Iterable[Node], optimised: Iterable[Node]) ->
     known = {
         name: State(name, PLAIN) for name, tensor in graph.tensors.items() if not tensor.is_constant
     }
-    for nodes in (tuple(variant), tuple(optimised)):
+    before, after = tuple(variant), tuple(optimised)
+    for nodes in (before, after):
+        if nodes is after:
+            _forget_moved(before, after, known)
         _sweep_forward(nodes, known)
         _sweep_backward(nodes, known)
         _sweep_names(nodes, known, graph)
         _sweep_forward(nodes, known)
     return known
+
+
+def _forget_moved(before: Iterable[Node], after: Iterable[Node], known: dict[str, State]) -> None:
+    """Conversions that now read a tensor nobody knows: ONNX Runtime turned the layout around them.
+
+    Their outputs keep their names, but not the order of their axes, so the names mean nothing now.
+    """
+    reads = {node.name: node.inputs[0] for node in before if is_conversion(node)}
+    for node in after:
+        if not is_conversion(node) or node.inputs[0] in (reads.get(node.name), *known):
+            continue
+        if node.name in reads and node.outputs[0] in known:
+            del known[node.outputs[0]]
 
 
 def _sweep_forward(nodes: Iterable[Node], known: dict[str, State]) -> None:

@@ -93,8 +93,12 @@ def partition(
     _join_through_unknown(kernels, reads, forms, changing, sets)
     boundary = _boundary(kernels, reads, forms)
     assigned = _assign_ops(graph, kernels, reads, forms, boundary, changing, sets)
-    _join_cycles(graph, assigned, sets)
-    return Partition(_collect(graph, kernels, reads, forms, changing, sets, assigned), changes)
+    while _join_cycles(graph, assigned, sets) or _join_kernel_cycles(kernels, reads, sets):
+        pass
+    inner = {index for index in changing if _is_joined(index, len(kernels), sets)}
+    changing -= inner
+    outer = tuple(change for change in changes if change.kernel in changing)
+    return Partition(_collect(graph, kernels, reads, forms, changing, sets, assigned), outer)
 
 
 def _form_changes(kernels: Sequence[Node], forms: Forms) -> tuple[FormChange, ...]:
@@ -202,7 +206,12 @@ def _adopt_orphans(graph: Graph, assigned: dict[str, int]) -> None:
             assigned[op.name] = home
 
 
-def _join_cycles(graph: Graph, assigned: Mapping[str, int], sets: _Sets) -> None:
+def _is_joined(index: int, count: int, sets: _Sets) -> bool:
+    root = sets.find(index)
+    return any(sets.find(other) == root for other in range(count) if other != index)
+
+
+def _join_cycles(graph: Graph, assigned: Mapping[str, int], sets: _Sets) -> bool:
     """Regions that need each other become one, so that every region is convex."""
     producer = graph.producer()
     quotient = nx.DiGraph()
@@ -213,10 +222,30 @@ def _join_cycles(graph: Graph, assigned: Mapping[str, int], sets: _Sets) -> None
         makers = (producer[n].name for n in (*op.inputs, *op.captured) if n in producer)
         sources = {sets.find(assigned[name]) for name in makers if name in assigned}
         quotient.add_edges_from((source, home) for source in sources if source != home)
-    for component in nx.strongly_connected_components(quotient):
-        first, *rest = component
+    return _join_components(quotient, sets)
+
+
+def _join_kernel_cycles(
+    kernels: Sequence[Node], reads: Sequence[Sequence[str]], sets: _Sets
+) -> bool:
+    """A conversion between two kernels of one region is part of it: nobody else can pay for it."""
+    maker = {name: i for i, kernel in enumerate(kernels) for name in kernel.outputs if name}
+    quotient = nx.DiGraph()
+    for index, names in enumerate(reads):
+        home = sets.find(index)
+        sources = {sets.find(maker[name]) for name in names if name in maker}
+        quotient.add_edges_from((source, home) for source in sources if source != home)
+    return _join_components(quotient, sets)
+
+
+def _join_components(quotient: nx.DiGraph, sets: _Sets) -> bool:
+    """Joins what lies on a cycle; whether anything did."""
+    is_changed = False
+    for first, *rest in nx.strongly_connected_components(quotient):
         for other in rest:
             sets.join(other, first)
+            is_changed = True
+    return is_changed
 
 
 def _collect(

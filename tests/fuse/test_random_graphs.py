@@ -154,3 +154,16 @@ def test_regions_cover_and_can_be_put_in_order(
     ranges = dict.fromkeys(names, (-2.0, 2.0))
     with tempfile.TemporaryDirectory() as folder:
         check(cut(Path(folder), finished, made.feeds, level, chosen, ranges))
+
+
+@pytest.mark.usefixtures("own_threads")
+def test_names_kept_in_another_layout_mean_nothing(tmp_path: Path) -> None:
+    """Channels last around an addition: `t4` is dequantised in it under its old name."""
+    steps = [(kind, 0, second) for kind, second in (("MatMul", 0), ("Conv", 0), ("Relu", 0))]
+    made = build([*steps, ("Conv", 0, 0), ("Add", 0, 1)])
+    ranges = dict.fromkeys(["x", *(node.output[0] for node in made.nodes)], (-2.0, 2.0))
+    chosen = dict.fromkeys(("MatMul_0", "Conv_2", "Conv_4"), Format.INT8_STATIC)
+    found = cut(tmp_path, finish(made), made.feeds, "all", chosen, ranges)
+    check(found)
+    assert found.region_of("Add_5") == {"Conv_2", "Relu_3", "Conv_4", "Add_5"}
+    assert not any(change.source.tensor == "t4" for change in found.found.changes)
