@@ -22,16 +22,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
 from planner.profiling.analyse import Analysis, analyse, context_times_us
 from planner.profiling.ceilings import time_probes
 from planner.profiling.measure import Meter, Request
 from planner.profiling.store import KernelTime
+from planner.runtime.tensors import read_tensors
 
 Reply = dict[str, Any]
 _CONTEXT_RUNS = 40
@@ -44,12 +45,12 @@ class Worker:
         self.folder = folder
         self.meter = Meter()
         self.analyses: dict[int, Analysis] = {}
+        self._numbers = count()
 
     def analyse(self, request: Reply) -> Iterator[Reply]:
-        with np.load(request["feeds"], allow_pickle=False) as archive:
-            feeds = dict(archive)
+        feeds = read_tensors(Path(request["feeds"]))
         analysis = analyse(Path(request["model"]), request["level"], feeds, self.folder)
-        number = len(self.analyses)
+        number = next(self._numbers)
         self.analyses[number] = analysis
         shapes = {name: [str(v.dtype), list(v.shape)] for name, v in analysis.values.items()}
         yield {

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import helper
 
@@ -139,3 +140,36 @@ def test_files_of_the_current_folder_are_not_imported(
     monkeypatch.chdir(tmp_path)
     with MeasuringProcess(1) as process:
         assert process.reference_us(0.01) > 0
+
+
+def test_forgetting_one_analysis_leaves_the_others_alone(
+    process: MeasuringProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    model_path, feeds_path = save(tmp_path, *perceptron())
+    feeds = {"x": random(1, 4)}
+    relu = model([helper.make_node("Relu", ["x"], ["y"])], feeds, ["y"])
+    other_path, other_feeds = save(tmp_path / "other", relu, feeds)
+    first = process.analyse(other_path, "all", other_feeds)
+    kept = process.analyse(model_path, "all", feeds_path)
+    process.forget(first)
+    again = process.analyse(other_path, "all", other_feeds)
+    assert len({first.number, kept.number, again.number}) == 3
+    times = dict(process.measure(kept, [(1, "second layer", 20)], budget_s=0.05))
+    assert set(times) == {"second layer"}
+    with pytest.raises(ModelError):
+        process.overhead_us(first)
+
+
+def test_strings_go_in(process: MeasuringProcess, tmp_path: Path) -> None:
+    feeds = {"x": np.array(["a", "bc"], object)}
+    nodes = [
+        helper.make_node("StringConcat", ["x", "x"], ["d"], name="twice"),
+        helper.make_node("StringConcat", ["d", "x"], ["y"], name="thrice"),
+    ]
+    model_path, feeds_path = save(tmp_path, model(nodes, feeds, ["y"], opset=20), feeds)
+    found = process.analyse(model_path, "all", feeds_path)
+    times = dict(process.measure(found, [(0, "a", 0), (1, "b", 0)], budget_s=0.05))
+    assert not any(time.in_context for time in times.values())
+    assert len(times) == 2
+    assert process.overhead_us(found) > 0
