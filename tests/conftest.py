@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.endtoend"]
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -48,9 +48,13 @@ def plan(
 def _plan(constraints: Constraints, as_json: bool, quiet: bool) -> None:
     from planner import pipeline
     from planner.report.summary import summary
-    from planner.spec.io import write_plan
+    from planner.spec.io import refuse_unwritable, write_plan
 
     baseline = _baseline(constraints)
+    output = constraints.output
+    for path in (output.plan, output.html, output.junit, output.markdown):
+        if path is not None:
+            refuse_unwritable(path)
     with reporting(quiet) as reporter:
         result = pipeline.plan(constraints, reporter=reporter)
     made = write_plan(constraints.output.plan, result.plan)

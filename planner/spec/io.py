@@ -77,6 +77,19 @@ def write_atomically(path: Path, content: bytes) -> None:
             beside.unlink()
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Says at once what would fail at the end of long work; a full disk only shows when written.
+
+    Raises:
+        UsageError: the folder is none, read-only or somebody else's.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        _refuse_write(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        _refuse_write(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def _write_and_sync(path: Path, content: bytes) -> None:
     with path.open("xb") as file:
         file.write(content)

@@ -1,0 +1,91 @@
+"""Accuracy budgets, end to end: what is promised is measured, what cannot be proved is said.
+
+The objective is memory, so that the solver always wants to compress, however fast the machine is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner import pipeline
+from planner.compress.measure import runner
+from planner.runtime.engine import load
+from planner.spec.session import SessionSettings
+from tests.endtoend import Workshop
+
+METRIC = """
+import numpy as np
+
+FEEDS = {"x": np.linspace(-1, 1, 64, dtype=np.float32)[None]}
+
+def exact(run):
+    "1 where the answer has the very bits that the unchanged model gives."
+    return float(run(FEEDS)["y"].tobytes().hex() == "WANTED")
+"""
+
+
+def evaluation(workshop: Workshop, samples: int, path: Path) -> Path:
+    """Inputs with the labels that the unchanged model gives them."""
+    inputs = np.random.default_rng(3).standard_normal((samples, 64), "f4")
+    run = runner(workshop.model("mlp"), SessionSettings())
+    labels = [int(np.argmax(run({"x": row[None]})["y"])) for row in inputs]
+    np.savez(path, x=inputs, labels=np.array(labels))
+    return path
+
+
+def test_the_joint_error_is_within_the_budget(workshop: Workshop) -> None:
+    report = workshop.plan("mlp").accuracy
+    assert report.verdict == "kept"
+    assert report.measured_error <= 0.05
+    assert not report.calibrated
+    assert report.samples > 0
+
+
+def test_a_budget_that_allows_nothing_ships_every_operator_as_it_is(workshop: Workshop) -> None:
+    plan = workshop.plan("mlp", objective="memory", accuracy={"max_error": 1e-15})
+    assert plan.formats == {}
+    assert plan.accuracy.measured_error == 0.0
+    assert plan.accuracy.verdict == "kept"
+    assert {decision.format for decision in plan.decisions} == {"fp32"}
+
+
+def test_too_few_samples_prove_nothing_and_say_how_many_would(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    few = evaluation(workshop, 20, tmp_path / "few.npz")
+    budget = {"metric": "top1", "max_drop": "0.5pp", "evaluation": str(few)}
+    plan = workshop.plan("mlp", objective="memory", accuracy=budget)
+    assert plan.formats == {}
+    assert plan.accuracy.verdict == "unprovable"
+    assert plan.accuracy.samples_needed is not None
+    assert plan.accuracy.samples_needed >= 590  # ln 0.05 / ln 0.995 = 598 without any flip
+
+
+def test_enough_samples_prove_the_drop(workshop: Workshop, tmp_path: Path) -> None:
+    many = evaluation(workshop, 400, tmp_path / "many.npz")
+    budget = {"metric": "top1", "max_drop": "10pp", "evaluation": str(many)}
+    report = workshop.plan("mlp", objective="memory", accuracy=budget).accuracy
+    assert report.verdict == "kept"
+    assert report.baseline == 1.0
+    assert report.drop is not None
+    assert report.drop <= (report.drop_high or 0.0) <= 0.1
+    assert report.calibrated
+
+
+def test_a_metric_that_hates_any_change_gets_none(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = {"x": np.linspace(-1, 1, 64, dtype=np.float32)[None]}
+    wanted = runner(workshop.model("mlp"), SessionSettings())(feeds)["y"].tobytes().hex()
+    (tmp_path / "strict_metric.py").write_text(METRIC.replace("WANTED", wanted))
+    monkeypatch.syspath_prepend(tmp_path)
+    budget = {"evaluation": "strict_metric:exact", "max_drop": "1pp"}
+    plan = workshop.plan("mlp", objective="memory", accuracy=budget)
+    assert plan.formats == {}
+    assert plan.accuracy.metric == "strict_metric:exact"
+    assert (plan.accuracy.baseline, plan.accuracy.value) == (1.0, 1.0)
+    with workshop.quick(), load(pipeline.build(plan, tmp_path / "engine")) as session:
+        assert session.run(feeds)["y"].tobytes().hex() == wanted
