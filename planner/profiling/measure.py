@@ -24,7 +24,7 @@ from planner.profiling.timing import (
 )
 from planner.profiling.timing import runner as make_runner
 
-_BATCH_BYTES = 256 * 2**20
+_BATCH_BYTES = 64 * 2**20
 _BATCH_KERNELS = 24
 _ROUNDS, _FEWEST_ROUNDS = 20, 7
 """Rounds between two looks at the intervals; the fewest give a median with some interval."""

@@ -21,7 +21,7 @@ from planner.spec.plan import Estimate, GuardReport, Timing
 from planner.spec.session import SessionSettings
 from planner.steps.accuracy import Measured
 from planner.steps.case import Case
-from planner.steps.pricing import race
+from planner.steps.pricing import at_percentile, race
 from planner.steps.variants import Variant
 from planner.steps.workspace import digest
 from planner.units import format_duration
@@ -66,9 +66,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
     constraints, work, prepared = case.constraints, case.work, case.prepared
     promise, device_digest = constraints.promise, case.bench.environment.device_digest
     names = [(e.name, e.variant.executable.key, e.session.name) for e in entrants]
-    key = digest(
-        "contest", prepared.loaded.sha256, names, promise.latency_percentile, device_digest, ROUNDS
-    )
+    key = digest("contest", prepared.loaded.sha256, names, device_digest, ROUNDS)
 
     def compute() -> dict[str, Any]:
         work.reporter.stage("guard")
@@ -80,7 +78,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
             *(Contestant(e.name, e.variant.executable.build(), e.session) for e in entrants),
         ]
         return race(
-            contestants, prepared.feeds_path, work, promise.latency_percentile,
+            contestants, prepared.feeds_path, work,
             rounds=ROUNDS, budget_s=BUDGET_S, model_size_bytes=prepared.loaded.size_bytes,
         )  # fmt: skip
 
@@ -108,13 +106,13 @@ def _ratio(raced: Mapping[str, Any], name: str) -> Interval:
     return median_interval(list(plain / np.array(raced[name]["medians_us"])))
 
 
-def _timing(raced: Mapping[str, Any], name: str) -> Timing:
+def _timing(raced: Mapping[str, Any], name: str, percentile: float) -> Timing:
     found, ratio = raced[name], _ratio(raced, name)
     return Timing(
         name=name,
-        p50_us=found["p50_us"],
-        p99_us=found["p99_us"],
-        slo_us=found["slo_us"],
+        p50_us=at_percentile(found, 50.0),
+        p99_us=at_percentile(found, 99.0),
+        slo_us=at_percentile(found, percentile),
         ratio=ratio.median,
         ratio_low=ratio.low,
         ratio_high=ratio.high,

@@ -11,7 +11,7 @@ setting, the corrections of the other settings stand in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ MODEL_RELATIVE = 0.08
 """Half-width of the interval for what the corrected sum leaves out: the mean absolute error of
 predictions over the benchmark's models (`benchmarks/README.md`)."""
 PROBE = "probe"
+PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+"""Every percentile that a promise may name: kept whichever it is, so that another promise finds
+them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,9 @@ class Pricing:
             measured = raced[session.name]
             total = self.sum_of_kernels(variant, session).expected
             scale = self.reference_us(session.intra_op_threads) / measured["reference_us"]
-            correction = float(measured["p50_us"]) * scale / total
-            tail = max(float(measured["slo_us"]) / float(measured["p50_us"]), 1.0)
+            p50_us = at_percentile(measured, 50.0)
+            correction = p50_us * scale / total
+            tail = max(at_percentile(measured, self.percentile) / p50_us, 1.0)
             fitted.append(PlanSetting(session, correction, tail))
         self.settings = tuple(fitted)
         for index, setting in enumerate(fitted):
@@ -125,7 +129,7 @@ class Pricing:
     ) -> dict[str, dict[str, float]]:
         names = [session.name for session in sessions]
         key = digest(
-            "context", self.prepared.sha256, names, self.percentile,
+            "context", self.prepared.sha256, names,
             self.bench.environment.device_digest, CONTEXT_ROUNDS,
         )  # fmt: skip
 
@@ -135,7 +139,7 @@ class Pricing:
             path = (native.get(GraphLevel.ALL) or next(iter(native.values()))).executable.build()
             contestants = [Contestant(session.name, path, session) for session in sessions]
             return race(
-                contestants, self.prepared.feeds_path, self.work, self.percentile,
+                contestants, self.prepared.feeds_path, self.work,
                 rounds=CONTEXT_ROUNDS, budget_s=CONTEXT_SECONDS,
                 model_size_bytes=self.prepared.loaded.size_bytes,
             )  # fmt: skip
@@ -190,7 +194,6 @@ def race(
     contestants: Sequence[Contestant],
     feeds_path: Path,
     work: Workspace,
-    percentile: float,
     *,
     rounds: int,
     budget_s: float,
@@ -198,7 +201,7 @@ def race(
 ) -> dict[str, dict[str, Any]]:
     """Times variants against the first of them, in heats that fit the memory a plan may take.
 
-    Returns name -> p50_us, p99_us, slo_us (at `percentile`), reference_us (the probe's p50 in the
+    Returns name -> percentiles_us (by percentile, as text), reference_us (the probe's p50 in the
     same rounds), medians_us (one a round), first_us (those of the first contestant in the same
     rounds), runs, peak_size_bytes.
     """
@@ -208,10 +211,15 @@ def race(
     found: dict[str, dict[str, Any]] = {}
     for heat in heats:
         share_s = budget_s * (len(heat) + 1) / (len(rivals) + len(heats))
-        timed = _heat([first, *heat], feeds_path, work, percentile, rounds, share_s)
+        timed = _heat([first, *heat], feeds_path, work, rounds, share_s)
         for name, result in timed.items():
             found.setdefault(name, result)
     return found
+
+
+def at_percentile(timed: Mapping[str, Any], percentile: float) -> float:
+    """Latency of a raced variant at one of `PERCENTILES`, microseconds."""
+    return float(timed["percentiles_us"][f"{percentile:g}"])
 
 
 def _rivals_at_once(model_size_bytes: int) -> int:
@@ -226,7 +234,6 @@ def _heat(
     contestants: Sequence[Contestant],
     feeds_path: Path,
     work: Workspace,
-    percentile: float,
     rounds: int,
     budget_s: float,
 ) -> dict[str, dict[str, Any]]:
@@ -243,9 +250,7 @@ def _heat(
         result = results[contestant.name]
         probe = results[probes[contestant.settings.intra_op_threads][0].name]
         found[contestant.name] = {
-            "p50_us": result.percentile_us(50),
-            "p99_us": result.percentile_us(99),
-            "slo_us": result.percentile_us(percentile),
+            "percentiles_us": {f"{p:g}": result.percentile_us(p) for p in PERCENTILES},
             "reference_us": probe.percentile_us(50),
             "medians_us": [float(median) for median in result.medians_us],
             "first_us": [float(median) for median in first.medians_us],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from planner.spec.io import read_plan
 from planner.spec.manifest import Manifest
 from planner.spec.plan import Estimate, Plan
 from planner.spec.verdict import Check, Verdict
-from planner.steps.pricing import race
+from planner.steps.pricing import at_percentile, race
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
 
@@ -48,7 +49,8 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     timed, estimate, factor = _measured(engine, manifest, plan, work)
     shape = plan.workload[0].name
     predicted = plan.prediction.latency_p50_us[shape]
-    checks += _latency(plan, predicted, estimate, timed["slo_us"], factor, is_same_device)
+    slo_us = at_percentile(timed, plan.promise.latency_percentile)
+    checks += _latency(plan, predicted, estimate, slo_us, factor, is_same_device)
     return Verdict(
         engine=str(engine),
         passed=all(check.passed for check in checks),
@@ -84,23 +86,20 @@ def _accuracy(plan: Plan) -> Check:
 
 def _measured(
     engine: Path, manifest: Manifest, plan: Plan, work: Workspace
-) -> tuple[dict[str, float], Estimate, float]:
+) -> tuple[dict[str, Any], Estimate, float]:
     """Times of the engine's part, its p50, and how fast the machine is now (planned / now)."""
     segment = manifest.stages[0].segments[0]
     contestant = Contestant("engine", engine / segment.file, segment.settings)
     feeds = engine / manifest.golden[0].inputs
-    percentile = plan.promise.latency_percentile
     raced = race(
-        [contestant], feeds, work, percentile, rounds=_ROUNDS, budget_s=_BUDGET_S,
+        [contestant], feeds, work, rounds=_ROUNDS, budget_s=_BUDGET_S,
         model_size_bytes=plan.model.size_bytes,
     )  # fmt: skip
     found = raced["engine"]
+    p50_us = at_percentile(found, 50.0)
     low, high = np.quantile(found["medians_us"], (0.25, 0.75))
     estimate = Estimate(
-        low=min(low, found["p50_us"]),
-        expected=found["p50_us"],
-        high=max(high, found["p50_us"]),
-        source="measured",
+        low=min(low, p50_us), expected=p50_us, high=max(high, p50_us), source="measured"
     )
     planned = plan.machine_state_us
     factor = found["reference_us"] / planned if planned else 1.0
