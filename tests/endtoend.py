@@ -151,6 +151,16 @@ def save(made: ModelProto, path: Path) -> Path:
     return path
 
 
+def infopt(*arguments: object) -> Ended:
+    """The command in this process: all but the interpreter's start and end."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    handler = signal.getsignal(signal.SIGTERM)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([str(argument) for argument in arguments])
+    signal.signal(signal.SIGTERM, handler)
+    return Ended(code, _text(out), _text(err))
+
+
 @dataclass(slots=True)
 class Workshop:
     """A folder with models, one cache for all of them, and plans made once."""
@@ -185,12 +195,8 @@ class Workshop:
 
     def infopt(self, *arguments: object) -> Ended:
         """The command in this process, on this workshop's cache."""
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
-        handler = signal.getsignal(signal.SIGTERM)
-        with self.quick(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run([str(argument) for argument in arguments])
-        signal.signal(signal.SIGTERM, handler)
-        return Ended(code, _text(out), _text(err))
+        with self.quick():
+            return infopt(*arguments)
 
     def counts(self) -> dict[str, int]:
         """Entries of the store by kind."""

@@ -1,6 +1,7 @@
 """Whatever is wrong with what a user gives: one clear message, its exit code, nothing half-written.
 
-Every row runs the real command line in a process of its own.
+Rows run the real command line in this process (starting one costs more than most refusals);
+what depends on the process itself has one of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import resource
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 
 from planner import pipeline
 from planner.spec.io import write_plan
-from tests.endtoend import Ended, Workshop, command, environment, mlp, save
+from tests.endtoend import Ended, Workshop, command, environment, infopt, mlp, save
 from tests.graph import nasties
 from tests.graph.nasties import model, node, value, weight
 
@@ -42,8 +44,11 @@ def refused(folder: Path, arguments: list[str], code: int, *words: str) -> None:
     before = _tree(folder)
     scratch = folder.with_name(folder.name + "-tmp")
     scratch.mkdir()
-    env = environment(folder.with_name(folder.name + "-cache"), TMPDIR=str(scratch))
-    refusal(command(arguments, folder, env), code, *words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        patch.setenv("TMPDIR", str(scratch))
+        refusal(infopt(*arguments), code, *words)
     assert _tree(folder) == before
     assert list(scratch.iterdir()) == []
 
@@ -183,7 +188,7 @@ DEPLOY = ["deploy", "plan.json", "--no-serve", "-q"]
 
 
 def test_a_plan_edited_by_hand(planned: Path) -> None:
-    _edited(planned, formats={})
+    _edited(planned, warnings=["trust me"])
     refused(planned, DEPLOY, 4, "plan.json: this plan was edited")
 
 

@@ -13,7 +13,7 @@ from planner.runtime.fingerprint import fingerprint_differences, this_environmen
 from planner.runtime.verify import verify_outputs
 from planner.spec.io import read_plan
 from planner.spec.manifest import Manifest
-from planner.spec.plan import Estimate, Plan
+from planner.spec.plan import Environment, Estimate, Plan
 from planner.spec.verdict import Check, Verdict
 from planner.steps.pricing import at_percentile, race
 from planner.steps.workspace import Workspace
@@ -42,7 +42,7 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
             for found in verify_outputs(session)
         ]
     plan = read_plan(engine / "plan.json")
-    device, is_same_device = _device(manifest)
+    device, is_same_device = _device(plan.environment)
     checks.append(device)
     checks.append(_accuracy(plan))
     work.reporter.stage("measure")
@@ -61,10 +61,11 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     )
 
 
-def _device(manifest: Manifest) -> tuple[Check, bool]:
-    differences = fingerprint_differences(manifest.environment, this_environment())
+def _device(planned: Environment) -> tuple[Check, bool]:
+    """The plan's device, not the builder's: predictions were made for the former."""
+    differences = fingerprint_differences(planned, this_environment())
     if not differences:
-        detail = f"as planned: {manifest.environment.device}"
+        detail = f"as planned: {planned.device}"
         return Check(name="device", passed=True, detail=detail), True
     detail = "differs, so latencies are checked against the promise only: " + "; ".join(
         difference.text for difference in differences

@@ -28,11 +28,13 @@ def exact(run):
 
 
 def evaluation(workshop: Workshop, samples: int, path: Path) -> Path:
-    """Inputs with the labels that the unchanged model gives them."""
-    inputs = np.random.default_rng(3).standard_normal((samples, 64), "f4")
+    """Inputs with the labels that the unchanged model gives them, by a wide margin."""
+    inputs = np.random.default_rng(3).standard_normal((3 * samples, 64), "f4")
     run = runner(workshop.model("mlp"), SessionSettings())
-    labels = [int(np.argmax(run({"x": row[None]})["y"])) for row in inputs]
-    np.savez(path, x=inputs, labels=np.array(labels))
+    scores = np.array([np.ravel(run({"x": row[None]})["y"]) for row in inputs])
+    ranked = np.sort(scores, axis=1)
+    clear = np.argsort(ranked[:, -2] - ranked[:, -1])[:samples]
+    np.savez(path, x=inputs[clear], labels=np.argmax(scores[clear], axis=1))
     return path
 
 
