@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from planner.profiling.kernel import Array
 
+_MIB = 2**20
 _SMALL_CONSTANT_BYTES = 4096
 """Constants up to this size are shared between copies: they are scales, axes and shapes."""
 _MOST_COPIES = 64
@@ -27,11 +28,12 @@ _COPIES_WITHOUT_WEIGHTS = 16
 _SMALL_OUTPUT_BYTES = 64 * 1024
 """Kernels that write more than this run so long that few copies resolve them."""
 FEWEST_COPIES = 2
-_FOOTPRINTS = (20, 24, 26)
-"""Footprint classes, log2 of bytes: within a core's private cache, within a shared cache, beyond.
-A 384 x 384 product took the same time from 0.6 to 18 MB and 1.35x as long at 36 MB (2 MB private
-cache, share of the last level unknown: virtual machine)."""
-_LARGEST_MICRO_BYTES = 128 * 2**20
+_FOOTPRINTS_MIB = (1, 16, 40)
+"""Footprint classes: within a core's private cache, within a shared cache, beyond. A 384 x 384
+product took the same time from 0.6 to 18 MB and 1.35x as long at 36 MB (2 MB private cache, share
+of the last level unknown: virtual machine). The largest is as small as it may be: a session takes
+several times its weights while it is made."""
+_LARGEST_MICRO_BYTES = 128 * _MIB
 """Bytes of constants in one micro-model: beyond any cache, so more would change nothing."""
 
 
@@ -45,7 +47,7 @@ class MicroModel:
 
 
 def footprint_class(constant_size_bytes: int, model_constant_size_bytes: int) -> int:
-    """log2 of the footprint that the kernel's copies must have; 0 where constants hardly matter.
+    """Footprint in MiB that the kernel's copies must have; 0 where constants hardly matter.
 
     Part of the measurement's key: a model with another footprint needs another measurement. Only
     three are told apart, since times change only where a level of the memory hierarchy overflows.
@@ -53,7 +55,8 @@ def footprint_class(constant_size_bytes: int, model_constant_size_bytes: int) ->
     if constant_size_bytes <= _SMALL_CONSTANT_BYTES:
         return 0
     footprint = max(model_constant_size_bytes, constant_size_bytes)
-    return next((c for c in _FOOTPRINTS if footprint <= 2**c), _FOOTPRINTS[-1])
+    fitting = (mib for mib in _FOOTPRINTS_MIB if footprint <= mib * _MIB)
+    return next(fitting, _FOOTPRINTS_MIB[-1])
 
 
 def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int) -> int:
@@ -61,7 +64,7 @@ def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int)
     if footprint == 0:
         small = output_size_bytes <= _SMALL_OUTPUT_BYTES
         return _COPIES_WITHOUT_WEIGHTS if small else FEWEST_COPIES
-    wanted = round(2**footprint / constant_size_bytes)
+    wanted = round(footprint * _MIB / constant_size_bytes)
     if constant_size_bytes * FEWEST_COPIES > 2 * _LARGEST_MICRO_BYTES:
         return 1
     return int(min(max(wanted, FEWEST_COPIES), _MOST_COPIES))

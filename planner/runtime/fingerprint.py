@@ -116,6 +116,15 @@ def read_cpu() -> Cpu:
     )
 
 
+def has_vnni(cpu: Cpu) -> bool:
+    """Whether products of 8-bit numbers accumulate without saturating.
+
+    Arm's and AMX's do; x86 without VNNI adds two of them in 16 bits first (VPMADDUBSW).
+    """
+    exact = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve"}
+    return not exact.isdisjoint(cpu.flags)
+
+
 def usable_cores() -> int:
     """Logical cores this process may use: affinity, cut by the control group's quota; >= 1."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else psutil.cpu_count() or 1

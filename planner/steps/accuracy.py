@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from planner.steps.variants import Choices, Variant
 from planner.steps.workspace import Workspace, digest
 
 _JOINT_RUNS = 32
+_HOPELESS = 1e6
+"""NMSE that stands for answers that are not even numbers: no budget allows it."""
 _LONG = Bounds(wall_s=3600.0)
 _SESSION = SessionSettings()
 
@@ -66,7 +69,7 @@ class Accuracy:
             fresh = self._sandbox().call(
                 _sensitivities, self.prepared, missing, dict(choices.ranges)
             )
-            known.update({f"{op}|{form}": value for (op, form), value in fresh.items()})
+            known.update({f"{op}|{form}": _finite(value) for (op, form), value in fresh.items()})
             self.work.store.put("sensitivity", {base: {**found, **known}})
         return {(op, form): known[f"{op}|{form}"] for op, form in wanted}
 
@@ -205,7 +208,12 @@ def _pairs(
 
 
 def _over(per_output: Mapping[str, float], skipped: Sequence[str]) -> float:
-    return max((value for name, value in per_output.items() if name not in skipped), default=0.0)
+    kept = (value for name, value in per_output.items() if name not in skipped)
+    return _finite(max(kept, default=0.0))
+
+
+def _finite(error: float) -> float:
+    return _HOPELESS if math.isnan(error) else min(error, _HOPELESS)
 
 
 def _sensitivities(

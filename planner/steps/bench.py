@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +58,6 @@ class Bench:
     def __init__(self, work: Workspace, environment: Environment) -> None:
         self.work = work
         self.environment = environment
-        self._stack = ExitStack()
         self._processes: dict[int, MeasuringProcess] = {}
         self._live: dict[tuple[int, str], AnalysedModel] = {}
         self._known: dict[str, Analysis] = {}
@@ -74,7 +72,7 @@ class Bench:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        self.rest()
 
     def target(self, threads: int) -> Target:
         """This device with that many threads."""
@@ -98,7 +96,7 @@ class Bench:
 
     def _process(self, threads: int) -> MeasuringProcess:
         if threads not in self._processes:
-            self._processes[threads] = self._stack.enter_context(MeasuringProcess(threads))
+            self._processes[threads] = MeasuringProcess(threads)
         return self._processes[threads]
 
     def _analysed(self, executable: Executable, threads: int) -> AnalysedModel:
@@ -117,11 +115,11 @@ class Bench:
         while held and sum(self._live[name].held_size_bytes for name in held) > _LIVE_BYTES:
             self._process(threads).forget(self._live.pop(held.pop(0)))
 
-    def rest(self) -> None:
-        """Ends the measuring processes: whole models are about to be timed in their own."""
-        self._stack.close()
-        self._processes.clear()
-        self._live.clear()
+    def rest(self, but: int | None = None) -> None:
+        """Ends the measuring processes (but the one with that many threads), and their memory."""
+        for threads in [threads for threads in self._processes if threads != but]:
+            self._processes.pop(threads).close()
+        self._live = {name: live for name, live in self._live.items() if name[0] == but}
 
     def keys(self, executable: Executable, threads: int) -> list[str]:
         """The store's key of every kernel, in order."""
@@ -160,6 +158,7 @@ class Bench:
 
         Interrupting keeps what was measured so far; the next run continues from there.
         """
+        self.rest(but=threads)
         total = sum(len(self.missing(executable, threads)) for executable in executables)
         done = 0
         for executable in executables:

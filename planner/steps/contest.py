@@ -87,7 +87,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
     threshold = 1.0 + max(_LEAST_THRESHOLD, abs(control.low - 1.0), abs(control.high - 1.0))
     # Not in the order of `raced`: what comes back from the store is sorted by name.
     ran = [name for name in (PLAIN, CONTROL, *(e.name for e in entrants)) if name in raced]
-    timings = {name: _timing(raced, name) for name in ran}
+    timings = {name: _timing(raced, name, promise.latency_percentile) for name in ran}
     winner, reason = _winner(constraints, entrants, timings, threshold)
     _refuse_broken_promise(constraints, timings[winner.name if winner else PLAIN], timings)
     report = GuardReport(

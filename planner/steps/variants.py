@@ -21,6 +21,7 @@ from planner.errors import DataError, ModelError
 from planner.graph.build import build_graph
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph, Op, Tensor
+from planner.runtime.fingerprint import has_vnni, read_cpu
 from planner.runtime.ort import make_session
 from planner.spec.constraints import Constraints
 from planner.spec.session import GraphLevel, SessionSettings
@@ -230,7 +231,7 @@ def build_file_from(
     return sandbox.call(apply, model_path, dict(assignment), dict(ranges), path, BUILD_SETTINGS)
 
 
-BUILD_SETTINGS = BuildSettings()
+BUILD_SETTINGS = BuildSettings(reduce_range=not has_vnni(read_cpu()))
 
 
 def _facts(path: Path, realised: Mapping[str, Format], size_bytes: int) -> dict[str, object]:
