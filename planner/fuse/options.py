@@ -42,21 +42,32 @@ class _Draft:
     """An option while variants that contain the same region are merged into it."""
 
     region: Region
+    taken: dict[str, str]
     format: str
     error: float
     weight_size_bytes: int
     prices: dict[tuple[int, int], Latency] = field(default_factory=dict)
 
 
-def options(
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the solver may choose, and the way back from an option to formats."""
+
+    options: tuple[Option, ...]
+    """In topological order of their first operator; names are unique and stable."""
+    formats: Mapping[str, Mapping[str, str]]
+    """Option name -> operator -> format, for operators that do not keep their own."""
+
+
+def offer(
     graph: Graph,
     variants: Sequence[Variant],
     errors: Mapping[tuple[str, str], float],
     *,
     settings: int,
     shapes: int,
-) -> tuple[Option, ...]:
-    """All options, in topological order of their first operator; names are unique and stable.
+) -> Offered:
+    """Every region of every variant as an option; equal regions are one, at the better price.
 
     Args:
         errors: (operator, format) -> NMSE contribution at the outputs.
@@ -69,7 +80,9 @@ def options(
     position = {op.name: index for index, op in enumerate(graph.ops)}
     ordered = sorted(drafts.values(), key=lambda draft: position[draft.region.ops[0]])
     names: dict[str, int] = {}
-    return tuple(_finish(draft, names, settings, shapes) for draft in ordered)
+    made = [_finish(draft, names, settings, shapes) for draft in ordered]
+    formats = {option.name: draft.taken for option, draft in zip(made, ordered, strict=True)}
+    return Offered(tuple(made), formats)
 
 
 def _merge(
@@ -85,6 +98,7 @@ def _merge(
     if draft is None:
         draft = _Draft(
             region,
+            taken,
             format="+".join(sorted(set(taken.values()))) or "native",
             error=sum(errors.get(pair, 0.0) for pair in taken.items()),
             weight_size_bytes=sum(variant.weight_size_bytes(k) for k in region.kernels),

@@ -11,7 +11,7 @@ from typing import Any
 from planner.cost.table import Target, kernel_key
 from planner.errors import ModelError
 from planner.profiling.client import AnalysedModel, MeasuringProcess, WorkerDied
-from planner.profiling.kernel import Kernel
+from planner.profiling.kernel import METHOD_VERSION, Kernel
 from planner.profiling.micro import footprint_class
 from planner.profiling.store import KernelTime
 from planner.spec.plan import Environment
@@ -48,6 +48,8 @@ class Executable:
     """Digest of the file and of all that its optimisation depends on."""
     level: str
     feeds_path: Path
+    feeds_digest: str
+    """Of the inputs it is run on: they steer control flow and data-dependent shapes."""
     build: Callable[[], Path]
     """Makes the file, or returns it where it exists: only called when something must be run."""
 
@@ -80,7 +82,10 @@ class Bench:
 
     def analysis(self, executable: Executable) -> Analysis:
         """What the model executes, from the store or by optimising and running it once."""
-        key = digest("analysis", executable.key, executable.level, self.environment.onnxruntime)
+        key = digest(
+            "analysis", METHOD_VERSION, executable.key, executable.level, executable.feeds_digest,
+            self.environment.device_digest,
+        )  # fmt: skip
         if key not in self._known:
             payload = self.work.once("analysis", key, lambda: self._analyse(executable))
             self._known[key] = _analysis(payload)

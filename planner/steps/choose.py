@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from planner.compress.base import Format
 from planner.fuse.forms import resolve
 from planner.fuse.options import Variant as PricedVariant
-from planner.fuse.options import conversions, options
+from planner.fuse.options import conversions, offer
 from planner.fuse.regions import partition
 from planner.graph.analysis import peak_activation_bytes
 from planner.ir.graph import Graph
-from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
+from planner.ir.problem import Latency, Limits, Objective, Problem, Setting, State
 from planner.ir.solution import Solution
 from planner.spec.constraints import Constraints
 from planner.steps.bench import Bench
@@ -61,13 +61,13 @@ def pose(
     priced = [cut(graph, variant, pricing, bench) for variant in variants]
     count = len(pricing.settings)
     plain_errors = {(op, str(form)): value for (op, form), value in errors.items()}
-    offered = options(graph, priced, plain_errors, settings=count, shapes=1)
-    changes = conversions(priced, offered, sized, settings=count, shapes=1)
+    offered = offer(graph, priced, plain_errors, settings=count, shapes=1)
+    changes = conversions(priced, offered.options, sized, settings=count, shapes=1)
     native = next(variant for variant in variants if not variant.realised)
     problem = Problem(
         ops=tuple(op.name for op in graph.ops),
         edges=_edges(graph),
-        options=offered,
+        options=offered.options,
         settings=tuple(
             Setting(
                 setting.session.name,
@@ -84,7 +84,11 @@ def pose(
         objectives=OBJECTIVES[constraints.objective],
     )
     names = {setting.session.name: index for index, setting in enumerate(pricing.settings)}
-    return Posed(problem, _formats(offered, priced), names)
+    formats = {
+        name: {op: Format(form) for op, form in taken.items()}
+        for name, taken in offered.formats.items()
+    }
+    return Posed(problem, formats, names)
 
 
 def limits(constraints: Constraints) -> Limits:
@@ -142,19 +146,3 @@ def _made_outputs(graph: Graph) -> list[str]:
     """Outputs that some operator makes: a constant or an input is there anyway."""
     made = graph.producer()
     return [name for name in dict.fromkeys(graph.outputs) if name in made]
-
-
-def _formats(
-    offered: Sequence[Option], priced: Sequence[PricedVariant]
-) -> dict[str, dict[str, Format]]:
-    """Option -> operator -> format, read back from the variant that offered it."""
-    by_region: dict[tuple[object, ...], dict[str, Format]] = {}
-    for variant in priced:
-        for region in variant.partition.regions:
-            taken = {op: Format(variant.formats[op]) for op in region.ops if op in variant.formats}
-            label = "+".join(sorted({str(form) for form in taken.values()})) or "native"
-            by_region[region.ops, region.needs, region.makes, label] = taken
-    found: dict[str, dict[str, Format]] = {}
-    for option in offered:
-        found[option.name] = by_region[option.ops, option.needs, option.makes, option.format]
-    return found

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from planner.errors import VerificationError
+from planner.errors import ModelError, VerificationError
 from planner.profiling.race import Contestant
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.constraints import Constraints
@@ -83,6 +83,13 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
         )  # fmt: skip
 
     raced = work.once("contest", key, compute)
+    if PLAIN not in raced or CONTROL not in raced:
+        work.store.forget(key)
+        raise ModelError(
+            "plain ONNX Runtime cannot run the model in a process of its own",
+            where=str(constraints.model),
+            fix="run it once with ONNX Runtime alone: the reason shows there",
+        )
     control = _ratio(raced, CONTROL)
     threshold = 1.0 + max(_LEAST_THRESHOLD, abs(control.low - 1.0), abs(control.high - 1.0))
     # Not in the order of `raced`: what comes back from the store is sorted by name.

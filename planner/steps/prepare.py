@@ -43,6 +43,7 @@ class Prepared:
     """Calibration inputs, or synthetic ones (`samples.is_synthetic`)."""
     feeds_path: Path
     """One run's inputs, for everything that is timed."""
+    feeds_digest: str
     random_outputs: tuple[str, ...]
     """Outputs that differ from run to run by the model's own design."""
     notes: tuple[str, ...]
@@ -85,6 +86,7 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
         specs=specs,
         samples=samples,
         feeds_path=feeds_path,
+        feeds_digest=samples.first(1).digest,
         random_outputs=files.random_outputs,
         notes=(*loaded.notes, *files.notes),
     )

@@ -89,6 +89,7 @@ class Pricing:
             self._tables[threads] = self._table(variants, threads)
         native = {v.level: v for v in variants if v.format == NATIVE and not v.realised}
         self._fit(native, sessions)
+        self.bench.rest()
 
     def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
         keys = [key for variant in variants for key in self.bench.keys(variant.executable, threads)]
@@ -248,7 +249,7 @@ def _heat(
             work.reporter.note(f"{contestant.name}: {failed.get(contestant.name, 'not timed')}")
             continue
         result = results[contestant.name]
-        probe = results[probes[contestant.settings.intra_op_threads][0].name]
+        probe = results.get(probes[contestant.settings.intra_op_threads][0].name, result)
         found[contestant.name] = {
             "percentiles_us": {f"{p:g}": result.percentile_us(p) for p in PERCENTILES},
             "reference_us": probe.percentile_us(50),

@@ -202,7 +202,7 @@ def make_variant(
             Op(name, kind, domain, tuple(reads), tuple(makes))
             for name, kind, domain, reads, makes in payload["nodes"]
         ),
-        executable=Executable(key, level.value, prepared.feeds_path, build),
+        executable=Executable(key, level.value, prepared.feeds_path, prepared.feeds_digest, build),
         size_bytes=payload["size_bytes"],
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from planner.fuse.options import Variant, conversions, options
+from planner.fuse.options import Variant, conversions, offer
 from planner.fuse.regions import FormChange, Partition, Region
 from planner.ir.graph import Graph, Op, Tensor
 from planner.ir.problem import Latency, State
@@ -50,7 +50,7 @@ def separate(kernels: tuple[int, int] = (0, 1)) -> list[Region]:
 
 
 def test_the_same_region_of_two_variants_is_one_option_at_the_lower_price() -> None:
-    found = options(
+    found = offer(
         graph(),
         [
             variant("one", separate(), {}, {0: 5.0, 1: 7.0}),
@@ -59,7 +59,7 @@ def test_the_same_region_of_two_variants_is_one_option_at_the_lower_price() -> N
         {("b", "int8"): 0.25},
         settings=1,
         shapes=1,
-    )
+    ).options
     assert [(o.name, o.format, o.error) for o in found] == [
         ("a|native", "native", 0.0),
         ("b|native", "native", 0.0),
@@ -75,7 +75,7 @@ def test_the_same_region_of_two_variants_is_one_option_at_the_lower_price() -> N
 def test_prices_of_merged_variants_are_minima_per_setting_and_shape() -> None:
     first = variant("one", separate(), {}, {0: 5.0, 1: 1.0}, settings=(0, 1))
     second = variant("two", separate(), {}, {0: 4.0, 1: 2.0}, settings=(1, 2))
-    found = options(graph(), [first, second], {}, settings=4, shapes=2)
+    found = offer(graph(), [first, second], {}, settings=4, shapes=2).options
     expected = {
         "a|native": [(5.0, 10.0), (8.0, 16.0), (12.0, 24.0), None],
         "b|native": [(1.0, 2.0), (2.0, 4.0), (6.0, 12.0), None],
@@ -91,7 +91,7 @@ def test_prices_of_merged_variants_are_minima_per_setting_and_shape() -> None:
 def test_names_are_unique_where_regions_differ() -> None:
     both = Region(("a", "b"), (0,), (X,), (Z,))
     quantised = [Region(("a",), (0,), (X,), (YQ,)), Region(("b",), (1,), (YQ,), (Z,))]
-    found = options(
+    found = offer(
         graph(),
         [
             variant("one", separate(), {}, {0: 1.0, 1: 1.0}),
@@ -103,7 +103,7 @@ def test_names_are_unique_where_regions_differ() -> None:
         {},
         settings=1,
         shapes=1,
-    )
+    ).options
     names = [option.name for option in found]
     assert len(set(names)) == len(names) == 8
     assert "a|int4+int8" in names
@@ -112,9 +112,9 @@ def test_names_are_unique_where_regions_differ() -> None:
 
 def test_a_region_folded_away_costs_nothing_and_weights_add_up() -> None:
     regions = [Region(("a",), (), (), (Y,)), Region(("b",), (0, 1), (Y,), (Z,))]
-    found = options(
+    found = offer(
         graph(), [variant("v", regions, {}, {0: 1.0, 1: 2.0})], {}, settings=1, shapes=1
-    )
+    ).options
     assert found[0].latency[0][0] == Latency(0.0, 0.0, 0.0)
     assert found[1].weight_size_bytes == 100 + 101
     assert found[1].latency[0][0] == Latency(0.9 + 1.8, 3.0, 1.1 + 2.2)
@@ -122,9 +122,9 @@ def test_a_region_folded_away_costs_nothing_and_weights_add_up() -> None:
 
 def test_operators_keep_the_order_of_the_graph() -> None:
     backwards = list(reversed(separate()))
-    found = options(
+    found = offer(
         graph(), [variant("v", backwards, {}, {0: 1.0, 1: 2.0})], {}, settings=1, shapes=1
-    )
+    ).options
     assert [option.ops for option in found] == [("a",), ("b",)]
 
 
@@ -137,7 +137,7 @@ def _changes() -> Variant:
 
 def test_a_measured_change_keeps_its_price_and_unknown_kinds_are_left_out() -> None:
     made = [_changes()]
-    offered = options(graph(), made, {}, settings=2, shapes=1)
+    offered = offer(graph(), made, {}, settings=2, shapes=1).options
     found = conversions(made, offered, {"y": 8}, settings=2, shapes=1)
     assert [(c.name, c.source, c.target) for c in found] == [("y|q8->plain", YQ, Y)]
     assert found[0].latency == ((Latency(0.9 * 6.0, 6.0, 1.1 * 6.0),), (None,))
@@ -152,7 +152,7 @@ def test_the_same_change_of_another_tensor_is_scaled_by_its_size(
     change = FormChange(2, State("y", "plain"), YQ)
     quantising = variant("r", separate(), {}, {0: 1.0, 1: 1.0, 2: 6.0}, changes=[change])
     made.append(quantising)
-    offered = options(graph(), made, {}, settings=1, shapes=1)
+    offered = offer(graph(), made, {}, settings=1, shapes=1).options
     found = conversions(made, offered, {"y": 8, "x": size}, settings=1, shapes=1)
     assert len({conversion.name for conversion in found}) == len(found)
     price = next(c.latency[0][0] for c in found if c.name == "x|plain->q8")
