@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import signal
 import subprocess
@@ -51,7 +52,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 def _weight(name: str, *shape: int) -> TensorProto:
     random = np.random.default_rng(zlib.crc32(name.encode()))
-    scale = 1.0 / np.sqrt(max(np.prod(shape[1:]), 1))
+    scale = 1.0 / math.sqrt(math.prod(shape[1:]))
     return numpy_helper.from_array((random.standard_normal(shape) * scale).astype("f4"), name)
 
 
