@@ -80,11 +80,14 @@ class _Process:
             contestant.settings.model_dump_json(),
             str(feeds_path),
         )
-        try:
-            self._expect_line(_READY_S)
-        except BaseException:
-            self.close()
-            raise
+
+    def await_ready(self) -> None:
+        """Waits until the session is loaded, then stops the process until its turn.
+
+        Raises:
+            ModelError: it died, or did not load in time.
+        """
+        self._expect_line(_READY_S)
         self._signal(signal.SIGSTOP)
 
     def _expect_line(self, timeout_s: float | None = None) -> str:
@@ -141,16 +144,21 @@ class Race:
         """Contestants that could not be started or died on the way, with the reason."""
         try:
             for contestant in contestants:
-                self._start(contestant, own_feeds.get(contestant.name, feeds_path))
+                feeds = own_feeds.get(contestant.name, feeds_path)
+                self._processes.append(_Process(contestant, feeds))
+            for process in list(self._processes):
+                self._await(process)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, contestant: Contestant, feeds_path: Path) -> None:
+    def _await(self, process: _Process) -> None:
         try:
-            self._processes.append(_Process(contestant, feeds_path))
+            process.await_ready()
         except ModelError as error:
-            self.failed[contestant.name] = error.what
+            self.failed[process.result.name] = error.what
+            self._processes.remove(process)
+            process.close()
 
     def __enter__(self) -> Race:
         return self

@@ -5,12 +5,18 @@ kernel shows. The correction is fitted on the native variant, timed as a whole u
 
     correction(setting) = measured(native, setting) / sum of kernels(native, setting)
 
+A single whole run on a shared machine is off by ten percent and more, so corrections are pooled:
+the median over all settings whose idle threads spin, and over those whose threads sleep. Weights
+that come from memory are the largest part of what a sum misses, and compression moves fewer of
+them: a compressed plan gets the square root of the spinning correction (`benchmarks/README.md`).
+
 A plan is never priced with a timing of itself: where a plan *is* the native variant under some
 setting, the corrections of the other settings stand in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +55,9 @@ class PlanSetting:
 
     session: SessionSettings
     correction: float
-    """Whole / sum of kernels, on the native variant."""
+    """Whole / sum of kernels, for a native plan."""
+    compressed_correction: float
+    """The same for a plan that compresses something."""
     tail_factor: float
     """Latency at the promise's percentile / p50, on the native variant."""
 
@@ -110,20 +118,33 @@ class Pricing:
 
     def _fit(self, native: dict[GraphLevel, Variant], sessions: Sequence[SessionSettings]) -> None:
         raced = self._whole_runs(native, sessions)
-        fitted: list[PlanSetting] = []
+        single: list[float] = []
         for session in sessions:
             variant = native.get(session.graph_level) or next(iter(native.values()))
             measured = raced[session.name]
             total = self.sum_of_kernels(variant, session).expected
             scale = self.reference_us(session.intra_op_threads) / measured["reference_us"]
-            p50_us = at_percentile(measured, 50.0)
-            correction = p50_us * scale / total
-            tail = max(at_percentile(measured, self.percentile) / p50_us, 1.0)
-            fitted.append(PlanSetting(session, correction, tail))
-        self.settings = tuple(fitted)
-        for index, setting in enumerate(fitted):
-            rest = [other.correction for other in fitted if other is not setting]
-            self._others[index] = float(np.median(rest)) if rest else setting.correction
+            single.append(at_percentile(measured, 50.0) * scale / total)
+        spins = [session.spinning for session in sessions]
+        spinning = _pooled(single, spins, is_spinning=True)
+        self.settings = tuple(
+            self._setting(session, _pooled(single, spins, session.spinning), spinning, raced)
+            for session in sessions
+        )
+        for index, spin in enumerate(spins):
+            rest = [s for i, s in enumerate(single) if i != index and spins[i] == spin]
+            self._others[index] = float(np.median(rest)) if rest else spinning
+
+    def _setting(
+        self,
+        session: SessionSettings,
+        pooled: float,
+        spinning: float,
+        raced: Mapping[str, Mapping[str, Any]],
+    ) -> PlanSetting:
+        measured = raced[session.name]
+        tail = at_percentile(measured, self.percentile) / at_percentile(measured, 50.0)
+        return PlanSetting(session, pooled, pooled / math.sqrt(spinning), max(tail, 1.0))
 
     def _whole_runs(
         self, native: dict[GraphLevel, Variant], sessions: Sequence[SessionSettings]
@@ -154,7 +175,7 @@ class Pricing:
         threads = chosen.session.intra_op_threads
         key = self.bench.keys(variant.executable, threads)[index]
         cost = self._tables[threads].cost(key)
-        factor = chosen.correction
+        factor = chosen.compressed_correction if variant.realised else chosen.correction
         low, high = factor * (1 - MODEL_RELATIVE), factor * (1 + MODEL_RELATIVE)
         return Latency(cost.low_us * low, cost.expected_us * factor, cost.high_us * high)
 
@@ -181,7 +202,7 @@ class Pricing:
     def predict(self, variant: Variant, setting: int) -> Estimate:
         """p50 of a whole variant, before anything of it was timed as a whole."""
         chosen = self.settings[setting]
-        factor = chosen.correction if variant.realised else self._others[setting]
+        factor = chosen.compressed_correction if variant.realised else self._others[setting]
         total = self.sum_of_kernels(variant, chosen.session)
         return Estimate(
             low=total.low * factor * (1 - MODEL_RELATIVE),
@@ -189,6 +210,12 @@ class Pricing:
             high=total.high * factor * (1 + MODEL_RELATIVE),
             source="measured",
         )
+
+
+def _pooled(single: Sequence[float], spins: Sequence[bool], is_spinning: bool) -> float:
+    """Median of the corrections of one kind of setting; of all where there is none of the kind."""
+    kind = [value for value, spin in zip(single, spins, strict=True) if spin == is_spinning]
+    return float(np.median(kind or list(single)))
 
 
 def race(

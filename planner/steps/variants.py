@@ -6,8 +6,10 @@ are cut from, and the best of them are the baselines a plan must beat.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from planner.compress.apply import ApplyReport, apply
 from planner.compress.base import NATIVE, BuildSettings, Format, Offer, Rejection
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import offers
-from planner.errors import DataError, ModelError
+from planner.errors import DataError, InfoptError, ModelError
 from planner.graph.build import build_graph
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph, Op, Tensor
@@ -131,6 +133,7 @@ def variants(
 ) -> list[Variant]:
     """Every uniform variant that builds and runs, native first; those that do not are noted."""
     work.reporter.stage("variants")
+    _build_ahead(prepared, chosen_from, work)
     found: list[Variant] = []
     seen: set[str] = set()
     for wanted in chosen_from.formats:
@@ -143,6 +146,41 @@ def variants(
                 seen.add(mark)
                 found.append(variant)
     return found
+
+
+def _build_ahead(prepared: Prepared, chosen_from: Choices, work: Workspace) -> None:
+    """Builds the files that the store knows nothing of, two at a time: each is a process.
+
+    What goes wrong here goes wrong again, and is told, when the variant is made.
+    """
+    ranges = chosen_from.ranges
+    assignments = [chosen_from.uniform(wanted) for wanted in chosen_from.formats]
+    keyed = {_variant_key(prepared, ranges, each): each for each in assignments if each}
+    missing = [key for key in keyed if work.store.get(key) is None]
+
+    def build(key: str) -> dict[str, object] | None:
+        path = _file_of(key, work)
+        with contextlib.suppress(InfoptError):
+            report = build_file(prepared, keyed[key], ranges, path)
+            return _facts(path, report.realised, report.size_bytes)
+        return None
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        built = dict(zip(missing, pool.map(build, missing), strict=True))
+    work.store.put("variant", {key: facts for key, facts in built.items() if facts is not None})
+
+
+def _variant_key(
+    prepared: Prepared,
+    ranges: Mapping[str, tuple[float, float]],
+    assignment: Mapping[str, Format],
+) -> str:
+    needed = {name: ranges[name] for name in sorted(ranges)} if assignment else {}
+    return digest("variant", prepared.sha256, sorted(assignment.items()), needed)
+
+
+def _file_of(key: str, work: Workspace) -> Path:
+    return work.scratch / f"{key[:24]}.onnx"
 
 
 def try_variant(
@@ -175,21 +213,20 @@ def make_variant(
     work: Workspace,
 ) -> Variant:
     """The model with this assignment; built now only if the store does not know it yet."""
-    needed = {name: ranges[name] for name in sorted(ranges)} if assignment else {}
-    key = digest("variant", prepared.sha256, sorted(assignment.items()), needed)
-    path = work.scratch / f"{key[:24]}.onnx"
+    key = _variant_key(prepared, ranges, assignment)
+    path = _file_of(key, work)
 
     def build() -> Path:
         if not assignment:
             return prepared.model_path
         if not path.exists():
-            build_file(prepared, assignment, needed, path)
+            build_file(prepared, assignment, ranges, path)
         return path
 
     def describe() -> dict[str, object]:
         if not assignment:
             return _facts(prepared.model_path, {}, prepared.model_path.stat().st_size)
-        report = build_file(prepared, assignment, needed, path)
+        report = build_file(prepared, assignment, ranges, path)
         return _facts(path, report.realised, report.size_bytes)
 
     payload = work.once("variant", key, describe)
