@@ -2,7 +2,7 @@
 
     python benchmarks/models.py --data DIR [--models a,b] [--json FILE] [--max-error 1e-2]
 
-DIR holds `models/<name>/model.onnx` with `sample_inputs.npz` (input name -> array: fixes the shapes)
+DIR holds `models/<name>/model.onnx` with `sample_inputs.npz` (input name -> array: fixes shapes)
 and, where there is one, `eval/<set>/` with `data.npz` and `meta.json` (model, metric, feeds: input
 name -> array name), whose `calib_*` arrays calibrate. A model without an evaluation set is
 calibrated on its sample inputs.

@@ -12,7 +12,7 @@ class Tensor:
 
     name: str
     dtype: str
-    """NumPy name of the element type, e.g. `float32`; `int4`, `bfloat16`, `string` as ONNX has them."""
+    """NumPy name of the element type, e.g. `float32`; ONNX's for `int4`, `bfloat16`, `string`."""
     shape: tuple[int, ...] | None
     size_bytes: int
     """Bytes of the whole tensor; 0 where the shape is unknown."""
@@ -22,7 +22,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One ONNX node after simplification. Names are unique: loading renames empty and repeated ones."""
+    """One ONNX node after simplification. Names are unique: empty and repeated ones were renamed."""
 
     name: str
     op_type: str

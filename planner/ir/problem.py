@@ -33,7 +33,7 @@ class Objective(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A tensor in one form: `plain` as the model declares it, else a format or layout such as `q8`."""
+    """A tensor in one form: `plain` as the model declares it, else a format or layout like `q8`."""
 
     tensor: str
     form: str
@@ -110,7 +110,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Choose options that cover every operator exactly once, under one setting, within the limits."""
+    """Choose options that cover every operator exactly once, under one setting, within limits."""
 
     ops: tuple[str, ...]
     """Operator names in topological order."""
@@ -119,7 +119,7 @@ class Problem:
     options: tuple[Option, ...]
     settings: tuple[Setting, ...]
     shape_weights: tuple[float, ...] = (1.0,)
-    """How often each workload shape runs per inference: the weighted latency is their plain weighted
+    """How often each workload shape runs per inference: the weighted latency is their weighted
     sum (prefill x1 + decode x128 has the weights 1 and 128; shares add up to 1)."""
     conversions: tuple[Conversion, ...] = ()
     given: tuple[State, ...] = ()
