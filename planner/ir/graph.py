@@ -22,7 +22,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One ONNX node after simplification. Names are unique: empty and repeated ones were renamed."""
+    """One ONNX node after simplification; names are unique (loading sees to that)."""
 
     name: str
     op_type: str
