@@ -214,7 +214,7 @@ def _is_joined(index: int, count: int, sets: _Sets) -> bool:
 def _join_cycles(graph: Graph, assigned: Mapping[str, int], sets: _Sets) -> bool:
     """Regions that need each other become one, so that every region is convex."""
     producer = graph.producer()
-    quotient = nx.DiGraph()
+    quotient: nx.DiGraph[int] = nx.DiGraph()
     for op in graph.ops:
         if op.name not in assigned:
             continue
@@ -230,7 +230,7 @@ def _join_kernel_cycles(
 ) -> bool:
     """A conversion between two kernels of one region is part of it: nobody else can pay for it."""
     maker = {name: i for i, kernel in enumerate(kernels) for name in kernel.outputs if name}
-    quotient = nx.DiGraph()
+    quotient: nx.DiGraph[int] = nx.DiGraph()
     for index, names in enumerate(reads):
         home = sets.find(index)
         sources = {sets.find(maker[name]) for name in names if name in maker}
@@ -238,7 +238,7 @@ def _join_kernel_cycles(
     return _join_components(quotient, sets)
 
 
-def _join_components(quotient: nx.DiGraph, sets: _Sets) -> bool:
+def _join_components(quotient: nx.DiGraph[int], sets: _Sets) -> bool:
     """Joins what lies on a cycle; whether anything did."""
     is_changed = False
     for first, *rest in nx.strongly_connected_components(quotient):

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from planner.profiling import micro
 from planner.profiling.analyse import Analysis, micro_inputs, quiet_options
 from planner.profiling.kernel import Kernel
-from planner.profiling.micro import FEWEST_COPIES, copies_for
+from planner.profiling.micro import copies_for
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import (
     Interval,
@@ -26,9 +26,9 @@ from planner.profiling.timing import runner as make_runner
 
 _BATCH_BYTES = 64 * 2**20
 _BATCH_KERNELS = 24
-_ROUNDS, _FEWEST_ROUNDS = 20, 7
+_ROUNDS, _FEWEST_ROUNDS = 20, 5
 """Rounds between two looks at the intervals; the fewest give a median with some interval."""
-_LONGEST_RUN_US = 10_000.0
+_LONGEST_RUN_US = 5_000.0
 """A micro-model that takes longer is built again with fewer copies: long kernels need no averaging
 over copies, and their own constants and results are a footprint already."""
 _TIGHT_RELATIVE = 0.03
@@ -125,10 +125,9 @@ class Meter:
         wanted = _copies(analysis.kernels[request.index], request)
         item = self._built(analysis, request, wanted)
         first_us = item.sample.times_us.pop()
-        if first_us <= _LONGEST_RUN_US or wanted <= FEWEST_COPIES:
+        if first_us <= _LONGEST_RUN_US or wanted == 1:
             return item
-        fewer = max(int(wanted * _LONGEST_RUN_US / first_us), FEWEST_COPIES)
-        return self._built(analysis, request, fewer)
+        return self._built(analysis, request, max(int(wanted * _LONGEST_RUN_US / first_us), 1))
 
     def _built(self, analysis: Analysis, request: Request, copies: int) -> _Item:
         """The kernel's session with so many copies, after one run that also tells its length."""

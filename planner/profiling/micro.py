@@ -27,7 +27,7 @@ _MOST_COPIES = 64
 _COPIES_WITHOUT_WEIGHTS = 16
 _SMALL_OUTPUT_BYTES = 64 * 1024
 """Kernels that write more than this run so long that few copies resolve them."""
-FEWEST_COPIES = 2
+_FEWEST_COPIES = 2
 _FOOTPRINTS_MIB = (1, 16, 40)
 """Footprint classes: within a core's private cache, within a shared cache, beyond. A 384 x 384
 product took the same time from 0.6 to 18 MB and 1.35x as long at 36 MB (2 MB private cache, share
@@ -63,11 +63,11 @@ def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int)
     """How many copies have, together, the footprint of the class `footprint`."""
     if footprint == 0:
         small = output_size_bytes <= _SMALL_OUTPUT_BYTES
-        return _COPIES_WITHOUT_WEIGHTS if small else FEWEST_COPIES
+        return _COPIES_WITHOUT_WEIGHTS if small else _FEWEST_COPIES
     wanted = round(footprint * _MIB / constant_size_bytes)
-    if constant_size_bytes * FEWEST_COPIES > 2 * _LARGEST_MICRO_BYTES:
+    if constant_size_bytes * _FEWEST_COPIES > 2 * _LARGEST_MICRO_BYTES:
         return 1
-    return int(min(max(wanted, FEWEST_COPIES), _MOST_COPIES))
+    return int(min(max(wanted, _FEWEST_COPIES), _MOST_COPIES))
 
 
 def build(

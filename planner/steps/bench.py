@@ -194,11 +194,39 @@ class Bench:
         try:
             live = self._analysed(executable, threads)
             process = self._process(threads)
-            for key, time in process.measure(live, requests, budget_s=budget_s):
+            asked = self._located(executable, live, requests)
+            for key, time in process.measure(live, asked, budget_s=budget_s):
                 left.pop(key)
                 yield key, time
         except WorkerDied:
             yield from self._one_by_one(executable, threads, list(left.values()))
+
+    def _located(
+        self,
+        executable: Executable,
+        live: AnalysedModel,
+        requests: Sequence[tuple[int, str, int]],
+    ) -> list[tuple[int, str, int]]:
+        """The same requests, by the index that each kernel has in a live analysis.
+
+        ONNX Runtime does not always optimise a model into the same order of kernels.
+
+        Raises:
+            ModelError: nor, here, into the same kernels.
+        """
+        kernels = self.analysis(executable).kernels
+        positions = {kernel.signature: index for index, kernel in enumerate(live.kernels)}
+        found = []
+        for index, key, footprint in requests:
+            if kernels[index].signature not in positions:
+                raise ModelError(
+                    f"ONNX Runtime optimised the model differently the second time: "
+                    f"{kernels[index].op_type} is gone",
+                    where=kernels[index].name,
+                    fix="infopt cache clear, then plan again",
+                )
+            found.append((positions[kernels[index].signature], key, footprint))
+        return found
 
     def _one_by_one(
         self, executable: Executable, threads: int, requests: Sequence[tuple[int, str, int]]
@@ -209,7 +237,8 @@ class Bench:
             self._process(threads).restart()
             live = self._analysed(executable, threads)
             try:
-                yield from self._process(threads).measure(live, [request], budget_s=1.0)
+                asked = self._located(executable, live, [request])
+                yield from self._process(threads).measure(live, asked, budget_s=1.0)
             except WorkerDied:
                 kernel = live.kernels[request[0]]
                 raise ModelError(

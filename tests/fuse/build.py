@@ -113,7 +113,7 @@ def _every_kernel_once(made: Cut) -> None:
 def _no_cycle(made: Cut) -> None:
     home = {op: n for n, region in enumerate(made.found.regions) for op in region.ops}
     producer = made.graph.producer()
-    quotient = nx.DiGraph()
+    quotient: nx.DiGraph[int] = nx.DiGraph()
     for op in made.graph.ops:
         for name in (*op.inputs, *op.captured):
             if name in producer and home[producer[name].name] != home[op.name]:

@@ -216,10 +216,10 @@ def test_the_call_overhead_is_that_of_a_model_without_work(
     [
         (0, 100, 0, 16),
         (0, 10**6, 0, 2),
-        (2**16, 100, 20, 16),
-        (2**20, 100, 20, 2),
-        (2**10, 100, 26, 64),
-        (2**28, 100, 26, 1),
+        (2**16, 100, 1, 16),
+        (2**20, 100, 1, 2),
+        (2**10, 100, 40, 64),
+        (2**28, 100, 40, 1),
     ],
 )
 def test_copies_fill_the_footprint(constant: int, output: int, footprint: int, copies: int) -> None:
