@@ -160,7 +160,10 @@ def samples_from(
         DataError: an array that fits its input neither as samples nor as runs, lossy types,
             NaN or infinite values, or inputs that disagree on the number of samples.
     """
-    cut = {spec.name: _fit(_typed(arrays[spec.name], spec, where), spec, where) for spec in specs}
+    typed = {spec.name: _typed(arrays[spec.name], spec, where) for spec in specs}
+    if all(_matches(typed[spec.name].shape, _wanted(spec)) for spec in specs):
+        return _one_run(typed, specs)
+    cut = {spec.name: _fit(typed[spec.name], spec, where) for spec in specs}
     varying = {name: part for name, part in cut.items() if part.valid != 1}
     counts = {part.valid // part.divisor for part in varying.values()} or {1}
     if len(counts) > 1:
@@ -173,6 +176,18 @@ def samples_from(
     return Samples(arrays_by_name, runs, lead.valid if lead else 1, per_run)
 
 
+def _one_run(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Samples:
+    """Arrays in exactly the model's shapes are the inputs of one run, whatever their first axes
+    count (a graph's edges and its nodes, say)."""
+    batches = {spec.shape[0] or 1 for spec in specs if spec.shape}
+    batch = max(batches.pop(), 1) if len(batches) == 1 else 1
+    return Samples({name: array[None] for name, array in arrays.items()}, 1, batch, batch)
+
+
+def _wanted(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(-1 if dim is None else dim for dim in spec.shape)
+
+
 @dataclass(frozen=True, slots=True)
 class _Cut:
     array: Array
@@ -183,7 +198,7 @@ class _Cut:
 
 
 def _fit(array: Array, spec: TensorSpec, where: str) -> _Cut:
-    shape = tuple(-1 if dim is None else dim for dim in spec.shape)
+    shape = _wanted(spec)
     if _matches(array.shape, shape):
         batch = shape[0] if shape and shape[0] > 1 else 1
         return _Cut(array[None], batch if batch > 1 else 1, batch)

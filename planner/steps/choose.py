@@ -12,7 +12,7 @@ from planner.fuse.options import conversions, offer
 from planner.fuse.regions import partition
 from planner.graph.analysis import peak_activation_bytes
 from planner.ir.graph import Graph
-from planner.ir.problem import Latency, Limits, Objective, Problem, Setting, State
+from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
 from planner.ir.solution import Solution
 from planner.spec.constraints import Constraints
 from planner.steps.bench import Bench
@@ -78,7 +78,7 @@ def pose(
         ),
         conversions=changes,
         given=tuple(State(name, "plain") for name in graph.inputs),
-        wanted=tuple(State(name, "plain") for name in _made_outputs(graph)),
+        wanted=_wanted(graph, offered.options),
         activation_size_bytes=peak_activation_bytes(graph),
         limits=limits(constraints),
         objectives=OBJECTIVES[constraints.objective],
@@ -142,7 +142,8 @@ def _edges(graph: Graph) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _made_outputs(graph: Graph) -> list[str]:
-    """Outputs that some operator makes: a constant or an input is there anyway."""
-    made = graph.producer()
-    return [name for name in dict.fromkeys(graph.outputs) if name in made]
+def _wanted(graph: Graph, offered: Sequence[Option]) -> tuple[State, ...]:
+    """Outputs that some option makes; what ONNX Runtime folded into a constant is there anyway."""
+    made = {state for option in offered for state in option.makes}
+    states = (State(name, "plain") for name in dict.fromkeys(graph.outputs))
+    return tuple(state for state in states if state in made)

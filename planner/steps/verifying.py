@@ -21,7 +21,7 @@ from planner.units import format_duration
 
 _ROUNDS = 30
 _BUDGET_S = 4.0
-_SLACK = 1.25
+_SLACK = 1.5
 """How much slower than the upper end of its interval an engine may be, in its faster rounds, before
 the prediction counts as broken: whole models vary by that much from process to process on a shared
 machine. The promise itself (`slo`) knows no slack."""
