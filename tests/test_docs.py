@@ -66,5 +66,6 @@ def test_every_floor_is_explained_from_top_to_bottom() -> None:
 
 
 def test_the_test_command_of_the_readme_is_what_ci_runs() -> None:
-    assert "python -m pytest" in README
-    assert "python -m pytest" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test " in README
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "-m pytest" in (ROOT / "Makefile").read_text(encoding="utf-8")
