@@ -51,15 +51,16 @@ class WorkerDied(Exception):  # noqa: N818  an event, handled by the caller
 class MeasuringProcess:
     """One measuring process with its own thread pool of `threads`; restarted when it dies."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, scratch: Path | None = None) -> None:
         self.threads = threads
+        self._places = {"TMPDIR": str(scratch)} if scratch is not None else {}
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[str]:
         return start(
             "planner.profiling.worker",
             str(self.threads),
-            environment={"OMP_NUM_THREADS": str(self.threads)},
+            environment={"OMP_NUM_THREADS": str(self.threads), **self._places},
         )
 
     def __enter__(self) -> MeasuringProcess:

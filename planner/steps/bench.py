@@ -101,7 +101,7 @@ class Bench:
 
     def _process(self, threads: int) -> MeasuringProcess:
         if threads not in self._processes:
-            self._processes[threads] = MeasuringProcess(threads)
+            self._processes[threads] = MeasuringProcess(threads, self.work.scratch)
         return self._processes[threads]
 
     def _analysed(self, executable: Executable, threads: int) -> AnalysedModel:
