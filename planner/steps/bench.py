@@ -256,8 +256,11 @@ class Bench:
         return float(self.work.once("overhead", key, compute))
 
     def reference_us(self, threads: int) -> float:
-        """The machine's reference probe, now."""
-        return self._process(threads).reference_us()
+        """The machine's reference probe with that many threads, when it was first asked for."""
+        key = digest("reference", METHOD_VERSION, self.environment.device_digest, threads)
+        return float(
+            self.work.once("reference", key, lambda: self._process(threads).reference_us())
+        )
 
 
 def times_of(work: Workspace, keys: Sequence[str]) -> dict[str, KernelTime]:

@@ -103,7 +103,9 @@ class Pricing:
         keys = [key for variant in variants for key in self.bench.keys(variant.executable, threads)]
         times = times_of(self.work, keys)
         references = [time.reference_us for time in times.values() if time.reference_us > 0]
-        return CostTable(times, float(np.median(references)) if references else 1.0)
+        if not references:  # every kernel is too short for this pool: none carries its probe
+            return CostTable(times, self.bench.reference_us(threads))
+        return CostTable(times, float(np.median(references)))
 
     def extend(self, variant: Variant, threads: int) -> None:
         """Times what is new in one more variant; the moment of the prices stays."""
