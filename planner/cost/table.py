@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.ir.cost import Cost, Source
-from planner.profiling.client import AnalysedModel
 from planner.profiling.kernel import Kernel, measurement_key
 from planner.profiling.micro import footprint_class
 from planner.profiling.store import KernelTime, Store
@@ -18,15 +17,6 @@ class Target:
 
     device_digest: str
     threads: int
-
-
-def kernel_keys(model: AnalysedModel, target: Target) -> list[str]:
-    """The store's key of every kernel of the model, in order.
-
-    The footprint is the whole model's: it decides from which cache weights come.
-    """
-    footprint = model.constant_size_bytes
-    return [kernel_key(kernel, footprint, target) for kernel in model.kernels]
 
 
 def kernel_key(kernel: Kernel, model_constant_size_bytes: int, target: Target) -> str:

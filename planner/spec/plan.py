@@ -72,6 +72,15 @@ class Estimate(Document):
     high: float
     source: Literal["measured", "interpolated", "modelled"]
 
+    def scaled(self, factor: float) -> Estimate:
+        """The same estimate `factor` times."""
+        return Estimate(
+            low=self.low * factor,
+            expected=self.expected * factor,
+            high=self.high * factor,
+            source=self.source,
+        )
+
 
 class RunnerUp(Document):
     """The best alternative for one operator, and why it lost."""

@@ -72,7 +72,7 @@ def document(material: Material) -> Plan:
         solver=_solver(material),
         prediction=Prediction(
             latency_p50_us={shape: material.predicted},
-            latency_slo_us={shape: _scaled(material.predicted, material.tail_factor)},
+            latency_slo_us={shape: material.predicted.scaled(material.tail_factor)},
             memory_size_bytes=_memory(material),
             error=_error(material),
         ),
@@ -114,15 +114,6 @@ def _ranges(material: Material) -> dict[str, tuple[float, float]]:
         for name in offer.ranged_tensors
     }
     return {name: material.case.choices.ranges[name] for name in sorted(wanted)}
-
-
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    return Estimate(
-        low=estimate.low * factor,
-        expected=estimate.expected * factor,
-        high=estimate.high * factor,
-        source=estimate.source,
-    )
 
 
 def _memory(material: Material) -> Estimate:

@@ -55,7 +55,7 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
         engine=str(engine),
         passed=all(check.passed for check in checks),
         checks=tuple(checks),
-        predicted_us={shape: _times(predicted, factor)},
+        predicted_us={shape: predicted.scaled(factor)},
         measured_us={shape: estimate},
         warnings=plan.warnings,
     )
@@ -115,7 +115,7 @@ def _latency(
     factor: float,
     is_same_device: bool,
 ) -> list[Check]:
-    here = _times(predicted, factor)
+    here = predicted.scaled(factor)
     detail = (
         f"p50 measured {format_duration(measured.expected)}, predicted "
         f"{format_duration(here.expected)} [{format_duration(here.low)} .. "
@@ -131,12 +131,3 @@ def _latency(
         detail = f"p{percentile:g} {format_duration(slo_us)}, promised {format_duration(limit)}"
         checks.append(Check(name="slo", passed=slo_us <= limit, detail=detail))
     return checks
-
-
-def _times(estimate: Estimate, factor: float) -> Estimate:
-    return Estimate(
-        low=estimate.low * factor,
-        expected=estimate.expected * factor,
-        high=estimate.high * factor,
-        source=estimate.source,
-    )
