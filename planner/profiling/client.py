@@ -143,11 +143,12 @@ class MeasuringProcess:
         requests: Sequence[tuple[int, str, int]],
         *,
         budget_s: float,
+        alone: bool = True,
     ) -> Iterator[tuple[str, KernelTime]]:
         """Times kernels; yields (key, time) as they come.
 
-        Who stops reading in the middle waits for the rest, so that the next request gets its own
-        reply.
+        Each runs alone where it can, or, if not `alone`, is read off runs of its whole graph. Who
+        stops reading in the middle waits for the rest, so that the next request gets its own reply.
 
         Raises:
             WorkerDied: a kernel took the process down; those not yielded are not measured.
@@ -158,6 +159,7 @@ class MeasuringProcess:
                 "analysis": analysed.number,
                 "requests": [list(request) for request in requests],
                 "budget_s": budget_s,
+                "alone": alone,
             }
         )
         while "done" not in (reply := self._receive()):

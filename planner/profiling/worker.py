@@ -5,7 +5,7 @@ each other), answers JSON requests on stdin, one a line, with JSON replies on st
 its parent. What a hostile or broken kernel does to it, it does to nobody else.
 
     {"do": "analyse", "model": path, "level": "all", "feeds": npz}     kernels of the graph
-    {"do": "measure", "analysis": id, "budget_s": s,
+    {"do": "measure", "analysis": id, "budget_s": s, "alone": true,
      "requests": [[index, key, footprint], ...]}                       a reply a kernel, then "done"
     {"do": "overhead", "analysis": id}                                 what a call costs by itself
     {"do": "reference", "seconds": s}                                  how fast the machine is now
@@ -64,8 +64,9 @@ class Worker:
     def measure(self, request: Reply) -> Iterator[Reply]:
         analysis = self.analyses[request["analysis"]]
         wanted = [Request(*entry) for entry in request["requests"]]
-        alone = [r for r in wanted if r.index not in analysis.unmeasurable]
-        failed = [r for r in wanted if r.index in analysis.unmeasurable]
+        able = request["alone"]
+        alone = [r for r in wanted if able and r.index not in analysis.unmeasurable]
+        failed = [r for r in wanted if r not in alone]
         for done, result in self.meter.measure(analysis, alone, budget_s=request["budget_s"]):
             if isinstance(result, str):
                 failed.append(done)

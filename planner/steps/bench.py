@@ -24,6 +24,8 @@ _LIVE_BYTES = 64 * 2**20
 """Constants and activations that a measuring process may hold before another model joins them."""
 _SECONDS_PER_KERNEL = 0.12
 _MOST_SECONDS = 20.0
+_ALONE_S = 1.0
+"""For one kernel, after another took its process down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +233,46 @@ class Bench:
     def _one_by_one(
         self, executable: Executable, threads: int, requests: Sequence[tuple[int, str, int]]
     ) -> Any:
-        """After a crash: each kernel in a process that is restarted when it dies."""
+        """After a crash: a kernel at a time, in a process that is started anew when it dies.
+
+        The whole model ran, or it could not have been analysed; so a kernel that takes ONNX
+        Runtime down when it is alone is read off runs of the whole.
+
+        Raises:
+            ModelError: that takes it down as well.
+        """
+        self._revive(threads)
         for request in requests:
-            self._live = {name: live for name, live in self._live.items() if name[0] != threads}
-            self._process(threads).restart()
-            live = self._analysed(executable, threads)
             try:
-                asked = self._located(executable, live, [request])
-                yield from self._process(threads).measure(live, asked, budget_s=1.0)
+                yield from self._one(executable, threads, request, alone=True)
             except WorkerDied:
-                kernel = live.kernels[request[0]]
-                raise ModelError(
-                    f"{kernel.op_type} takes ONNX Runtime down when it runs alone",
-                    where=kernel.name,
-                ) from None
+                self._revive(threads)
+                yield from self._in_context(executable, threads, request)
+
+    def _revive(self, threads: int) -> None:
+        """A new process in place of a dead one; what it had analysed is gone."""
+        self._live = {name: live for name, live in self._live.items() if name[0] != threads}
+        self._process(threads).restart()
+
+    def _in_context(
+        self, executable: Executable, threads: int, request: tuple[int, str, int]
+    ) -> Any:
+        kernel = self.analysis(executable).kernels[request[0]]
+        self.work.reporter.note(f"{kernel.name}: {kernel.op_type} runs only among the others")
+        try:
+            yield from self._one(executable, threads, request, alone=False)
+        except WorkerDied:
+            raise ModelError(
+                f"{kernel.op_type} takes ONNX Runtime down while it is timed", where=kernel.name
+            ) from None
+
+    def _one(
+        self, executable: Executable, threads: int, request: tuple[int, str, int], *, alone: bool
+    ) -> Any:
+        live = self._analysed(executable, threads)
+        asked = self._located(executable, live, [request])
+        process = self._process(threads)
+        yield from process.measure(live, asked, budget_s=_ALONE_S, alone=alone)
 
     def overhead_us(self, executable: Executable, threads: int) -> float:
         """What one call costs besides its kernels, from the store or measured."""
