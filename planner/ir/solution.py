@@ -32,6 +32,33 @@ class Totals:
     error: float
     energy_j: float
     price_per_hour: float
+    devices: int = 0
+    """In use, stores' extra devices included; 0 where the problem has no places."""
+    period_us: float = 0.0
+    """Weighted expected time of the slowest stage or slot, or of a shared link."""
+    stage_us: tuple[float, ...] = ()
+    """Weighted expected time of each stage or slot."""
+    stage_memory_size_bytes: tuple[int, ...] = ()
+    """Bytes in use on each device of each stage or slot."""
+
+    @property
+    def query_cost(self) -> float:
+        """Price of one inference at full throughput."""
+        return self.price_per_hour * self.period_us / 3.6e9
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One pipeline stage: a place and what runs there."""
+
+    place: str
+    chosen: tuple[str, ...]
+    """Names of options, in topological order of their first operator."""
+    conversions: tuple[str, ...] = ()
+    transfers: tuple[tuple[str, int], ...] = ()
+    """(name of the transfer, number of the earlier stage it comes from): what it receives."""
+    stored: tuple[tuple[str, str], ...] = ()
+    """(option, store): whose weights stream in; all others are resident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +87,8 @@ class Solution:
     """Largest relative error that integer scaling may have put into objective and bound."""
     solver: str = ""
     seconds: float = 0.0
+    stages: tuple[Stage, ...] = ()
+    """Problems with places: the stages in order, none empty. `chosen` and `conversions` are theirs
+    together; a conversion that several stages pay is named once."""
+    slots: tuple[tuple[str, str], ...] = ()
+    """Free assignment (C12): (operator, slot), in the order of `Problem.ops`."""

@@ -86,18 +86,18 @@ def _price(problem: Problem, chosen: _Chosen) -> Totals:
     expected = tuple(math.fsum(cell.expected_us for cell in row) for row in cells)
     weights = sum(option.weight_size_bytes for option in chosen.options)
     workspace = max((option.workspace_size_bytes for option in chosen.options), default=0)
+    weighted = math.fsum(q * us for q, us in zip(problem.shape_weights, expected, strict=True))
     memory = problem.activation_size_bytes + chosen.setting.size_bytes + weights + workspace
     return Totals(
         latency_low_us=tuple(math.fsum(cell.low_us for cell in row) for row in cells),
         latency_expected_us=expected,
         latency_high_us=tuple(math.fsum(cell.high_us for cell in row) for row in cells),
-        weighted_latency_us=math.fsum(
-            q * us for q, us in zip(problem.shape_weights, expected, strict=True)
-        ),
+        weighted_latency_us=weighted,
         memory_size_bytes=memory,
         error=math.fsum(option.error for option in chosen.options),
         energy_j=math.fsum(option.energy_j for option in chosen.options),
         price_per_hour=chosen.setting.price_per_hour,
+        period_us=weighted,
     )
 
 
@@ -118,17 +118,17 @@ def price(
 
 def value(totals: Totals, objective: Objective) -> float:
     """One objective's value in a solution's totals."""
-    match objective:
-        case Objective.LATENCY:
-            return totals.weighted_latency_us
-        case Objective.MEMORY:
-            return float(totals.memory_size_bytes)
-        case Objective.ERROR:
-            return totals.error
-        case Objective.COST:
-            return totals.price_per_hour
-        case Objective.ENERGY:
-            return totals.energy_j
+    values: dict[Objective, float] = {
+        Objective.LATENCY: totals.weighted_latency_us,
+        Objective.MEMORY: float(totals.memory_size_bytes),
+        Objective.ERROR: totals.error,
+        Objective.COST: totals.price_per_hour,
+        Objective.ENERGY: totals.energy_j,
+        Objective.DEVICES: float(totals.devices),
+        Objective.PERIOD: totals.period_us,
+        Objective.QUERY_COST: totals.query_cost,
+    }
+    return values[objective]
 
 
 def _check_cover(problem: Problem, chosen: _Chosen) -> Iterator[Violation]:

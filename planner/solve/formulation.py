@@ -33,7 +33,7 @@ valid for all plans.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,10 @@ class Linear:
 
     constant: float
     coefficients: FloatArray
+
+    def scaled(self, factor: float) -> Linear:
+        """The same function `factor` times."""
+        return Linear(factor * self.constant, factor * self.coefficients)
 
     def value(self, chosen: BoolArray) -> float:
         """Its value at a 0/1 vector of all columns."""
@@ -131,18 +135,19 @@ class Formulation:
 
     def objective(self, objective: Objective) -> Linear:
         """What is minimised, as a linear function of all columns."""
-        match objective:
-            case Objective.LATENCY:
-                return self.weighted_latency()
-            case Objective.MEMORY:
-                return self.memory()
-            case Objective.ERROR:
-                return self.error()
-            case Objective.ENERGY:
-                return self._of_options(self.data.energy_j)
-            case Objective.COST:
-                price = self.data.problem.settings[self.setting].price_per_hour
-                return Linear(price, np.zeros(self.data.columns))
+        price = self.data.problem.settings[self.setting].price_per_hour
+        nothing = np.zeros(self.data.columns)
+        linear: dict[Objective, Callable[[], Linear]] = {
+            Objective.LATENCY: self.weighted_latency,
+            Objective.PERIOD: self.weighted_latency,
+            Objective.MEMORY: self.memory,
+            Objective.ERROR: self.error,
+            Objective.ENERGY: lambda: self._of_options(self.data.energy_j),
+            Objective.COST: lambda: Linear(price, nothing),
+            Objective.DEVICES: lambda: Linear(0.0, nothing),
+            Objective.QUERY_COST: lambda: self.weighted_latency().scaled(price / 3.6e9),
+        }
+        return linear[objective]()
 
 
 @dataclass(frozen=True, slots=True)

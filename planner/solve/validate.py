@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from planner.errors import UsageError
 from planner.ir.problem import Latency, Option, Problem, State
+from planner.solve.validate_devices import validate_devices
 
 Table = tuple[tuple[Latency | None, ...], ...]
 
@@ -27,6 +28,7 @@ def validate(problem: Problem) -> None:
     _check_options(problem, position)
     _check_groups(problem, position)
     _check_states(problem)
+    validate_devices(problem)
 
 
 def _refuse_duplicates(names: Iterable[str], what: str) -> None:
@@ -72,6 +74,10 @@ def _check_limits(problem: Problem) -> None:
         ("latency_us", limits.latency_us),
         ("memory_size_bytes", limits.memory_size_bytes),
         ("error", limits.error),
+        ("devices", limits.devices),
+        ("price_per_hour", limits.price_per_hour),
+        ("query_cost", limits.query_cost),
+        ("energy_j", limits.energy_j),
     )
     for name, value in named:
         if value is not None:
@@ -216,8 +222,6 @@ def _label(state: State) -> str:
 
 
 def _check_states(problem: Problem) -> None:
-    made = {*problem.given, *(state for option in problem.options for state in option.makes)}
-    targets = {conversion.target for conversion in problem.conversions}
     for conversion in problem.conversions:
         if conversion.source == conversion.target:
             raise UsageError(f"conversion {conversion.name!r} makes what it reads")
@@ -226,18 +230,25 @@ def _check_states(problem: Problem) -> None:
                 f"conversion {conversion.name!r} turns {_label(conversion.source)} into another"
                 f" tensor, {_label(conversion.target)}"
             )
-        if conversion.source not in made and conversion.source not in targets:
+    made = {*problem.given, *(state for option in problem.options for state in option.makes)}
+    made.update(conversion.target for conversion in problem.conversions)
+    made.update(transfer.target for transfer in problem.transfers)
+    for who, state in _reads(problem):
+        if state not in made:
             raise UsageError(
-                f"conversion {conversion.name!r} reads {_label(conversion.source)},"
-                " which nobody makes"
+                f"{who} {_label(state)}, which nobody makes",
+                fix="offer an option or a conversion that makes it",
             )
+    for state in problem.wanted:
+        if state not in made:
+            raise UsageError(f"{_label(state)} is wanted, but nobody makes it")
+
+
+def _reads(problem: Problem) -> Iterator[tuple[str, State]]:
+    for conversion in problem.conversions:
+        yield f"conversion {conversion.name!r} reads", conversion.source
+    for transfer in problem.transfers:
+        yield f"transfer {transfer.name!r} moves", transfer.source
     for option in problem.options:
         for state in option.needs:
-            if state not in made and state not in targets:
-                raise UsageError(
-                    f"option {option.name!r} needs {_label(state)}, which nobody makes",
-                    fix="offer an option or a conversion that makes it",
-                )
-    for state in problem.wanted:
-        if state not in made and state not in targets:
-            raise UsageError(f"{_label(state)} is wanted, but nobody makes it")
+            yield f"option {option.name!r} needs", state
