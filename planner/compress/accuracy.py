@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import betaincinv, ndtri  # scipy.stats has them too, a second later
 
 from planner.compress.base import Array
 from planner.compress.metrics import Metric, MetricResult, metric_named
@@ -119,6 +118,8 @@ def flip_bound(lost: int, won: int, samples: int, confidence: float) -> float:
     """Upper bound of the drop, a share of samples, from `lost` and `won` flips."""
     if samples == 0:
         return 1.0
+    from scipy.special import betaincinv, ndtri  # a third of a second, for plans with a metric
+
     net = max(lost - won, 0)
     exact = 1.0 if net >= samples else float(betaincinv(net + 1, samples - net, confidence))
     return max(exact, _tango_bound(lost, won, samples, float(ndtri(confidence))))

@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from planner.fuse.forms import Forms, Node, is_conversion
 from planner.ir.graph import Graph, Op
@@ -214,15 +216,15 @@ def _is_joined(index: int, count: int, sets: _Sets) -> bool:
 def _join_cycles(graph: Graph, assigned: Mapping[str, int], sets: _Sets) -> bool:
     """Regions that need each other become one, so that every region is convex."""
     producer = graph.producer()
-    quotient: nx.DiGraph[int] = nx.DiGraph()
+    edges: list[tuple[int, int]] = []
     for op in graph.ops:
         if op.name not in assigned:
             continue
         home = sets.find(assigned[op.name])
         makers = (producer[n].name for n in (*op.inputs, *op.captured) if n in producer)
         sources = {sets.find(assigned[name]) for name in makers if name in assigned}
-        quotient.add_edges_from((source, home) for source in sources if source != home)
-    return _join_components(quotient, sets)
+        edges.extend((source, home) for source in sources if source != home)
+    return _join_components(edges, sets)
 
 
 def _join_kernel_cycles(
@@ -230,22 +232,26 @@ def _join_kernel_cycles(
 ) -> bool:
     """A conversion between two kernels of one region is part of it: nobody else can pay for it."""
     maker = {name: i for i, kernel in enumerate(kernels) for name in kernel.outputs if name}
-    quotient: nx.DiGraph[int] = nx.DiGraph()
+    edges: list[tuple[int, int]] = []
     for index, names in enumerate(reads):
         home = sets.find(index)
         sources = {sets.find(maker[name]) for name in names if name in maker}
-        quotient.add_edges_from((source, home) for source in sources if source != home)
-    return _join_components(quotient, sets)
+        edges.extend((source, home) for source in sources if source != home)
+    return _join_components(edges, sets)
 
 
-def _join_components(quotient: nx.DiGraph[int], sets: _Sets) -> bool:
+def _join_components(edges: Sequence[tuple[int, int]], sets: _Sets) -> bool:
     """Joins what lies on a cycle; whether anything did."""
-    is_changed = False
-    for first, *rest in nx.strongly_connected_components(quotient):
-        for other in rest:
-            sets.join(other, first)
-            is_changed = True
-    return is_changed
+    if not edges:
+        return False
+    sources, targets = np.array(edges).T
+    count = int(max(sources.max(), targets.max())) + 1
+    matrix = csr_matrix((np.ones(len(edges)), (sources, targets)), shape=(count, count))
+    components, labels = connected_components(matrix, directed=True, connection="strong")
+    first: dict[int, int] = {}
+    for index, label in enumerate(labels.tolist()):
+        sets.join(index, first.setdefault(label, index))
+    return int(components) < count
 
 
 def _collect(

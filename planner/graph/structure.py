@@ -6,7 +6,6 @@ import difflib
 import heapq
 from collections.abc import Sequence
 
-import networkx as nx
 from onnx import GraphProto, NodeProto
 
 from planner.errors import ModelError
@@ -108,6 +107,8 @@ def order(nodes: Sequence[NodeProto]) -> list[int]:
 
 
 def _cycle(nodes: Sequence[NodeProto], readers: list[list[int]]) -> ModelError:
+    import networkx as nx  # a quarter of a second, for broken models
+
     edges = nx.DiGraph((source, reader) for source, found in enumerate(readers) for reader in found)
     loop = [edge[0] for edge in nx.find_cycle(edges)]
     names = [proto.label(nodes[index]) for index in (*loop[:6], loop[0])]

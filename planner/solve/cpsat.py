@@ -4,6 +4,9 @@ A row Σ a·x <= b becomes Σ floor(a/u)·x <= floor(b/u) + 1: every plan that k
 scaled one, and with at most n columns chosen a scaled-feasible plan exceeds b by at most (n +
 1)·u. With u = 1e-9·b/n the loss is below 1e-9 of the limit. The same holds for the objective: the
 scaled optimum times u is a lower bound of the real one, and less than n·u below it.
+
+Why not `cp_model`? It is a layer of expressions over the same protobuf, which is built from arrays
+here, and it imports pandas: half a second and 25 MB.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from ortools import __version__
-from ortools.sat.python import cp_model
 from ortools.sat.python import cp_model_helper as cmh
 from scipy.sparse import csr_matrix
 
@@ -91,9 +93,8 @@ def _add_rows(proto: cmh.CpModelProto, request: Request, matrix: csr_matrix) -> 
         linear.domain.extend([limit if is_equality else _FREE, limit])
 
 
-def _build(request: Request, columns: IntArray, objective: Scaled) -> cp_model.CpModel:
-    model = cp_model.CpModel()
-    proto = model.proto
+def _build(request: Request, columns: IntArray, objective: Scaled) -> cmh.CpModelProto:
+    proto = cmh.CpModelProto()
     for _ in range(len(columns)):
         proto.variables.add().domain.extend([0, 1])
     _add_rows(proto, request, csr_matrix(request.program.matrix[:, columns]))
@@ -111,10 +112,10 @@ def _build(request: Request, columns: IntArray, objective: Scaled) -> cp_model.C
     if request.hint is not None:
         proto.solution_hint.vars.extend(range(len(columns)))
         proto.solution_hint.values.extend(request.hint[columns].astype(int).tolist())
-    return model
+    return proto
 
 
-class _Watcher(cp_model.CpSolverSolutionCallback):
+class _Watcher(cmh.SolutionCallback):
     """Hands every better plan to the caller, who keeps the incumbent."""
 
     def __init__(self, request: Request, columns: IntArray, unit: float) -> None:
@@ -123,17 +124,18 @@ class _Watcher(cp_model.CpSolverSolutionCallback):
         self._columns = columns
         self._unit = unit
 
-    def on_solution_callback(self) -> None:
+    def OnSolutionCallback(self) -> None:  # noqa: N802  OR-Tools calls it by this name
+        """A better plan was found."""
+        response = self.Response()  # type: ignore[no-untyped-call]
         chosen = np.zeros(len(self._request.active), dtype=np.bool_)
-        chosen[self._columns[np.array(list(self.response_proto.solution)) > 0]] = True
-        bound = self.best_objective_bound * self._unit + self._request.objective.constant
+        chosen[self._columns[np.array(list(response.solution)) > 0]] = True
+        bound = self.BestObjectiveBound() * self._unit + self._request.objective.constant
         if self._request.on_plan is not None:
             self._request.on_plan(chosen, bound)
 
 
-def _solver(request: Request, workers: int, work: float, limit_s: float) -> cp_model.CpSolver:
-    solver = cp_model.CpSolver()
-    parameters = solver.parameters
+def _parameters(request: Request, workers: int, work: float, limit_s: float) -> cmh.SatParameters:
+    parameters = cmh.SatParameters()
     parameters.random_seed = request.seed
     parameters.num_workers = workers
     # Knapsack rows over a near-integral relaxation: with all rows in the LP, one worker proves
@@ -145,60 +147,68 @@ def _solver(request: Request, workers: int, work: float, limit_s: float) -> cp_m
     parameters.max_time_in_seconds = limit_s
     parameters.max_deterministic_time = work
     parameters.relative_gap_limit = request.gap
-    return solver
+    return parameters
 
 
 def _run(
-    solver: cp_model.CpSolver, model: cp_model.CpModel, watcher: _Watcher | None
-) -> tuple[cmh.CpSolverStatus, bool]:
-    """Solves in a thread, so that Ctrl-C reaches Python and stops the search: the status, and
+    parameters: cmh.SatParameters, model: cmh.CpModelProto, watcher: _Watcher | None
+) -> tuple[cmh.CpSolverResponse, bool]:
+    """Solves in a thread, so that Ctrl-C reaches Python and stops the search: the response, and
     whether it was stopped.
 
     CP-SAT's own handling of Ctrl-C would leave the process with the default one: the next Ctrl-C
     after any solve would kill it.
     """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(solver.solve, model, watcher)
-        try:
-            return future.result(), False
-        except KeyboardInterrupt:
-            _stop(solver, future)
-            return future.result(), True
-        except BaseException:
-            _stop(solver, future)
-            raise
+    wrapper = cmh.SolveWrapper()
+    wrapper.set_parameters(parameters)
+    if watcher is not None:
+        wrapper.add_solution_callback(watcher)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(wrapper.solve, model)
+            try:
+                return future.result(), False
+            except KeyboardInterrupt:
+                _stop(wrapper, future)
+                return future.result(), True
+            except BaseException:
+                _stop(wrapper, future)
+                raise
+    finally:
+        if watcher is not None:
+            wrapper.clear_solution_callback(watcher)
 
 
-def _stop(solver: cp_model.CpSolver, future: Future[cmh.CpSolverStatus]) -> None:
+def _stop(wrapper: cmh.SolveWrapper, future: Future[cmh.CpSolverResponse]) -> None:
     while not future.done():
-        solver.stop_search()
+        wrapper.stop_search()
         wait([future], timeout=0.02)
 
 
 def _search(
-    request: Request, model: cp_model.CpModel, watcher: _Watcher | None
-) -> tuple[cp_model.CpSolver, Answer]:
+    request: Request, model: cmh.CpModelProto, watcher: _Watcher | None
+) -> tuple[cmh.CpSolverResponse, Answer]:
     """One worker for a fixed amount of work; then, if more were offered, all of them."""
     deadline = time.monotonic() + request.time_limit_s
     slices = [(1, ALONE), (request.workers, math.inf)] if request.workers > 1 else [(1, math.inf)]
     for workers, work in slices:
         limit_s = max(deadline - time.monotonic(), 0.001)
-        solver = _solver(request, workers, work, limit_s)
-        status, is_stopped = _run(solver, model, watcher)
-        answer = _answer(status, is_stopped)
+        parameters = _parameters(request, workers, work, limit_s)
+        response, is_stopped = _run(parameters, model, watcher)
+        answer = _answer(response.status, is_stopped)
         if answer is not Answer.TIME or time.monotonic() >= deadline:
             break
-    return solver, answer
+    return response, answer
 
 
 def _answer(status: cmh.CpSolverStatus, is_stopped: bool) -> Answer:
     if is_stopped:
         return Answer.INTERRUPTED
-    if status == cp_model.OPTIMAL:
+    if status == cmh.CpSolverStatus.OPTIMAL:
         return Answer.OPTIMAL
-    if status == cp_model.INFEASIBLE:
+    if status == cmh.CpSolverStatus.INFEASIBLE:
         return Answer.INFEASIBLE
-    if status in (cp_model.FEASIBLE, cp_model.UNKNOWN):
+    if status in (cmh.CpSolverStatus.FEASIBLE, cmh.CpSolverStatus.UNKNOWN):
         return Answer.TIME
     return Answer.FAILED
 
@@ -219,16 +229,16 @@ class CpSat:
         objective = scale_objective(costs, request.scale, request.chosen_at_most)
         model = _build(request, columns, objective)
         watcher = _Watcher(request, columns, objective.unit) if request.on_plan else None
-        solver, answer = _search(request, model, watcher)
+        response, answer = _search(request, model, watcher)
         if answer is Answer.INFEASIBLE:
             return Outcome(answer, bound=float("inf"))
         if answer is Answer.FAILED:
             return Outcome(answer)
         constant = request.objective.constant
-        bound = constant + max(solver.best_objective_bound, 0.0) * objective.unit
+        bound = constant + max(response.best_objective_bound, 0.0) * objective.unit
         rounding = 0.0 if objective.is_exact else request.chosen_at_most * objective.unit
         chosen: BoolArray | None = None
-        values = np.array(list(solver.response_proto.solution), dtype=np.int64)
+        values = np.array(list(response.solution), dtype=np.int64)
         if len(values) or not len(columns):
             chosen = np.zeros(len(request.active), dtype=np.bool_)
             chosen[columns[values > 0]] = True

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from planner.compress.base import NATIVE, Format
 from planner.fuse.options import Variant as PricedVariant
-from planner.solve.explain import RunnerUp as SolverRunnerUp
-from planner.solve.explain import binding, runner_ups
 from planner.spec.plan import (
     AccuracyReport,
     Decision,
@@ -27,6 +26,9 @@ from planner.steps.contest import Outcome
 from planner.steps.settle import Settled
 from planner.steps.variants import Variant
 from planner.units import format_duration
+
+if TYPE_CHECKING:
+    from planner.solve.explain import RunnerUp as SolverRunnerUp
 
 _EXACT_RIVALS = 3
 """Runner-ups found by solving the whole problem anew, slowest operators first; the rest are found
@@ -128,6 +130,8 @@ def _error(material: Material) -> Estimate:
 
 
 def _solver(material: Material) -> SolverReport:
+    from planner.solve.explain import binding
+
     solution, problem = material.settled.solution, material.settled.problem
     return SolverReport(
         status=solution.status.value,
@@ -172,6 +176,8 @@ def _decisions(material: Material) -> tuple[Decision, ...]:
 def _rivals(material: Material) -> dict[str, RunnerUp]:
     if material.outcome.winner is None or material.outcome.winner.kind != "plan":
         return {}
+    from planner.solve.explain import runner_ups
+
     found: Mapping[str, SolverRunnerUp] = runner_ups(
         material.settled.problem, material.settled.solution, exact=_EXACT_RIVALS
     )

@@ -10,9 +10,7 @@ from planner.compress.base import NATIVE, Format
 from planner.errors import InfeasibleError, NoPlanInTimeError
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
-from planner.solve.explain import conflict
 from planner.solve.progress import Progress
-from planner.solve.solve import solve
 from planner.spec.plan import Estimate
 from planner.steps.accuracy import Accuracy, Measured
 from planner.steps.case import Case
@@ -101,6 +99,9 @@ def _why_again(measured: Measured, allowed: float) -> str:
 
 
 def _solved(case: Case, problem: Problem, number: int) -> Solution:
+    # Solvers take a second to load and 60 MB: not while kernels are timed.
+    from planner.solve.solve import solve
+
     work, solver = case.work, case.constraints.solver
     work.reporter.stage("solve" if number == 1 else f"solve (round {number})")
 
@@ -127,6 +128,8 @@ def _solved(case: Case, problem: Problem, number: int) -> Solution:
 
 def infeasible(problem: Problem) -> InfeasibleError:
     """The limits that conflict, each with its nearest feasible value."""
+    from planner.solve.explain import conflict
+
     found = conflict(problem)
     names = {
         "latency_us": ("slo", format_duration),
