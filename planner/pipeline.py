@@ -17,6 +17,7 @@ from planner.profiling.store import Store
 from planner.progress import Reporter, Silent
 from planner.runtime.fingerprint import this_environment
 from planner.spec.constraints import Constraints
+from planner.spec.package import Package
 from planner.spec.pareto import ParetoCurve
 from planner.spec.plan import Plan
 from planner.spec.profile import DeviceProfile
@@ -90,6 +91,35 @@ def verify(engine: Path, *, reporter: Reporter | None = None) -> Verdict:
 
     with workspace(reporter or Silent()) as work:
         return verify_engine(engine, work)
+
+
+def package(
+    engine: Path,
+    to: str,
+    out: Path,
+    *,
+    replicas: int = 1,
+    storage_uri: str | None = None,
+    image: str | None = None,
+) -> Package:
+    """Writes what a deploy target needs of an engine into `out`; an older package is replaced.
+
+    Args:
+        to: `triton`, `kserve` or `ray`.
+        replicas: copies of the engine that answer side by side.
+        storage_uri: where KServe will find what it serves.
+        image: for KServe, a container image with infopt in it; Triton serves without one.
+
+    Raises:
+        UsageError: the target cannot serve this, or `out` is somebody else's or cannot be written.
+        VerificationError: the engine is damaged.
+    """
+    from planner.emit.targets import target_named
+    from planner.emit.targets.base import Wishes
+    from planner.emit.targets.package import package as write_package
+
+    wishes = Wishes(replicas, storage_uri, image)
+    return write_package(target_named(to), engine, out, wishes)
 
 
 def pareto(constraints: Constraints, *, reporter: Reporter | None = None) -> ParetoCurve:

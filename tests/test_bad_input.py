@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx.helper import make_opsetid
 
 from planner import pipeline
 from planner.spec.io import write_plan
@@ -85,6 +86,14 @@ MODEL_ROWS: dict[str, tuple[Make, str]] = {
         _saved(lambda: model([node("Relu", ["x"], ["y"], domain="com.acme")])),
         "domain 'com.acme'",
     ),
+    "operators nobody has": (
+        _saved(
+            lambda: model(
+                [node("Frob", ["x"], ["y"], domain="acme")], imports=[make_opsetid("acme", 1)]
+            )
+        ),
+        "m.onnx: ONNX Runtime cannot load it: Fatal error: acme:Frob",
+    ),
     "external data is missing": (_saved(lambda: nasties.external("w.bin")), "'w.bin'"),
     "external data elsewhere": (
         _saved(lambda: nasties.external("../../etc/passwd")),
@@ -122,6 +131,16 @@ YAML_ROWS = {
     "drop without data": ("model: m.onnx\naccuracy:\n  max_drop: 1pp\n", "c.yaml:3", "evaluation"),
     "no YAML": ("model: [m.onnx\n", "c.yaml:", "not valid YAML"),
     "no model": ("slo: 20ms\n", "c.yaml", "model"),
+    "no model's name": ("model: ''\n", "c.yaml:1", "is empty"),
+    "model is a list": ("model: [m.onnx]\n", "c.yaml:1", "must be a path"),
+    "share without unit": ("model: m.onnx\nsolver: {gap: 0.05}\n", "c.yaml:2", "5%"),
+    "endless size": ("model: m.onnx\ntarget: {memory: 1e999GiB}\n", "c.yaml:2", "finite"),
+    "the plan over the model": (
+        "model: m.onnx\noutput: {plan: ./m.onnx}\n", "c.yaml:2", "is read by this run",
+    ),
+    "two outputs in one": (
+        "model: m.onnx\noutput: {html: r, junit: r}\n", "c.yaml:2", "is the html as well",
+    ),
     "other version": ("schema_version: 9\nmodel: m.onnx\n", "c.yaml:1", "schema_version"),
 }  # fmt: skip
 
@@ -240,7 +259,7 @@ def test_a_port_in_use(engine: Path, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         env = environment(tmp_path / "cache")
         ended = command(["serve", engine, "--port", port], tmp_path, env)
-    refusal(ended, 5, f"127.0.0.1:{port}: the port is in use", "--port")
+    refusal(ended, 2, f"127.0.0.1:{port}: the port is in use", "--port")
 
 
 def test_another_device_is_said_and_measured_again(workshop: Workshop, tmp_path: Path) -> None:

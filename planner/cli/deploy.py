@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from planner.cli.console import reporting, show, show_json, write_text
+from planner.cli.elsewhere import DESTINATIONS, LOCAL, Elsewhere
 
 if TYPE_CHECKING:
+    import socket
+
     from planner.progress import Reporter
     from planner.spec.verdict import Verdict
 
@@ -32,12 +36,24 @@ if TYPE_CHECKING:
 @click.option(
     "--to",
     "destination",
-    type=click.Choice(["local", "directory"]),
+    type=click.Choice(DESTINATIONS),
     default="local",
     show_default=True,
     envvar="INFOPT_TO",
-    help="Serve here, or only build and verify the directory.",
+    help="Serve here, only build and verify, or also write another server's files.",
 )
+@click.option(
+    "--files",
+    type=click.Path(path_type=Path),
+    help="Where the other server's files go  [ENGINE-TARGET].",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(1),
+    help="Copies of the engine side by side (triton, kserve, ray)  [1].",
+)
+@click.option("--storage-uri", metavar="URI", help="Where KServe fetches: s3://models/kws.")
+@click.option("--image", help="KServe: an image with infopt in it; without one Triton serves.")
 @click.option("--no-serve", is_flag=True, help="End with the verdict (for CI).")
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="INFOPT_HOST")
 @click.option(
@@ -52,6 +68,10 @@ def deploy(
     engine: Path,
     model: Path | None,
     destination: str,
+    files: Path | None,
+    replicas: int | None,
+    storage_uri: str | None,
+    image: str | None,
     no_serve: bool,
     host: str,
     port: int,
@@ -67,15 +87,27 @@ def deploy(
     from planner import pipeline
     from planner.spec.io import read_plan
 
+    elsewhere = Elsewhere(destination, files, replicas, storage_uri, image)
+    elsewhere.check(engine)
     plan = read_plan(plan_file)
-    with reporting(quiet) as reporter:
-        built = pipeline.build(plan, engine, model=model, reporter=reporter)
-        verdict = check(built, reporter)
-    publish(verdict, as_json, junit, markdown)
-    if destination == "local" and not no_serve:
-        from planner.cli.serve import run_server
+    serves = destination == LOCAL and not no_serve
+    with _reserved(host, port) if serves else nullcontext() as place:
+        with reporting(quiet) as reporter:
+            built = pipeline.build(plan, engine, model=model, reporter=reporter)
+            verdict = check(built, reporter)
+        publish(verdict, as_json, junit, markdown)
+        elsewhere.write(built)
+        if place is not None:
+            from planner.cli.serve import run_server
 
-        run_server(built, host, port)
+            run_server(built, place)
+
+
+def _reserved(host: str, port: int) -> closing[socket.socket]:
+    """The port is taken first: that somebody has it must not show after a long build."""
+    from planner import serve
+
+    return closing(serve.reserve(host, port))
 
 
 def check(engine: Path, reporter: Reporter) -> Verdict:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from planner.cli.console import tell
+
+if TYPE_CHECKING:
+    import socket
 
 
 @click.command(short_help="Serve an engine over HTTP.")
@@ -17,15 +21,13 @@ from planner.cli.console import tell
 )
 def serve(engine: Path, host: str, port: int) -> None:
     """Serve ENGINE over HTTP (Open Inference Protocol v2) until interrupted."""
-    run_server(engine, host, port)
-
-
-def run_server(engine: Path, host: str, port: int) -> None:
-    """Serves until Ctrl-C or SIGTERM.
-
-    Raises:
-        EnvironmentMismatchError: infopt was installed without its `serve` extra.
-    """
     from planner import serve as protocol
 
-    protocol.serve(engine, host=host, port=port, ready=lambda url: tell(f"serving at {url}"))
+    run_server(engine, protocol.reserve(host, port))
+
+
+def run_server(engine: Path, place: socket.socket) -> None:
+    """Serves at a reserved place until Ctrl-C or SIGTERM; closes it."""
+    from planner import serve as protocol
+
+    protocol.serve(engine, place=place, ready=lambda url: tell(f"serving at {url}"))

@@ -37,6 +37,8 @@ from planner.spec.session import SessionSettings
 
 PLAN = "plan.json"
 PARTS = "parts"
+_ANY_NAME = "model"
+"""What most tools call the file they export: it tells nobody which model it is."""
 _URL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER})
 
@@ -96,8 +98,13 @@ def write_engine(directory: Path, blueprint: Blueprint) -> Manifest:
 
 
 def served_name(model_path: Path) -> str:
-    """The name a model is served under: its file's, with what a URL cannot hold replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", model_path.stem).strip("_.") or "model"
+    """The name a model is served under: its file's, with what a URL cannot hold replaced.
+
+    Its folder's where the file is called like any other model: `kws/model.onnx` -> `kws`.
+    """
+    is_named = model_path.stem != _ANY_NAME
+    named = model_path.stem if is_named else model_path.absolute().parent.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", named).strip("_.") or _ANY_NAME
 
 
 def is_current(directory: Path, plan_digest: str) -> bool:

@@ -7,7 +7,7 @@ import errno
 import select
 import socket
 
-from planner.errors import EnvironmentMismatchError, UsageError
+from planner.errors import UsageError
 
 _BACKLOG = 2048
 _NEARBY_PORTS = 100
@@ -19,8 +19,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A bound TCP socket; port 0 takes a free one.
 
     Raises:
-        EnvironmentMismatchError: the port is in use, or needs more rights.
-        UsageError: no such host on this machine, or no such port.
+        UsageError: the port is in use, needs more rights or does not exist; no such host here.
     """
     if not 0 <= port <= 65535:
         raise UsageError(f"port {port} does not exist", fix="--port 8000")
@@ -46,7 +45,7 @@ def listen(listener: socket.socket) -> None:
     """From now on clients can connect.
 
     Raises:
-        EnvironmentMismatchError: somebody else listens on this port since it was bound.
+        UsageError: somebody else listens on this port since it was bound.
     """
     try:
         listener.listen(_BACKLOG)
@@ -55,18 +54,16 @@ def listen(listener: socket.socket) -> None:
         raise _refusal(error, host, port) from None
 
 
-def _refusal(error: OSError, host: str, port: int) -> EnvironmentMismatchError | UsageError:
+def _refusal(error: OSError, host: str, port: int) -> UsageError:
     where = f"{host}:{port}"
     if error.errno == errno.EADDRINUSE:
         free = _free_port_after(host, port)
         fix = "stop the other server, or use --port 0 for any free port"
-        return EnvironmentMismatchError(
+        return UsageError(
             "the port is in use", where=where, fix=fix if free is None else f"--port {free}"
         )
     if error.errno == errno.EACCES:
-        return EnvironmentMismatchError(
-            "ports below 1024 need special rights", where=where, fix="--port 8000"
-        )
+        return UsageError("ports below 1024 need special rights", where=where, fix="--port 8000")
     return UsageError(f"cannot listen there: {error.strerror}", where=where, fix="--host 127.0.0.1")
 
 

@@ -19,8 +19,7 @@ import uvicorn
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from planner.runtime.engine import Session, load
-from planner.runtime.tensors import read_tensors
+from planner.runtime.engine import load
 from planner.serve import listener
 from planner.serve.app import make_app
 from planner.serve.service import Limits, Service
@@ -34,20 +33,14 @@ DRAIN_S = 30.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(engine: Path, host: str, port: int, limits: Limits, ready: Callable[[str], None]) -> None:
-    """Serve until a signal. See `planner.serve.serve`."""
-    with contextlib.closing(listener.bind(host, port)) as bound, load(engine) as session:
+def run(engine: Path, bound: socket.socket, limits: Limits, ready: Callable[[str], None]) -> None:
+    """Serve at a bound socket until a signal. See `planner.serve.serve`."""
+    with load(engine) as session:
         service = Service(session, limits)
-        _warm_up(session)
+        service.warm_up()
         listener.listen(bound)
         asyncio.run(_Server(service, bound, ready).answer_until_drained())
         service.close()
-
-
-def _warm_up(session: Session) -> None:
-    """Arenas grow and threads start before the first client waits for them."""
-    for golden in session.manifest.golden:
-        session.run(read_tensors(session.directory / golden.inputs))
 
 
 class _Server(uvicorn.Server):

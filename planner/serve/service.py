@@ -12,6 +12,7 @@ from typing import Any
 from planner.errors import DataError, EnvironmentMismatchError, UsageError
 from planner.runtime.engine import Session
 from planner.runtime.fingerprint import usable_cores
+from planner.runtime.tensors import read_tensors
 from planner.serve import protocol, reply
 from planner.serve.datatypes import DATATYPES
 from planner.serve.faults import ClientFault
@@ -48,6 +49,11 @@ class Service:
         self._pool = ThreadPoolExecutor(
             min(limits.max_in_flight, max(2, usable_cores())), thread_name_prefix="infer"
         )
+
+    def warm_up(self) -> None:
+        """Arenas grow and threads start before the first client waits for them."""
+        for golden in self.session.manifest.golden:
+            self.session.run(read_tensors(self.session.directory / golden.inputs))
 
     @property
     def in_flight(self) -> int:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from planner.errors import SpecError, UsageError, VerificationError
 from planner.spec.base import Document
 from planner.spec.manifest import MANIFEST_VERSION, Manifest
+from planner.spec.package import PACKAGE_VERSION, Package
 from planner.spec.plan import SCHEMA_VERSION, Plan
 from planner.spec.problems import explain, path_text
 
@@ -83,6 +84,8 @@ def refuse_unwritable(path: Path) -> None:
     Raises:
         UsageError: the folder is none, read-only or somebody else's.
     """
+    if path.is_dir():
+        _refuse_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         _refuse_write(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
@@ -170,6 +173,15 @@ def read_manifest(path: Path) -> Manifest:
         SpecError: missing, not JSON, another manifest version, or not a manifest.
     """
     return _read(path, Manifest, "engine manifest", "manifest_version", MANIFEST_VERSION)
+
+
+def read_package(path: Path) -> Package:
+    """Reads the table of contents of a deploy target's folder.
+
+    Raises:
+        SpecError: missing, not JSON, another version, or none.
+    """
+    return _read(path, Package, "package", "package_version", PACKAGE_VERSION)
 
 
 def _read(path: Path, kind: type[_D], what: str, version_key: str, version: int) -> _D:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from planner.spec.base import Document
@@ -17,6 +16,7 @@ from planner.spec.io import write_atomically
 from planner.spec.problems import explain, path_text
 from planner.spec.quantities import FROM_TEXT, refusal
 from planner.spec.yaml_source import KeyPath, load
+from planner.spec.yaml_text import to_yaml
 
 Unit = Literal["bytes", "bytes/s", "flop/s", "op/s", "us", "W", "USD/h"]
 
@@ -118,5 +118,4 @@ def write_profile(path: Path, profile: DeviceProfile) -> None:
         UsageError: the folder is missing, read-only or full.
     """
     data = profile.model_dump(mode="json", by_alias=True, exclude_none=True)
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-    write_atomically(path, text.encode())
+    write_atomically(path, to_yaml(data).encode())

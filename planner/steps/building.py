@@ -55,7 +55,7 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
     write_engine(
         out,
         Blueprint(
-            name=served_name(path if path.stem != "model" else path.resolve().parent),
+            name=served_name(path),
             plan=plan,
             parts=(
                 Part(

@@ -11,6 +11,7 @@ from typing import Any
 from planner import resources
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
+from planner.spec.package import Package
 from planner.spec.pareto import ParetoCurve, ParetoPoint
 from planner.spec.plan import Plan
 from planner.spec.profile import DeviceProfile, read_profile
@@ -71,6 +72,18 @@ class FakePipeline:
             ),
             predicted_us={"default": estimate(250.0)},
             measured_us={"default": estimate(255.0)},
+        )
+
+    def package(self, engine: Path, to: str, out: Path, **wishes: Any) -> Package:
+        self._answer("package", engine, to, out, wishes)
+        return Package(
+            target=to,
+            name="model",
+            plan_digest="ab" * 32,
+            replicas=wishes["replicas"],
+            files=(),
+            notes=("something differs",),
+            start="start {folder}",
         )
 
     def pareto(self, constraints: Constraints, *, reporter: Reporter) -> ParetoCurve:

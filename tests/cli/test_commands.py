@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Engines that were asked to be served."""
     engines: list[Any] = []
 
-    def remember(engine: Path, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+    def remember(engine: Path, *, place: socket.socket, ready: Callable[[str], None]) -> None:
+        host, port = place.getsockname()[:2]
+        place.close()
         engines.append((engine, host, port))
         ready(f"http://{host}:{port}")
 
@@ -43,12 +46,82 @@ def test_deploy_builds_verifies_and_serves(
     served: list[Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert infopt("deploy", plan_file, "-o", "e", "--port", 9000) == 0
+    assert infopt("deploy", plan_file, "-o", "e", "--port", 0) == 0
     assert [name for name, *_ in pipeline.asked] == ["build", "verify"]
-    assert served == [(Path("e"), "127.0.0.1", 9000)]
+    ((engine, host, port),) = served
+    assert (engine, host) == (Path("e"), "127.0.0.1")
     printed = capsys.readouterr()
     assert "e keeps its promise" in printed.out
-    assert "serving at http://127.0.0.1:9000" in printed.err
+    assert f"serving at http://127.0.0.1:{port}" in printed.err
+
+
+def test_a_port_in_use_is_said_before_anything_is_built(
+    infopt: Infopt, pipeline: FakePipeline, plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert infopt("deploy", plan_file, "--port", port) == 2
+        assert pipeline.asked == []
+        assert f"127.0.0.1:{port}: the port is in use" in capsys.readouterr().err
+        assert infopt("deploy", plan_file, "--port", port, "--no-serve") == 0
+
+
+def test_a_port_is_given_back_when_the_promise_is_broken(
+    infopt: Infopt, pipeline: FakePipeline, plan_file: Path, served: list[Any]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    pipeline.passed = False
+    assert infopt("deploy", plan_file, "--port", port) == 4
+    socket.create_server(("127.0.0.1", port)).close()
+    assert served == []
+
+
+def test_deploy_writes_what_another_server_needs(
+    infopt: Infopt,
+    pipeline: FakePipeline,
+    plan_file: Path,
+    served: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = ("--storage-uri", "s3://models/kws", "--replicas", 3)
+    assert infopt("deploy", plan_file, "--to", "kserve", *uri) == 0
+    assert [name for name, *_ in pipeline.asked] == ["build", "verify", "package"]
+    assert pipeline.asked[-1][1:4] == (Path("engine"), "kserve", Path("engine-kserve"))
+    assert pipeline.asked[-1][4] == {
+        "replicas": 3, "storage_uri": "s3://models/kws", "image": None,
+    }  # fmt: skip
+    assert served == []
+    printed = capsys.readouterr().err
+    assert "note: something differs" in printed
+    assert "wrote engine-kserve; next: start engine-kserve" in printed
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("--replicas", 2), "--replicas: means nothing with --to local"),
+        (("--to", "directory", "--files", "f"), "--files: means nothing with --to directory"),
+        (("--to", "ray", "--storage-uri", "s3://a"), "fix: add --to kserve"),
+        (("--to", "triton", "--image", "i"), "--image: means nothing with --to triton"),
+        (("--to", "kserve"), "--storage-uri: KServe fetches what it serves"),
+        (("--to", "kserve", "--storage-uri", "models/kws"), "'models/kws' is no storage URI"),
+        (("--to", "triton", "--files", "mine"), "holds 'diary.txt', which infopt did not write"),
+    ],
+)
+def test_what_another_server_cannot_do_is_said_before_anything_is_built(
+    infopt: Infopt,
+    pipeline: FakePipeline,
+    plan_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    asked: tuple[object, ...],
+    words: str,
+) -> None:
+    Path("mine").mkdir()
+    Path("mine/diary.txt").write_text("mine")
+    assert infopt("deploy", plan_file, *asked) == 2
+    assert words in capsys.readouterr().err
+    assert pipeline.asked == []
 
 
 @pytest.mark.parametrize("ending", [["--no-serve"], ["--to", "directory"]])
@@ -99,8 +172,11 @@ def test_verify_prints_json(
 
 
 def test_serve_serves(infopt: Infopt, served: list[Any]) -> None:
-    assert infopt("serve", "e", "--host", "::1") == 0
-    assert served == [(Path("e"), "::1", 8000)]
+    assert infopt("serve", "e", "--host", "localhost", "--port", 0) == 0
+    ((engine, host, port),) = served
+    assert engine == Path("e")
+    assert host in ("127.0.0.1", "::1")
+    assert port > 0
 
 
 def test_explain_all_one_and_none(

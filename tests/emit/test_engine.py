@@ -290,6 +290,8 @@ def test_names_that_cannot_be_part_of_a_url(blueprint: Blueprint, tmp_path: Path
             write_engine(tmp_path / "engine", replace(blueprint, name=name))
     assert engine_module.served_name(Path("/models/My model (v2).onnx")) == "My_model_v2"
     assert engine_module.served_name(Path("模型.onnx")) == "model"
+    assert engine_module.served_name(Path("/models/kws conformer/model.onnx")) == "kws_conformer"
+    assert engine_module.served_name(Path("/model.onnx")) == "model"
 
 
 def test_goldens_of_shapes_whose_names_clash(blueprint: Blueprint, tmp_path: Path) -> None:
