@@ -1,42 +1,22 @@
 """An independent checker: re-prices and re-verifies a Solution from the Problem alone.
 
-It shares no code with the formulation: plain sums over names, and a simulated run for the order.
+It shares no code with the formulation: plain sums over names (`price`), and a simulated run for
+the order, stage after stage.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-from planner.ir.problem import Conversion, Latency, Objective, Option, Problem, Setting, State
+from planner.ir.problem import Conversion, Objective, Option, Problem, State
 from planner.ir.solution import Solution, Status, Totals
+from planner.solve.check_devices import check_devices
+from planner.solve.price import price_chosen
+from planner.solve.running import Chosen, Running, Violation, look_up
 
 TOLERANCE = 1e-8
 """Relative: above what integer scaling may lose (1e-9), far below any measurement's noise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One broken promise: the constraint's id, what, and by how much (in its units)."""
-
-    constraint: str
-    what: str
-    excess: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    options: tuple[Option, ...]
-    conversions: tuple[Conversion, ...]
-    setting: Setting
-    row: int
-
-    @property
-    def parts(self) -> tuple[Option | Conversion, ...]:
-        """Everything that runs."""
-        return (*self.options, *self.conversions)
 
 
 def _exceeds(value: float, limit: float) -> bool:
@@ -45,60 +25,6 @@ def _exceeds(value: float, limit: float) -> bool:
 
 def _differs(a: float, b: float) -> bool:
     return abs(a - b) > TOLERANCE * max(abs(a), abs(b))
-
-
-def _look_up(problem: Problem, solution: Solution) -> _Chosen | Violation:
-    options = {option.name: option for option in problem.options}
-    conversions = {conversion.name: conversion for conversion in problem.conversions}
-    rows = {setting.name: row for row, setting in enumerate(problem.settings)}
-    if solution.setting not in rows:
-        return Violation("names", f"unknown setting {solution.setting!r}")
-    for name, times in Counter((*solution.chosen, *solution.conversions)).items():
-        if name not in options and name not in conversions:
-            return Violation("names", f"unknown option or conversion {name!r}")
-        if times > 1 and not (name in options and name in conversions):
-            return Violation("names", f"{name!r} is chosen {times} times")
-    if any(name not in options for name in solution.chosen):
-        return Violation("names", "a conversion is listed among the options")
-    if any(name not in conversions for name in solution.conversions):
-        return Violation("names", "an option is listed among the conversions")
-    row = rows[solution.setting]
-    return _Chosen(
-        tuple(options[name] for name in solution.chosen),
-        tuple(conversions[name] for name in solution.conversions),
-        problem.settings[row],
-        row,
-    )
-
-
-def _tables(chosen: _Chosen) -> Iterator[tuple[Latency | None, ...]]:
-    yield chosen.setting.overhead
-    for part in chosen.parts:
-        yield part.latency[chosen.row]
-
-
-def _price(problem: Problem, chosen: _Chosen) -> Totals:
-    shapes = range(len(problem.shape_weights))
-    cells: list[list[Latency]] = [[] for _ in shapes]
-    for table in _tables(chosen):
-        for shape in shapes:
-            cells[shape].append(table[shape] or Latency(math.nan, math.nan, math.nan))
-    expected = tuple(math.fsum(cell.expected_us for cell in row) for row in cells)
-    weights = sum(option.weight_size_bytes for option in chosen.options)
-    workspace = max((option.workspace_size_bytes for option in chosen.options), default=0)
-    weighted = math.fsum(q * us for q, us in zip(problem.shape_weights, expected, strict=True))
-    memory = problem.activation_size_bytes + chosen.setting.size_bytes + weights + workspace
-    return Totals(
-        latency_low_us=tuple(math.fsum(cell.low_us for cell in row) for row in cells),
-        latency_expected_us=expected,
-        latency_high_us=tuple(math.fsum(cell.high_us for cell in row) for row in cells),
-        weighted_latency_us=weighted,
-        memory_size_bytes=memory,
-        error=math.fsum(option.error for option in chosen.options),
-        energy_j=math.fsum(option.energy_j for option in chosen.options),
-        price_per_hour=chosen.setting.price_per_hour,
-        period_us=weighted,
-    )
 
 
 def price(
@@ -110,10 +36,19 @@ def price(
         KeyError: a name the problem does not know.
     """
     answer = Solution(Status.FEASIBLE, tuple(options), tuple(conversions), setting)
-    chosen = _look_up(problem, answer)
+    return priced(problem, answer)
+
+
+def priced(problem: Problem, solution: Solution) -> Totals:
+    """Totals of a solution's choice, whatever it claims; as `price`, for problems with places too.
+
+    Raises:
+        KeyError: a name the problem does not know.
+    """
+    chosen = look_up(problem, solution)
     if isinstance(chosen, Violation):
         raise KeyError(chosen.what)
-    return _price(problem, chosen)
+    return price_chosen(problem, chosen)
 
 
 def value(totals: Totals, objective: Objective) -> float:
@@ -131,16 +66,22 @@ def value(totals: Totals, objective: Objective) -> float:
     return values[objective]
 
 
-def _check_cover(problem: Problem, chosen: _Chosen) -> Iterator[Violation]:
+def _check_cover(problem: Problem, chosen: Chosen) -> Iterator[Violation]:
     counts = Counter(name for option in chosen.options for name in option.ops)
     for name in problem.ops:
-        if counts[name] != 1:
+        if counts[name] != 1 and not (counts[name] and name in problem.repeatable):
             yield Violation(
                 "C1", f"operator {name!r} is computed {counts[name]} times", counts[name]
             )
-    for part in chosen.parts:
-        if any(latency is None for latency in part.latency[chosen.row]):
-            yield Violation("C1", f"{part.name!r} does not exist under {chosen.setting.name!r}")
+    for stage in chosen.stages:
+        parts: tuple[Option | Conversion, ...] = (*stage.options, *stage.conversions)
+        for part in parts:
+            if any(latency is None for latency in part.latency[chosen.row]):
+                name = chosen.setting.name
+                yield Violation("C1", f"{part.name!r} does not exist under {name!r}")
+            if stage.place is not None and part.place not in (None, stage.place.name):
+                what = f"{part.name!r} runs at {stage.place.name!r}, but is made for {part.place!r}"
+                yield Violation("C2", what)
 
 
 def _inputs(part: Option | Conversion) -> tuple[State, ...]:
@@ -151,22 +92,21 @@ def _outputs(part: Option | Conversion) -> tuple[State | str, ...]:
     return (*part.makes, *part.ops) if isinstance(part, Option) else (part.target,)
 
 
-def _run(problem: Problem, chosen: _Chosen) -> tuple[list[Option | Conversion], set[State | str]]:
-    """Runs each part once it can: those that never can, and all that exists in the end."""
-    before: dict[str, list[str]] = {name: [] for name in problem.ops}
-    for source, target in problem.edges:
-        before[target].append(source)
-    parts = chosen.parts
+def _run(
+    stage: Running, before: dict[str, list[str]], reached: set[State | str]
+) -> list[Option | Conversion]:
+    """Runs each part of a stage once it can; those that never can. Adds to what is reached."""
+    parts: tuple[Option | Conversion, ...] = (*stage.options, *stage.conversions)
     missing: list[set[State | str]] = []
     waiters: dict[State | str, list[int]] = {}
     for number, part in enumerate(parts):
         ops = part.ops if isinstance(part, Option) else ()
         lacks: set[State | str] = {name for op in ops for name in before[op] if name not in ops}
-        lacks.update(state for state in _inputs(part) if state not in problem.given)
+        lacks.update(_inputs(part))
+        lacks -= reached
         missing.append(lacks)
         for atom in lacks:
             waiters.setdefault(atom, []).append(number)
-    reached: set[State | str] = set(problem.given)
     ready = [number for number, lacks in enumerate(missing) if not lacks]
     ran = set(ready)
     while ready:
@@ -179,24 +119,37 @@ def _run(problem: Problem, chosen: _Chosen) -> tuple[list[Option | Conversion], 
                 if not missing[number] and number not in ran:
                     ran.add(number)
                     ready.append(number)
-    return [part for number, part in enumerate(parts) if number not in ran], reached
+    return [part for number, part in enumerate(parts) if number not in ran]
 
 
-def _check_order(problem: Problem, chosen: _Chosen) -> Iterator[Violation]:
-    stuck, reached = _run(problem, chosen)
-    for part in stuck:
-        missing = [state for state in _inputs(part) if state not in reached]
-        names = ", ".join(f"{state.tensor!r} as {state.form!r}" for state in missing)
-        yield Violation(
-            "C5", f"{part.name!r} can never run: {names or 'groups wait for each other'}"
-        )
+def _check_order(problem: Problem, chosen: Chosen) -> Iterator[Violation]:
+    """C3, C5 and C6: stage after stage, each with what it makes and what it receives."""
+    before: dict[str, list[str]] = {name: [] for name in problem.ops}
+    for source, target in problem.edges:
+        before[target].append(source)
+    done: set[State | str] = set()
+    states: list[set[State]] = []
+    for number, stage in enumerate(chosen.stages):
+        reached: set[State | str] = {*problem.given, *done}
+        for transfer, sender in stage.transfers:
+            if not 0 <= sender < number or transfer.source not in states[sender]:
+                yield Violation("C6", f"{transfer.name!r} moves what stage {sender} does not have")
+            reached.add(transfer.target)
+        for part in _run(stage, before, reached):
+            lacking = [state for state in _inputs(part) if state not in reached]
+            names = ", ".join(f"{state.tensor!r} as {state.form!r}" for state in lacking)
+            what = f"{part.name!r} can never run: {names or 'groups wait for each other'}"
+            yield Violation("C5", what)
+        done.update(atom for atom in reached if isinstance(atom, str))
+        states.append({atom for atom in reached if isinstance(atom, State)})
+    there = {*problem.given}.union(*states)
     for state in problem.wanted:
-        if state not in reached:
+        if state not in there:
             yield Violation("C5", f"{state.tensor!r} as {state.form!r} is wanted, but never made")
 
 
 def _check_limits(
-    problem: Problem, chosen: _Chosen, totals: Totals, is_uncertain: bool
+    problem: Problem, chosen: Chosen, totals: Totals, is_uncertain: bool
 ) -> Iterator[Violation]:
     limits = problem.limits
     memory = limits.memory_size_bytes
@@ -207,9 +160,18 @@ def _check_limits(
         excess = totals.error - limits.error
         yield Violation("C10", f"error {totals.error} exceeds {limits.error}", excess)
     rate = limits.throughput_per_s
-    if rate is not None and _exceeds(totals.weighted_latency_us, 1e6 / rate):
-        excess = totals.weighted_latency_us - 1e6 / rate
-        yield Violation("C9", f"{totals.weighted_latency_us} us is slower than {rate}/s", excess)
+    if rate is not None and _exceeds(totals.period_us, 1e6 / rate):
+        excess = totals.period_us - 1e6 / rate
+        yield Violation("C9", f"{totals.period_us} us is slower than {rate}/s", excess)
+    counted: tuple[tuple[str, float | None, float], ...] = (
+        ("devices", limits.devices, totals.devices),
+        ("price_per_hour", limits.price_per_hour, totals.price_per_hour),
+        ("query_cost", limits.query_cost, totals.query_cost),
+        ("energy_j", limits.energy_j, totals.energy_j),
+    )
+    for name, limit, used in counted:
+        if limit is not None and _exceeds(used, limit):
+            yield Violation("C11", f"{name} {used} exceeds {limit}", used - limit)
     if limits.latency_us is None:
         return
     ends = totals.latency_low_us if is_uncertain else totals.latency_high_us
@@ -220,7 +182,7 @@ def _check_limits(
             yield Violation("C8", what, tail - limits.latency_us)
 
 
-def _check_formats(problem: Problem, chosen: _Chosen) -> Iterator[Violation]:
+def _check_formats(problem: Problem, chosen: Chosen) -> Iterator[Violation]:
     formats = {name: option.format for option in chosen.options for name in option.ops}
     for group in problem.tied:
         used = sorted({formats.get(name, "") for name in group})
@@ -260,6 +222,10 @@ def _flat(totals: Totals) -> Iterable[float]:
         totals.error,
         totals.energy_j,
         totals.price_per_hour,
+        totals.devices,
+        totals.period_us,
+        *totals.stage_us,
+        *totals.stage_memory_size_bytes,
     )
 
 
@@ -274,15 +240,16 @@ def check(problem: Problem, solution: Solution) -> tuple[Violation, ...]:
     if not problem.ops and not problem.settings:
         chooses = bool(solution.chosen or solution.conversions or solution.setting)
         return (Violation("names", "an empty problem with a choice"),) if chooses else ()
-    chosen = _look_up(problem, solution)
+    chosen = look_up(problem, solution)
     if isinstance(chosen, Violation):
         return (chosen,)
     covered = tuple(_check_cover(problem, chosen))
     if covered:
         return covered
-    totals = _price(problem, chosen)
+    totals = price_chosen(problem, chosen)
     return (
         *_check_order(problem, chosen),
+        *check_devices(problem, chosen, totals),
         *_check_limits(problem, chosen, totals, solution.is_uncertain),
         *_check_formats(problem, chosen),
         *_check_certificate(problem, solution, totals),

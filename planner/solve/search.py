@@ -19,11 +19,12 @@ import numpy as np
 from planner.ir.problem import Objective
 from planner.ir.solution import Solution, Status
 from planner.solve.backend import Answer, Backend, Outcome, Request
-from planner.solve.check import Violation, check
+from planner.solve.check import check
 from planner.solve.data import HIGH, BoolArray, Data, FloatArray
 from planner.solve.formulation import Formulation, Linear, Program, Row, assemble
 from planner.solve.progress import Progress, Reporter
 from planner.solve.relax import Relaxation
+from planner.solve.running import Violation
 from planner.solve.support import supported, with_levels
 
 FIRST_SHARE = 0.6
