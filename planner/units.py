@@ -5,6 +5,7 @@ Every parser refuses a bare number: a promise without a unit is a misunderstandi
 
 from __future__ import annotations
 
+import math
 import re
 
 from planner.errors import UsageError
@@ -39,7 +40,10 @@ def _quantity(text: str, units: dict[str, float] | dict[str, int], what: str) ->
         raise UsageError(
             f"unknown unit {unit!r} in the {what} {text!r}", fix=f"one of {', '.join(units)}"
         )
-    return float(number) * units[unit]
+    value = float(number) * units[unit]
+    if not math.isfinite(value):
+        raise UsageError(f"the {what} {text!r} is no finite number", fix=f"for example {example}")
+    return value
 
 
 def parse_duration_us(text: str) -> float:

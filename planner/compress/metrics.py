@@ -9,8 +9,10 @@ spearman   rank correlation of a scalar output with the label            row: (o
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -216,6 +218,19 @@ def load_function(reference: str) -> Callable[[Run], float]:
             f"{place} has no function {name!r}", where=getattr(module, "__file__", None) or place
         )
     return function  # type: ignore[no-any-return]
+
+
+def function_digest(reference: str) -> str:
+    """SHA-256 of the file a user's function stands in: an edited function is another metric.
+
+    What the file imports or reads in turn is not seen.
+
+    Raises:
+        UsageError: nothing there, or its import fails; says which file and name.
+    """
+    source = inspect.getsourcefile(inspect.unwrap(load_function(reference)))
+    content = Path(source).read_bytes() if source and Path(source).is_file() else b""
+    return hashlib.sha256(reference.encode() + b"\0" + content).hexdigest()
 
 
 def _load_module(name: str) -> ModuleType:

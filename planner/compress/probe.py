@@ -14,7 +14,7 @@ from onnx import ModelProto, helper
 from planner.compress.apply import save
 from planner.compress.base import Array
 from planner.ir.graph import Tensor
-from planner.runtime.ort import ORT_ERRORS, make_session, run_error
+from planner.runtime.ort import ORT_ERRORS, bind, make_session, run_error
 from planner.spec.session import SessionSettings
 
 _INLINE_SIZE_BYTES = 256 << 20
@@ -40,7 +40,7 @@ def run_session(session: Any, names: Sequence[str], feeds: Feeds) -> dict[str, A
         EnvironmentMismatchError: memory ran out.
     """
     try:
-        values = session.run(list(names), dict(feeds))
+        values = bind(session, names)(dict(feeds))
     except ORT_ERRORS as error:
         raise run_error(error, "samples") from None
     return dict(zip(names, values, strict=True))

@@ -80,7 +80,10 @@ class Samples:
         for name in sorted(self.arrays):
             value = np.ascontiguousarray(self.arrays[name])
             total.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
-            total.update(value.data if value.dtype != object else repr(value.tolist()).encode())
+            if value.dtype == object:
+                total.update(repr(value.tolist()).encode())
+            else:
+                total.update(dtypes.as_bits(value).data)
         return total.hexdigest()
 
 

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, ParamSpec, TypeVar, cast
 
-from planner.errors import ModelError
+from planner import errors
+from planner.errors import InfoptError, ModelError
 from planner.units import format_size
 
 P = ParamSpec("P")
@@ -73,7 +74,8 @@ class Sandbox:
         """`function(*args, **kwargs)` elsewhere; a module-level function, arguments that pickle.
 
         Raises:
-            ModelError: the function raised one, crashed, ran out of time or memory.
+            InfoptError: the one that the function raised.
+            ModelError: it raised something else, crashed, ran out of time or memory.
         """
         request = pickle.dumps((function, args, kwargs))
         with tempfile.TemporaryFile() as stderr:
@@ -106,8 +108,9 @@ class Sandbox:
         if kind == "done":
             return rest[0]
         if kind == "refused":
-            what, where, fix = rest
-            raise ModelError(what, where=where, fix=fix)
+            name, what, where, fix = rest
+            refusal: type[InfoptError] = getattr(errors, name, ModelError)
+            raise refusal(what, where=where, fix=fix)
         if kind == "memory":
             raise self._too_large()
         name, text = rest

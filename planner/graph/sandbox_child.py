@@ -40,7 +40,7 @@ def _outcome(request: bytes) -> tuple[object, ...]:
         function, args, kwargs = pickle.loads(request)
         return "done", function(*args, **kwargs)
     except InfoptError as error:
-        return "refused", error.what, error.where, error.fix
+        return "refused", type(error).__name__, error.what, error.where, error.fix
     except MemoryError:
         return ("memory",)
     except Exception as error:  # noqa: BLE001 - whatever a library raises is the parent's to word

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from planner.errors import ModelError
+from planner.errors import InfoptError
 from planner.graph.equality import Comparison, Feeds, Run, compare, run_with_onnxruntime
 from planner.graph.model import BoundModel
 from planner.graph.sandbox import Bounds, LimitError, Sandbox
@@ -30,6 +30,8 @@ class SimplifyReport:
     """Per compared output: simplified against bound."""
     random_outputs: tuple[str, ...] = ()
     """Outputs that differ from run to run by the model's own design."""
+    has_run: bool = False
+    """Whether the bound model was seen to run."""
 
 
 def simplify(
@@ -58,8 +60,12 @@ def simplify(
     return report
 
 
-def _kept(bound: BoundModel, reason: str, random: tuple[str, ...] = ()) -> SimplifyReport:
-    return SimplifyReport(bound.path, False, f"kept as it was: {reason}", random_outputs=random)
+def _kept(
+    bound: BoundModel, reason: str, random: tuple[str, ...] = (), *, has_run: bool = False
+) -> SimplifyReport:
+    return SimplifyReport(
+        bound.path, False, f"kept as it was: {reason}", random_outputs=random, has_run=has_run
+    )
 
 
 def _attempt(
@@ -76,7 +82,7 @@ def _attempt(
         found = checking.call(compare, bound.path, out_path, feeds, run)
     except LimitError as error:
         return _kept(bound, error.what), True
-    except ModelError as error:
+    except InfoptError as error:
         return _kept(bound, error.what), False
     return _verdict(bound, out_path, found, ops)
 
@@ -89,11 +95,11 @@ def _verdict(
     if found.differing:
         worst = max(found.differing, key=lambda name: found.nmse[name])
         reason = f"output {worst!r} changes by NMSE {found.nmse[worst]:.2g}"
-        return _kept(bound, reason, found.random), False
+        return _kept(bound, reason, found.random, has_run=True), False
     reason = (
         f"{ops} operators; outputs equal within NMSE {max(found.nmse.values(), default=0.0):.2g}"
     )
-    return SimplifyReport(out_path, True, reason, found.nmse, found.random), True
+    return SimplifyReport(out_path, True, reason, found.nmse, found.random, has_run=True), True
 
 
 def _growth(before: Path, after: Path) -> str | None:

@@ -19,6 +19,7 @@ from planner.profiling.kernel import (
     describe,
     value_digest,
 )
+from planner.runtime.ort import bind_all
 
 _EXTERNAL_ABOVE_BYTES = 1 << 30
 """Optimised models above this size keep their weights in a file of their own (protobuf: 2 GB)."""
@@ -141,8 +142,8 @@ def _observe(
     _save_observed(model, path)
     options = quiet_options("disabled")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    results = session.run(None, dict(feeds))
+    names, run = bind_all(session)
+    results = run(dict(feeds))
     path.unlink()
     (folder / "observed.data").unlink(missing_ok=True)
     values = {
@@ -151,7 +152,8 @@ def _observe(
         if isinstance(value, np.ndarray)
     }
     values.update(feeds)
-    return values, set(names) - set(values)
+    made = {output.name for output in session.get_outputs()}
+    return values, made - set(values)
 
 
 def _save_observed(model: onnx.ModelProto, path: Path) -> None:
@@ -191,8 +193,9 @@ def context_times_us(analysis: Analysis, runs: int, folder: Path) -> Iterator[tu
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    run = bind_all(session)[1]
     for _ in range(runs):
-        session.run(None, analysis.feeds)
+        run(analysis.feeds)
     profile = Path(session.end_profiling())
     yield from _kernel_medians(profile)
     profile.unlink()

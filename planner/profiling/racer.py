@@ -1,7 +1,7 @@
 """One contestant of a race: `python -m planner.profiling.racer MODEL SETTINGS_JSON FEEDS`.
 
-Loads the session, then waits: each line on stdin is a number of runs to time, each reply the
-microseconds of every run. Between turns it is stopped by the race, so that its thread pool cannot
+Loads the session, then waits: each line on stdin is a JSON list (times, runs each): how many times
+to take, and over how many runs each; the reply has the microseconds of a run of every time taken. Between turns it is stopped by the race, so that its thread pool cannot
 spin against the one whose turn it is.
 """
 
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from planner.runtime.ort import feed_dict, make_session
+from planner.runtime.ort import bind_all, feed_dict, make_session
 from planner.runtime.tensors import read_tensors
 from planner.spec.session import SessionSettings
 
@@ -27,18 +27,20 @@ def main(arguments: list[str]) -> None:
     model, settings, feeds_path = arguments
     session = make_session(Path(model), SessionSettings.model_validate_json(settings))
     feeds = feed_dict(read_tensors(Path(feeds_path)))
-    run = session.run
-    run(None, feeds)
+    run = bind_all(session)[1]
+    run(feeds)
     print("ready", flush=True)
     gc.disable()
     for line in sys.stdin:
         times = []
         for _ in range(WARM_UP_RUNS):
-            run(None, feeds)
-        for _ in range(int(line)):
+            run(feeds)
+        count, runs = json.loads(line)
+        for _ in range(count):
             start = time.perf_counter_ns()
-            run(None, feeds)
-            times.append((time.perf_counter_ns() - start) / 1e3)
+            for _ in range(runs):
+                run(feeds)
+            times.append((time.perf_counter_ns() - start) / 1e3 / runs)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"times_us": times, "peak_size_bytes": peak}), flush=True)
 

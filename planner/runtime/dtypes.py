@@ -95,6 +95,14 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
+def as_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array itself; an extended type as unsigned integers, which every interface takes."""
+    name = array.dtype.name
+    if not is_extended(name):
+        return array
+    return np.ascontiguousarray(array).reshape(array.shape).view(bits_dtype(name))
+
+
 def bits_dtype(name: str) -> np.dtype[Any]:
     """The unsigned integer as wide as an extended type."""
     return np.dtype(f"uint{8 * numpy_dtype(name).itemsize}")

@@ -216,7 +216,7 @@ def _all_to_ort(feeds: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str,
 
 
 def _extended_to_ort(value: np.ndarray[Any, Any], kind: str) -> Any:
-    bits = np.ascontiguousarray(value).reshape(value.shape).view(dtypes.bits_dtype(kind))
+    bits = dtypes.as_bits(value)
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, dtypes.ONNX_NUMBER[kind])
 
 
@@ -225,6 +225,21 @@ def _from_ort(value: Any, kind: str) -> Any:
         return value.numpy()
     raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
     return np.frombuffer(raw, dtypes.numpy_dtype(kind)).reshape(value.shape()).copy()
+
+
+def bind_all(session: Any) -> tuple[tuple[str, ...], BoundRun]:
+    """(names, callable) of every output that can be handed out together.
+
+    Packed 4-bit types never can; sequences and maps only where no extended type is among them.
+    """
+    made = tensor_specs(session)[1]
+    has_extended = any(dtypes.is_extended(spec.dtype) for spec in made)
+    names = tuple(
+        spec.name
+        for spec in made
+        if dtypes.is_tensor(spec.dtype) or ("(" in spec.dtype and not has_extended)
+    )
+    return names, bind(session, names)
 
 
 def feed_dict(feeds: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,8 +51,7 @@ def _note(array: Array) -> str | None:
 
 def _storable(name: str, array: Array) -> Array:
     if dtypes.is_extended(array.dtype.name):
-        bits = np.ascontiguousarray(array).view(dtypes.bits_dtype(array.dtype.name))
-        return bits.reshape(array.shape)
+        return dtypes.as_bits(array)
     if array.dtype.kind != "O":
         return array
     if not all(isinstance(item, str) for item in array.flat):

@@ -212,6 +212,26 @@ class Constraints(Document):
             )
         return workload
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _is_named(cls, model: Any) -> Any:
+        if model == "":
+            raise refusal("is empty", fix="name the ONNX file: model.onnx")
+        return model
+
+    @model_validator(mode="after")
+    def _overwrites_nothing(self) -> Self:
+        accuracy = self.accuracy
+        read = (self.model, accuracy.calibration, accuracy.evaluation)
+        taken = {Path(path).resolve(): "is read by this run" for path in read if path}
+        for key in ("plan", "html", "junit", "markdown"):
+            path = getattr(self.output, key)
+            use = taken.setdefault(Path(path).resolve(), key) if path else key
+            if use != key:
+                what = use if use.startswith("is ") else f"is the {use} as well"
+                raise refusal(f"{str(path)!r} {what}", fix="write elsewhere", key=f"output.{key}")
+        return self
+
     @model_validator(mode="after")
     def _gates_something(self, info: ValidationInfo) -> Self:
         if self.ci is None or not any(rule.quantity == "slo" for rule in self.ci.fail_on):

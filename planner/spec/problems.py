@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ from planner.errors import SpecError
 
 KeyPath = tuple[str | int, ...]
 MAX_LISTED = 8
+_INSTANCE = re.compile(r" or instance of \w+")
+"""Of Python's own classes, which no file can hold."""
 
 
 def path_text(at: KeyPath) -> str:
@@ -73,6 +76,7 @@ def _problem(details: ErrorDetails, root: type[BaseModel]) -> tuple[KeyPath, str
 def _plain(message: str) -> str:
     """Pydantic's sentence in YAML's words: `Input should be a valid tuple` -> `must be a list`."""
     words = {
+        "Input is not a valid path for <class 'pathlib.Path'>": "must be a path",
         "Input should be": "must be",
         "valid tuple": "list",
         "valid dictionary": "mapping",
@@ -81,7 +85,7 @@ def _plain(message: str) -> str:
     }
     for theirs, ours in words.items():
         message = message.replace(theirs, ours)
-    return message
+    return _INSTANCE.sub("", message)
 
 
 def _short(value: Any) -> str:

@@ -42,10 +42,17 @@ def _reader(parse: Callable[[str], float], kind: str, unit: str) -> Callable[...
         if is_number and not is_from_text(info):
             return float(value)
         if is_number:
-            raise refusal(f"the {kind} {value} has no unit", fix=f"write a unit: {value}{unit}")
+            raise refusal(f"the {kind} {value} has no unit", fix=_with_unit(value, unit))
         raise refusal(f"{value!r} is not a {kind}", fix=f"write a number and a unit: 10{unit}")
 
     return read
+
+
+def _with_unit(value: float, unit: str) -> str:
+    """0.95 may mean 0.95 % and 95 %: both are offered."""
+    if unit in ("%", "pp") and 0 < value < 1:
+        return f"write a unit: {100 * value:.12g}{unit} for the share {value}, else {value}{unit}"
+    return f"write a unit: {value}{unit}"
 
 
 def _parsed(parse: Callable[[str], float], text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from planner.compress.accuracy import Comparison, compare
 from planner.compress.base import NATIVE, Format
 from planner.compress.error_model import ErrorModel, fit
 from planner.compress.measure import joint_error, runner
-from planner.compress.metrics import MetricResult, evaluate
+from planner.compress.metrics import MetricResult, evaluate, function_digest
 from planner.compress.samples import load_evaluation
 from planner.compress.sensitivity import Memory, sensitivities
 from planner.graph.sandbox import Bounds, Sandbox
@@ -25,12 +25,13 @@ from planner.spec.plan import AccuracyReport
 from planner.spec.session import SessionSettings
 from planner.steps.prepare import Prepared
 from planner.steps.variants import Choices, Variant
-from planner.steps.workspace import Workspace, digest
+from planner.steps.workspace import Workspace, digest, file_digest
 
 _JOINT_RUNS = 32
 _HOPELESS = 1e6
 """NMSE that stands for answers that are not even numbers: no budget allows it."""
 _LONG = Bounds(wall_s=3600.0)
+_FOREIGN_BYTES = 2**40
 _SESSION = SessionSettings()
 
 
@@ -53,6 +54,7 @@ class Accuracy:
         self.work = work
         self.metric = _metric_of(constraints)
         self.seed = constraints.solver.seed
+        self._digests: tuple[str, ...] = ()
 
     def sensitivities(self, choices: Choices) -> dict[tuple[str, Format], float]:
         """Output NMSE of each operator alone in each format it may take."""
@@ -108,11 +110,11 @@ class Accuracy:
     def _metric_result(self, name: str, path: Path) -> MetricResult:
         metric = self.metric
         assert metric is not None
-        key = digest("metric", name, metric, self._data_digest())
+        key = digest("metric", name, metric, *self._data_digests())
 
         def compute() -> dict[str, Any]:
             self.work.reporter.stage("evaluate")
-            found = self._sandbox().call(
+            found = self._metric_sandbox().call(
                 _evaluate, path, self.budget.evaluation, metric, self.prepared.specs
             )
             rows = None if found.per_sample is None else found.per_sample
@@ -127,33 +129,54 @@ class Accuracy:
             return MetricResult(payload["value"], None)
         return MetricResult(payload["value"], np.array(payload["rows"], dtype=payload["dtype"]))
 
-    def _data_digest(self) -> str:
-        evaluation = self.budget.evaluation
-        if evaluation is None or is_function(evaluation):
-            return str(evaluation)
-        import hashlib
+    def _data_digests(self) -> tuple[str, ...]:
+        """Of the evaluation data and of the user's own functions, found once."""
+        if not self._digests:
+            given = (self.budget.evaluation, self.metric)
+            self._digests = tuple(self._digest(one) for one in given if one is not None)
+        return self._digests
 
-        with Path(evaluation).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+    def _digest(self, reference: str) -> str:
+        if is_function(reference):
+            return self._metric_sandbox().call(function_digest, reference)
+        path = Path(reference)
+        return file_digest(path) if path.is_file() else reference
 
-    def _baseline(self) -> MetricResult:
+    def _metric_sandbox(self) -> Sandbox:
+        """Where a user's function runs: what it imports may reserve any amount of memory."""
+        ours = self._sandbox()
+        functions = (one for one in (self.budget.evaluation, self.metric) if one is not None)
+        if not any(is_function(one) for one in functions):
+            return ours
+        return replace(ours, bounds=replace(ours.bounds, memory_size_bytes=_FOREIGN_BYTES))
+
+    def baseline(self) -> MetricResult | None:
+        """The unchanged model's metric, where one was named.
+
+        Raises:
+            DataError: evaluation data or labels that do not fit the model.
+            UsageError: a function that is not there or fails.
+        """
+        if self.metric is None:
+            return None
         return self._metric_result(self.prepared.sha256, self.prepared.bound_path)
 
     def _unchanged(self) -> Comparison | None:
         """The model against itself: identical answers, so the drop is zero, proved."""
-        if self.metric is None:
+        baseline = self.baseline()
+        if baseline is None:
             return None
-        value = self._baseline().value
+        value = baseline.value
         return Comparison(value, value, 0.0, 0.0, 0, "kept", None, "proved")
 
     def _comparison(self, variant: Variant) -> Comparison:
+        baseline = self.baseline()
         assert self.metric is not None
+        assert baseline is not None
         name = digest(self.prepared.sha256, variant.executable.key)
         found = self._metric_result(name, variant.executable.build())
         limit = self.budget.max_drop if self.budget.max_drop is not None else 1.0
-        return compare(
-            self._baseline(), found, self.metric, limit, self.budget.confidence, self.seed
-        )
+        return compare(baseline, found, self.metric, limit, self.budget.confidence, self.seed)
 
     def keeps(self, measured: Measured) -> bool:
         """Whether every limit that was asked for is kept (a drop: proved)."""

@@ -48,13 +48,14 @@ def open_case(constraints: Constraints, work: Workspace, bench: Bench) -> Case:
         UsageError: something is wrong with the request, the model or the data.
     """
     prepared = prepare(constraints, work)
+    accuracy = Accuracy(constraints, prepared, work)
+    accuracy.baseline()  # evaluation data that does not fit is told before anything is measured
     offered = choices(constraints, prepared, work)
     uniform = variants(prepared, offered, work, bench)
     graph = observed(prepared, uniform, bench)
 
     pricing = Pricing(prepared, bench, work, constraints.promise.latency_percentile)
     pricing.learn(uniform)
-    accuracy = Accuracy(constraints, prepared, work)
     errors = accuracy.sensitivities(offered)
 
     posed = pose(constraints, graph, uniform, pricing, bench, errors)

@@ -10,19 +10,25 @@ from pathlib import Path
 
 from planner import __version__
 from planner.compress.base import Array
+from planner.compress.measure import runner
 from planner.compress.samples import synthetic_samples
+from planner.errors import DataError, InfoptError, ModelError
 from planner.graph.bind import bind, complete_shapes
 from planner.graph.build import build_graph
 from planner.graph.model import BoundModel, LoadedModel
+from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.simplify import simplify
 from planner.runtime.tensors import write_tensors
 from planner.spec.manifest import TensorSpec
+from planner.spec.session import SessionSettings
 from planner.steps.workspace import Workspace, digest
 
 _BOUND = "bound.onnx"
 _SIMPLIFIED = "simplified.onnx"
 _FACTS = "facts.json"
 _INPUTS = "inputs.npz"
+_ONE_RUN = Bounds(wall_s=120.0)
+_INPUTS_FIX = "give typical inputs: --calibration FILE.npz (without, synthetic ones are tried)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,10 @@ def input_specs(
     Raises:
         ModelError: dimensions left unbound, unknown inputs, contradictions.
     """
-    shapes = complete_shapes(loaded, given)
+    try:
+        shapes = complete_shapes(loaded, given)
+    except ModelError as error:
+        raise ModelError(error.what, where=str(loaded.path), fix=error.fix) from None
     return tuple(
         TensorSpec(name=port.name, dtype=port.dtype, shape=shapes[port.name])
         for port in (*loaded.inputs, *loaded.defaults)
@@ -73,7 +82,7 @@ def bound_files(
         checked_on = feeds
         if checked_on is None:
             checked_on = synthetic_samples(specs, 1, graph=build_graph(bound.path)).feeds(0)
-        _simplify(bound, checked_on, folder)
+        _simplify(bound, checked_on, folder, loaded)
 
     work.reporter.stage("simplify")
     folder = work.kept_folder(
@@ -97,8 +106,12 @@ def keep_inputs(files: Files, feeds: Mapping[str, Array]) -> None:
     scratch.replace(files.inputs_path)
 
 
-def _simplify(bound: BoundModel, feeds: Mapping[str, Array], folder: Path) -> None:
+def _simplify(
+    bound: BoundModel, feeds: Mapping[str, Array], folder: Path, loaded: LoadedModel
+) -> None:
     report = simplify(bound, feeds, folder / _SIMPLIFIED)
+    if not report.has_run:
+        _refuse_what_does_not_run(bound, feeds, loaded)
     facts = {
         "file": report.path.name,
         "is_simplified": report.is_simplified,
@@ -106,3 +119,27 @@ def _simplify(bound: BoundModel, feeds: Mapping[str, Array], folder: Path) -> No
         "notes": [*bound.notes, *([] if report.is_simplified else [report.reason])],
     }
     (folder / _FACTS).write_text(json.dumps(facts))
+
+
+def _refuse_what_does_not_run(
+    bound: BoundModel, feeds: Mapping[str, Array], loaded: LoadedModel
+) -> None:
+    """Everything later is measured, so a model must run here, once, within bounds.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load it, or a run does not end.
+        DataError: it refuses the inputs.
+        EnvironmentMismatchError: the memory does not suffice.
+    """
+    where = str(loaded.path)
+    sandbox = Sandbox("running the model once", where, _ONE_RUN.for_size(loaded.size_bytes))
+    try:
+        sandbox.call(_run_once, bound.path, feeds)
+    except DataError as error:
+        raise DataError(error.what, where=where, fix=_INPUTS_FIX) from None
+    except InfoptError as error:
+        raise type(error)(error.what, where=where, fix=error.fix) from None
+
+
+def _run_once(path: Path, feeds: Mapping[str, Array]) -> None:
+    runner(path, SessionSettings())(feeds)

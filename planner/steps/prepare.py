@@ -17,6 +17,7 @@ from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.spec.manifest import TensorSpec
 from planner.steps.files import bound_files, input_specs, keep_inputs
+from planner.steps.request import refuse_absent, unmet_wishes
 from planner.steps.workspace import Workspace, file_digest
 
 SYNTHETIC_RUNS = 8
@@ -55,8 +56,10 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
     Raises:
         ModelError: damaged, unsupported or unbound model.
         DataError: calibration data that does not fit it.
-        UsageError: several workload shapes.
+        UsageError: several workload shapes, or wishes that nothing here can meet.
+        EnvironmentMismatchError: a target that is not here.
     """
+    refuse_absent(constraints)
     if len(constraints.workload) > 1:
         raise UsageError(
             "a plan for the CPU serves one set of shapes",
@@ -74,6 +77,8 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
     samples = given or synthetic_samples(specs, SYNTHETIC_RUNS, graph=build_graph(files.bound_path))
     feeds_path = work.scratch / "feeds.npz"
     write_tensors(feeds_path, samples.feeds(0))
+    graph = build_graph(files.model_path)
+    unmet = unmet_wishes(constraints, [op.name for op in graph.ops])
     return Prepared(
         loaded=loaded,
         shape_name=entry.name,
@@ -82,13 +87,13 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
         model_path=files.model_path,
         is_simplified=files.is_simplified,
         sha256=file_digest(files.model_path),
-        graph=build_graph(files.model_path),
+        graph=graph,
         specs=specs,
         samples=samples,
         feeds_path=feeds_path,
         feeds_digest=samples.first(1).digest,
         random_outputs=files.random_outputs,
-        notes=(*loaded.notes, *files.notes),
+        notes=(*loaded.notes, *files.notes, *unmet),
     )
 
 

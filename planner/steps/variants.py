@@ -19,7 +19,7 @@ from planner.compress.apply import ApplyReport, apply
 from planner.compress.base import NATIVE, BuildSettings, Format, Offer, Rejection
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import offers
-from planner.errors import DataError, InfoptError, ModelError
+from planner.errors import DataError, EnvironmentMismatchError, InfoptError, ModelError
 from planner.graph.build import build_graph
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph, Op, Tensor
@@ -113,12 +113,12 @@ def _ranges(
 
     try:
         payload = work.once("ranges", key, compute)
-    except ModelError as error:
+    except (DataError, ModelError) as error:
         raise _blamed(error, prepared) from None
     return {name: (low, high) for name, (low, high) in payload.items()}
 
 
-def _blamed(error: ModelError, prepared: Prepared) -> DataError:
+def _blamed(error: InfoptError, prepared: Prepared) -> DataError:
     """Activations that are not finite, blamed on the weights where those are not finite either."""
     where = error.where or str(prepared.loaded.path)
     odd = next((note for note in prepared.loaded.notes if note.startswith("NaN")), None)
@@ -196,7 +196,7 @@ def try_variant(
     try:
         made = make_variant(prepared, chosen_from.ranges, assignment, label, level, work)
         bench.analysis(made.executable)
-    except ModelError as error:
+    except (DataError, EnvironmentMismatchError, ModelError) as error:
         if label == NATIVE:
             raise
         work.reporter.note(f"{label} is left out: {error.what}")

@@ -129,3 +129,9 @@ def test_synthetic_ids_stay_inside_their_table(mixer_case: Case) -> None:
 def test_synthetic_masks_let_everything_through() -> None:
     mask = TensorSpec(name="mask", dtype="int64", shape=(2, 3))
     assert synthetic_samples([mask], 2).arrays["mask"].tolist() == [[[1] * 3] * 2] * 2
+
+
+def test_bfloat16_samples_have_a_digest_of_their_values() -> None:
+    specs = [TensorSpec(name="x", dtype="bfloat16", shape=(1, 4))]
+    one, again, other = (synthetic_samples(specs, 2, seed) for seed in (0, 0, 1))
+    assert one.digest == again.digest != other.digest

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.errors import ModelError
+from planner.errors import EnvironmentMismatchError, ModelError
 from planner.graph.sandbox import Bounds, LimitError, Sandbox
 
 _QUICK = Bounds(wall_s=1.0)
@@ -48,6 +48,15 @@ def test_a_refusal_keeps_its_fields() -> None:
     with pytest.raises(ModelError) as caught:
         Sandbox("refusing", "f").call(_refuse)
     assert (caught.value.what, caught.value.where, caught.value.fix) == ("bad", "here", "do better")
+
+
+def _lack_memory() -> None:
+    raise EnvironmentMismatchError("not enough memory")
+
+
+def test_a_refusal_stays_of_its_kind() -> None:
+    with pytest.raises(EnvironmentMismatchError, match="not enough memory"):
+        Sandbox("refusing", "f").call(_lack_memory)
 
 
 def test_an_unforeseen_exception_names_the_task() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from planner.errors import ModelError
 from planner.profiling.ceilings import Timed
@@ -49,6 +49,22 @@ def test_kernels_are_analysed_and_timed(process: MeasuringProcess, tmp_path: Pat
     assert not any(t.in_context for t in times.values())
     assert process.overhead_us(found) > 0
     assert process.reference_us(0.01) > 0
+
+
+def test_types_that_numpy_lacks_are_timed_alone(process: MeasuringProcess, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.BFLOAT16),
+        helper.make_node("Cast", ["a"], ["b"], to=TensorProto.FLOAT),
+        helper.make_node("Neg", ["b"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.BFLOAT16),
+    ]
+    feeds = {"x": random(2, 3)}
+    model_path, feeds_path = save(tmp_path, model(nodes, feeds, ["y"]), feeds)
+    found = process.analyse(model_path, "disabled", feeds_path)
+    assert found.tensors["a"] == found.tensors["y"] == ("bfloat16", (2, 3))
+    times = dict(process.measure(found, [(i, f"{i}", 0) for i in range(4)], budget_s=0.1))
+    assert not any(t.in_context for t in times.values())
+    assert process.overhead_us(found) > 0
 
 
 def test_a_kernel_that_cannot_run_alone_is_timed_in_its_graph(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from planner.errors import InfoptError, ModelError, UsageError
-from planner.runtime.ort import make_session, session_options, tensor_specs
+from planner.runtime.dtypes import numpy_dtype
+from planner.runtime.ort import bind_all, make_session, session_options, tensor_specs
 from planner.spec.session import GraphLevel, SessionSettings
 from tests.runtime import build
 
@@ -75,3 +77,22 @@ def test_settings_the_runtime_does_not_take(settings: SessionSettings) -> None:
         make_session(build.affine("x", "y", seed=1).SerializeToString(), settings)
     assert isinstance(caught.value, InfoptError)
     assert len(caught.value.text) < 300
+
+
+def test_outputs_that_cannot_be_handed_out_together_are_left_out() -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16),
+        helper.make_node("SequenceConstruct", ["x", "x"], ["z"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.BFLOAT16, [2]),
+        helper.make_tensor_sequence_value_info("z", TensorProto.FLOAT, None),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])]
+    imports = [helper.make_opsetid("", 17)]
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=imports, ir_version=9
+    )
+    names, run = bind_all(make_session(made.SerializeToString(), SessionSettings()))
+    assert names == ("y",)
+    assert run({"x": np.ones(2, np.float32)})[0].dtype == numpy_dtype("bfloat16")

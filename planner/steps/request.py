@@ -1,0 +1,84 @@
+"""What is asked for, against what can be done here: nothing is silently ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from planner import resources
+from planner.compress.base import NATIVE
+from planner.compress.methods import METHODS
+from planner.errors import EnvironmentMismatchError, UsageError
+from planner.spec.constraints import Constraints
+from planner.spec.formats import Format
+from planner.spec.problems import nearest
+from planner.spec.target import Target
+
+LOCAL = ("auto", "cpu")
+"""Names of the one device that plans are measured on: this machine's CPU."""
+_HERE = "plan for this machine's CPU (--target cpu), or run infopt where that device is"
+
+
+def refuse_absent(constraints: Constraints) -> None:
+    """Refuses what this machine's CPU cannot stand in for.
+
+    Raises:
+        UsageError: a device nobody knows, or a plan without weights.
+        EnvironmentMismatchError: a known device, GPUs or memory that are not measured here.
+    """
+    target = constraints.target
+    if target.device not in LOCAL:
+        raise _absent(target.device)
+    _refuse_gpus(target)
+    if constraints.no_weights:
+        raise UsageError(
+            "operators are measured with their weights, so that weights must be there",
+            where="no_weights",
+            fix="put the external data beside the model",
+        )
+
+
+def _absent(device: str) -> UsageError | EnvironmentMismatchError:
+    known = ("cuda", *(path.stem for path in resources.profiles()))
+    if device not in known:
+        return UsageError(
+            f"no device is called {device!r}",
+            where="target.device",
+            fix=nearest(device, (*LOCAL, *known)),
+        )
+    return EnvironmentMismatchError(
+        f"operators cannot be measured on {device!r} here", where="target.device", fix=_HERE
+    )
+
+
+def _refuse_gpus(target: Target) -> None:
+    if target.gpus is not None:
+        raise EnvironmentMismatchError(
+            "this machine's CPU is the target, and it has no GPUs", where="target.gpus", fix=_HERE
+        )
+    if target.offload:
+        raise EnvironmentMismatchError(
+            "offload moves weights off a GPU, and the target is this machine's CPU",
+            where="target.offload",
+            fix="drop target.offload",
+        )
+
+
+def unmet_wishes(constraints: Constraints, operators: Sequence[str]) -> tuple[str, ...]:
+    """Formats that the CPU lacks and pins that match nothing: one file serves many models and
+    targets, so these are no errors, but they are told."""
+    wanted, pins = constraints.compression.formats or (), constraints.compression.pin
+    made = {NATIVE, Format.INT8, *(method.format for method in METHODS)}
+    absent = [str(form) for form in (*wanted, *pins.values()) if form not in made]
+    found = []
+    if absent:
+        names = ", ".join(dict.fromkeys(absent))
+        found.append(f"not among the formats of the CPU, so nothing gets it: {names}")
+    for pattern in pins:
+        if not any(fnmatchcase(name, pattern) for name in operators):
+            found.append(f"the pin {pattern!r} matches no operator{_example(operators)}")
+    return tuple(found)
+
+
+def _example(operators: Sequence[str]) -> str:
+    return f" (one is called {operators[0]!r})" if operators else ""

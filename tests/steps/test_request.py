@@ -1,0 +1,51 @@
+"""What cannot be done here is refused, or told: nothing that was asked for is silently ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.errors import EnvironmentMismatchError, UsageError
+from planner.spec.constraints import Constraints
+from planner.steps.request import refuse_absent, unmet_wishes
+
+
+def asked(**sections: Any) -> Constraints:
+    return Constraints.model_validate({"model": "m.onnx", **sections})
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_this_machine_is_a_target(device: str) -> None:
+    refuse_absent(asked(target={"device": device, "memory": 2**30}))
+
+
+@pytest.mark.parametrize("device", ["cuda", "h100-sxm-80gb"])
+def test_a_known_device_that_is_not_here(device: str) -> None:
+    with pytest.raises(EnvironmentMismatchError, match=f"cannot be measured on '{device}'"):
+        refuse_absent(asked(target={"device": device}))
+
+
+def test_a_device_nobody_knows_has_a_nearest_one() -> None:
+    with pytest.raises(UsageError, match=r"no device is called 'cpuu'\n  fix: did you mean 'cpu'"):
+        refuse_absent(asked(target={"device": "cpuu"}))
+
+
+@pytest.mark.parametrize("wish", [{"gpus": "1..4"}, {"offload": ["host"]}])
+def test_wishes_that_need_a_gpu(wish: dict[str, Any]) -> None:
+    with pytest.raises(EnvironmentMismatchError, match=f"target.{next(iter(wish))}"):
+        refuse_absent(asked(target=wish))
+
+
+def test_weights_are_needed() -> None:
+    with pytest.raises(UsageError, match="no_weights"):
+        refuse_absent(asked(no_weights=True))
+
+
+def test_formats_and_pins_that_do_nothing_are_told() -> None:
+    wishes = {"formats": ["fp8", "int8"], "pin": {"*head*": "fp32", "body*": "int8"}}
+    found = unmet_wishes(asked(compression=wishes), ["body/Gemm", "tail/Gemm"])
+    assert found == (
+        "not among the formats of the CPU, so nothing gets it: fp8",
+        "the pin '*head*' matches no operator (one is called 'body/Gemm')",
+    )
