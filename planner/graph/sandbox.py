@@ -13,15 +13,16 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, ParamSpec, TypeVar, cast
 
 from planner import errors
 from planner.errors import InfoptError, ModelError
+from planner.graph.nursery import NURSERY, Order, child_environment
 from planner.units import format_size
 
 P = ParamSpec("P")
@@ -79,27 +80,23 @@ class Sandbox:
         """
         request = pickle.dumps((function, args, kwargs))
         with tempfile.TemporaryFile() as stderr:
-            answer, returncode = self._run(request, stderr)
+            answer, returncode = self._run(function.__module__, request, stderr)
             return cast(T, self._read(answer, returncode, _tail(stderr)))
 
-    def _limits(self) -> tuple[str, str]:
-        cpu_s = int(self.bounds.wall_s * (os.cpu_count() or 1)) + 1
-        return str(self.bounds.memory_size_bytes), str(cpu_s)
-
-    def _run(self, request: bytes, stderr: IO[bytes]) -> tuple[bytes, int]:
+    def _run(self, module: str, request: bytes, stderr: IO[bytes]) -> tuple[bytes, int]:
         """The child's answer and exit code, and no child left behind whatever happens."""
-        command = [sys.executable, "-P", "-m", "planner.graph.sandbox_child", *self._limits()]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=stderr, env=_environment()
-        ) as process:
-            try:
-                answer, _ = process.communicate(request, timeout=self.bounds.wall_s)
-            except subprocess.TimeoutExpired:
-                raise self._too_slow() from None
-            finally:
-                process.kill()
-        return answer, process.returncode
+        wall_s = self.bounds.wall_s
+        order = Order(
+            memory_size_bytes=self.bounds.memory_size_bytes,
+            cpu_s=int(wall_s * (os.cpu_count() or 1)) + 1,
+            environment=child_environment(),
+            import_path=tuple(path for path in sys.path if path),
+            folder=_folder(),
+        )
+        try:
+            return NURSERY.call(module, order, request, stderr, wall_s)
+        except TimeoutError:
+            raise self._too_slow() from None
 
     def _read(self, answer: bytes, returncode: int, tail: str) -> object:
         if returncode != 0 or not answer:
@@ -140,17 +137,12 @@ class Sandbox:
         return LimitError(f"{self.task} crashed ({how}): {last[0][:400]}", where=self.where)
 
 
-def _environment() -> dict[str, str]:
-    """Ours, made deterministic and frugal: stable hashes, one BLAS thread, our import path."""
-    paths = [path for path in sys.path if path]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONHASHSEED": "0",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",
-    }
+def _folder() -> str:
+    """The current folder; none where it was removed under us."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
 
 
 def _tail(stream: IO[bytes]) -> str:
