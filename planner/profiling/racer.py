@@ -1,7 +1,7 @@
 """One contestant of a race: `python -m planner.profiling.racer MODEL SETTINGS_JSON FEEDS`.
 
-Loads the session, then waits: each line on stdin is a JSON list (times, runs each): how many times
-to take, and over how many runs each; the reply has the microseconds of a run of every time taken. Between turns it is stopped by the race, so that its thread pool cannot
+Loads the session, then waits: each line on stdin is a number of runs to time, each reply the
+microseconds of every run. Between turns it is stopped by the race, so that its thread pool cannot
 spin against the one whose turn it is.
 """
 
@@ -35,12 +35,10 @@ def main(arguments: list[str]) -> None:
         times = []
         for _ in range(WARM_UP_RUNS):
             run(feeds)
-        count, runs = json.loads(line)
-        for _ in range(count):
+        for _ in range(int(line)):
             start = time.perf_counter_ns()
-            for _ in range(runs):
-                run(feeds)
-            times.append((time.perf_counter_ns() - start) / 1e3 / runs)
+            run(feeds)
+            times.append((time.perf_counter_ns() - start) / 1e3)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"times_us": times, "peak_size_bytes": peak}), flush=True)
 
