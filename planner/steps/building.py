@@ -11,8 +11,6 @@ from planner.compress.samples import synthetic_samples
 from planner.emit.engine import Blueprint, Part, is_current, served_name, write_engine
 from planner.emit.golden import Golden
 from planner.errors import ModelError
-from planner.graph.build import build_graph
-from planner.graph.load import load
 from planner.graph.sandbox import Sandbox
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
@@ -22,6 +20,7 @@ from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
 from planner.steps.files import Files, bound_files
 from planner.steps.prepare import SYNTHETIC_RUNS
+from planner.steps.reading import kept_graph, known_model
 from planner.steps.variants import build_file_from
 from planner.steps.workspace import Workspace
 
@@ -38,7 +37,7 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
         return out
     work.reporter.stage("build")
     path = model or Path(plan.model.path)
-    loaded = load(path)
+    loaded = known_model(path, work)
     if loaded.sha256 != plan.model.sha256:
         raise ModelError(
             "this is not the model that the plan was made for (its digest differs)",
@@ -95,7 +94,7 @@ def _golden(
     work.reporter.stage("golden")
     shape = plan.workload[0]
     is_real = files.inputs_path.exists()
-    feeds = read_tensors(files.inputs_path) if is_real else _synthetic(plan, files, inputs)
+    feeds = read_tensors(files.inputs_path) if is_real else _synthetic(plan, files, inputs, work)
     sandbox = Sandbox("running the engine", str(part))
     outputs = sandbox.call(_run, part, plan.settings, feeds)
     reference = sandbox.call(_run, files.bound_path, SessionSettings(), feeds)
@@ -115,13 +114,15 @@ def _golden(
     )
 
 
-def _synthetic(plan: Plan, files: Files, inputs: tuple[TensorSpec, ...]) -> dict[str, Any]:
+def _synthetic(
+    plan: Plan, files: Files, inputs: tuple[TensorSpec, ...], work: Workspace
+) -> dict[str, Any]:
     shapes = plan.workload[0].shapes
     specs = [
         TensorSpec(name=spec.name, dtype=spec.dtype, shape=shapes.get(spec.name, spec.shape))
         for spec in inputs
     ]
-    graph = build_graph(files.bound_path)
+    graph = kept_graph(files.bound_path, work)
     return synthetic_samples(specs, SYNTHETIC_RUNS, graph=graph).feeds(0)
 
 

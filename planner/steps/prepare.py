@@ -8,8 +8,6 @@ from pathlib import Path
 
 from planner.compress.samples import Samples, load_calibration, synthetic_samples
 from planner.errors import UsageError
-from planner.graph.build import build_graph
-from planner.graph.load import load
 from planner.graph.model import LoadedModel
 from planner.ir.graph import Graph
 from planner.runtime.tensors import write_tensors
@@ -17,6 +15,7 @@ from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.spec.manifest import TensorSpec
 from planner.steps.files import bound_files, input_specs, keep_inputs
+from planner.steps.reading import kept_graph, known_model
 from planner.steps.request import refuse_absent, unmet_wishes
 from planner.steps.workspace import Workspace, file_digest
 
@@ -67,17 +66,19 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
             fix="plan each set of shapes for itself",
         )
     work.reporter.stage("load")
-    loaded = load(constraints.model)
+    loaded = known_model(constraints.model, work)
     entry = constraints.workload[0]
     specs = input_specs(loaded, entry.shapes)
     given = _given_samples(constraints, specs)
     files = bound_files(loaded, entry.shapes, work, given.feeds(0) if given else None)
     if given is not None:
         keep_inputs(files, given.feeds(0))
-    samples = given or synthetic_samples(specs, SYNTHETIC_RUNS, graph=build_graph(files.bound_path))
+    samples = given or synthetic_samples(
+        specs, SYNTHETIC_RUNS, graph=kept_graph(files.bound_path, work)
+    )
     feeds_path = work.scratch / "feeds.npz"
     write_tensors(feeds_path, samples.feeds(0))
-    graph = build_graph(files.model_path)
+    graph = kept_graph(files.model_path, work)
     unmet = unmet_wishes(constraints, [op.name for op in graph.ops])
     return Prepared(
         loaded=loaded,

@@ -18,13 +18,12 @@ import numpy as np
 from planner.compress.apply import ApplyReport, apply
 from planner.compress.base import NATIVE, BuildSettings, Format, Offer, Rejection
 from planner.compress.calibrate import calibrate
+from planner.compress.describe import Description, build_described
 from planner.compress.methods import offers
 from planner.errors import DataError, EnvironmentMismatchError, InfoptError, ModelError
-from planner.graph.build import build_graph
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph, Op, Tensor
 from planner.runtime.fingerprint import has_vnni, read_cpu
-from planner.runtime.ort import make_session
 from planner.spec.constraints import Constraints
 from planner.spec.session import GraphLevel, SessionSettings
 from planner.steps.bench import Bench, Executable
@@ -159,10 +158,8 @@ def _build_ahead(prepared: Prepared, chosen_from: Choices, work: Workspace) -> N
     missing = [key for key in keyed if work.store.get(key) is None]
 
     def build(key: str) -> dict[str, object] | None:
-        path = _file_of(key, work)
         with contextlib.suppress(InfoptError):
-            report = build_file(prepared, keyed[key], ranges, path)
-            return _facts(path, report.realised, report.size_bytes)
+            return _described(prepared, keyed[key], ranges, _file_of(key, work))
         return None
 
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -223,13 +220,7 @@ def make_variant(
             build_file(prepared, assignment, ranges, path)
         return path
 
-    def describe() -> dict[str, object]:
-        if not assignment:
-            return _facts(prepared.model_path, {}, prepared.model_path.stat().st_size)
-        report = build_file(prepared, assignment, ranges, path)
-        return _facts(path, report.realised, report.size_bytes)
-
-    payload = work.once("variant", key, describe)
+    payload = work.once("variant", key, lambda: _described(prepared, assignment, ranges, path))
     return Variant(
         name=f"{label}-{level.value}",
         format=Format(label) if label in set(Format) else NATIVE,
@@ -263,21 +254,46 @@ def build_file_from(
     path: Path,
 ) -> ApplyReport:
     """Builds a mixed model in a process of its own, so that its memory is given back."""
+    return _sandbox(model_path, where).call(
+        apply, model_path, dict(assignment), dict(ranges), path, BUILD_SETTINGS
+    )
+
+
+def _sandbox(model_path: Path, where: str) -> Sandbox:
     bounds = Bounds(wall_s=600.0).for_size(model_path.stat().st_size)
-    sandbox = Sandbox("building the compressed model", where, bounds)
-    return sandbox.call(apply, model_path, dict(assignment), dict(ranges), path, BUILD_SETTINGS)
+    return Sandbox("building the compressed model", where, bounds)
 
 
 BUILD_SETTINGS = BuildSettings(reduce_range=not has_vnni(read_cpu()))
 
 
-def _facts(path: Path, realised: Mapping[str, Format], size_bytes: int) -> dict[str, object]:
-    graph = build_graph(path)
-    make_session(path, SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED))
+def _described(
+    prepared: Prepared,
+    assignment: Mapping[str, Format],
+    ranges: Mapping[str, tuple[float, float]],
+    path: Path,
+) -> dict[str, object]:
+    """What the store keeps of a variant; its file is built, in a process of its own."""
+    if not assignment:
+        size_bytes = prepared.model_path.stat().st_size
+        return _facts(Description({}, prepared.graph.ops, size_bytes))
+    return _facts(
+        _sandbox(prepared.model_path, str(prepared.loaded.path)).call(
+            build_described,
+            prepared.model_path,
+            dict(assignment),
+            dict(ranges),
+            path,
+            BUILD_SETTINGS,
+        )
+    )
+
+
+def _facts(found: Description) -> dict[str, object]:
     return {
-        "realised": {op: str(form) for op, form in realised.items() if form != NATIVE},
-        "nodes": [[op.name, op.op_type, op.domain, op.inputs, op.outputs] for op in graph.ops],
-        "size_bytes": size_bytes,
+        "realised": {op: str(form) for op, form in found.realised.items() if form != NATIVE},
+        "nodes": [[op.name, op.op_type, op.domain, op.inputs, op.outputs] for op in found.nodes],
+        "size_bytes": found.size_bytes,
     }
 
 
