@@ -26,7 +26,6 @@ from planner.compress.probe import (
     with_outputs,
 )
 from planner.compress.samples import Samples
-from planner.errors import DataError
 from planner.ir.graph import Graph
 from planner.spec.session import SessionSettings
 
@@ -68,8 +67,7 @@ def calibrate(
 ) -> dict[str, Range]:
     """Range of each tensor over the samples; tensors without elements get (0, 0).
 
-    Raises:
-        DataError: an activation becomes NaN or infinite on the samples.
+    Tensors that become NaN or infinite have no range, and are absent.
     """
     inner = sorted(set(tensors) - set(graph.inputs))
     ranges = {name: _range_of_input(samples.arrays[name]) for name in set(tensors) - set(inner)}
@@ -94,13 +92,10 @@ def _ranges_of_group(
     for name, value in _values(probe, names, samples):
         low, high = extremes.get(name, (np.inf, -np.inf))
         extremes[name] = (min(low, float(value.min())), max(high, float(value.max())))
-    for name in names:
-        if not np.isfinite(extremes.setdefault(name, (0.0, 0.0))).all():
-            raise DataError(
-                f"tensor {name!r} becomes NaN or infinite on the calibration samples",
-                fix="check the samples' scale; int8_static cannot be calibrated here",
-            )
-    if settings.rule == RangeRule.MINMAX:
+    extremes = {name: extremes.get(name, (0.0, 0.0)) for name in names}
+    extremes = {name: ends for name, ends in extremes.items() if np.isfinite(ends).all()}
+    names = tuple(extremes)
+    if not names or settings.rule == RangeRule.MINMAX:
         return extremes
     counts = {name: np.zeros(BINS, np.float64) for name in names}
     for name, value in _values(probe, names, samples):

@@ -85,7 +85,7 @@ def partition(
         captured: for each kernel, tensors its subgraphs read from outside.
         constants: names of the optimised graph's constants.
     """
-    changes = _form_changes(kernels, forms)
+    changes = _form_changes(kernels, forms, constants)
     changing = {change.kernel for change in changes}
     reads = [
         [n for n in dict.fromkeys((*k.inputs, *c)) if n and n not in constants]
@@ -103,9 +103,15 @@ def partition(
     return Partition(_collect(graph, kernels, reads, forms, changing, sets, assigned), outer)
 
 
-def _form_changes(kernels: Sequence[Node], forms: Forms) -> tuple[FormChange, ...]:
+def _form_changes(
+    kernels: Sequence[Node], forms: Forms, constants: frozenset[str]
+) -> tuple[FormChange, ...]:
+    """Conversions of what flows. Weights stored in another form are unpacked by an operator of the
+    model like any other: nobody could bring them into the form they are stored in."""
     found = []
     for index, kernel in enumerate(kernels):
+        if kernel.inputs[0] in constants:
+            continue
         source = forms.get(kernel.inputs[0]) if is_conversion(kernel) else None
         target = forms.get(kernel.outputs[0]) if is_conversion(kernel) else None
         if source is None or target is None or source.tensor != target.tensor:

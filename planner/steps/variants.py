@@ -33,6 +33,7 @@ from planner.steps.workspace import Workspace, digest
 CPU_FORMATS = (Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.INT4_WO)
 """Tried where the user names none. Half precision is tried only when named: ONNX Runtime's CPU
 provider casts it to fp32 around every operator."""
+_NO_RANGE = "an activation becomes NaN or infinite on the calibration samples"
 LEVELS = (GraphLevel.ALL, GraphLevel.EXTENDED)
 
 
@@ -79,17 +80,25 @@ class Variant:
 
 
 def choices(constraints: Constraints, prepared: Prepared, work: Workspace) -> Choices:
-    """What every operator may take, with the ranges that static formats need.
-
-    Raises:
-        DataError: an activation becomes NaN or infinite on the calibration samples.
-    """
+    """What every operator may take, with the ranges that static formats need."""
     allowed = (NATIVE, *(constraints.compression.formats or CPU_FORMATS))
     answers = offers(prepared.graph, allowed, constraints.compression.pin)
     made = tuple(answer for answer in answers if isinstance(answer, Offer))
     refused = tuple(answer for answer in answers if isinstance(answer, Rejection))
     tensors = sorted({name for offer in made for name in offer.ranged_tensors})
-    return Choices(made, refused, _ranges(prepared, tensors, work) if tensors else {})
+    ranges = _ranges(prepared, tensors, work) if tensors else {}
+    unranged = tuple(offer for offer in made if not ranges.keys() >= set(offer.ranged_tensors))
+    if unranged:
+        work.reporter.note(f"{len(unranged)} operators cannot be {Format.INT8_STATIC}: {_NO_RANGE}")
+    kept = tuple(offer for offer in made if offer not in unranged)
+    refused += tuple(Rejection(offer.op, offer.format, _NO_RANGE) for offer in unranged)
+    return Choices(_all_offered(prepared.graph, kept), refused, ranges)
+
+
+def _all_offered(graph: Graph, made: Sequence[Offer]) -> tuple[Offer, ...]:
+    """The offers; an operator left without any stays native."""
+    offered = {offer.op for offer in made}
+    return (*made, *(Offer(op.name, NATIVE) for op in graph.ops if op.name not in offered))
 
 
 def _ranges(
@@ -110,21 +119,8 @@ def _ranges(
         )
         return {name: list(ends) for name, ends in found.items()}
 
-    try:
-        payload = work.once("ranges", key, compute)
-    except (DataError, ModelError) as error:
-        raise _blamed(error, prepared) from None
+    payload = work.once("ranges", key, compute)
     return {name: (low, high) for name, (low, high) in payload.items()}
-
-
-def _blamed(error: InfoptError, prepared: Prepared) -> DataError:
-    """Activations that are not finite, blamed on the weights where those are not finite either."""
-    where = error.where or str(prepared.loaded.path)
-    odd = next((note for note in prepared.loaded.notes if note.startswith("NaN")), None)
-    if odd is None:
-        return DataError(error.what, where=where, fix=error.fix)
-    what = f"{error.what}; the model itself holds {odd.partition(':')[0]}"
-    return DataError(what, where=where, fix="export the model again, with finite weights")
 
 
 def variants(

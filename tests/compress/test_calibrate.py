@@ -15,7 +15,6 @@ from planner.compress.calibrate import (
 )
 from planner.compress.rounding import round_affine
 from planner.compress.samples import Samples
-from planner.errors import DataError
 from tests.compress.build import SESSION, random
 from tests.compress.conftest import Case
 
@@ -64,7 +63,6 @@ def test_percentile_cuts_the_tails() -> None:
     assert high == pytest.approx(0.9, abs=2 / BINS)
 
 
-def test_activations_that_overflow_are_named(cnn_case: Case) -> None:
+def test_activations_that_overflow_have_no_range(cnn_case: Case) -> None:
     samples = Samples({"x": np.full((1, 1, 3, 8, 8), 3e38, np.float32)}, 1, 1, 1)
-    with pytest.raises(DataError, match="becomes NaN or infinite"):
-        calibrate(cnn_case.path, cnn_case.graph, ["a"], samples, SESSION)
+    assert calibrate(cnn_case.path, cnn_case.graph, ["a"], samples, SESSION) == {}

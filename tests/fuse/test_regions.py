@@ -280,3 +280,19 @@ def test_what_a_branch_captures_is_a_need(tmp_path: Path) -> None:
     made = cut(tmp_path, *branches())
     branch = next(region for region in made.found.regions if "if" in region.ops)
     assert State("h", "plain") in branch.needs
+
+
+def test_weights_stored_in_8_bit_are_unpacked_by_an_operator(tmp_path: Path) -> None:
+    nodes = [
+        node("DequantizeLinear", ["wq", "scale"], ["w"], name="unpack"),
+        node("MatMul", ["x", "w"], ["y"], name="mm"),
+    ]
+    weights: dict[str, Array] = {
+        "wq": np.ones((16, 8), np.int8),
+        "scale": np.full((), 0.1, np.float32),
+    }
+    feeds = {"x": random(1, 16)}
+    made = cut(tmp_path, model(nodes, feeds, ["y"], weights), feeds, "disabled")
+    check(made)
+    assert made.found.changes == ()
+    assert made.groups == {frozenset({"unpack"}), frozenset({"mm"})}
