@@ -1,0 +1,173 @@
+"""Ahead-of-time compilation by Triton: no GPU, no torch.
+
+Launch parameters of a compiled kernel are its tensors in order, then two scratch pointers (global
+and profile scratch) that are passed as 0. Block size: `.reqntid` in the PTX. Cooperative and
+dependent launches are properties of the launch, not of the cubin.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.errors import EnvironmentMismatchError, InfoptError
+from planner.kernels.cubin import Resources, read_resources
+from planner.kernels.source import Kernel
+
+ARCHITECTURES = (80, 89, 90)
+"""Compute capabilities an engine is compiled for when nothing else is asked."""
+_AHEAD_FROM = 90
+"""First capability with dependent launch."""
+_POINTER = {
+    "float16": "*fp16",
+    "bfloat16": "*bf16",
+    "float32": "*fp32",
+    "float64": "*fp64",
+    "int8": "*i8",
+    "int16": "*i16",
+    "int32": "*i32",
+    "int64": "*i64",
+    "uint8": "*u8",
+    "uint16": "*u16",
+    "bool": "*i8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A kernel for one architecture."""
+
+    name: str
+    architecture: int
+    cubin: bytes
+    entry: str
+    threads: int
+    shared_size_bytes: int
+    """Dynamic shared memory to ask for at launch."""
+    resources: Resources
+    waits: bool
+    """Whether it waits for the kernel in front of it (dependent launch)."""
+
+
+def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
+    """One kernel, in this process.
+
+    Raises:
+        EnvironmentMismatchError: Triton is not installed.
+        InfoptError: the compiler refuses.
+    """
+    triton = _triton()
+    compiler = importlib.import_module("triton.compiler")
+    backend = importlib.import_module("triton.backends.compiler")
+    ahead = architecture >= _AHEAD_FROM
+    signature = {f"p{i}": _POINTER[kind] for i, kind in enumerate(kernel.types)}
+    with tempfile.TemporaryDirectory(prefix="infopt-kernel-") as scratch:
+        function = _load(kernel, Path(scratch))
+        source = compiler.ASTSource(
+            fn=function,
+            signature={**signature, "AHEAD": "constexpr"},
+            constexprs={"AHEAD": ahead},
+            attrs={(i,): [["tt.divisibility", 16]] for i in range(len(kernel.types))},
+        )
+        options = {"num_warps": kernel.warps, "num_stages": kernel.pipeline}
+        if ahead:
+            options["launch_pdl"] = True
+        try:
+            made = triton.compile(
+                source, target=backend.GPUTarget("cuda", architecture, 32), options=options
+            )
+        except Exception as error:  # noqa: BLE001 - the compiler raises anything
+            text = f"{type(error).__name__}: {error}"
+            raise InfoptError(
+                f"kernel {kernel.name} does not compile for sm_{architecture}: {text[:2000]}"
+            ) from None
+    ptx = made.asm["ptx"]
+    entry, threads = _entry(ptx)
+    expected = len(kernel.types) + 2
+    if _parameters(ptx) != expected:
+        raise InfoptError(
+            f"kernel {kernel.name} takes {_parameters(ptx)} parameters, expected {expected}"
+        )
+    cubin = bytes(made.asm["cubin"])
+    return Compiled(
+        kernel.name,
+        architecture,
+        cubin,
+        entry,
+        threads,
+        int(made.metadata.shared),
+        read_resources(cubin, entry),
+        "griddepcontrol.wait" in ptx,
+    )
+
+
+def compile_all(
+    kernels: Iterable[Kernel], architectures: Iterable[int], *, workers: int = 1
+) -> dict[tuple[str, int], Compiled]:
+    """Every distinct kernel for every architecture, in worker processes where more than one."""
+    distinct = {item.name: item for item in kernels}
+    jobs = [(item, arch) for item in distinct.values() for arch in architectures]
+    if workers == 1:
+        return {(item.name, arch): compile_kernel(item, arch) for item, arch in jobs}
+    with ProcessPoolExecutor(workers) as pool:
+        made = pool.map(_job, jobs)
+        return {(item.name, arch): one for (item, arch), one in zip(jobs, made, strict=True)}
+
+
+def _job(job: tuple[Kernel, int]) -> Compiled:
+    return compile_kernel(*job)
+
+
+@functools.cache
+def _triton() -> Any:
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    try:
+        triton = importlib.import_module("triton")
+    except ModuleNotFoundError:
+        raise EnvironmentMismatchError(
+            "compiling kernels needs triton", fix='pip install "infopt[fused]"'
+        ) from None
+    triton.knobs.compilation.disable_line_info = True
+    return triton
+
+
+def version() -> str:
+    """The compiler's version, part of what identifies a compiled kernel."""
+    return str(_triton().__version__)
+
+
+def _load(kernel: Kernel, folder: Path) -> Any:
+    """Triton reads a kernel's source from its file, so the text must live in one."""
+    path = folder / f"{kernel.name}.py"
+    path.write_text(kernel.text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(kernel.name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules.pop(kernel.name, None)
+    return getattr(module, kernel.name)
+
+
+def _entry(ptx: str) -> tuple[str, int]:
+    name = re.search(r"\.entry (\w+)\(", ptx)
+    threads = re.search(r"\.reqntid (\d+)", ptx)
+    assert name is not None
+    assert threads is not None
+    return name[1], int(threads[1])
+
+
+def _parameters(ptx: str) -> int:
+    inside = re.search(r"\.entry \w+\((.*?)\)", ptx, re.DOTALL)
+    assert inside is not None
+    return inside[1].count(".param")

@@ -1,0 +1,176 @@
+"""From kernels to an engine directory: cubins, packed weights, arena, launch schedule."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.kernels import compile as compiler
+from planner.kernels.arena import Life, aligned, place
+from planner.kernels.compile import Compiled
+from planner.kernels.source import Kernel, Numbers, Part
+from planner.ops.nest import Program
+from planner.runtime.fused import manifest as manifests
+from planner.runtime.fused.manifest import (
+    Argument,
+    Binary,
+    FileDigest,
+    FusedManifest,
+    Launch,
+    Slot,
+)
+
+Array = np.ndarray[Any, Any]
+MIN_NARROWED = 4096
+"""Constants with fewer elements keep float32: biases and scales cost nothing and lose nothing."""
+
+
+def numbers_for(program: Program, number_format: str, *, precision: str = "ieee") -> Numbers:
+    """How each tensor is stored: float32 ones in the format, inputs and outputs as they are."""
+    kept = {*program.inputs, *program.outputs}
+    storage = {
+        name: _stored(name, type_.dtype, type_.size, program, kept, number_format)
+        for name, type_ in program.types.items()
+    }
+    return Numbers(storage, number_format, precision)
+
+
+def _stored(
+    name: str, dtype: str, size: int, program: Program, kept: set[str], number_format: str
+) -> str:
+    is_constant = name in program.constants
+    if dtype == "float64" and name not in kept:
+        dtype = "float32"
+    if dtype == "int64" and is_constant and name not in kept:
+        return "int32"
+    small = is_constant and size < MIN_NARROWED
+    if dtype == "float32" and name not in kept and not small:
+        return number_format
+    return dtype
+
+
+def storage_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy type that holds a stored element; truth values take a byte."""
+    return np.dtype("int8" if name == "bool" else name)
+
+
+def lives(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> dict[str, Life]:
+    """Lifetime of every tensor that is not a constant."""
+    first: dict[str, int] = dict.fromkeys(program.inputs, -1)
+    last: dict[str, int] = dict.fromkeys(program.outputs, len(kernels))
+    for position, item in enumerate(kernels):
+        for name in item.parameters:
+            if name in program.constants:
+                continue
+            first.setdefault(name, position)
+            last[name] = max(last.get(name, 0), position)
+    return {
+        name: Life(begin, last.get(name, begin), _size_bytes(program, numbers, name))
+        for name, begin in first.items()
+    }
+
+
+def _size_bytes(program: Program, numbers: Numbers, name: str) -> int:
+    return program.types[name].size * storage_dtype(numbers.storage[name]).itemsize
+
+
+def pack_weights(
+    program: Program, kernels: Sequence[Kernel], numbers: Numbers
+) -> tuple[bytes, dict[str, int]]:
+    """Constants that kernels read, each once, and their offsets."""
+    used = dict.fromkeys(
+        name for item in kernels for name in item.parameters if name in program.constants
+    )
+    blob = bytearray()
+    offsets: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    for name in used:
+        data = np.ascontiguousarray(
+            program.constants[name].astype(storage_dtype(numbers.storage[name]))
+        ).tobytes()
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in seen:
+            seen[digest] = len(blob)
+            blob += data + b"\0" * (aligned(len(data)) - len(data))
+        offsets[name] = seen[digest]
+    return bytes(blob), offsets
+
+
+def write(
+    directory: Path,
+    program: Program,
+    launches: Sequence[tuple[Sequence[Part], Kernel]],
+    numbers: Numbers,
+    compiled: Mapping[tuple[str, int], Compiled],
+) -> FusedManifest:
+    """Writes the engine directory; the same input gives the same bytes."""
+    kernels = [item for _, item in launches]
+    weights, in_weights = pack_weights(program, kernels, numbers)
+    in_arena, arena_size_bytes = place(lives(program, kernels, numbers))
+    directory.mkdir(parents=True, exist_ok=True)
+    written = [_write(directory, manifests.WEIGHTS, weights)]
+    binaries = []
+    for (name, architecture), item in sorted(compiled.items()):
+        file = f"sm_{architecture}/{name}.cubin"
+        written.append(_write(directory, file, item.cubin))
+        binaries.append(_binary(file, item))
+    manifest = FusedManifest(
+        manifests.VERSION,
+        f"triton {compiler.version()}",
+        tuple(_slot(program, numbers, name, in_arena) for name in program.inputs),
+        tuple(_slot(program, numbers, name, in_arena) for name in program.outputs),
+        arena_size_bytes,
+        len(weights),
+        tuple(_launch(parts, item, in_weights, in_arena) for parts, item in launches),
+        tuple(binaries),
+        tuple(written),
+    )
+    (directory / manifests.FILE).write_text(manifest.text(), encoding="utf-8")
+    return manifest
+
+
+def _write(directory: Path, file: str, data: bytes) -> FileDigest:
+    path = directory / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return FileDigest(file, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _binary(file: str, item: Compiled) -> Binary:
+    return Binary(
+        item.name,
+        item.architecture,
+        file,
+        item.entry,
+        item.threads,
+        item.shared_size_bytes,
+        item.resources.registers,
+        item.resources.stack_size_bytes,
+        item.resources.code_size_bytes,
+        item.waits,
+    )
+
+
+def _slot(program: Program, numbers: Numbers, name: str, offsets: Mapping[str, int]) -> Slot:
+    type_ = program.types[name]
+    size_bytes = _size_bytes(program, numbers, name)
+    return Slot(name, type_.dtype, type_.shape, offsets[name], size_bytes)
+
+
+def _launch(
+    parts: Sequence[Part],
+    item: Kernel,
+    in_weights: Mapping[str, int],
+    in_arena: Mapping[str, int],
+) -> Launch:
+    arguments = tuple(
+        Argument("weights", in_weights[name])
+        if name in in_weights
+        else Argument("arena", in_arena[name])
+        for name in item.parameters
+    )
+    return Launch(item.name, item.programs, arguments, tuple(part.stage.root for part in parts))

@@ -1,0 +1,274 @@
+"""How the index space of a root is cut into programs and tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from planner.kernels.reduce import (
+    MAX_SHORT,
+    MAX_UNROLLED,
+    as_product,
+    is_contraction,
+    is_window,
+    power_of_two,
+)
+from planner.kernels.stage import Config, Kind, Stage, Tile, Tiling
+from planner.ops import index
+from planner.ops.expr import Expr, loads
+from planner.ops.index import Affine, FloorDiv, Mod, Var
+from planner.ops.nest import Nest, Program
+
+TARGET_PROGRAMS = 96
+"""Blocks a stage should have: most of an H200's 132 multiprocessors, more than half of which
+saturate L2 (measured: 66 at 102 GB/s each, 132 at 56)."""
+MAX_WHOLE = 65536
+"""Elements of both operand tiles with the whole sum at once: 128 KiB of fp16."""
+MAX_ROW = 8192
+"""Longest row taken whole."""
+_FLAT_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A reduction that the root reaches through maps, in terms of the root's axes."""
+
+    nest: Nest
+    binding: Mapping[Var, Affine]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A root in terms of tile groups: what a configuration is chosen from."""
+
+    kind: Kind
+    anchor: str | None
+    split: Mapping[Var, Affine]
+    """Root axis -> expression of finer variables."""
+    scalars: tuple[Var, ...]
+    rows: tuple[Var, ...]
+    columns: tuple[Var, ...]
+    depth: int
+    """Values of the anchor's sum."""
+    is_chain: bool
+    """Whether an operand of the anchor holds another contraction."""
+
+    @property
+    def m(self) -> int:
+        """Rows in all."""
+        return _size(self.rows)
+
+    @property
+    def n(self) -> int:
+        """Columns in all."""
+        return _size(self.columns)
+
+    @property
+    def batch(self) -> int:
+        """Independent products."""
+        return _size(self.scalars)
+
+
+def _size(group: Iterable[Var]) -> int:
+    return math.prod(var.extent for var in group)
+
+
+def shape_of(program: Program, stage: Stage) -> Shape:
+    """What kind of stage this is, and which axes play which part."""
+    nests = {nest.name: nest for nest in program.nests}
+    root = nests[stage.root]
+    internal = {name: nests[name] for name in stage.internal}
+    found = list(reductions(root, {v: index.variable(v) for v in root.axes}, internal))
+    for reduction in found:
+        shape = _product_shape(root, reduction, internal)
+        if shape is not None:
+            return shape
+    whole = [item for item in found if not _is_small(item.nest)]
+    if not whole:
+        return Shape(Kind.FLAT, None, {}, (), root.axes, (), 1, is_chain=False)
+    used = frozenset().union(
+        *(index.variables(value) for item in whole for value in item.binding.values())
+    )
+    rows = tuple(var for var in root.axes if var in used)
+    columns = tuple(var for var in root.axes if var not in used)
+    depth = max(_size(item.nest.reduce_axes) for item in whole)
+    return Shape(Kind.ROWS, None, {}, (), rows, columns, depth, is_chain=False)
+
+
+def _is_small(nest: Nest) -> bool:
+    """Whether the reduction is written out one by one, inside any tile."""
+    total = _size(nest.reduce_axes)
+    return total <= MAX_SHORT or (is_window(nest) and total <= MAX_UNROLLED)
+
+
+def reductions(
+    nest: Nest, binding: Mapping[Var, Affine], internal: Mapping[str, Nest]
+) -> Iterable[Found]:
+    """Reductions reached from a nest through maps, nearest first, each (nest, index) once."""
+    seen: set[str] = set()
+    pending: list[tuple[Nest, Mapping[Var, Affine]]] = [(nest, binding)]
+    while pending:
+        current, at = pending.pop(0)
+        key = current.name + "".join(value.text for value in at.values())
+        if key in seen:
+            continue
+        seen.add(key)
+        if not current.is_map:
+            yield Found(current, at)
+            continue
+        for load in loads(current.body.substitute(at)):
+            if load.tensor in internal:
+                inner = internal[load.tensor]
+                pending.append((inner, dict(zip(inner.axes, load.index, strict=True))))
+
+
+def _product_shape(root: Nest, found: Found, internal: Mapping[str, Nest]) -> Shape | None:
+    """The root as a matrix product, where the reduction is one."""
+    factors = as_product(found.nest)
+    depth = _size(found.nest.reduce_axes)
+    if factors is None or depth < MAX_SHORT:
+        return None
+    finer = _finer(root.axes, found, internal)
+    axes = [var for axis in root.axes for var in _parts(axis, finer)]
+    sides = []
+    for factor in factors:
+        moved = factor.substitute(dict(found.binding)).substitute(finer)
+        sides.append(_leaf_variables(moved, internal) & set(axes))
+    left, right = sides
+    first = tuple(var for var in axes if var in left and var not in right)
+    second = tuple(var for var in axes if var in right and var not in left)
+    if not first or not second:
+        return None
+    if axes.index(first[0]) > axes.index(second[0]):
+        first, second = second, first
+    scalars = tuple(var for var in axes if var not in (*first, *second))
+    chain = any(_holds_product(factor, internal) for factor in factors)
+    return Shape(Kind.PRODUCT, found.nest.name, finer, scalars, first, second, depth, chain)
+
+
+def _leaf_variables(value: Expr, internal: Mapping[str, Nest]) -> set[Var]:
+    """Variables that loads from memory depend on, seen through internal maps."""
+    used: set[Var] = set()
+    for load in loads(value):
+        nest = internal.get(load.tensor)
+        if nest is None or not nest.is_map:
+            used |= load.variables()
+            continue
+        inside = nest.body.substitute(dict(zip(nest.axes, load.index, strict=True)))
+        used |= _leaf_variables(inside, internal)
+    return used
+
+
+def _holds_product(value: Expr, internal: Mapping[str, Nest]) -> bool:
+    for load in loads(value):
+        nest = internal.get(load.tensor)
+        if nest is None:
+            continue
+        if is_contraction(nest) or _holds_product(nest.body, internal):
+            return True
+    return False
+
+
+def _finer(axes: Sequence[Var], found: Found, internal: Mapping[str, Nest]) -> dict[Var, Affine]:
+    """Axes that the reduction reads as `v // c` and `v mod c`, split into these two parts."""
+    cuts: dict[Var, int] = {}
+    for value in found.binding.values():
+        for var, divisor in _cuts(value):
+            if var in axes and var.extent % divisor == 0:
+                cuts[var] = min(cuts.get(var, divisor), divisor)
+    return {
+        var: index.variable(Var(f"{var.name}h", var.extent // c)) * c
+        + index.variable(Var(f"{var.name}l", c))
+        for var, c in cuts.items()
+        if 1 < c < var.extent
+    }
+
+
+def _cuts(value: Affine) -> Iterable[tuple[Var, int]]:
+    for atom, _ in value.terms:
+        if not isinstance(atom, FloorDiv | Mod):
+            continue
+        terms = atom.value.terms
+        if len(terms) == 1 and isinstance(terms[0][0], Var) and terms[0][1] == 1:
+            yield terms[0][0], atom.divisor
+        yield from _cuts(atom.value)
+
+
+def _parts(axis: Var, finer: Mapping[Var, Affine]) -> tuple[Var, ...]:
+    """The variables an axis is made of, slowest first."""
+    if axis not in finer:
+        return (axis,)
+    terms = sorted(finer[axis].terms, key=lambda term: -term[1])
+    return tuple(atom for atom, _ in terms if isinstance(atom, Var))
+
+
+def tile(program: Program, stage: Stage, shape: Shape, config: Config) -> Tiling:
+    """The tiling of a stage in a configuration."""
+    root = next(nest for nest in program.nests if nest.name == stage.root)
+    groups = [("m", shape.rows, config.rows), ("n", shape.columns, config.columns)]
+    moved: dict[Var, Affine] = {}
+    tiles: list[Tile] = []
+    for name, group, block in groups:
+        extents = tuple(var.extent for var in group)
+        flat = Var(name, math.prod(extents))
+        if flat.extent > 1:
+            tiles.append(Tile(flat, block))
+        position = index.unflatten(index.variable(flat), extents)
+        moved.update(zip(group, position, strict=True))
+    binding = {
+        var: index.substitute(shape.split.get(var, index.variable(var)), moved) for var in root.axes
+    }
+    scalars = tuple(var for var in shape.scalars if var.extent > 1)
+    return Tiling(shape.kind, binding, scalars, tuple(tiles), config)
+
+
+def default_config(shape: Shape) -> Config:
+    """A configuration that fills the chip without measuring anything."""
+    if shape.kind is Kind.FLAT:
+        return _flat(shape)
+    return _rows(shape) if shape.kind is Kind.ROWS else _product(shape)
+
+
+def _flat(shape: Shape) -> Config:
+    block = _FLAT_BLOCK
+    while block > 128 and -(-shape.m // block) < TARGET_PROGRAMS:
+        block //= 2
+    return Config(min(block, max(power_of_two(shape.m), 32)), 1, 1, warps=block // 128 or 1)
+
+
+def _rows(shape: Shape) -> Config:
+    wide = power_of_two(max(shape.n, min(shape.depth, MAX_ROW)))
+    rows = 1
+    while (
+        rows * 2 * wide <= 4096 and rows < shape.m and -(-shape.m // (rows * 2)) >= TARGET_PROGRAMS
+    ):
+        rows *= 2
+    columns = min(power_of_two(shape.n), MAX_ROW)
+    return Config(rows, columns, 1, warps=min(max(rows * wide // 512, 1), 8))
+
+
+def _product(shape: Shape) -> Config:
+    """Tiles as large as still give every multiprocessor one; the whole sum at once if it fits."""
+    rows, columns = (min(max(power_of_two(size), 16), 64) for size in (shape.m, shape.n))
+    if shape.is_chain:
+        columns = min(max(power_of_two(shape.n), 16), 128)
+    while _programs(shape, rows, columns) < TARGET_PROGRAMS and (rows > 16 or columns > 16):
+        if columns > rows and columns > 16 and not shape.is_chain:
+            columns //= 2
+        elif rows > 16:
+            rows //= 2
+        elif not shape.is_chain and columns > 16:
+            columns //= 2
+        else:
+            break
+    depth = power_of_two(shape.depth)
+    if depth * (rows + columns) > MAX_WHOLE:
+        return Config(rows, columns, 64, warps=4, pipeline=3)
+    warps = 8 if depth * (rows + columns) > MAX_WHOLE // 2 else 4
+    small = rows * columns <= 512 and depth >= 128 and not shape.is_chain
+    return Config(rows, columns, depth, split=warps if small else 1, warps=warps)
+
+
+def _programs(shape: Shape, rows: int, columns: int) -> int:
+    return shape.batch * -(-shape.m // rows) * -(-shape.n // columns)

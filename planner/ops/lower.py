@@ -1,0 +1,137 @@
+"""From ONNX nodes to a program: one function an operator, found in the tables of the families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from planner.ops import (
+    constants as constant_ops,
+)
+from planner.ops import (
+    contraction,
+    convolution,
+    elementwise,
+    movement,
+    normalisation,
+    reduction,
+    reference,
+    resize,
+)
+from planner.ops.builder import Builder, Node, NotCovered
+from planner.ops.nest import Nest, Program, TensorType
+
+Array = np.ndarray[Any, Any]
+FAMILIES = (
+    constant_ops.FAMILY,
+    elementwise.FAMILY,
+    movement.FAMILY,
+    reduction.FAMILY,
+    normalisation.FAMILY,
+    contraction.FAMILY,
+    convolution.FAMILY,
+    resize.FAMILY,
+)
+LOWERINGS: Mapping[str, Callable[[Builder, Node], None]] = {
+    kind: lower for family in FAMILIES for kind, lower in family.items()
+}
+"""Operator (`Add`, `com.microsoft::FusedMatMul`) -> what it means."""
+
+_MAX_FOLDED_GROWTH = 4
+"""A constant may grow by this factor when it is computed ahead (broadcast tables stay small)."""
+
+
+def kind_of(node: Node) -> str:
+    """`op_type`, qualified where the domain is not ONNX's own."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def lower(
+    nodes: Sequence[Node],
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> Program:
+    """The program of nodes in topological order.
+
+    Raises:
+        NotCovered: an operator, or a form of one, has no lowering, or a shape is not known.
+    """
+    builder = Builder(dict(types), dict(constants))
+    for node in nodes:
+        lower_node(builder, node)
+    return tidy(
+        Program(
+            tuple(inputs), tuple(outputs), tuple(builder.nests), builder.types, builder.constants
+        )
+    )
+
+
+def lower_node(builder: Builder, node: Node) -> None:
+    """Adds the nests of one node.
+
+    Raises:
+        NotCovered: there is no lowering, or a tensor has no static shape.
+    """
+    meaning = LOWERINGS.get(kind_of(node))
+    if meaning is None:
+        raise NotCovered(f"operator {kind_of(node)}", where=node.name)
+    for name in (*node.inputs, *node.outputs):
+        if name and name not in builder.types:
+            raise NotCovered(f"{name!r} has no static shape", where=node.name)
+    before = len(builder.nests)
+    meaning(builder, node)
+    for nest in builder.nests[before:]:
+        if nest.type.size == 0:
+            raise NotCovered(f"{nest.name!r} is empty", where=node.name)
+
+
+def tidy(program: Program) -> Program:
+    """What only constants decide is computed now; what nobody reads is dropped."""
+    return prune(fold(program))
+
+
+def fold(program: Program) -> Program:
+    """Nests that read only constants become constants (float64 inside, stored in their type)."""
+    constants = dict(program.constants)
+    kept: list[Nest] = []
+    with np.errstate(all="ignore"):
+        for nest in program.nests:
+            if nest.name in program.outputs or not _is_foldable(nest, constants):
+                kept.append(nest)
+                continue
+            values = {name: _wide(constants[name]) for name in nest.reads}
+            found = reference.evaluate(nest, values)
+            constants[nest.name] = found.astype(np.dtype(nest.type.dtype))
+    return Program(program.inputs, program.outputs, tuple(kept), program.types, constants)
+
+
+def _is_foldable(nest: Nest, constants: Mapping[str, Array]) -> bool:
+    if not all(name in constants for name in nest.reads):
+        return False
+    largest = max((constants[name].size for name in nest.reads), default=0)
+    return nest.type.size <= max(_MAX_FOLDED_GROWTH * largest, 4096)
+
+
+def _wide(array: Array) -> Array:
+    if array.dtype.kind == "b":
+        return array
+    return array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
+
+
+def prune(program: Program) -> Program:
+    """Only what the outputs need."""
+    needed = set(program.outputs)
+    kept: list[Nest] = []
+    for nest in reversed(program.nests):
+        if nest.name in needed:
+            kept.append(nest)
+            needed.update(nest.reads)
+    constants = {name: value for name, value in program.constants.items() if name in needed}
+    made = {nest.name for nest in kept}
+    known = needed | made | set(program.inputs)
+    types = {name: type_ for name, type_ in program.types.items() if name in known}
+    return Program(program.inputs, program.outputs, tuple(reversed(kept)), types, constants)

@@ -1,0 +1,334 @@
+"""Operators that only move elements: index maps, one guarded load an element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from planner.ops import index
+from planner.ops.builder import (
+    Builder,
+    Node,
+    NotCovered,
+    axes_of,
+    axis_of,
+    broadcast,
+    optional,
+    scalar,
+)
+from planner.ops.expr import Bound, Cast, Const, Expr, Index, Inside, Load, apply, number
+from planner.ops.index import Affine
+
+Lower = Callable[[Builder, Node], None]
+
+
+def _reshape(builder: Builder, node: Node) -> None:
+    """Reshape, Flatten, Squeeze, Unsqueeze: the same elements in row-major order."""
+    source = node.inputs[0]
+    shape, target = builder.shape(source), builder.shape(node.outputs[0])
+    builder.map(
+        node.outputs[0],
+        lambda *at: Load(source, index.unflatten(index.flatten(at, target), shape)),
+    )
+
+
+def _transpose(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    rank = len(builder.shape(source))
+    order = list(node.attributes.get("perm") or range(rank - 1, -1, -1))
+    builder.map(
+        node.outputs[0],
+        lambda *at: Load(source, tuple(at[order.index(axis)] for axis in range(rank))),
+    )
+
+
+def _expand(builder: Builder, node: Node) -> None:
+    builder.map(node.outputs[0], lambda *at: broadcast(builder, node.inputs[0], at))
+
+
+def _tile(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    shape = builder.shape(source)
+    builder.map(
+        node.outputs[0],
+        lambda *at: Load(source, tuple(v % n for v, n in zip(at, shape, strict=True))),
+    )
+
+
+def _slice(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    shape = builder.shape(source)
+    if "starts" in node.attributes:
+        starts, ends = node.attributes["starts"], node.attributes["ends"]
+        axes = node.attributes.get("axes", range(len(starts)))
+        steps = [1] * len(starts)
+    else:
+        given = [builder.known(node, position) for position in range(1, 5)]
+        if given[0] is None or given[1] is None:
+            raise NotCovered("Slice without starts and ends", where=node.name)
+        starts, ends = given[0].tolist(), given[1].tolist()
+        axes = range(len(starts)) if given[2] is None else given[2].tolist()
+        steps = [1] * len(starts) if given[3] is None else given[3].tolist()
+    first, stride = [0] * len(shape), [1] * len(shape)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        chosen = range(shape[axis])[slice(start, end if abs(end) < 2**62 else None, step)]
+        first[axis], stride[axis] = (chosen.start, chosen.step) if len(chosen) else (0, 1)
+    builder.map(
+        node.outputs[0],
+        lambda *at: Load(
+            source, tuple(v * s + f for v, s, f in zip(at, stride, first, strict=True))
+        ),
+    )
+
+
+def _concat(builder: Builder, node: Node) -> None:
+    axis = axis_of(node, len(builder.shape(node.outputs[0])), 0)
+    sizes = [builder.shape(name)[axis] for name in node.inputs]
+    builder.map(node.outputs[0], lambda *at: _pick(node.inputs, sizes, axis, at))
+
+
+def _pick(names: Sequence[str], sizes: Sequence[int], axis: int, at: Sequence[Affine]) -> Expr:
+    """The element of the part that holds it: parts behind each other along one axis."""
+    start = sum(sizes)
+    value: Expr | None = None
+    for name, size in zip(reversed(names), reversed(sizes), strict=True):
+        start -= size
+        if size == 0:
+            continue
+        inside = Bound(at[axis] - start, 0, size)
+        moved = (*at[:axis], at[axis] - start, *at[axis + 1 :])
+        load = Load(name, tuple(moved), (inside,))
+        value = load if value is None else apply("where", Inside((inside,)), load, value)
+    return value if value is not None else number(0.0)
+
+
+def _split(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    axis = axis_of(node, len(builder.shape(source)), 0)
+    start = 0
+    for name in node.outputs:
+        if not name:
+            raise NotCovered("Split with an output nobody reads", where=node.name)
+        begin = start
+
+        def body(*at: Affine, begin: int = begin) -> Expr:
+            return Load(source, (*at[:axis], at[axis] + begin, *at[axis + 1 :]))
+
+        builder.map(name, body)
+        start += builder.shape(name)[axis]
+
+
+def _pad(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    shape = builder.shape(source)
+    listed = node.attributes.get("pads", node.attributes.get("paddings"))
+    known = builder.known(node, 1) if listed is None else np.asarray(listed)
+    if known is None:
+        raise NotCovered("Pad without pads", where=node.name)
+    axes = axes_of(builder, node, 3, len(shape)) or tuple(range(len(shape)))
+    pads = known.reshape(-1).tolist()
+    before = [0] * len(shape)
+    for position, axis in enumerate(axes):
+        before[axis] = int(pads[position])
+    mode = node.attributes.get("mode", "constant")
+    name = optional(node, 2)
+    fill = scalar(builder, name) if name else number(float(node.attributes.get("value", 0.0)))
+
+    def body(*at: Affine) -> Expr:
+        moved = tuple(v - b for v, b in zip(at, before, strict=True))
+        return _padded(source, shape, moved, mode, fill, node)
+
+    builder.map(node.outputs[0], body)
+
+
+def _padded(
+    source: str,
+    shape: Sequence[int],
+    at: tuple[Affine, ...],
+    mode: str,
+    fill: Expr,
+    node: Node,
+) -> Expr:
+    guards = tuple(Bound(value, 0, size) for value, size in zip(at, shape, strict=True))
+    if mode == "constant":
+        if isinstance(fill, Const):
+            return Load(source, at, guards, float(fill.value))
+        return apply("where", Inside(guards), Load(source, at, guards), fill)
+    if mode == "wrap":
+        return Load(source, tuple(v % n for v, n in zip(at, shape, strict=True)))
+    value: Expr = Load(source, at, guards)
+    for axis, size in enumerate(shape):
+        if guards[axis].is_certain:
+            continue
+        value = _beyond(value, source, shape, at, axis, size, mode, node)
+    return value
+
+
+def _beyond(
+    value: Expr,
+    source: str,
+    shape: Sequence[int],
+    at: tuple[Affine, ...],
+    axis: int,
+    size: int,
+    mode: str,
+    node: Node,
+) -> Expr:
+    """Edge and reflect padding of one axis (of one axis only: more would multiply the cases)."""
+    others = [
+        Bound(v, 0, n).is_certain
+        for other, (v, n) in enumerate(zip(at, shape, strict=True))
+        if other != axis
+    ]
+    if mode not in ("edge", "reflect") or not all(others):
+        raise NotCovered(f"Pad mode {mode} of several axes", where=node.name)
+    position = at[axis]
+    low, high = index.bounds(position)
+
+    def put(moved: Affine) -> Load:
+        at_edge = (*at[:axis], moved, *at[axis + 1 :])
+        return Load(source, at_edge, (Bound(moved, 0, size),))
+
+    edge = mode == "edge"
+    first = put(index.constant(0)) if edge else put(position * -1)
+    last = put(index.constant(size - 1)) if edge else put(position * -1 + 2 * (size - 1))
+    value = apply("where", Inside((Bound(position, low, 0),)), first, value)
+    return apply("where", Inside((Bound(position, size, high + 1),)), last, value)
+
+
+def position_of(builder: Builder, name: str, at: Sequence[Affine], size: int) -> Affine:
+    """An index read from an integer tensor; negative ones count from the end."""
+    known = builder.constant(name)
+    if known is not None and known.size == 1:
+        value = int(known.reshape(-1)[0])
+        return index.constant(value + size if value < 0 else value)
+    raw = Load(name, tuple(at))
+    if known is not None and known.size and known.min() >= 0:
+        return index.datum(raw, size)
+    zero, whole = number(0, "int64"), number(size, "int64")
+    wrapped = apply("where", apply("less", raw, zero), apply("add", raw, whole), raw)
+    return index.datum(wrapped, size)
+
+
+def _gather(builder: Builder, node: Node) -> None:
+    source, indices = node.inputs
+    shape, inner = builder.shape(source), builder.shape(indices)
+    axis = axis_of(node, len(shape), 0)
+
+    def body(*at: Affine) -> Expr:
+        chosen = position_of(builder, indices, at[axis : axis + len(inner)], shape[axis])
+        return Load(source, (*at[:axis], chosen, *at[axis + len(inner) :]))
+
+    builder.map(node.outputs[0], body)
+
+
+def _gather_elements(builder: Builder, node: Node) -> None:
+    source, indices = node.inputs
+    shape = builder.shape(source)
+    axis = axis_of(node, len(shape), 0)
+
+    def body(*at: Affine) -> Expr:
+        chosen = position_of(builder, indices, at, shape[axis])
+        return Load(source, (*at[:axis], chosen, *at[axis + 1 :]))
+
+    builder.map(node.outputs[0], body)
+
+
+def _gather_nd(builder: Builder, node: Node) -> None:
+    source, indices = node.inputs
+    shape, inner = builder.shape(source), builder.shape(indices)
+    shared, depth = int(node.attributes.get("batch_dims", 0)), inner[-1]
+
+    def body(*at: Affine) -> Expr:
+        where = at[: len(inner) - 1]
+        chosen = tuple(
+            position_of(builder, indices, (*where, index.constant(d)), shape[shared + d])
+            for d in range(depth)
+        )
+        return Load(source, (*at[:shared], *chosen, *at[len(inner) - 1 :]))
+
+    if builder.constant(indices) is not None and math.prod(inner) == 1:
+        raise NotCovered("GatherND at a single known position", where=node.name)
+    builder.map(node.outputs[0], body)
+
+
+def _depth_to_space(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    block = int(node.attributes["blocksize"])
+    depth = builder.shape(node.outputs[0])[1]
+    by_column = node.attributes.get("mode", "DCR") == "CRD"
+
+    def body(n: Affine, c: Affine, y: Affine, x: Affine) -> Expr:
+        tap = (y % block) * block + x % block
+        channel = c * (block * block) + tap if by_column else tap * depth + c
+        return Load(source, (n, channel, y // block, x // block))
+
+    builder.map(node.outputs[0], body)
+
+
+def _space_to_depth(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    block = int(node.attributes["blocksize"])
+    depth = builder.shape(source)[1]
+
+    def body(n: Affine, c: Affine, y: Affine, x: Affine) -> Expr:
+        tap = c // depth
+        return Load(source, (n, c % depth, y * block + tap // block, x * block + tap % block))
+
+    builder.map(node.outputs[0], body)
+
+
+def _trilu(builder: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    known = builder.known(node, 1)
+    offset = 0 if known is None else int(known.reshape(-1)[0])
+    rows, columns = builder.shape(source)[-2:]
+    upper = bool(node.attributes.get("upper", 1))
+
+    def body(*at: Affine) -> Expr:
+        distance = at[-1] - at[-2]
+        limits = (offset, columns + 1) if upper else (-rows, offset + 1)
+        return Load(source, at, (Bound(distance, *limits),))
+
+    builder.map(node.outputs[0], body)
+
+
+def _one_hot(builder: Builder, node: Node) -> None:
+    indices, depth_name, values = node.inputs
+    known, pair = builder.constant(depth_name), builder.constant(values)
+    if known is None or pair is None or "float" not in builder.dtype(node.outputs[0]):
+        raise NotCovered("OneHot with computed depth or values, or of integers", where=node.name)
+    depth = int(known.reshape(-1)[0])
+    axis = axis_of(node, len(builder.shape(node.outputs[0])), -1)
+    off, on = (number(float(item)) for item in pair)
+
+    def body(*at: Affine) -> Expr:
+        raw: Expr = Load(indices, (*at[:axis], *at[axis + 1 :]))
+        if "float" in builder.dtype(indices):
+            raw = Cast("int64", raw)
+        wrapped = apply("add", raw, number(depth, "int64"))
+        position = apply("where", apply("less", raw, number(0, "int64")), wrapped, raw)
+        return apply("where", apply("equal", position, Index(at[axis])), on, off)
+
+    builder.map(node.outputs[0], body)
+
+
+FAMILY: Mapping[str, Lower] = {
+    **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], _reshape),
+    "Transpose": _transpose,
+    "Expand": _expand,
+    "Tile": _tile,
+    "Slice": _slice,
+    "Concat": _concat,
+    "Split": _split,
+    "Pad": _pad,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
+    "Trilu": _trilu,
+    "OneHot": _one_hot,
+}

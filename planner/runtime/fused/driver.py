@@ -1,0 +1,162 @@
+"""The few calls of the CUDA driver that an engine needs, errors as exceptions.
+
+Why the bindings below `cuda.core` and not its launcher: its launch configuration knows dependent
+launches only in recent versions, and a replay through it costs the host 2.5 us against 1.6 us here
+(`benchmarks/results`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from planner.errors import EnvironmentMismatchError, InfoptError
+
+_STATIC_SHARED_LIMIT_BYTES = 48 * 1024
+"""More shared memory a block must be asked for (CUDA programming guide)."""
+
+
+class Driver:
+    """The CUDA driver on one device, with a stream of its own."""
+
+    def __init__(self, ordinal: int = 0) -> None:
+        """Raises EnvironmentMismatchError: no bindings, no driver, no such device."""
+        try:
+            self.api: Any = importlib.import_module("cuda.bindings.driver")
+        except ModuleNotFoundError:
+            raise EnvironmentMismatchError(
+                "fused engines need cuda-core", fix='pip install "infopt[fused]"'
+            ) from None
+        try:
+            self._call(self.api.cuInit, 0)
+            self.device = self._call(self.api.cuDeviceGet, ordinal)
+        except (InfoptError, RuntimeError) as error:
+            raise EnvironmentMismatchError(f"no usable NVIDIA GPU: {error}") from None
+        self.context = self._call(self.api.cuDevicePrimaryCtxRetain, self.device)
+        self.activate()
+        kinds = self.api.CUdevice_attribute
+        major = self.attribute(kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+        minor = self.attribute(kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
+        self.architecture = 10 * major + minor
+        flags = self.api.CUstream_flags.CU_STREAM_NON_BLOCKING
+        self.stream = self._call(self.api.cuStreamCreate, flags)
+
+    def _call(self, function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
+        error, *values = function(*arguments)
+        if int(error) != 0:
+            raise InfoptError(f"{function.__name__}: {error.name}")
+        return values[0] if len(values) == 1 else tuple(values)
+
+    def activate(self) -> None:
+        """Makes the device current in the calling thread."""
+        self._call(self.api.cuCtxSetCurrent, self.context)
+
+    def attribute(self, kind: Any) -> int:
+        """A property of the device."""
+        return int(self._call(self.api.cuDeviceGetAttribute, kind, self.device))
+
+    def allocate(self, size_bytes: int) -> int:
+        """The address of new device memory.
+
+        Raises:
+            EnvironmentMismatchError: there is not that much.
+        """
+        try:
+            return int(self._call(self.api.cuMemAlloc, max(size_bytes, 256)))
+        except InfoptError as error:
+            raise EnvironmentMismatchError(
+                f"the GPU has no {size_bytes} bytes left ({error.what})"
+            ) from None
+
+    def free(self, address: int) -> None:
+        """Gives memory back."""
+        self._call(self.api.cuMemFree, address)
+
+    def fill(self, address: int, value: int, size_bytes: int) -> None:
+        """Sets bytes, in stream order."""
+        self._call(self.api.cuMemsetD8Async, address, value, size_bytes, self.stream)
+
+    def upload(self, address: int, source: int, size_bytes: int) -> None:
+        """Host to device, in stream order."""
+        self._call(self.api.cuMemcpyHtoDAsync, address, source, size_bytes, self.stream)
+
+    def download(self, target: int, address: int, size_bytes: int) -> None:
+        """Device to host, in stream order."""
+        self._call(self.api.cuMemcpyDtoHAsync, target, address, size_bytes, self.stream)
+
+    def load(self, cubin: bytes, entry: str, shared_size_bytes: int) -> Any:
+        """A kernel of a cubin, allowed its shared memory.
+
+        Raises:
+            EnvironmentMismatchError: the driver refuses it (older than the cubin, other device).
+        """
+        try:
+            module = self._call(self.api.cuModuleLoadData, cubin)
+            function = self._call(self.api.cuModuleGetFunction, module, entry.encode())
+        except InfoptError as error:
+            raise EnvironmentMismatchError(
+                f"the driver does not take kernel {entry}: {error.what}",
+                fix="a newer driver, or an engine built for this GPU",
+            ) from None
+        if shared_size_bytes > _STATIC_SHARED_LIMIT_BYTES:
+            kind = self.api.CUfunction_attribute
+            limit = kind.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self._call(self.api.cuFuncSetAttribute, function, limit, shared_size_bytes)
+        return function
+
+    def launch(
+        self,
+        function: Any,
+        programs: int,
+        threads: int,
+        shared_size_bytes: int,
+        addresses: Sequence[int],
+        *,
+        ahead: bool,
+    ) -> None:
+        """Queues a kernel whose parameters are addresses; `ahead`: before its predecessor ends."""
+        api = self.api
+        config = api.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = programs, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.sharedMemBytes, config.hStream = shared_size_bytes, self.stream
+        attributes = []
+        if ahead:
+            attribute = api.CUlaunchAttribute()
+            attribute.id = (
+                api.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            )
+            attribute.value.programmaticStreamSerializationAllowed = 1
+            attributes.append(attribute)
+        config.numAttrs, config.attrs = len(attributes), attributes
+        values = [ctypes.c_void_p(address) for address in addresses]
+        pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
+        self._call(api.cuLaunchKernelEx, config, function, ctypes.addressof(pointers), 0)
+        del values  # alive until here: `pointers` points at them
+
+    def capture(self, body: Callable[[], None]) -> Any:
+        """What `body` queues, as an executable graph."""
+        mode = self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call(self.api.cuStreamBeginCapture, self.stream, mode)
+        try:
+            body()
+        finally:
+            ended = self.api.cuStreamEndCapture(self.stream)
+        if int(ended[0]) != 0:
+            raise InfoptError(f"cuStreamEndCapture: {ended[0].name}")
+        graph = self._call(self.api.cuGraphInstantiate, ended[1], 0)
+        self._call(self.api.cuGraphUpload, graph, self.stream)
+        self.synchronize()
+        return graph
+
+    def replay(self, graph: Any) -> None:
+        """Queues a graph."""
+        error = self.api.cuGraphLaunch(graph, self.stream)[0]
+        if int(error) != 0:
+            raise InfoptError(f"cuGraphLaunch: {error.name}")
+
+    def synchronize(self) -> None:
+        """Waits until everything queued is done."""
+        self._call(self.api.cuStreamSynchronize, self.stream)

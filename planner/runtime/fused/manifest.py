@@ -1,0 +1,157 @@
+"""fused.json: what a fused engine directory contains. Written by `planner.kernels.pack`.
+
+Plain JSON read into frozen dataclasses: a target may lack pydantic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.errors import VerificationError
+
+FILE = "fused.json"
+WEIGHTS = "weights.bin"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A tensor the caller passes in or gets, and where it lies in the arena."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A kernel parameter: an address in the weights or in the arena."""
+
+    space: str
+    """`weights` or `arena`."""
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One node of the graph."""
+
+    kernel: str
+    programs: int
+    arguments: tuple[Argument, ...]
+    makes: tuple[str, ...]
+    """Root tensors, for people and for debugging."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A kernel for one architecture."""
+
+    kernel: str
+    architecture: int
+    file: str
+    entry: str
+    threads: int
+    shared_size_bytes: int
+    registers: int
+    stack_size_bytes: int
+    code_size_bytes: int
+    waits: bool
+    """Launched before its predecessor ends; it waits by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """A file of the engine."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FusedManifest:
+    """The table of contents of a fused engine."""
+
+    version: int
+    compiler: str
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+    arena_size_bytes: int
+    weights_size_bytes: int
+    launches: tuple[Launch, ...]
+    binaries: tuple[Binary, ...]
+    files: tuple[FileDigest, ...]
+    """Every file except this one."""
+
+    def text(self) -> str:
+        """The same manifest is the same bytes."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+
+def read(directory: Path) -> FusedManifest:
+    """The manifest of an engine directory.
+
+    Raises:
+        VerificationError: absent, damaged, or of another version.
+    """
+    path = directory / FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["version"] != VERSION:
+            raise VerificationError(
+                f"version {data['version']}, this infopt reads {VERSION}", where=str(path)
+            )
+        return _manifest(data)
+    except FileNotFoundError:
+        raise VerificationError("no such file", where=str(path)) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerificationError(f"damaged: {error!r}", where=str(path)) from None
+
+
+def _manifest(data: Mapping[str, Any]) -> FusedManifest:
+    return FusedManifest(
+        version=data["version"],
+        compiler=data["compiler"],
+        inputs=tuple(_slot(item) for item in data["inputs"]),
+        outputs=tuple(_slot(item) for item in data["outputs"]),
+        arena_size_bytes=int(data["arena_size_bytes"]),
+        weights_size_bytes=int(data["weights_size_bytes"]),
+        launches=tuple(_launch(item) for item in data["launches"]),
+        binaries=tuple(Binary(**item) for item in data["binaries"]),
+        files=tuple(FileDigest(**item) for item in data["files"]),
+    )
+
+
+def _slot(item: Mapping[str, Any]) -> Slot:
+    return Slot(**{**item, "shape": tuple(item["shape"])})
+
+
+def _launch(item: Mapping[str, Any]) -> Launch:
+    arguments = tuple(Argument(**argument) for argument in item["arguments"])
+    return Launch(item["kernel"], item["programs"], arguments, tuple(item["makes"]))
+
+
+def check_files(directory: Path, manifest: FusedManifest) -> None:
+    """Every file is there, and its bytes are those that were built.
+
+    Raises:
+        VerificationError: a file is absent or altered.
+    """
+    for entry in manifest.files:
+        path = directory / entry.path
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise VerificationError(f"cannot be read: {error}", where=str(path)) from None
+        if found != entry.sha256:
+            raise VerificationError(
+                "its bytes are not those that were built", where=str(path), fix="build it again"
+            )
