@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import pickle
@@ -16,11 +15,11 @@ from dataclasses import dataclass
 
 from planner.errors import InfoptError
 from planner.graph.nursery import MODULE_BYTES, STATUS, Order
+from planner.runtime.parent import die_with_parent
 
 _OURS = "planner."
 _NEEDED = ("planner.graph.proto", "planner.runtime.ort")
 """They load onnx and ONNX Runtime."""
-_PR_SET_PDEATHSIG = 1
 
 
 def _limit(memory_size_bytes: int, cpu_s: int) -> None:
@@ -35,12 +34,6 @@ def _limit(memory_size_bytes: int, cpu_s: int) -> None:
             hard = resource.getrlimit(kind)[1]
             soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (soft, hard))
-
-
-def _die_with_parent() -> None:
-    """A killed nursery leaves no busy orphan (Linux only; elsewhere the CPU limit ends it)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _outcome(request: bytes) -> tuple[object, ...]:
@@ -138,7 +131,7 @@ class _Nursery:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _die_with_parent()
+            die_with_parent()
             self._control.close()
             for descriptor in (self._woken, self._waking, *self._children):
                 os.close(descriptor)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from planner.runtime.ort import bind_all, feed_dict, make_session
+from planner.runtime.parent import die_with_parent
 from planner.runtime.tensors import read_tensors
 from planner.spec.session import SessionSettings
 
@@ -24,6 +25,7 @@ WARM_UP_RUNS = 2
 
 def main(arguments: list[str]) -> None:
     """Serves turns until stdin ends."""
+    die_with_parent()
     model, settings, feeds_path = arguments
     session = make_session(Path(model), SessionSettings.model_validate_json(settings))
     feeds = feed_dict(read_tensors(Path(feeds_path)))

@@ -32,6 +32,7 @@ from planner.profiling.analyse import Analysis, analyse, context_times_us
 from planner.profiling.ceilings import time_probes
 from planner.profiling.measure import Meter, Request
 from planner.profiling.store import KernelTime
+from planner.runtime.parent import die_with_parent
 from planner.runtime.tensors import read_tensors
 
 Reply = dict[str, Any]
@@ -104,6 +105,7 @@ class Worker:
 
 def main(arguments: list[str]) -> None:
     """Serves requests until stdin ends."""
+    die_with_parent()
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints must not mix with the replies
     ort.set_default_logger_severity(4)
