@@ -16,6 +16,7 @@ from pathlib import Path
 from planner.profiling.store import Store
 from planner.progress import Reporter, Silent
 from planner.runtime.fingerprint import this_environment
+from planner.spec.conflict import ConflictReport
 from planner.spec.constraints import Constraints
 from planner.spec.package import Package
 from planner.spec.pareto import ParetoCurve
@@ -24,6 +25,7 @@ from planner.spec.profile import DeviceProfile
 from planner.spec.verdict import DryRun, Verdict
 from planner.steps.bench import Bench
 from planner.steps.case import open_case
+from planner.steps.conflict import ConflictError, feasible
 from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
@@ -120,6 +122,24 @@ def package(
 
     wishes = Wishes(replicas, storage_uri, image)
     return write_package(target_named(to), engine, out, wishes)
+
+
+def explain_infeasible(
+    constraints: Constraints, *, reporter: Reporter | None = None, store: Store | None = None
+) -> ConflictReport:
+    """Which limits of a request cannot hold together, and the nearest values that can.
+
+    Plans up to where a plan would be timed as a whole; a feasible request says so.
+
+    Raises: as `plan`, but for infeasible requests.
+    """
+    with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
+        case = open_case(constraints, work, bench)
+        try:
+            settled = settle(case, probes(case))
+        except ConflictError as error:
+            return error.report
+        return feasible(constraints, settled.problem)
 
 
 def pareto(constraints: Constraints, *, reporter: Reporter | None = None) -> ParetoCurve:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.spec.conflict import ConflictingLimit, ConflictReport
 from planner.spec.plan import (
     AccuracyReport,
     Decision,
@@ -144,3 +145,22 @@ def make_plan(**changes: Any) -> Plan:
         "warnings": (),
     }
     return Plan(**{**values, **changes})
+
+
+def make_conflict(**changes: Any) -> ConflictReport:
+    """A latency and an error budget that cannot hold together, and too little memory."""
+    latency = ConflictingLimit(key="slo.latency.p99", value=100.0, nearest=250.0, unit="us")
+    error = ConflictingLimit(key="accuracy.max_error", value=1e-3, nearest=4e-3, unit="NMSE")
+    memory = ConflictingLimit(
+        key="target.memory", value=2**20, nearest=3 * 2**20, unit="bytes", conflict=2
+    )
+    values: dict[str, Any] = {
+        "model": "model.onnx",
+        "feasible": False,
+        "limits": (latency, error, memory),
+        "fastest_us": None,
+        "latency_percentile": 99.0,
+        "reason": "no plan keeps slo.latency.p99 100 us and accuracy.max_error 0.001 together, "
+        "nor target.memory 1 MiB",
+    }
+    return ConflictReport(**{**values, **changes})

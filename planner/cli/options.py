@@ -42,13 +42,18 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
 
 
 def constraint_options(command: _F) -> _F:
-    """Adds MODEL, -c and every constraint option; the command gets them as keyword arguments."""
+    """Adds MODEL and `limit_options`."""
+    return click.argument("model", required=False)(limit_options(command))
+
+
+def limit_options(command: _F) -> _F:
+    """Adds -c and every constraint option; the command gets them as keyword arguments."""
     for option, metavar, is_repeated, text in reversed(_OPTIONS):
         command = click.option(option, metavar=metavar, multiple=is_repeated, help=text)(command)
     command = click.option(
         "--no-weights", is_flag=True, default=None, help="The external weights may be absent."
     )(command)
-    command = click.option(
+    return click.option(
         "-c",
         "--constraints",
         "constraints_file",
@@ -56,7 +61,6 @@ def constraint_options(command: _F) -> _F:
         envvar="INFOPT_CONSTRAINTS",
         help="Constraints, YAML (`infopt schema` documents it).",
     )(command)
-    return click.argument("model", required=False)(command)
 
 
 def resolved(constraints_file: str | None, flags: dict[str, Any]) -> Resolved:

@@ -42,21 +42,26 @@ def plan(
     if dry_run:
         _dry_run(request.constraints, as_json)
         return
-    _plan(request.constraints, as_json, quiet)
+    _plan(request, as_json, quiet)
 
 
-def _plan(constraints: Constraints, as_json: bool, quiet: bool) -> None:
+def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
     from planner import pipeline
     from planner.report.summary import summary
     from planner.spec.io import refuse_unwritable, write_plan
+    from planner.steps.conflict import ConflictError
 
+    constraints = request.constraints
     baseline = _baseline(constraints)
     output = constraints.output
     for path in (output.plan, output.html, output.junit, output.markdown):
         if path is not None:
             refuse_unwritable(path)
     with reporting(quiet) as reporter:
-        result = pipeline.plan(constraints, reporter=reporter)
+        try:
+            result = pipeline.plan(constraints, reporter=reporter)
+        except ConflictError as error:
+            raise error.written_at(request.provenance) from None
     made = write_plan(constraints.output.plan, result.plan)
     if as_json:
         show_json(made)

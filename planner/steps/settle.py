@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from planner.compress.accuracy import Comparison
 from planner.compress.base import NATIVE, Format
-from planner.errors import InfeasibleError, NoPlanInTimeError
+from planner.errors import NoPlanInTimeError
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.progress import Progress
@@ -15,8 +15,8 @@ from planner.spec.plan import Estimate
 from planner.steps.accuracy import Accuracy, Measured
 from planner.steps.case import Case
 from planner.steps.choose import with_error_limit
+from planner.steps.conflict import conflict_error
 from planner.steps.variants import Variant, make_variant
-from planner.units import format_duration, format_size
 
 _MOST_ROUNDS = 8
 _LOOSE_ERROR = 0.3
@@ -54,7 +54,7 @@ def settle(case: Case, probes: Sequence[tuple[float, float]]) -> Settled:
         probes: (sum of sensitivities, measured joint error) of whole variants.
 
     Raises:
-        InfeasibleError: proved, with the limits that conflict and the nearest feasible values.
+        ConflictError: proved, with the limits that conflict and the nearest feasible values.
         NoPlanInTimeError: the time limit ended first.
     """
     accuracy = case.accuracy
@@ -65,7 +65,7 @@ def settle(case: Case, probes: Sequence[tuple[float, float]]) -> Settled:
     for number in range(1, _MOST_ROUNDS + 1):
         budget = limit if number < _MOST_ROUNDS else 0.0
         problem = with_error_limit(case.posed.problem, budget)
-        solution = _solved(case, problem, number)
+        solution = _solved(case, problem, number, is_tightened=refused is not None)
         setting = case.posed.sessions[solution.setting or ""]
         variant = _built(case, solution, setting)
         measured = accuracy.measure(variant)
@@ -98,7 +98,7 @@ def _why_again(measured: Measured, allowed: float) -> str:
     return f"joint error {measured.error:.3g} exceeds {allowed:.3g}: solving again, tighter"
 
 
-def _solved(case: Case, problem: Problem, number: int) -> Solution:
+def _solved(case: Case, problem: Problem, number: int, *, is_tightened: bool) -> Solution:
     # Solvers take a second to load and 60 MB: not while kernels are timed.
     from planner.solve.solve import solve
 
@@ -117,37 +117,13 @@ def _solved(case: Case, problem: Problem, number: int) -> Solution:
         reporter=hear,
     )
     if solution.status is Status.INFEASIBLE:
-        raise infeasible(problem)
+        raise conflict_error(case.constraints, problem, is_tightened=is_tightened)
     if solution.status is Status.UNKNOWN:
         raise NoPlanInTimeError(
             f"no plan was found within {solver.time_limit_s:g} s",
             fix="raise solver.time_limit, or loosen a limit",
         )
     return solution
-
-
-def infeasible(problem: Problem) -> InfeasibleError:
-    """The limits that conflict, each with its nearest feasible value."""
-    from planner.solve.explain import conflict
-
-    found = conflict(problem)
-    names = {
-        "latency_us": ("slo", format_duration),
-        "memory_size_bytes": ("target.memory", format_size),
-        "error": ("accuracy.max_error", lambda value: f"{value:.3g}"),
-        "throughput_per_s": ("slo.throughput", lambda value: f"{value:.4g}/s"),
-    }
-    limits = [names[name][0] for name in found.limits if name in names]
-    nearest = [
-        f"{names[name][0]} {names[name][1](value)}"
-        for name, value in found.nearest.items()
-        if name in names and value is not None
-    ]
-    fastest = found.fastest_us
-    what = f"no plan keeps {' and '.join(limits) or 'the limits'} together (proved)"
-    if fastest is not None:
-        what += f"; the fastest feasible plan takes {format_duration(fastest)}"
-    return InfeasibleError(what, where="constraints", fix=", or ".join(nearest) or None)
 
 
 def _built(case: Case, solution: Solution, setting: int) -> Variant:
@@ -157,5 +133,5 @@ def _built(case: Case, solution: Solution, setting: int) -> Variant:
     variant = make_variant(
         case.prepared, case.choices.ranges, needed, "plan", session.graph_level, case.work
     )
-    case.pricing.extend(variant, session.intra_op_threads)
+    case.pricing.extend(variant, session.intra_op_threads, case.posed.shares(solution))
     return variant

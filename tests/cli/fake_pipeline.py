@@ -10,13 +10,14 @@ from typing import Any
 
 from planner import resources
 from planner.progress import Reporter
+from planner.spec.conflict import ConflictReport
 from planner.spec.constraints import Constraints
 from planner.spec.package import Package
 from planner.spec.pareto import ParetoCurve, ParetoPoint
 from planner.spec.plan import Plan
 from planner.spec.profile import DeviceProfile, read_profile
 from planner.spec.verdict import Check, DryRun, PendingMeasurement, Verdict
-from tests.plans import estimate, make_plan
+from tests.plans import estimate, make_conflict, make_plan
 
 Infopt = Callable[..., int]
 """`infopt("plan", "model.onnx")` -> exit code."""
@@ -28,6 +29,7 @@ class FakePipeline:
 
     plan_made: Plan = field(default_factory=make_plan)
     passed: bool = True
+    conflict: ConflictReport = field(default_factory=make_conflict)
     error: BaseException | None = None
     asked: list[Any] = field(default_factory=list)
 
@@ -85,6 +87,10 @@ class FakePipeline:
             notes=("something differs",),
             start="start {folder}",
         )
+
+    def explain_infeasible(self, constraints: Constraints, *, reporter: Reporter) -> ConflictReport:
+        self._answer("explain_infeasible", constraints)
+        return self.conflict
 
     def pareto(self, constraints: Constraints, *, reporter: Reporter) -> ParetoCurve:
         self._answer("pareto", constraints)

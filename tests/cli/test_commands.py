@@ -14,7 +14,7 @@ from planner import __version__, serve
 from planner.spec.io import write_plan
 from planner.spec.profile import read_profile
 from tests.cli.fake_pipeline import FakePipeline, Infopt
-from tests.plans import DECISIONS, make_plan
+from tests.plans import DECISIONS, make_conflict, make_plan
 
 
 @pytest.fixture
@@ -191,6 +191,31 @@ def test_explain_all_one_and_none(
     ]
     assert infopt("explain", plan_file, "--layer", "encoder/MatMull") == 2
     assert "did you mean 'encoder/MatMul'?" in capsys.readouterr().err
+
+
+def test_explain_a_request_that_cannot_be_met(
+    infopt: Infopt, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("c.yaml").write_text("model: m.onnx\ntarget: cpu\nslo: 100us\n")
+    assert infopt("explain", "--infeasible", "-c", "c.yaml", "--memory", "1MiB") == 3
+    printed = capsys.readouterr()
+    for words in ("infeasible · model.onnx", "c.yaml:3", "--memory", "default", "250 us", "3 MiB"):
+        assert words in printed.out
+    assert "error: model.onnx: no plan keeps slo.latency.p99 100 us and" in printed.err
+    pipeline.conflict = make_conflict(feasible=True, limits=(), fastest_us=80.0, reason="kept")
+    assert infopt("explain", "--infeasible", "m.onnx", "--json", "-q") == 0
+    assert json.loads(capsys.readouterr().out)["fastest_us"] == 80.0
+    (_, constraints), *_ = reversed(pipeline.asked)
+    assert constraints.model == Path("m.onnx")
+
+
+def test_limits_are_for_requests_only(
+    infopt: Infopt, plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infopt("explain", plan_file, "--slo", "5ms") == 2
+    assert "--slo: means nothing without --infeasible" in capsys.readouterr().err
+    assert infopt("explain", "--infeasible", "m.onnx", "--layer", "x") == 2
+    assert "--layer: means nothing with --infeasible" in capsys.readouterr().err
 
 
 def test_diff_of_two_plans(

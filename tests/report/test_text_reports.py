@@ -9,13 +9,13 @@ from rich.console import RenderableType
 
 from planner import resources
 from planner.errors import UsageError
-from planner.report import devices, diff, dry_run, explain, pareto, summary, verdict
+from planner.report import devices, diff, dry_run, explain, infeasible, pareto, summary, verdict
 from planner.report.text import to_text
 from planner.spec.pareto import ParetoCurve, ParetoPoint
 from planner.spec.plan import AccuracyReport, Plan, Promise, WorkloadShape
 from planner.spec.profile import read_profile
 from planner.spec.verdict import Check, DryRun, PendingMeasurement, Verdict
-from tests.plans import DECISIONS, estimate, make_plan, timing
+from tests.plans import DECISIONS, estimate, make_conflict, make_plan, timing
 
 HOSTILE = "layer\x1b[31m[red]</td><script>alert(1)</script>"
 
@@ -69,6 +69,12 @@ DRY = DryRun(
     pending=(PendingMeasurement(kernel="MatMul 1x64 64x64", ops=2, variants=("fp32", "int8")),),
 )
 REPORTS: dict[str, Callable[[], RenderableType]] = {
+    "infeasible": lambda: infeasible.render(
+        make_conflict().written_at({"slo.latency.p99": "c.yaml:3", "target.memory": "--memory"})
+    ),
+    "feasible": lambda: infeasible.render(
+        make_conflict(feasible=True, limits=(), fastest_us=80.0, reason="every limit can be kept")
+    ),
     "summary": lambda: summary.summary(make_plan(warnings=("a warning",))),
     "explain": lambda: explain.explain(make_plan()),
     "explain-layers": lambda: explain.explain(make_plan(), "encoder/*"),

@@ -8,7 +8,6 @@ import pytest
 
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
-from planner.steps import settle
 from tests.endtoend import Ended, Workshop
 
 ASKED = ("--max-error", "0.05", "--formats", "int8_dynamic", "-q")
@@ -53,7 +52,7 @@ def test_no_plan_in_time(
     def solve(problem: Problem, **_: object) -> Solution:
         return Solution(status=Status.UNKNOWN, solver="none", hit_time_limit=True)
 
-    monkeypatch.setattr(settle, "solve", solve)
+    monkeypatch.setattr("planner.solve.solve.solve", solve)
     ended = workshop.infopt(*plan, "--time-limit", "3s")
     refusal(ended, tmp_path, 6, "no plan was found within 3 s", "solver.time_limit")
 

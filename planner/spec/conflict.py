@@ -1,0 +1,72 @@
+"""Why a request cannot be met: the limits that conflict, where each was written, the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from planner.spec.base import Document
+from planner.units import format_duration, format_size
+
+Unit = Literal["us", "bytes", "NMSE", "drop", "1/s"]
+
+
+class ConflictingLimit(Document):
+    """One of the user's own limits that cannot hold beside the others."""
+
+    key: str
+    """As in the constraints file: `slo.latency.p99`."""
+    value: float
+    """What was asked for."""
+    nearest: float | None
+    """The nearest feasible value with every other limit kept, those of other conflicts apart; None
+    where there is none, or where only measuring built plans could tell (a metric's drop)."""
+    unit: Unit
+    conflict: int = 1
+    """Number of the conflict it belongs to: to solve one conflict, one of its limits must give
+    way."""
+    origin: str | None = None
+    """Where it was written: `c.yaml:4`, `--slo`, `INFOPT_SLO`, `default`."""
+
+    @property
+    def text(self) -> str:
+        """`slo.latency.p99 20 ms`."""
+        return f"{self.key} {amount(self.value, self.unit)}"
+
+    @property
+    def nearest_text(self) -> str | None:
+        """`slo.latency.p99 31 ms`."""
+        return None if self.nearest is None else f"{self.key} {amount(self.nearest, self.unit)}"
+
+
+class ConflictReport(Document):
+    """Whether the limits of a request can hold together."""
+
+    model: str
+    feasible: bool
+    """Before anything of a plan was timed as a whole: the guard's measurement has the last word."""
+    limits: tuple[ConflictingLimit, ...]
+    """Minimal sets that cannot hold together, by conflict: without any one limit of a set, its
+    others can. Empty where the request is feasible, or where no plan exists whatever the limits."""
+    fastest_us: float | None
+    """Least latency at the SLO's percentile with every other limit kept."""
+    latency_percentile: float
+    reason: str
+
+    def written_at(self, origins: Mapping[str, str]) -> ConflictReport:
+        """The same, with where each limit was written."""
+        limits = tuple(
+            limit.model_copy(update={"origin": origins.get(limit.key)}) for limit in self.limits
+        )
+        return self.model_copy(update={"limits": limits})
+
+
+def amount(value: float, unit: Unit) -> str:
+    """A number as a person reads it."""
+    if unit == "us":
+        return format_duration(value)
+    if unit == "bytes":
+        return format_size(value)
+    if unit == "1/s":
+        return f"{value:.4g}/s"
+    return f"{value:.3g}"
