@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from planner.compress.base import Array, Range
 from planner.compress.probe import (
+    Probe,
     groups_within,
     quiet_settings,
     run_session,
@@ -86,7 +86,7 @@ def _range_of_input(value: Array) -> Range:
 
 
 def _ranges_of_group(
-    probe: Any, names: Sequence[str], samples: Samples, settings: CalibrationSettings
+    probe: Probe, names: Sequence[str], samples: Samples, settings: CalibrationSettings
 ) -> dict[str, Range]:
     extremes: dict[str, Range] = {}
     for name, value in _values(probe, names, samples):
@@ -111,7 +111,7 @@ def _histogram(value: Array, low: float, high: float) -> Array:
     return np.bincount(np.clip(index, 0, BINS - 1).astype(np.int32), minlength=BINS)
 
 
-def _values(probe: Any, names: Sequence[str], samples: Samples) -> Iterator[tuple[str, Array]]:
+def _values(probe: Probe, names: Sequence[str], samples: Samples) -> Iterator[tuple[str, Array]]:
     """Non-empty values, run by run."""
     for feeds in samples:
         for name, value in run_session(probe, names, feeds).items():

@@ -14,7 +14,7 @@ from onnx import ModelProto, helper
 from planner.compress.apply import save
 from planner.compress.base import Array
 from planner.ir.graph import Tensor
-from planner.runtime.ort import ORT_ERRORS, bind, make_session, run_error
+from planner.runtime.ort import ORT_ERRORS, BoundRun, bind, make_session, run_error
 from planner.spec.session import SessionSettings
 
 _INLINE_SIZE_BYTES = 256 << 20
@@ -22,17 +22,32 @@ _INLINE_SIZE_BYTES = 256 << 20
 Feeds = Mapping[str, Array]
 
 
+class Probe:
+    """A session whose ways of being asked are prepared once: thousands of runs ask for the same."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._bound: dict[tuple[str, ...], BoundRun] = {}
+
+    def run(self, names: Sequence[str], feeds: Feeds) -> list[Any]:
+        """Values of these outputs."""
+        wanted = tuple(names)
+        if wanted not in self._bound:
+            self._bound[wanted] = bind(self._session, wanted)
+        return self._bound[wanted](dict(feeds))
+
+
 @contextlib.contextmanager
-def session_of(onnx_model: ModelProto, settings: SessionSettings) -> Iterator[Any]:
+def session_of(onnx_model: ModelProto, settings: SessionSettings) -> Iterator[Probe]:
     """A session of a model in memory; takes the weights away from the model (they may be large)."""
     with tempfile.TemporaryDirectory(prefix="infopt-probe-") as folder:
         path = Path(folder) / "probe.onnx"
         save(onnx_model, path, _INLINE_SIZE_BYTES)
         onnx_model.graph.ClearField("initializer")
-        yield make_session(path, settings)
+        yield Probe(make_session(path, settings))
 
 
-def run_session(session: Any, names: Sequence[str], feeds: Feeds) -> dict[str, Any]:
+def run_session(probe: Probe, names: Sequence[str], feeds: Feeds) -> dict[str, Any]:
     """Outputs by name.
 
     Raises:
@@ -40,7 +55,7 @@ def run_session(session: Any, names: Sequence[str], feeds: Feeds) -> dict[str, A
         EnvironmentMismatchError: memory ran out.
     """
     try:
-        values = bind(session, names)(dict(feeds))
+        values = probe.run(names, feeds)
     except ORT_ERRORS as error:
         raise run_error(error, "samples") from None
     return dict(zip(names, values, strict=True))

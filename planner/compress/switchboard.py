@@ -21,7 +21,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from planner.compress import surgery
 from planner.compress.base import Array
-from planner.compress.probe import quiet_settings, run_session, session_of, size_of
+from planner.compress.probe import Probe, quiet_settings, run_session, session_of, size_of
 from planner.compress.samples import Samples
 from planner.ir.graph import Graph
 from planner.runtime import dtypes
@@ -48,7 +48,7 @@ class Switchboard:
     """Sessions of the segments, and what the undisturbed runs left at their borders."""
 
     segments: Sequence[_Segment]
-    sessions: Sequence[Any]
+    sessions: Sequence[Probe]
     segment_of: Mapping[str, int]
     """Operator name -> segment."""
     switches: Mapping[str, str]

@@ -16,7 +16,6 @@ from planner.compress.error_model import ErrorModel, fit
 from planner.compress.measure import joint_error, runner
 from planner.compress.metrics import MetricResult, evaluate, function_digest
 from planner.compress.samples import load_evaluation
-from planner.compress.sensitivity import Memory, sensitivities
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
@@ -24,6 +23,7 @@ from planner.spec.manifest import TensorSpec
 from planner.spec.plan import AccuracyReport
 from planner.spec.session import SessionSettings
 from planner.steps.prepare import Prepared
+from planner.steps.sensitivity import measured_sensitivities
 from planner.steps.variants import Choices, Variant
 from planner.steps.workspace import Workspace, digest, file_digest
 
@@ -68,9 +68,7 @@ class Accuracy:
         missing = [choice for choice in wanted if f"{choice[0]}|{choice[1]}" not in known]
         if missing:
             self.work.reporter.stage("sensitivity")
-            fresh = self._sandbox().call(
-                _sensitivities, self.prepared, missing, dict(choices.ranges)
-            )
+            fresh = measured_sensitivities(self.prepared, missing, choices.ranges, self._sandbox())
             known.update({f"{op}|{form}": _finite(value) for (op, form), value in fresh.items()})
             self.work.store.put("sensitivity", {base: {**found, **known}})
         return {(op, form): known[f"{op}|{form}"] for op, form in wanted}
@@ -237,17 +235,6 @@ def _over(per_output: Mapping[str, float], skipped: Sequence[str]) -> float:
 
 def _finite(error: float) -> float:
     return _HOPELESS if math.isnan(error) else min(error, _HOPELESS)
-
-
-def _sensitivities(
-    prepared: Prepared,
-    wanted: Sequence[tuple[str, Format]],
-    ranges: Mapping[str, tuple[float, float]],
-) -> dict[tuple[str, Format], float]:
-    return sensitivities(
-        prepared.model_path, prepared.graph, wanted, prepared.samples, ranges, _SESSION,
-        memory=Memory(),
-    )  # fmt: skip
 
 
 def _evaluate(

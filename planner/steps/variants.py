@@ -21,6 +21,7 @@ from planner.compress.calibrate import calibrate
 from planner.compress.describe import Description, build_described
 from planner.compress.methods import offers
 from planner.errors import DataError, EnvironmentMismatchError, InfoptError, ModelError
+from planner.graph.nursery import NURSERY
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph, Op, Tensor
 from planner.runtime.fingerprint import has_vnni, read_cpu
@@ -140,6 +141,7 @@ def variants(
             if (mark := f"{variant.executable.key}{level}") not in seen:
                 seen.add(mark)
                 found.append(variant)
+    NURSERY.rest()  # kernels are timed next: no other process is to hold memory meanwhile
     return found
 
 
