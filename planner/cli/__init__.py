@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import sys
 
+from planner.cli import interrupts
+
 
 def main() -> None:
     """The console script `infopt`."""
-    from planner.cli.exits import run
-
+    interrupts.listen()
+    try:
+        from planner.cli.exits import run
+    except BaseException:
+        if not interrupts.were_asked_for():
+            raise
+        sys.stderr.write(f"{interrupts.TEXT}\n")
+        sys.exit(interrupts.EXIT_CODE)
     sys.exit(run(sys.argv[1:]))

@@ -8,15 +8,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import click
 
+from planner.cli import interrupts
 from planner.cli.root import root
 from planner.errors import InfoptError
 
@@ -25,7 +24,7 @@ DEBUG_VARIABLE = "INFOPT_DEBUG"
 
 def run(arguments: Sequence[str]) -> int:
     """Runs infopt with `arguments` and returns its exit code. Never raises."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
     code = _run(arguments)
     try:
         sys.stdout.flush()
@@ -33,11 +32,6 @@ def run(arguments: Sequence[str]) -> int:
         _silence_stdout()
         return code or _output_error(error)
     return code
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM is Ctrl-C. Why not `Interrupted`: a library's `except Exception` would swallow it."""
-    raise KeyboardInterrupt
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -55,10 +49,10 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _ending(error: BaseException) -> int:
     """Says in one message how it ended; the exit code."""
+    if interrupts.were_asked_for() or isinstance(error, KeyboardInterrupt | click.Abort):
+        return _refuse(interrupts.TEXT, interrupts.EXIT_CODE)
     if isinstance(error, InfoptError):
         return _refuse(error.text, error.exit_code)
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        return _refuse("interrupted; what was measured is kept, a rerun continues", 130)
     if isinstance(error, OSError):
         return _output_error(error)
     if isinstance(error, MemoryError):
@@ -85,5 +79,5 @@ def _silence_stdout() -> None:
 
 
 def _refuse(text: str, code: int) -> int:
-    click.echo(f"error: {text}" if code != 130 else text, err=True)
+    click.echo(f"error: {text}" if code != interrupts.EXIT_CODE else text, err=True)
     return code

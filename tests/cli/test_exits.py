@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -123,7 +124,10 @@ import sys, time, types, planner
 fake = types.ModuleType("planner.pipeline")
 def plan(constraints, *, reporter):
     print("ready", file=sys.stderr, flush=True)
-    time.sleep(30)
+    try:
+        time.sleep(30)
+    except KeyboardInterrupt:  # as modules written in C do while they are imported
+        raise ImportError("initialization failed") from None
 fake.plan = plan
 sys.modules["planner.pipeline"] = planner.pipeline = fake
 sys.argv = ["infopt", "plan", "model.onnx", "-q"]
@@ -151,3 +155,14 @@ def test_signals_end_with_130_and_leave_nothing(tmp_path: Path, number: int) -> 
     assert "a rerun continues" in rest
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_while_modules_are_still_being_imported(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-m", "planner", "plan", "model.onnx"],
+        env={"PYTHONPATH": paths}, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; what was measured is kept, a rerun continues\n"
