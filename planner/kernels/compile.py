@@ -124,8 +124,26 @@ def compile_all(
         return {(item.name, arch): one for (item, arch), one in zip(jobs, made, strict=True)}
 
 
+def compile_each(
+    kernels: Iterable[Kernel], architecture: int, *, workers: int = 1
+) -> dict[str, Compiled]:
+    """What compiles, by kernel name: candidates may ask for more registers than there are."""
+    distinct = {item.name: item for item in kernels}
+    jobs = [(item, architecture) for item in distinct.values()]
+    with ProcessPoolExecutor(workers) as pool:
+        made = list(pool.map(_attempt, jobs))
+    return {item.name: one for (item, _), one in zip(jobs, made, strict=True) if one is not None}
+
+
 def _job(job: tuple[Kernel, int]) -> Compiled:
     return compile_kernel(*job)
+
+
+def _attempt(job: tuple[Kernel, int]) -> Compiled | None:
+    try:
+        return compile_kernel(*job)
+    except InfoptError:
+        return None
 
 
 @functools.cache

@@ -272,3 +272,42 @@ def _product(shape: Shape) -> Config:
 
 def _programs(shape: Shape, rows: int, columns: int) -> int:
     return shape.batch * -(-shape.m // rows) * -(-shape.n // columns)
+
+
+def candidates(shape: Shape) -> tuple[Config, ...]:
+    """Configurations worth measuring, the default first."""
+    first = default_config(shape)
+    if shape.kind is Kind.FLAT:
+        others = [Config(block, 1, 1, warps=warps) for block, warps in _FLAT_CHOICES]
+    elif shape.kind is Kind.ROWS:
+        others = [
+            Config(rows, first.columns, 1, warps=warps) for rows in (1, 2, 4) for warps in (1, 2, 4)
+        ]
+    else:
+        others = [c for c in _product_choices(shape) if _programs(shape, c.rows, c.columns) >= 8]
+    return tuple(dict.fromkeys((first, *others)))
+
+
+_FLAT_CHOICES = ((128, 1), (256, 2), (256, 4), (512, 4), (1024, 4))
+
+
+def _product_choices(shape: Shape) -> list[Config]:
+    """Tile sizes, splits of the sum and warps that registers can hold."""
+    depth = power_of_two(shape.depth)
+    found = []
+    for rows in (16, 32, 64):
+        for columns in (16, 32, 64, 128):
+            if rows > max(power_of_two(shape.m), 16) or columns > max(power_of_two(shape.n), 16):
+                continue
+            if depth * (rows + columns) <= MAX_WHOLE:
+                splits = (1, 4, 8) if rows * columns <= 1024 and not shape.is_chain else (1,)
+                found += [
+                    Config(rows, columns, depth, split, warps)
+                    for split in splits
+                    for warps in (4, 8)
+                    if split in (1, warps) and depth // split >= 16
+                ]
+            if depth > 128:
+                found.append(Config(rows, columns, 128, warps=4))
+                found.append(Config(rows, columns, 64, warps=4, pipeline=4))
+    return found

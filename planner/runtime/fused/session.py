@@ -28,10 +28,10 @@ class FusedSession:
         self._lock = threading.Lock()
         binaries = choose(manifest, driver.architecture)
         weights = (directory / manifests.WEIGHTS).read_bytes()
-        self._weights = driver.allocate(len(weights))
-        self._arena = driver.allocate(manifest.arena_size_bytes)
+        self.weights_address = driver.allocate(len(weights))
+        self.arena_address = driver.allocate(manifest.arena_size_bytes)
         held = np.frombuffer(weights, np.uint8) if weights else np.zeros(1, np.uint8)
-        driver.upload(self._weights, held.ctypes.data, held.nbytes)
+        driver.upload(self.weights_address, held.ctypes.data, held.nbytes)
         driver.synchronize()
         self._functions = {
             name: driver.load(
@@ -43,8 +43,8 @@ class FusedSession:
         self.graph = driver.capture(self.queue)
         self._open = True
 
-    def queue(self) -> None:
-        """Queues every launch on the driver's stream."""
+    def queue(self, *, ahead: bool = True) -> None:
+        """Queues every launch on the driver's stream; `ahead`: kernels may start early and wait."""
         for position, launch in enumerate(self.manifest.launches):
             item = self._binaries[launch.kernel]
             addresses = [*(self._address(a) for a in launch.arguments), 0, 0]
@@ -54,16 +54,16 @@ class FusedSession:
                 item.threads,
                 item.shared_size_bytes,
                 addresses,
-                ahead=item.waits and position > 0,
+                ahead=ahead and item.waits and position > 0,
             )
 
     def _address(self, argument: Argument) -> int:
-        base = self._weights if argument.space == "weights" else self._arena
+        base = self.weights_address if argument.space == "weights" else self.arena_address
         return base + argument.offset
 
     def address_of(self, slot: Slot) -> int:
         """Where an input or output lies on the device: for callers that keep data there."""
-        return self._arena + slot.offset
+        return self.arena_address + slot.offset
 
     def replay(self) -> None:
         """One inference on what is on the device; returns at once."""
@@ -96,7 +96,7 @@ class FusedSession:
 
     def poison(self) -> None:
         """Fills the arena with NaN bit patterns: what is read before it is written shows."""
-        self.driver.fill(self._arena, 0xFF, max(self.manifest.arena_size_bytes, 1))
+        self.driver.fill(self.arena_address, 0xFF, max(self.manifest.arena_size_bytes, 1))
         self.driver.synchronize()
 
     def close(self) -> None:
@@ -105,8 +105,8 @@ class FusedSession:
             if self._open:
                 self._open = False
                 self.driver.synchronize()
-                self.driver.free(self._arena)
-                self.driver.free(self._weights)
+                self.driver.free(self.arena_address)
+                self.driver.free(self.weights_address)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,168 @@
+# mypy: ignore-errors
+"""A torch module that computes what an ONNX model computes: the twin that torch peers run.
+
+Weights are buffers; integer constants become Python numbers, so that shapes stay static.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from onnx import numpy_helper
+
+
+def _slice(x: Any, starts: list[int], ends: list[int], axes: list[int], steps: list[int]) -> Any:
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        index = [slice(None)] * x.dim()
+        index[axis] = slice(start, min(end, 2**31 - 1), step)
+        x = x[tuple(index)]
+    return x
+
+
+def _conv(node: onnx.NodeProto, x: Any, weight: Any, bias: Any = None) -> Any:
+    given = _attributes(node)
+    rank = weight.dim() - 2
+    pads = given.get("pads", [0] * (2 * rank))
+    if pads[:rank] != pads[rank:]:
+        listed = [p for axis in reversed(range(rank)) for p in (pads[axis], pads[axis + rank])]
+        x, pads = F.pad(x, listed), [0] * rank
+    run = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+    return run(
+        x,
+        weight,
+        bias,
+        given.get("strides", [1] * rank),
+        pads[:rank],
+        given.get("dilations", [1] * rank),
+        given.get("group", 1),
+    )
+
+
+def _pool(node: onnx.NodeProto, x: Any) -> Any:
+    given = _attributes(node)
+    rank = x.dim() - 2
+    pads = given.get("pads", [0] * (2 * rank))
+    steps = given.get("strides", [1] * rank)
+    if node.op_type == "MaxPool":
+        listed = [p for axis in reversed(range(rank)) for p in (pads[axis], pads[axis + rank])]
+        x = F.pad(x, listed, value=float("-inf")) if any(pads) else x
+        return (F.max_pool1d, F.max_pool2d)[rank - 1](x, given["kernel_shape"], steps)
+    return (F.avg_pool1d, F.avg_pool2d)[rank - 1](x, given["kernel_shape"], steps, pads[:rank])
+
+
+def _gemm(node: onnx.NodeProto, a: Any, b: Any, c: Any = None) -> Any:
+    given = _attributes(node)
+    a = a.t() if given.get("transA") else a
+    b = b.t() if given.get("transB") else b
+    return torch.addmm(c, a, b) if c is not None else a @ b
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    return {key: v.decode() if isinstance(v, bytes) else v for key, v in found.items()}
+
+
+def _norm(node: onnx.NodeProto, x: Any, scale: Any, shift: Any = None) -> Any:
+    return F.layer_norm(x, scale.shape, scale, shift, _attributes(node).get("epsilon", 1e-5))
+
+
+def _batch_norm(node: onnx.NodeProto, x: Any, *rest: Any) -> Any:
+    scale, shift, mean, variance = rest
+    epsilon = _attributes(node).get("epsilon", 1e-5)
+    return F.batch_norm(x, mean, variance, scale, shift, eps=epsilon)
+
+
+def _split(node: onnx.NodeProto, x: Any, sizes: list[int] | None = None) -> Any:
+    axis = _attributes(node).get("axis", 0)
+    return torch.split(x, sizes or x.shape[axis] // len(node.output), axis)
+
+
+def _reduce(run: Callable[..., Any]) -> Callable[..., Any]:
+    def body(node: onnx.NodeProto, x: Any, axes: list[int] | None = None) -> Any:
+        given = _attributes(node)
+        return run(x, axes or given.get("axes"), keepdim=bool(given.get("keepdims", 1)))
+
+    return body
+
+
+def _gelu(node: onnx.NodeProto, x: Any) -> Any:
+    return F.gelu(x, approximate=_attributes(node).get("approximate", "none"))
+
+
+def _gather(node: onnx.NodeProto, x: Any, where: Any) -> Any:
+    axis = _attributes(node).get("axis", 0)
+    if isinstance(where, int):
+        return torch.select(x, axis, where)
+    return F.embedding(where, x) if axis == 0 and x.dim() == 2 else x.index_select(axis, where)
+
+
+OPS: dict[str, Callable[..., Any]] = {
+    "Add": lambda n, a, b: a + b,
+    "Sub": lambda n, a, b: a - b,
+    "Mul": lambda n, a, b: a * b,
+    "Div": lambda n, a, b: a / b,
+    "MatMul": lambda n, a, b: a @ b,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "GlobalAveragePool": lambda n, x: x.mean(tuple(range(2, x.dim())), keepdim=True),
+    "LayerNormalization": _norm,
+    "BatchNormalization": _batch_norm,
+    "Sigmoid": lambda n, x: torch.sigmoid(x),
+    "Tanh": lambda n, x: torch.tanh(x),
+    "Relu": lambda n, x: torch.relu(x),
+    "Gelu": _gelu,
+    "HardSigmoid": lambda n, x: F.hardsigmoid(x),
+    "Clip": lambda n, x, low, high: torch.clamp(x, low, high),
+    "Softmax": lambda n, x: torch.softmax(x, _attributes(n).get("axis", -1)),
+    "Reshape": lambda n, x, shape: x.reshape(shape),
+    "Flatten": lambda n, x: x.flatten(_attributes(n).get("axis", 1)),
+    "Transpose": lambda n, x: x.permute(_attributes(n)["perm"]),
+    "Concat": lambda n, *xs: torch.cat(xs, _attributes(n)["axis"]),
+    "Split": _split,
+    "Slice": lambda n, x, s, e, a, t=None: _slice(x, s, e, a, t or [1] * len(s)),
+    "Squeeze": lambda n, x, axes: x.squeeze(tuple(axes)),
+    "Unsqueeze": lambda n, x, axes: x.unsqueeze(axes[0]),
+    "ReduceMean": _reduce(torch.mean),
+    "ReduceSum": _reduce(torch.sum),
+    "Gather": _gather,
+    "Identity": lambda n, x: x,
+}
+
+
+class Twin(torch.nn.Module):
+    """Runs the nodes of a model one after the other; inputs and outputs in the model's order."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__()
+        graph = model.graph
+        self._nodes = list(graph.node)
+        self._inputs = [value.name for value in graph.input]
+        self._outputs = [value.name for value in graph.output]
+        self._numbers: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
+        for item in graph.initializer:
+            value = numpy_helper.to_array(item)
+            if value.dtype.kind == "i" or value.ndim == 0:
+                self._numbers[item.name] = value.tolist()
+                continue
+            self._names[item.name] = f"weight_{len(self._names)}"
+            self.register_buffer(self._names[item.name], torch.from_numpy(value.copy()))
+
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
+        """The model's outputs."""
+        values: dict[str, Any] = dict(zip(self._inputs, inputs, strict=True))
+        values.update(self._numbers)
+        values.update({name: getattr(self, held) for name, held in self._names.items()})
+        for node in self._nodes:
+            made = OPS[node.op_type](node, *(values[name] for name in node.input if name))
+            if len(node.output) == 1:
+                values[node.output[0]] = made
+            else:
+                values.update(zip(node.output, made, strict=True))
+        return tuple(values[name] for name in self._outputs)

@@ -1,0 +1,296 @@
+"""Small models on a GPU: builds the suite, checks it, times it against other ways to run it.
+
+    python benchmarks/small_models.py                              # compile, resources; no GPU needed
+    python benchmarks/small_models.py --gpu-check                  # flagship: numerics, hot and cold time
+    python benchmarks/small_models.py --gpu-check --tune --peers all --json records.json
+
+Records (`--json`): model, batch, peer, gpu_us (hot L2), gpu_cold_us, call_us (NumPy in, NumPy out),
+kernels, launches, bytes, max_error and nmse against ONNX Runtime on the CPU in float32, coverage.
+Needs onnx, onnxruntime, numpy and triton; with `--gpu-check` cuda-bindings; peers need torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import onnx
+
+from benchmarks.small.suite import SUITE
+from planner.errors import InfoptError
+from planner.fuse import tune as tuning
+from planner.fuse.build import Draft, build, draft
+from planner.graph.semantics import program_of
+from planner.kernels.compile import Compiled, compile_each
+from planner.kernels.source import Kernel
+from planner.ops.nest import Program
+from planner.runtime.fused.session import FusedSession, load
+
+Array = np.ndarray[Any, Any]
+Record = dict[str, Any]
+PEERS = ("torch-eager", "torch-eager-replay", "torch-compile-replay", "torch-compile")
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="conformer-chunk", help="a name, or `all`")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--format", default="float16", choices=("float16", "float32"))
+    parser.add_argument("--architecture", type=int, default=90, help="without a GPU: sm_NN")
+    parser.add_argument("--gpu-check", action="store_true", help="run and time on this GPU")
+    parser.add_argument("--tune", action="store_true", help="measure configurations first")
+    parser.add_argument("--peers", default="", help="`all`, or names separated by commas")
+    parser.add_argument("--json", type=Path, help="write records here")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(SUITE))
+        return
+    records: list[Record] = []
+    for name in SUITE if arguments.model == "all" else arguments.model.split(","):
+        for record in run(name, arguments):
+            records.append({"model": name, "batch": 1, **record})
+            print(json.dumps(records[-1]), flush=True)
+            if arguments.json is not None:
+                arguments.json.write_text(json.dumps(records, indent=1))
+
+
+def run(name: str, arguments: argparse.Namespace) -> list[Record]:
+    """All records of one model."""
+    model = SUITE[name](arguments.format)
+    begin = time.perf_counter()
+    program = program_of(model)
+    plan = draft(program, arguments.format)
+    with tempfile.TemporaryDirectory(prefix="infopt-small-") as scratch:
+        folder = Path(scratch)
+        if not arguments.gpu_check:
+            manifest = build(plan, folder, [arguments.architecture], workers=arguments.workers)
+            built_s = round(time.perf_counter() - begin, 1)
+            return [{"peer": "infopt", "built_s": built_s, **described(plan, manifest)}]
+        return on_gpu(model, program, plan, folder, arguments)
+
+
+def described(plan: Draft, manifest: Any) -> Record:
+    """What is known without running it."""
+    return {
+        "launches": len(manifest.launches),
+        "kernels": len({item.kernel for item in manifest.launches}),
+        "stages": len(plan.stages),
+        "weights_bytes": manifest.weights_size_bytes,
+        "arena_bytes": manifest.arena_size_bytes,
+        "max_registers": max(item.registers for item in manifest.binaries),
+        "spilling": [item.kernel for item in manifest.binaries if item.stack_size_bytes],
+    }
+
+
+# ---------------------------------------------------------------------- on the GPU
+def on_gpu(
+    model: onnx.ModelProto,
+    program: Program,
+    plan: Draft,
+    folder: Path,
+    arguments: argparse.Namespace,
+) -> list[Record]:
+    """Builds for this GPU, checks the numbers, times, and compares."""
+    from planner.runtime.fused.driver import Driver
+
+    driver = Driver()
+    architecture = driver.architecture
+    feeds = inputs_of(program)
+    expected = reference_outputs(model, feeds)
+    records = [_measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)]
+    if arguments.tune:
+        chosen, table = tuned(plan, architecture, arguments.workers, folder / "first")
+        better = draft(program, arguments.format, chosen=chosen)
+        record = _measured(
+            "infopt-tuned", better, folder / "tuned", feeds, expected, arguments, driver
+        )
+        records += [{**record, "stage_us": table}]
+    wanted = (
+        list(PEERS) if arguments.peers == "all" else [p for p in arguments.peers.split(",") if p]
+    )
+    if wanted:
+        from benchmarks.small import peers
+
+        for record in peers.torch_peers(model, feeds, wanted, driver):
+            records.append(_with_errors(record, expected))
+            print(json.dumps(records[-1]), file=sys.stderr, flush=True)
+        other = peers.ort_cuda(model, feeds, driver)
+        records += [_with_errors(other, expected)] if other is not None else []
+    return records
+
+
+def inputs_of(program: Program) -> dict[str, Array]:
+    """Random inputs, in the model's own types."""
+    random = np.random.default_rng(1)
+    made: dict[str, Array] = {}
+    for name in program.inputs:
+        type_ = program.types[name]
+        if type_.is_float:
+            made[name] = random.standard_normal(type_.shape).astype(type_.dtype)
+        else:
+            made[name] = random.integers(0, 2, type_.shape).astype(type_.dtype)
+    return made
+
+
+def reference_outputs(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+    """What the model computes in float32 on the CPU, from the same (rounded) weights."""
+    import onnxruntime as ort
+
+    wide = widened(model)
+    session = ort.InferenceSession(wide.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = {
+        name: value.astype(np.float32) if value.dtype == np.float16 else value
+        for name, value in feeds.items()
+    }
+    return list(session.run(None, given))
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every float16 tensor as float32."""
+    wide = onnx.ModelProto.FromString(model.SerializeToString())
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    for position, item in enumerate(wide.graph.initializer):
+        if item.data_type == half:
+            value = onnx.numpy_helper.to_array(item).astype(np.float32)
+            moved = onnx.numpy_helper.from_array(value, item.name)
+            wide.graph.initializer[position].CopyFrom(moved)
+    for value in (*wide.graph.input, *wide.graph.output):
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type = single
+    del wide.graph.value_info[:]
+    return wide
+
+
+def errors(made: list[Array], expected: list[Array]) -> Record:
+    """Largest absolute error, and the largest normalised mean square error of any output."""
+    worst, nmse = 0.0, 0.0
+    for a, b in zip(made, expected, strict=True):
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        worst = max(worst, float(np.abs(a - b).max()))
+        nmse = max(nmse, float(((a - b) ** 2).sum() / max((b**2).sum(), 1e-30)))
+    return {"max_error": worst, "nmse": nmse}
+
+
+def _with_errors(record: Record, expected: list[Array]) -> Record:
+    made = record.pop("outputs", None)
+    return record if made is None else {**record, **errors(made, expected)}
+
+
+def _measured(
+    peer: str,
+    plan: Draft,
+    folder: Path,
+    feeds: Mapping[str, Array],
+    expected: list[Array],
+    arguments: argparse.Namespace,
+    driver: Any,
+) -> Record:
+    """One build of ours: numbers first (with a poisoned arena), then times."""
+    from benchmarks.small.timing import Timer, call_us
+
+    begin = time.perf_counter()
+    manifest = build(plan, folder, [driver.architecture], workers=arguments.workers)
+    built_s = time.perf_counter() - begin
+    with load(folder) as session:
+        session.poison()
+        made = session.run(feeds)
+        again = session.run(feeds)
+        same = all(np.array_equal(made[name], again[name], equal_nan=True) for name in made)
+        listed = [made[slot.name] for slot in session.manifest.outputs]
+        timer = Timer(session.driver, session.driver.stream)
+        plain = session.driver.capture(lambda: session.queue(ahead=False))
+        return {
+            "peer": peer,
+            **errors(listed, expected),
+            "repeatable": same,
+            "gpu_us": timer.device_us(session.replay, cold=False),
+            "gpu_cold_us": timer.device_us(session.replay, cold=True),
+            "gpu_without_dependent_launch_us": timer.device_us(
+                lambda: session.driver.replay(plain), cold=False
+            ),
+            "call_us": call_us(lambda: session.run(feeds)),
+            "host_us": _host_us(session),
+            "built_s": round(built_s, 1),
+            **described(plan, manifest),
+        }
+
+
+def _host_us(session: FusedSession) -> float:
+    """Host time to queue one replay."""
+    session.driver.synchronize()
+    begin = time.perf_counter_ns()
+    for _ in range(50):
+        session.replay()
+    taken = (time.perf_counter_ns() - begin) / 50e3
+    session.driver.synchronize()
+    return round(taken, 2)
+
+
+# ---------------------------------------------------------------------- tuning
+def tuned(plan: Draft, architecture: int, workers: int, folder: Path) -> tuple[Any, Record]:
+    """The fastest measured configuration of each stage, and a table of what was measured."""
+    listed = tuning.trials(plan)
+    distinct = {trial.kernel.name: trial.kernel for trial in listed}
+    compiled = compile_each(distinct.values(), architecture, workers=workers)
+    taken: dict[str, float] = {}
+    with load(folder) as session:
+        for name, item in compiled.items():
+            try:
+                taken[name] = launch_us(session, distinct[name], item)
+            except InfoptError as error:
+                print(f"{name}: {error.what}", file=sys.stderr)
+    chosen = tuning.choose(listed, taken)
+    table: Record = {}
+    for trial in listed:
+        row = table.setdefault(trial.stage.root, {})
+        if trial.kernel.name in taken:
+            row[trial.config.text] = round(taken[trial.kernel.name], 2)
+    seen: set[str] = set()
+    short = {}
+    for root, row in table.items():
+        key = json.dumps(sorted(row))
+        if key not in seen:
+            seen.add(key)
+            short[root] = row
+    return chosen, short
+
+
+def launch_us(session: FusedSession, item: Kernel, made: Compiled, repeats: int = 40) -> float:
+    """Microseconds a launch in a chain of equal, dependent launches on weights like the engine's."""
+    from benchmarks.small.timing import Timer
+
+    driver = session.driver
+    function = driver.load(made.cubin, made.entry, made.shared_size_bytes)
+    addresses = [session.weights_address for _ in item.parameters]
+    addresses[-1] = session.arena_address
+
+    def queue() -> None:
+        for position in range(repeats):
+            driver.launch(
+                function,
+                item.programs,
+                made.threads,
+                made.shared_size_bytes,
+                [*addresses, 0, 0],
+                ahead=made.waits and position > 0,
+            )
+
+    graph = driver.capture(queue)
+    timer = Timer(driver, driver.stream)
+    return timer.device_us(lambda: driver.replay(graph), cold=False, repeats=20) / repeats
+
+
+if __name__ == "__main__":
+    main()
