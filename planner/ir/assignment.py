@@ -68,6 +68,10 @@ class Assignment:
     together: tuple[tuple[str, ...], ...] = ()
     """Colour classes: operators that share a slot."""
     contiguity: Contiguity = Contiguity.FREE
+    order: tuple[tuple[str, str], ...] | None = None
+    """Edges that contiguity follows, possibly with cycles; None: those of the problem. (Training:
+    only forward operators are contiguous, and backward ones follow the forward ones they share a
+    device with.)"""
     is_scheduled: bool = False
     shared: tuple[tuple[str, ...], ...] = ()
     """Names of slots that are one device: they share its memory and run one after another."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from planner.ir.problem import Conversion, Objective, Option, Problem, State
 from planner.ir.solution import Solution, Status, Totals
+from planner.solve.assign.evaluate import check_assignment
 from planner.solve.check_devices import check_devices
 from planner.solve.price import price_chosen
 from planner.solve.running import Chosen, Running, Violation, look_up
@@ -240,6 +241,9 @@ def check(problem: Problem, solution: Solution) -> tuple[Violation, ...]:
     if not problem.ops and not problem.settings:
         chooses = bool(solution.chosen or solution.conversions or solution.setting)
         return (Violation("names", "an empty problem with a choice"),) if chooses else ()
+    if problem.assignment is not None:
+        priced, broken = check_assignment(problem, solution)
+        return broken or tuple(_check_certificate(problem, solution, priced))
     chosen = look_up(problem, solution)
     if isinstance(chosen, Violation):
         return (chosen,)

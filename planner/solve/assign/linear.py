@@ -1,0 +1,160 @@
+"""Optimal cuts of one linear order of the groups into slots: seeds for contiguous assignments.
+
+With the groups in an order that every edge follows, segments [j, i) of it are convex, and chains of
+segments are chains of ideals. f[used][i] = min over j and kind of max(f[used - kind][j],
+load[kind][j, i]) over used slots of every kind: O(states · n²) vectorised (PipeDream's dynamic
+program, Narayanan et al., SOSP 2019, with slots of several kinds, memory and paid crossings).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.solve.assign.instance import Groups, spread
+from planner.solve.data import FloatArray
+
+States = dict[tuple[int, ...], tuple[tuple[int, int], ...]]
+"""A count of used slots per kind -> (kind, position after it) of every slot used, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A chain: groups in stages, one slot's kind each."""
+
+    value_us: float
+    stage: tuple[int, ...]
+    """Of each group."""
+    kinds: tuple[int, ...]
+    """Of each stage."""
+
+
+def segment_loads(groups: Groups, order: Sequence[int]) -> list[FloatArray]:
+    """load[kind][j, i] of the segment [j, i) of an order; infinite where it cannot stand there."""
+    count = groups.count
+    crossing = _crossings(groups, order)
+    loads = []
+    for row, kind in enumerate(groups.kinds):
+        with np.errstate(invalid="ignore"):
+            load = _differences(groups.time_us[row, order])
+        if kind.pays:
+            load = load + crossing
+        size = _differences(groups.size_bytes[row, order])
+        load[size > kind.capacity_bytes] = np.inf
+        load[np.tri(count + 1, k=-1, dtype=bool)] = np.inf
+        loads.append(load)
+    return loads
+
+
+def _differences(values: FloatArray) -> FloatArray:
+    """[j, i] -> values[j:i].sum(), infinite where one of them is."""
+    bad = ~np.isfinite(values)
+    sums = np.concatenate(([0.0], np.cumsum(np.where(bad, 0.0, values))))
+    hits = np.concatenate(([0], np.cumsum(bad)))
+    return np.where(hits[None, :] > hits[:, None], np.inf, sums[None, :] - sums[:, None])
+
+
+def _crossings(groups: Groups, order: Sequence[int]) -> FloatArray:
+    """[j, i] -> crossing costs of the segment [j, i): rectangles of nets, summed up."""
+    count = groups.count
+    where = {group: index for index, group in enumerate(order)}
+    corner = np.zeros((count + 2, count + 2))
+    for net in groups.nets:
+        source = where[net.source]
+        targets = sorted(where[target] for target in net.targets)
+        for low, high, left, right, sign in _rectangles(source, targets, count):
+            corner[low, left] += sign * net.cost_us
+            corner[high + 1, left] -= sign * net.cost_us
+            corner[low, right + 1] -= sign * net.cost_us
+            corner[high + 1, right + 1] += sign * net.cost_us
+    return corner.cumsum(axis=0).cumsum(axis=1)[: count + 1, : count + 1]
+
+
+def _rectangles(
+    source: int, targets: Sequence[int], count: int
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """Where a net costs: (first j, last j, first i, last i, sign), for segments [j, i).
+
+    Leaving: j <= source < i, but for segments that hold all targets. Entering: the first target at
+    or after j lies before i, and the source is on neither side of that.
+    """
+    yield 0, source, source + 1, count, 1
+    yield 0, min(source, targets[0]), max(source, targets[-1]) + 1, count, -1
+    previous = -1
+    for target in targets:
+        low, high = previous + 1, target
+        if target < source:
+            yield low, high, target + 1, source, 1
+        else:
+            low = max(low, source + 1)
+            yield low, high, target + 1, count, 1
+        previous = target
+
+
+def states(groups: Groups) -> list[tuple[int, ...]]:
+    """All counts of used slots per kind, fewest first."""
+    ranges = [range(len(kind.slots) + 1) for kind in groups.kinds]
+    return sorted(itertools.product(*ranges), key=lambda used: (sum(used), used))
+
+
+def cut(groups: Groups, order: Sequence[int], cutoff_us: float = np.inf) -> Cut | None:
+    """The best chain of segments of an order, if one costs less than the cutoff."""
+    loads = segment_loads(groups, order)
+    count = groups.count
+    best = {used: np.full(count + 1, np.inf) for used in states(groups)}
+    came: dict[tuple[int, ...], list[tuple[int, FloatArray]]] = {used: [] for used in best}
+    for used in best:
+        if not any(used):
+            best[used][0] = 0.0
+            continue
+        for kind in range(len(used)):
+            if not used[kind]:
+                continue
+            before = best[_less(used, kind)]
+            reach = np.flatnonzero(before < cutoff_us)
+            if not len(reach):
+                continue
+            values = np.maximum(before[reach, None], loads[kind][reach])
+            row = values.argmin(axis=0)
+            value = values[row, np.arange(count + 1)]
+            better = value < best[used]
+            best[used] = np.where(better, value, best[used])
+            came[used].append((kind, np.where(better, reach[row], -1)))
+    value, last = min((best[used][count], used) for used in best)
+    return _trace(groups, order, came, last, float(value)) if value < cutoff_us else None
+
+
+def _less(used: tuple[int, ...], kind: int) -> tuple[int, ...]:
+    return tuple(n - (k == kind) for k, n in enumerate(used))
+
+
+def _trace(
+    groups: Groups,
+    order: Sequence[int],
+    came: dict[tuple[int, ...], list[tuple[int, FloatArray]]],
+    used: tuple[int, ...],
+    value: float,
+) -> Cut:
+    stage = [0] * groups.count
+    kinds: list[int] = []
+    end = groups.count
+    pieces = []
+    while any(used):
+        kind, start = next((k, int(c[end])) for k, c in reversed(came[used]) if c[end] >= 0)
+        pieces.append((kind, start, end))
+        end, used = start, _less(used, kind)
+    for number, (kind, start, stop) in enumerate(reversed(pieces)):
+        kinds.append(kind)
+        for position in range(start, stop):
+            stage[order[position]] = number
+    return Cut(value, tuple(stage), tuple(kinds))
+
+
+def slots_of(groups: Groups, found: Cut) -> list[int]:
+    """A slot for every operator: stage by stage the next free one of its kind."""
+    free = [iter(kind.slots) for kind in groups.kinds]
+    slots = [next(free[kind]) for kind in found.kinds]
+    return spread(groups, [slots[stage] for stage in found.stage])

@@ -1,0 +1,163 @@
+"""A CP-SAT model in whole numbers, built straight into its protobuf: clauses and linear rows.
+
+Literals are columns (>= 0) and their negations (-1 - column), as CP-SAT writes them. Real
+coefficients are rounded down to multiples of a unit: with non-negative columns a row Σ a·x <= b
+becomes weaker, never stronger, so that what CP-SAT proves holds for the real numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ortools import __version__
+from ortools.sat.python import cp_model_helper as cmh
+
+from planner.solve.backend import Answer
+from planner.solve.cpsat import answer_of, run_solver
+
+NAME = f"CP-SAT {__version__}"
+TRUE = 0
+"""A literal that always holds: every program's first column."""
+FALSE = -1
+_FREE = 2**62
+
+
+def negated(literal: int) -> int:
+    """The opposite literal."""
+    return -1 - literal
+
+
+Terms = Iterable[tuple[int, int]]
+"""(coefficient, literal)"""
+
+
+@dataclass(slots=True)
+class Program:
+    """Columns, clauses and rows."""
+
+    proto: cmh.CpModelProto = field(default_factory=cmh.CpModelProto)
+    columns: int = 0
+
+    def __post_init__(self) -> None:
+        """The literal that always holds."""
+        self.column(1, 1)
+
+    def column(self, low: int, high: int) -> int:
+        """A new whole-number column."""
+        self.proto.variables.add().domain.extend([low, high])
+        self.columns += 1
+        return self.columns - 1
+
+    def boolean(self) -> int:
+        """A new literal."""
+        return self.column(0, 1)
+
+    def clause(self, *literals: int) -> None:
+        """At least one holds."""
+        if TRUE in literals:
+            return
+        kept = [literal for literal in literals if literal != FALSE]
+        self.proto.constraints.add().bool_or.literals.extend(kept)
+
+    def implies(self, first: int, second: int) -> None:
+        """first -> second"""
+        self.clause(negated(first), second)
+
+    def exactly_one(self, literals: Iterable[int]) -> None:
+        """One and only one holds."""
+        self.proto.constraints.add().exactly_one.literals.extend(literals)
+
+    def row(
+        self, terms: Terms, low: int | None, high: int | None, only_if: Sequence[int] = ()
+    ) -> None:
+        """low <= Σ coefficient·literal <= high, whenever all of `only_if` hold."""
+        if FALSE in only_if:
+            return
+        sums: dict[int, int] = {}
+        constant = 0
+        for coefficient, literal in terms:
+            column, sign = (literal, 1) if literal >= 0 else (-1 - literal, -1)
+            constant += coefficient if sign < 0 else 0
+            if column == TRUE:
+                constant += sign * coefficient
+                continue
+            sums[column] = sums.get(column, 0) + sign * coefficient
+        added = self.proto.constraints.add()
+        added.enforcement_literal.extend(literal for literal in only_if if literal != TRUE)
+        kept = [(column, value) for column, value in sums.items() if value]
+        added.linear.vars.extend(column for column, _ in kept)
+        added.linear.coeffs.extend(value for _, value in kept)
+        floor = -_FREE if low is None else low - constant
+        added.linear.domain.extend([floor, _FREE if high is None else high - constant])
+
+    def minimise(self, terms: Terms) -> None:
+        """The objective; columns only."""
+        for coefficient, column in terms:
+            self.proto.objective.vars.append(column)
+            self.proto.objective.coeffs.append(coefficient)
+
+    def hint(self, values: dict[int, int]) -> None:
+        """A point to start from, in part."""
+        self.proto.solution_hint.vars.extend(values.keys())
+        self.proto.solution_hint.values.extend(values.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a search ended; the bound is that of the whole-number objective."""
+
+    answer: Answer
+    values: list[int] | None
+    bound: int
+
+
+class _Watcher(cmh.SolutionCallback):
+    """Hands every better point, and the bound, to the caller."""
+
+    def __init__(self, on_point: Callable[[list[int], int], None]) -> None:
+        super().__init__()
+        self._on_point = on_point
+
+    def OnSolutionCallback(self) -> None:  # noqa: N802  OR-Tools calls it by this name
+        """A better point was found."""
+        response = self.Response()  # type: ignore[no-untyped-call]
+        bound = math.ceil(self.BestObjectiveBound() - 0.5)
+        self._on_point([int(value) for value in response.solution], bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How to search."""
+
+    time_limit_s: float
+    seed: int = 0
+    workers: int = 1
+    gap: float = 0.0
+    work: float = math.inf
+    """Deterministic seconds."""
+    linearization: int = 1
+
+
+def search(
+    program: Program, effort: Effort, on_point: Callable[[list[int], int], None] | None = None
+) -> Found:
+    """Minimises; deterministic for a seed unless time ended it."""
+    parameters = cmh.SatParameters()
+    parameters.random_seed = effort.seed
+    parameters.num_workers = effort.workers
+    parameters.linearization_level = effort.linearization
+    parameters.interleave_search = effort.workers > 1
+    parameters.catch_sigint_signal = False
+    parameters.max_time_in_seconds = max(effort.time_limit_s, 0.001)
+    if math.isfinite(effort.work):
+        parameters.max_deterministic_time = effort.work
+    parameters.relative_gap_limit = effort.gap
+    watcher = _Watcher(on_point) if on_point is not None else None
+    response, is_stopped = run_solver(parameters, program.proto, watcher)
+    answer = answer_of(response.status, is_stopped)
+    values = [int(value) for value in response.solution] or None
+    if answer in (Answer.INFEASIBLE, Answer.FAILED):
+        return Found(answer, None, 0)
+    return Found(answer, values, math.ceil(response.best_objective_bound - 0.5))
