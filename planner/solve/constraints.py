@@ -178,6 +178,20 @@ def accuracy(formulation: Formulation) -> Iterator[Row]:
         yield _at_most("C10/error", formulation.error(), 1.0, budget)
 
 
+def prices(formulation: Formulation) -> Iterator[Row]:
+    """C11: price[s], price[s]·(weighted latency) per query, and energy <= their limits."""
+    limits = formulation.data.problem.limits
+    asked = (
+        (Objective.COST, limits.price_per_hour),
+        (Objective.QUERY_COST, limits.query_cost),
+        (Objective.ENERGY, limits.energy_j),
+    )
+    for objective, limit in asked:
+        if limit is not None:
+            linear = formulation.objective(objective)
+            yield _at_most(f"C11/{objective.value}/{formulation.name}", linear, 1.0, limit)
+
+
 @dataclass(frozen=True, slots=True)
 class Constraint:
     """A family of rows; `is_structural` ones are the same under every setting."""
@@ -198,6 +212,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint("C8", latency, False),
     Constraint("C9", throughput, False),
     Constraint("C10", accuracy, False),
+    Constraint("C11", prices, False),
     Constraint("tied", tied_formats, True),
     Constraint("cut", forbidden_sets, True),
 )

@@ -150,8 +150,8 @@ def _parameters(request: Request, workers: int, work: float, limit_s: float) -> 
     return parameters
 
 
-def _run(
-    parameters: cmh.SatParameters, model: cmh.CpModelProto, watcher: _Watcher | None
+def run_solver(
+    parameters: cmh.SatParameters, model: cmh.CpModelProto, watcher: cmh.SolutionCallback | None
 ) -> tuple[cmh.CpSolverResponse, bool]:
     """Solves in a thread, so that Ctrl-C reaches Python and stops the search: the response, and
     whether it was stopped.
@@ -194,14 +194,14 @@ def _search(
     for workers, work in slices:
         limit_s = max(deadline - time.monotonic(), 0.001)
         parameters = _parameters(request, workers, work, limit_s)
-        response, is_stopped = _run(parameters, model, watcher)
-        answer = _answer(response.status, is_stopped)
+        response, is_stopped = run_solver(parameters, model, watcher)
+        answer = answer_of(response.status, is_stopped)
         if answer is not Answer.TIME or time.monotonic() >= deadline:
             break
     return response, answer
 
 
-def _answer(status: cmh.CpSolverStatus, is_stopped: bool) -> Answer:
+def answer_of(status: cmh.CpSolverStatus, is_stopped: bool) -> Answer:
     if is_stopped:
         return Answer.INTERRUPTED
     if status == cmh.CpSolverStatus.OPTIMAL:

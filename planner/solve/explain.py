@@ -22,6 +22,16 @@ GAP = 1e-4
 """Relative gap of re-solves: distances are known to a ten-thousandth of the plan's cost."""
 BISECTIONS = 10
 """Steps towards the least latency of several shapes at once: 0.1 % of the first interval."""
+AIMS = {
+    "memory_size_bytes": Objective.MEMORY,
+    "error": Objective.ERROR,
+    "throughput_per_s": Objective.PERIOD,
+    "devices": Objective.DEVICES,
+    "price_per_hour": Objective.COST,
+    "query_cost": Objective.QUERY_COST,
+    "energy_j": Objective.ENERGY,
+}
+"""What to minimise for the nearest feasible value of a limit."""
 FOUND = (Status.OPTIMAL, Status.FEASIBLE)
 
 
@@ -249,8 +259,7 @@ def _nearest(
     """The nearest feasible value of one limit with all others kept."""
     if name == "latency_us":
         return _nearest_latency(problem, time_limit_s, seed, workers)
-    aims = {"memory_size_bytes": Objective.MEMORY, "error": Objective.ERROR}
-    aim = aims.get(name, Objective.LATENCY)
+    aim = AIMS[name]
     free = replace(with_limit(problem, name, None), objectives=(aim,))
     best = solve(free, time_limit_s=time_limit_s, gap=GAP, seed=seed, workers=workers)
     return used(free, best, name) if best.totals is not None else None

@@ -9,7 +9,7 @@ from planner.ir.problem import Limits, Problem
 from planner.ir.solution import Solution, Totals
 
 NAMES: tuple[str, ...] = tuple(item.name for item in fields(Limits))
-"""`latency_us`, `memory_size_bytes`, `error`, `throughput_per_s`."""
+"""`latency_us`, `memory_size_bytes`, `error`, `throughput_per_s`, `devices`, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,13 @@ STEPS: dict[str, Step] = {
     "memory_size_bytes": Step(1e6, "1 MB more"),
     "error": Step(0.1, "10 % more"),
     "throughput_per_s": Step(-0.1, "10 % less"),
+    "devices": Step(1, "one device more"),
+    "price_per_hour": Step(0.1, "10 % more"),
+    "query_cost": Step(0.1, "10 % more"),
+    "energy_j": Step(0.1, "10 % more"),
 }
+_RELATIVE = ("error", "throughput_per_s", "price_per_hour", "query_cost", "energy_j")
+_WHOLE = ("memory_size_bytes", "devices")
 
 
 def asked(problem: Problem) -> tuple[str, ...]:
@@ -36,7 +42,7 @@ def asked(problem: Problem) -> tuple[str, ...]:
 def with_limit(problem: Problem, name: str, value: float | None) -> Problem:
     """The problem with one limit changed or taken away."""
     values: dict[str, Any] = {name: value}
-    if name == "memory_size_bytes" and value is not None:
+    if name in _WHOLE and value is not None:
         values[name] = int(value)
     return replace(problem, limits=replace(problem.limits, **values))
 
@@ -44,7 +50,7 @@ def with_limit(problem: Problem, name: str, value: float | None) -> Problem:
 def relaxed(problem: Problem, name: str) -> Problem:
     """The problem with one limit relaxed by its step."""
     value, step = getattr(problem.limits, name), STEPS[name]
-    if name in ("error", "throughput_per_s"):
+    if name in _RELATIVE:
         return with_limit(problem, name, value * (1 + step.amount))
     return with_limit(problem, name, value + step.amount)
 
@@ -56,11 +62,9 @@ def used(problem: Problem, solution: Solution, name: str) -> float:
         raise ValueError("a solution without a choice uses nothing")
     if name == "latency_us":
         return tail_us(problem, solution, totals)
-    if name == "memory_size_bytes":
-        return float(totals.memory_size_bytes)
-    if name == "error":
-        return totals.error
-    return 1e6 / max(totals.weighted_latency_us, 1e-9)
+    if name == "throughput_per_s":
+        return 1e6 / max(totals.period_us, 1e-9)
+    return float(getattr(totals, name))
 
 
 def tail_us(problem: Problem, solution: Solution, totals: Totals) -> float:

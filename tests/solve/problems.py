@@ -137,7 +137,7 @@ def every_family() -> Problem:
         wanted=base.wanted,
         activation_size_bytes=10,
         tied=(("o0", "o1"),),
-        limits=Limits(40.0, 1000, 0.01, 20_000.0),
+        limits=Limits(40.0, 1000, 0.01, 20_000.0, price_per_hour=5.0, query_cost=1.0, energy_j=8.0),
         objectives=(Objective.COST, Objective.LATENCY, Objective.MEMORY),
         forbidden=(frozenset({"o0:int8", "o1:fp32"}),),
     )

@@ -52,6 +52,7 @@ BROKEN: list[tuple[str, Problem, Solution]] = [
         plan(("o0:int8", *FP32[1:]), ("quantise:x", "dequantise:t0")),
     ),
     ("cut", replace(PROBLEM, forbidden=(frozenset(FP32),)), plan(FP32)),
+    ("C11", limited(Limits(price_per_hour=-1.0)), plan(FP32)),
     ("totals", PROBLEM, replace(SOLUTION, totals=price(PROBLEM, FP32, (), "s0"))),
     ("totals", PROBLEM, replace(SOLUTION, objective=(1.0, SOLUTION.objective[1]))),
     ("totals", PROBLEM, replace(SOLUTION, objective=(1.0,))),

@@ -1,0 +1,109 @@
+"""Minimises a `Model` with CP-SAT, through its protobuf; what it proves holds for the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ortools.sat.python import cp_model_helper as cmh
+
+from planner.solve.backend import Answer
+from planner.solve.cpsat import answer_of, run_solver
+from planner.solve.linear import LinearRow, Model
+from planner.solve.stages.model import Sum
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How to search."""
+
+    time_limit_s: float
+    gap: float = 0.0
+    seed: int = 0
+    workers: int = 1
+    hint: Sequence[float] | None = None
+    """A value for each column."""
+    on_plan: Callable[[list[float], float], None] | None = None
+    """Called with each better point and the bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How it ended: the best point, one value a column, and the proved bound."""
+
+    answer: Answer
+    values: list[float] | None
+    bound: float
+
+
+def _proto(model: Model) -> cmh.CpModelProto:
+    proto = cmh.CpModelProto()
+    for column in model.columns:
+        proto.variables.add().domain.extend([0, column.steps])
+    for row in model.rows:
+        whole = model.integer(row)
+        linear = proto.constraints.add().linear
+        linear.vars.extend(whole.columns)
+        linear.coeffs.extend(whole.coefficients)
+        linear.domain.extend([whole.low, whole.high])
+    return proto
+
+
+class _Watcher(cmh.SolutionCallback):
+    """Hands every better point to the caller."""
+
+    def __init__(self, model: Model, search: Search, scale: float, constant: float) -> None:
+        super().__init__()
+        self._model, self._search = model, search
+        self._scale, self._constant = scale, constant
+
+    def OnSolutionCallback(self) -> None:  # noqa: N802  OR-Tools calls it by this name
+        """A better point was found."""
+        response = self.Response()  # type: ignore[no-untyped-call]
+        bound = self.BestObjectiveBound() * self._scale + self._constant
+        if self._search.on_plan is not None:
+            self._search.on_plan(_values(self._model, list(response.solution)), bound)
+
+
+def _values(model: Model, steps: Sequence[int]) -> list[float]:
+    return [column.unit * step for column, step in zip(model.columns, steps, strict=True)]
+
+
+def minimise(model: Model, objective: Sum, search: Search) -> Found:
+    """The least value of objective over the model's points, as far as time allows."""
+    proto = _proto(model)
+    row = LinearRow("objective", tuple(objective.terms.items()), 0.0)
+    whole = model.integer(row)
+    scale = model.row_unit(row)
+    if whole.columns:
+        proto.objective.vars.extend(whole.columns)
+        proto.objective.coeffs.extend(whole.coefficients)
+    if search.hint is not None:
+        proto.solution_hint.vars.extend(range(len(model.columns)))
+        pairs = zip(model.columns, search.hint, strict=True)
+        proto.solution_hint.values.extend(
+            min(math.ceil(value / column.unit), column.steps) for column, value in pairs
+        )
+    watcher = _Watcher(model, search, scale, objective.constant) if search.on_plan else None
+    response, is_stopped = run_solver(_parameters(search), proto, watcher)
+    answer = answer_of(response.status, is_stopped)
+    if answer in (Answer.INFEASIBLE, Answer.FAILED):
+        return Found(answer, None, math.inf if answer is Answer.INFEASIBLE else -math.inf)
+    solution = list(response.solution)
+    values = _values(model, solution) if solution or not model.columns else None
+    bound = float(response.best_objective_bound) * scale if whole.columns else 0.0
+    return Found(answer, values, objective.constant + max(bound, 0.0))
+
+
+def _parameters(search: Search) -> cmh.SatParameters:
+    parameters = cmh.SatParameters()
+    parameters.random_seed = search.seed
+    parameters.num_workers = search.workers
+    parameters.linearization_level = 2
+    # Workers that exchange what they learn at fixed points of work: the same answer each run.
+    parameters.interleave_search = search.workers > 1
+    parameters.catch_sigint_signal = False
+    parameters.max_time_in_seconds = max(search.time_limit_s, 0.001)
+    parameters.relative_gap_limit = search.gap
+    return parameters

@@ -1,0 +1,1 @@
+"""Pipelines: the joint model C1 to C11 of problems with places."""

@@ -1,0 +1,67 @@
+"""Pipelines against enumeration, with all decision families."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from planner.ir.problem import Problem
+from planner.ir.solution import Solution, Status
+from planner.solve.check import check, priced, value
+from planner.solve.solve import solve
+from planner.solve.validate import validate
+from tests.solve.pipelines import Pipelines, plans
+
+Key = tuple[float, ...]
+
+
+def key(problem: Problem, plan: Solution) -> Key:
+    """Its objectives."""
+    totals = priced(problem, plan)
+    return tuple(value(totals, objective) for objective in problem.objectives)
+
+
+def tail_us(problem: Problem, plan: Solution, end: str) -> float:
+    """The slowest shape at the promise's percentile."""
+    totals = priced(problem, plan)
+    factor = next(s.tail_factor for s in problem.settings if s.name == plan.setting)
+    ends: tuple[float, ...] = getattr(totals, f"latency_{end}_us")
+    return factor * max(ends)
+
+
+def best(problem: Problem) -> tuple[Key, str] | None:
+    """The least objectives, and the end of the interval at which a plan exists, if one does."""
+    unbounded = replace(problem, limits=replace(problem.limits, latency_us=None))
+    feasible = [plan for plan in plans(problem) if not check(unbounded, plan)]
+    slo = problem.limits.latency_us
+    for end in ("high", "expected", "low"):
+        kept = [p for p in feasible if slo is None or tail_us(problem, p, end) <= slo * (1 + 1e-12)]
+        if kept:
+            return min(key(problem, plan) for plan in kept), end
+    return None
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 2**32))
+def test_equals_enumeration(seed: int) -> None:
+    problem = Pipelines(random.Random(seed)).problem()
+    validate(problem)
+    expected = best(problem)
+    solution = solve(problem, workers=1)
+    assert not check(problem, solution)
+    if expected is None:
+        assert solution.status is Status.INFEASIBLE
+        return
+    values, end = expected
+    assert solution.status is Status.OPTIMAL
+    assert solution.is_uncertain == (end != "high")
+    for ours, theirs in zip(solution.objective, values, strict=True):
+        assert abs(ours - theirs) <= 1e-7 * abs(theirs) + 1e-12
