@@ -21,7 +21,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("--slo", "[P=]TIME", False, "Longest latency: 20ms (p99), p95=20ms."),
     ("--throughput", "RATE", False, "Inferences per second to sustain: 100/s."),
-    ("--max-drop", "POINTS", False, "Largest drop of the metric: 0.5pp."),
+    ("--max-drop", "DROP", False, "Largest drop of the metric: 0.5pp; of a loss: 2%."),
     ("--max-error", "NMSE", False, "Largest error at the outputs: 1e-3 (the default)."),
     ("--metric", "NAME", False, "top1, f1, mse, cosine, spearman or module:function."),
     ("--confidence", "SHARE", False, "Confidence of --max-drop: 95%."),

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.errors import RegressionError
-from planner.report.text import change, predicted_p50_us, shipped_timing, worst_slo_us
+from planner.report.text import (
+    change,
+    predicted_p50_us,
+    shipped_timing,
+    unprovable_text,
+    worst_slo_us,
+)
 from planner.spec.ci import FailRule
 from planner.spec.plan import Plan
 from planner.units import format_duration, format_size
@@ -82,9 +88,11 @@ def _slo(rule: FailRule, plan: Plan) -> GateResult:
 
 def _accuracy(rule: FailRule, plan: Plan) -> GateResult:
     found = plan.accuracy
-    if found.verdict in ("broken", "unprovable"):
-        needed = f" ({found.samples_needed} samples needed)" if found.samples_needed else ""
-        return GateResult(rule.text, False, f"the accuracy promise is {found.verdict}{needed}")
+    if not found.is_kept:
+        return GateResult(rule.text, False, f"the accuracy promise is {found.verdict}")
+    unprovable = unprovable_text(plan)
+    if unprovable is not None:
+        return GateResult(rule.text, True, unprovable)
     budget = plan.promise.max_error
     if budget is None:
         return GateResult(rule.text, True, f"the accuracy promise is {found.verdict}")

@@ -16,6 +16,7 @@ from planner.report.text import (
     percent,
     predicted_p50_us,
     shipped_timing,
+    unprovable_text,
     worst_slo_us,
 )
 from planner.spec.plan import Decision, Plan, Timing
@@ -56,7 +57,9 @@ def _clean(text: str) -> str:
 
 def _head(plan: Plan) -> str:
     verdict, style = _verdict(plan)
-    warnings = "".join(f'<p class="warn">⚠ {_clean(text)}</p>' for text in plan.warnings)
+    unprovable = unprovable_text(plan)
+    texts = (f"accuracy {unprovable}", *plan.warnings) if unprovable else plan.warnings
+    warnings = "".join(f'<p class="warn">⚠ {_clean(text)}</p>' for text in texts)
     return (
         f"<h1>{_clean(plan.model.path)}</h1>"
         f'<p class="{style}"><b>{_clean(verdict)}</b></p>'

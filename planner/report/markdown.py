@@ -13,6 +13,7 @@ from planner.report.text import (
     formats_text,
     predicted_p50_us,
     shipped_timing,
+    unprovable_text,
 )
 from planner.spec.plan import Plan
 from planner.spec.verdict import Verdict
@@ -25,7 +26,11 @@ def of_plan(plan: Plan, results: Sequence[GateResult] = (), diff: Diff | None = 
     """A plan, its gate and its difference to the baseline."""
     failed = [result for result in results if not result.passed]
     mark = "❌" if failed else "✅"
-    lines = [f"### {mark} infopt plan: `{cell(plan.model.path)}`", "", *_figures(plan)]
+    lines = [f"### {mark} infopt plan: `{cell(plan.model.path)}`", ""]
+    unprovable = unprovable_text(plan)
+    if unprovable is not None:
+        lines += [f"> \u26a0\ufe0f accuracy {cell(unprovable)}", ""]
+    lines += _figures(plan)
     if results:
         lines += [
             "",

@@ -13,6 +13,8 @@ from planner.report.text import (
     SHIPPED,
     change,
     count_formats,
+    drop_amount,
+    drop_limit,
     facts,
     formats_text,
     interval,
@@ -20,6 +22,7 @@ from planner.report.text import (
     predicted_p50_us,
     safe,
     shipped_timing,
+    unprovable_text,
     worst_slo_us,
 )
 from planner.spec.plan import Plan
@@ -32,7 +35,11 @@ def summary(plan: Plan) -> RenderableType:
     """Everything a person wants to know first, in at most 80 columns."""
     model = plan.model
     title = Text(f"infopt plan · {model.path}", style="bold", overflow="fold")
-    parts: list[RenderableType] = [title, facts(_rows(plan)), Text()]
+    parts: list[RenderableType] = [title]
+    unprovable = unprovable_text(plan)
+    if unprovable is not None:
+        parts.append(Text(f"! accuracy {unprovable}", style="bold yellow"))
+    parts += [facts(_rows(plan)), Text()]
     if plan.guard is not None:
         parts += [_timings(plan), Text()]
     parts += [_reasons(plan)]
@@ -124,9 +131,10 @@ def accuracy_text(plan: Plan) -> str:
     if found.metric is not None and found.value is not None and found.baseline is not None:
         parts.append(f"{found.metric} {found.baseline:.4g} -> {found.value:.4g}")
     if promise.max_drop is not None:
-        high = f"<= {percent(found.drop_high, 2)}" if found.drop_high is not None else "unknown"
+        bound = found.drop_high
+        high = "unknown" if bound is None else f"<= {drop_amount(bound, found.metric)}"
         confidence = percent(promise.confidence, 0)
-        parts.append(f"drop {high} at {confidence}, limit {percent(promise.max_drop, 2)}")
+        parts.append(f"drop {high} at {confidence}, limit {drop_limit(plan)}")
     if found.verdict != "not asked":
         parts.append(found.verdict)
     if found.samples_needed is not None:

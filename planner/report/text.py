@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from planner.spec.drop import LOSSES
 from planner.spec.plan import Estimate, Plan, Timing
 from planner.units import format_duration
 
@@ -71,6 +72,41 @@ def predicted_p50_us(plan: Plan) -> float:
 def worst_slo_us(plan: Plan) -> float:
     """Upper end of the predicted latency at the promise's percentile, slowest workload shape."""
     return max((value.high for value in plan.prediction.latency_slo_us.values()), default=0.0)
+
+
+def unprovable_text(plan: Plan) -> str | None:
+    """What an `unprovable` accuracy promise means, and what would prove it; None where it is none.
+
+    Native formats change no answer, so the promise holds, but not by anything that was measured.
+    """
+    if plan.accuracy.verdict != "unprovable":
+        return None
+    needed = plan.accuracy.samples_needed
+    enough = f"{needed} evaluation samples would" if needed else "no number of samples would"
+    confidence = percent(plan.promise.confidence, 0)
+    return (
+        f"unprovable: the evaluation data cannot show that any compression keeps {drop_text(plan)} "
+        f"at {confidence} ({enough}); every operator keeps its own format, which changes no answer"
+    )
+
+
+def drop_text(plan: Plan) -> str:
+    """`a drop of top1 within 0.50 %`."""
+    metric = plan.accuracy.metric
+    return f"a drop{f' of {safe(metric)}' if metric else ''} within {drop_limit(plan)}"
+
+
+def drop_limit(plan: Plan) -> str:
+    """The largest drop that was allowed: `0.50 %`, `2.00 % of 0.0312`, `0.01`."""
+    limit = plan.promise.max_drop or 0.0
+    if plan.promise.is_drop_relative:
+        return f"{percent(limit, 2)} of {plan.accuracy.baseline or 0.0:.4g}"
+    return drop_amount(limit, plan.accuracy.metric)
+
+
+def drop_amount(drop: float, metric: str | None) -> str:
+    """A drop in the metric's own unit; points where the metric is a share."""
+    return f"{drop:.3g}" if metric in LOSSES else percent(drop, 2)
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from planner.spec.base import Document
-from planner.spec.quantities import Drop, Share, refusal
+from planner.spec.drop import DropLimit, refuse_misfit
+from planner.spec.quantities import Share, refusal
 
 DEFAULT_MAX_ERROR = 1e-3
 """Budget when a request names none: answers differ by 0.1 % of their energy (NMSE)."""
@@ -31,8 +32,10 @@ class AccuracyBudget(Document):
     metric: str | None = None
     """What the evaluation data measures: top1, f1, mse, cosine, spearman, or the user's own
     `module:function`."""
-    max_drop: Drop | None = Field(default=None, gt=0, le=1)
-    """Largest drop of the metric, in percentage points: `0.5pp`. Needs evaluation data."""
+    max_drop: DropLimit | None = None
+    """Largest loss of the metric: `0.5pp`, percentage points of a share (top1, f1, cosine,
+    spearman); of mse, `2%` of the unchanged model's or a plain number in its own unit. Needs
+    evaluation data."""
     max_error: float | None = Field(default=None, gt=0)
     """Largest NMSE at the model's outputs: energy of the difference / energy of the answer.
     1e-3 when neither limit is given."""
@@ -69,7 +72,7 @@ class AccuracyBudget(Document):
         )
 
     @model_validator(mode="after")
-    def _can_be_checked(self) -> Self:
+    def _can_be_checked(self, info: ValidationInfo) -> Self:
         if self.max_drop is None:
             return self
         if self.evaluation is None:
@@ -84,4 +87,5 @@ class AccuracyBudget(Document):
                 fix=f"add accuracy.metric: one of {', '.join(METRICS)}",
                 key="max_drop",
             )
+        refuse_misfit(self.max_drop, self.metric, info)
         return self

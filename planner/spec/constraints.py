@@ -247,14 +247,15 @@ class Constraints(Document):
     @property
     def promise(self) -> Promise:
         """The limits as the plan records them."""
-        latency = self.slo.latency
+        latency, drop = self.slo.latency, self.accuracy.max_drop
         return Promise(
             latency_us=latency.limit_us if latency else None,
             latency_percentile=latency.percentile if latency else 99.0,
             throughput_per_s=self.slo.throughput_per_s,
             memory_size_bytes=self.target.memory_size_bytes,
             max_error=self.accuracy.max_error,
-            max_drop=self.accuracy.max_drop,
+            max_drop=drop.amount if drop else None,
+            is_drop_relative=drop is not None and drop.is_relative(self.accuracy.metric),
             metric=self.accuracy.metric,
             confidence=self.accuracy.confidence,
         )

@@ -60,6 +60,8 @@ class Promise(Document):
     """NMSE at the outputs."""
     max_drop: float | None = None
     """Largest drop of the metric, in the metric's own unit (0.005 = 0.5 percentage points)."""
+    is_drop_relative: bool = False
+    """Whether `max_drop` is a share of the unchanged model's metric instead (a loss)."""
     metric: str | None = None
     confidence: float = 0.95
 
@@ -185,9 +187,17 @@ class AccuracyReport(Document):
     drop_high: float | None = None
     """Upper end of the drop at the promise's confidence."""
     verdict: Literal["kept", "broken", "unprovable", "not asked"] = "not asked"
+    """Of the promise. `unprovable`: the evaluation data cannot show that any compression keeps the
+    drop, so every operator keeps its own format. That changes no answer: the drop of what ships is
+    0 by construction, and the promise holds."""
     samples_needed: int | None = None
     """Evaluation samples that would prove the promise, where the verdict is `unprovable`."""
     basis: Literal["proved", "calibrated", "measured"] = "measured"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what ships keeps what was asked for."""
+        return self.verdict != "broken"
 
 
 class Rejected(Document):

@@ -125,11 +125,3 @@ Share = Annotated[
     _schema(("%",), "95%"),
 ]
 """A share of one: `95%` outside, 0.95 inside."""
-
-Drop = Annotated[
-    float,
-    BeforeValidator(_reader(units.parse_share, "drop", "pp")),
-    PlainSerializer(_writer((("pp", 0.01),)), return_type=str, when_used="json"),
-    _schema(("%", "pp"), "0.5pp"),
-]
-"""A difference of two metrics between 0 and 1: `0.5pp` outside, 0.005 inside."""

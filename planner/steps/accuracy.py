@@ -43,6 +43,8 @@ class Measured:
     """Joint NMSE (the worst output's)."""
     comparison: Comparison | None
     """Against the unchanged model on the evaluation data; None where no metric was asked for."""
+    is_native: bool = False
+    """Every operator in its own format: no answer changes, whatever was measured."""
 
 
 class Accuracy:
@@ -88,8 +90,10 @@ class Accuracy:
     def _measure(self, variant: Variant, *, needs_metric: bool) -> Measured:
         error = self.error(variant) if variant.realised else 0.0
         if not needs_metric:
-            return Measured(error, None)
-        return Measured(error, self._comparison(variant) if variant.realised else self._unchanged())
+            return Measured(error, None, not variant.realised)
+        if not variant.realised:
+            return Measured(error, self._unchanged(), is_native=True)
+        return Measured(error, self._comparison(variant))
 
     def error(self, variant: Variant) -> float:
         """Joint NMSE of the built model against the unchanged one, on the calibration samples."""
@@ -173,8 +177,15 @@ class Accuracy:
         assert baseline is not None
         name = digest(self.prepared.sha256, variant.executable.key)
         found = self._metric_result(name, variant.executable.build())
-        limit = self.budget.max_drop if self.budget.max_drop is not None else 1.0
+        limit = self._largest_drop(baseline.value)
         return compare(baseline, found, self.metric, limit, self.budget.confidence, self.seed)
+
+    def _largest_drop(self, baseline: float) -> float:
+        """In the metric's own unit; no limit at all where none was asked for."""
+        drop = self.budget.max_drop
+        if drop is None:
+            return math.inf
+        return drop.amount * (abs(baseline) if drop.is_relative(self.metric) else 1.0)
 
     def keeps(self, measured: Measured) -> bool:
         """Whether every limit that was asked for is kept (a drop: proved)."""
@@ -196,7 +207,8 @@ class Accuracy:
         comparison = measured.comparison
         asked = self.budget.max_drop is not None or self.budget.max_error is not None
         verdict = "kept" if self.keeps(measured) else "broken"
-        if refused is not None and refused.verdict == "unprovable":
+        is_unprovable = refused is not None and refused.verdict == "unprovable"
+        if measured.is_native and is_unprovable:
             verdict = "unprovable"
         return AccuracyReport(
             calibrated=not self.prepared.samples.is_synthetic,
@@ -209,7 +221,7 @@ class Accuracy:
             drop=comparison.drop if comparison else None,
             drop_high=comparison.drop_high if comparison else None,
             verdict=verdict if asked else "not asked",  # type: ignore[arg-type]
-            samples_needed=refused.samples_needed if refused is not None else None,
+            samples_needed=refused.samples_needed if refused and verdict == "unprovable" else None,
             basis=basis,  # type: ignore[arg-type]
         )
 

@@ -152,7 +152,7 @@ def _error_limit(
     budget = constraints.accuracy
     if budget.max_drop is not None and (is_tightened or budget.max_error is None):
         return ConflictingLimit(
-            key="accuracy.max_drop", value=budget.max_drop, nearest=None, unit="drop"
+            key="accuracy.max_drop", value=budget.max_drop.amount, nearest=None, unit="drop"
         )
     allowed, summed = budget.max_error or 0.0, problem.limits.error
     if nearest is not None and summed:

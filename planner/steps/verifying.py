@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from planner.profiling.race import Contestant
+from planner.report.text import unprovable_text
 from planner.runtime.engine import load
 from planner.runtime.fingerprint import fingerprint_differences, this_environment
 from planner.runtime.verify import verify_outputs
@@ -78,11 +79,10 @@ def _accuracy(plan: Plan) -> Check:
     detail = f"NMSE {found.measured_error:.3g} when planned"
     if found.metric is not None and found.value is not None:
         detail += f"; {found.metric} {found.value:.4g} (unchanged model {found.baseline:.4g})"
-    if found.verdict == "unprovable":
-        needed = f"{found.samples_needed} samples are needed" if found.samples_needed else ""
-        detail += f"; unprovable on this evaluation data {needed}".rstrip()
-    passed = found.verdict in ("kept", "not asked")
-    return Check(name="accuracy", passed=passed, detail=detail)
+    unprovable = unprovable_text(plan)
+    if unprovable is not None:
+        detail += f"; {unprovable}"
+    return Check(name="accuracy", passed=found.is_kept, detail=detail)
 
 
 def _measured(

@@ -79,6 +79,11 @@ def test_yaml_drives_it_too(infopt: Infopt, pipeline: FakePipeline) -> None:
         (["m.onnx", "-c", "absent.yaml"], "absent.yaml: no such YAML file"),
         (["m.onnx", "--target", "cpu", "--gpus", "2"], "--gpus: gpus 2..2 contradicts device cpu"),
         (["m.onnx", "--max-drop", "0.5pp"], "--max-drop: max_drop cannot be checked"),
+        (
+            ["m.onnx", "--max-drop", "0.5pp", "--metric", "mse", "--evaluation", "e.npz"],
+            "--max-drop: mse is a loss, not a share: 0.5pp of it means nothing\n"
+            "  fix: 0.5% of the unchanged model's mse, or a plain number in its own unit",
+        ),
         (["m.onnx", "--formats", "fp17"], "--formats: 'fp17' is not allowed"),
         (["m.onnx", "--baseline", "absent.json", "--fail-on", "memory"], "no such plan"),
     ],

@@ -9,7 +9,18 @@ from rich.console import RenderableType
 
 from planner import resources
 from planner.errors import UsageError
-from planner.report import devices, diff, dry_run, explain, infeasible, pareto, summary, verdict
+from planner.report import (
+    devices,
+    diff,
+    dry_run,
+    explain,
+    html,
+    infeasible,
+    markdown,
+    pareto,
+    summary,
+    verdict,
+)
 from planner.report.text import to_text
 from planner.spec.pareto import ParetoCurve, ParetoPoint
 from planner.spec.plan import AccuracyReport, Plan, Promise, WorkloadShape
@@ -116,7 +127,24 @@ def test_an_unprovable_drop_names_the_samples_it_would_take() -> None:
     plan = make_plan(accuracy=accuracy, promise=Promise(max_drop=0.005, metric="top1"))
     text = summary.accuracy_text(plan)
     assert "drop <= 3.00 % at 95 %, limit 0.50 %; unprovable; 600 evaluation samples" in text
-    assert "no latency limit was given" in to_text(summary.summary(plan))
+    shown = to_text(summary.summary(plan), width=200)
+    assert shown.splitlines()[1].startswith("! accuracy unprovable: the evaluation data cannot")
+    assert "a drop of top1 within 0.50 % at 95 % (600 evaluation samples would)" in shown
+    assert "no latency limit was given" in shown
+    for page in (html.of_plan(plan, "infopt plan"), markdown.of_plan(plan)):
+        assert "accuracy unprovable" in page.split("figure")[0]
+
+
+def test_the_drop_of_a_loss_is_no_percentage() -> None:
+    accuracy = make_plan().accuracy.model_copy(
+        update={"metric": "mse", "baseline": 0.04, "value": 0.0404, "drop_high": 5e-4}
+    )
+    relative = Promise(max_drop=0.02, metric="mse", is_drop_relative=True)
+    text = summary.accuracy_text(make_plan(accuracy=accuracy, promise=relative))
+    assert "drop <= 0.0005 at 95 %, limit 2.00 % of 0.04" in text
+    plain = Promise(max_drop=0.001, metric="mse")
+    text = summary.accuracy_text(make_plan(accuracy=accuracy, promise=plain))
+    assert "limit 0.001" in text
 
 
 def test_a_plan_without_timings_is_judged_by_its_prediction() -> None:

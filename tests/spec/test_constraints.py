@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from planner.compress.metrics import METRICS
 from planner.spec.budget import DEFAULT_MAX_ERROR, AccuracyBudget
 from planner.spec.constraints import Constraints, Solver, Workload
+from planner.spec.drop import LOSSES, Drop
 from planner.spec.formats import Format
 from planner.spec.quantities import FROM_TEXT
 
@@ -36,6 +38,10 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
+TOP1 = {"metric": "top1", "evaluation": "e.npz"}
+MSE = {"metric": "mse", "evaluation": "e.npz"}
+
+
 def read(**changes: Any) -> Constraints:
     data = {"model": "model.onnx", **changes}
     return Constraints.model_validate(data, context=FROM_TEXT, by_alias=True, by_name=False)
@@ -49,7 +55,7 @@ def test_the_documented_example_means_what_it_says() -> None:
     assert found.slo.latency is not None
     assert (found.slo.latency.percentile, found.slo.latency.limit_us) == (99.0, 20_000.0)
     assert found.slo.throughput_per_s == 100.0
-    assert found.accuracy.max_drop == pytest.approx(0.005)
+    assert found.accuracy.max_drop == Drop(0.005, "pp")
     assert found.accuracy.max_error is None
     assert found.accuracy.confidence == 0.95
     assert found.compression.formats is not None
@@ -85,6 +91,36 @@ def test_an_error_budget_is_there_when_nobody_names_one() -> None:
     assert AccuracyBudget(confidence=0.9).max_error == DEFAULT_MAX_ERROR
 
 
+@pytest.mark.parametrize(
+    ("asked", "written", "promised"),
+    [
+        ({**TOP1, "max_drop": "0.5pp"}, "0.5pp", (0.005, False)),
+        ({**TOP1, "max_drop": "0.5%"}, "0.5%", (0.005, False)),
+        ({**MSE, "max_drop": "2%"}, "2%", (0.02, True)),
+        ({**MSE, "max_drop": "0.25"}, "0.25", (0.25, False)),
+        ({**MSE, "max_drop": 1.5}, "1.5", (1.5, False)),
+        ({"evaluation": "mine:loss", "max_drop": "3"}, "3", (3.0, False)),
+        ({"evaluation": "mine:score", "max_drop": "1pp"}, "1pp", (0.01, False)),
+    ],
+)
+def test_a_drop_means_what_fits_its_metric(
+    asked: dict[str, Any], written: str, promised: tuple[float, bool]
+) -> None:
+    found = read(accuracy=asked)
+    assert found.model_dump(mode="json", by_alias=True)["accuracy"]["max_drop"] == written
+    assert (found.promise.max_drop, found.promise.is_drop_relative) == promised
+    assert read(accuracy={**asked, "max_drop": written}) == found
+
+
+def test_losses_are_the_metrics_where_less_is_better() -> None:
+    assert {metric.name for metric in METRICS if not metric.higher_is_better} == set(LOSSES)
+
+
+def test_programs_may_give_a_drop_as_a_number() -> None:
+    found = Constraints.model_validate({"model": "m", "accuracy": {**TOP1, "max_drop": 0.005}})
+    assert found.promise.max_drop == 0.005
+
+
 def test_numbers_without_units_are_for_programs_only() -> None:
     assert Solver(time_limit_s=3.0).time_limit_s == 3.0
     with pytest.raises(ValidationError, match="no unit"):
@@ -118,6 +154,14 @@ def test_one_word_targets_are_devices() -> None:
         ({"target": {"memory": 40}}, "no unit"),
         ({"accuracy": {"max_drop": "0.5pp"}}, "without evaluation data"),
         ({"accuracy": {"max_drop": "0.5pp", "evaluation": "e.npz"}}, "of which metric"),
+        ({"accuracy": {**TOP1, "max_drop": 0.005}}, "the drop 0.005 has no unit"),
+        ({"accuracy": {**TOP1, "max_drop": "2"}}, "the drop 2 has no unit"),
+        ({"accuracy": {**TOP1, "max_drop": "0pp"}}, "between 0 and 100pp"),
+        ({"accuracy": {**TOP1, "max_drop": "101%"}}, "between 0 and 100%"),
+        ({"accuracy": {**MSE, "max_drop": "0.5pp"}}, "mse is a loss, not a share"),
+        ({"accuracy": {**MSE, "max_drop": "0"}}, "greater than 0"),
+        ({"accuracy": {**MSE, "max_drop": "some"}}, "no drop of a metric"),
+        ({"accuracy": {**MSE, "max_drop": True}}, "no drop of a metric"),
         ({"accuracy": {"metric": "top2"}}, "no metric"),
         ({"accuracy": {"max_error": True}}, "not a number"),
         ({"accuracy": {"max_error": ".nan"}}, "valid number"),

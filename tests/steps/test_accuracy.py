@@ -65,6 +65,19 @@ def test_too_few_samples_prove_nothing_and_say_how_many_would(
     assert plan.accuracy.samples_needed is not None
     assert plan.accuracy.samples_needed >= 590  # ln 0.05 / ln 0.995 = 598 without any flip
 
+    # No answer changes, so the drop is 0 by construction: it deploys and passes, and says so.
+    assert (plan.accuracy.drop, plan.accuracy.drop_high, plan.accuracy.basis) == (
+        0.0,
+        0.0,
+        "proved",
+    )
+    with workshop.quick():
+        checks = pipeline.verify(pipeline.build(plan, tmp_path / "engine")).checks
+    (check,) = (check for check in checks if check.name == "accuracy")
+    assert check.passed
+    assert "unprovable: the evaluation data cannot show" in check.detail
+    assert f"{plan.accuracy.samples_needed} evaluation samples would" in check.detail
+
 
 def test_enough_samples_prove_the_drop(workshop: Workshop, tmp_path: Path) -> None:
     many = evaluation(workshop, 400, tmp_path / "many.npz")
@@ -75,6 +88,23 @@ def test_enough_samples_prove_the_drop(workshop: Workshop, tmp_path: Path) -> No
     assert report.drop is not None
     assert report.drop <= (report.drop_high or 0.0) <= 0.1
     assert report.calibrated
+
+
+def test_a_loss_may_grow_by_a_share_of_itself(workshop: Workshop, tmp_path: Path) -> None:
+    inputs = np.random.default_rng(4).standard_normal((64, 64), "f4")
+    run = runner(workshop.model("mlp"), SessionSettings())
+    answers = np.concatenate([run({"x": row[None]})["y"] for row in inputs])
+    np.savez(tmp_path / "e.npz", x=inputs, labels=answers + 1.0)  # the unchanged model's mse is 1
+    budget = {"metric": "mse", "evaluation": str(tmp_path / "e.npz")}
+    loose = workshop.plan("mlp", objective="memory", accuracy={**budget, "max_drop": "50%"})
+    assert loose.formats
+    assert loose.accuracy.verdict == "kept"
+    assert loose.accuracy.baseline == pytest.approx(1.0, rel=1e-3)
+    assert (loose.promise.max_drop, loose.promise.is_drop_relative) == (0.5, True)
+    assert (loose.accuracy.drop or 0.0) <= (loose.accuracy.drop_high or 0.0) <= 0.5
+    tight = workshop.plan("mlp", objective="memory", accuracy={**budget, "max_drop": 1e-9})
+    assert tight.accuracy.drop is not None
+    assert tight.accuracy.drop <= 1e-9
 
 
 def test_a_metric_that_hates_any_change_gets_none(
