@@ -1,4 +1,4 @@
-"""Prices of kernels on this target: what was measured, at the machine's present speed."""
+"""Prices of kernels on this target: what was measured, in one state of the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from planner.ir.cost import Cost, Source
 from planner.profiling.kernel import Kernel, measurement_key
 from planner.profiling.micro import footprint_class
-from planner.profiling.store import KernelTime, Store
+from planner.profiling.store import KernelTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,37 +30,36 @@ def kernel_key(kernel: Kernel, model_constant_size_bytes: int, target: Target) -
 
 
 class CostTable:
-    """Kernel times by key, scaled to the machine's present speed.
+    """Kernel times by key, brought to one state of the machine.
 
     A shared machine is now faster, now slower. Each measurement carries the reference probe of its
-    own moment; scaling by probe now / probe then brings all of them to the same moment.
+    own moment and pool; scaling by the pool's reference over it brings all of them to one state.
     """
 
-    def __init__(self, times: Mapping[str, KernelTime], reference_us: float) -> None:
+    def __init__(self, times: Mapping[str, KernelTime], references_us: Mapping[int, float]) -> None:
+        """
+        Args:
+            references_us: threads -> the reference probe that prices belong to.
+        """
         self._times = dict(times)
-        self.reference_us = reference_us
-
-    @classmethod
-    def from_store(cls, store: Store, keys: Sequence[str], reference_us: float) -> CostTable:
-        """Everything the store knows of these keys."""
-        found = {key: time for key in dict.fromkeys(keys) if (time := store.kernel(key))}
-        return cls(found, reference_us)
+        self._references_us = dict(references_us)
 
     def extended(self, times: Mapping[str, KernelTime]) -> CostTable:
-        """The same prices and more, at the same moment."""
-        return CostTable({**self._times, **times}, self.reference_us)
+        """The same prices and more, in the same state."""
+        return CostTable({**self._times, **times}, self._references_us)
 
     def __contains__(self, key: str) -> bool:
         return key in self._times
 
     def cost(self, key: str) -> Cost:
-        """The kernel's latency now.
+        """The kernel's latency in that state.
 
         Raises:
             KeyError: it was never measured.
         """
         time = self._times[key]
-        scale = self.reference_us / time.reference_us if time.reference_us > 0 else 1.0
+        reference_us = self._references_us.get(time.threads, time.reference_us)
+        scale = reference_us / time.reference_us if time.reference_us > 0 else 1.0
         return Cost(
             time.low_us * scale, time.latency_us * scale, time.high_us * scale, Source.MEASURED
         )

@@ -26,6 +26,11 @@ class Cost:
     high_us: float
     source: Source
 
+    @classmethod
+    def exactly(cls, latency_us: float) -> Cost:
+        """A measured latency whose spread does not matter."""
+        return cls(latency_us, latency_us, latency_us, Source.MEASURED)
+
     def __add__(self, other: Cost) -> Cost:
         """Intervals add up (fully correlated: the safe side); the weaker source is kept."""
         order = (Source.MEASURED, Source.INTERPOLATED, Source.MODELLED)

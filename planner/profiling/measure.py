@@ -17,8 +17,8 @@ from planner.profiling.store import KernelTime
 from planner.profiling.timing import (
     Interval,
     Sample,
+    fast_interval,
     interleave,
-    median_interval,
     probe_feeds,
     probe_model,
 )
@@ -35,6 +35,12 @@ _TIGHT_RELATIVE = 0.03
 """A kernel is done when its 95 % interval is this tight, relative to its median,"""
 _TIGHT_US = 0.05
 """or this tight in absolute terms."""
+_FAST_RELATIVE = 1.1
+"""Rounds count as run in the fast state up to this multiple of the fastest probe ever seen; slower
+rounds are repeated for as long again as planned."""
+_FIRST_LOOK_S = 0.5
+"""How long the probe is run before anything is timed, to learn what fast is: longer than the
+neighbours' usual spells of load."""
 _FLOOR_US = 0.01
 """No kernel takes less; the slope of very small ones may come out below zero."""
 
@@ -59,7 +65,7 @@ class _Item:
 
     def latency(self, call_us: float, reader_us: float) -> Interval:
         """Microseconds a copy, without the call's own cost and the reader of each copy's output."""
-        whole = median_interval(self.sample.times_us)
+        whole = fast_interval(self.sample.times_us)
         ends = (whole.median, whole.low, whole.high)
         shares = ((us - call_us) / self.copies - reader_us for us in ends)
         return Interval(*(max(share, _FLOOR_US) for share in shares))
@@ -76,21 +82,34 @@ def _copies(kernel: Kernel, request: Request) -> int:
 class Meter:
     """Times kernels of one worker process, whose sessions share one thread pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        """Of the pool that the process was given."""
         self._probe = make_runner(self._session(probe_model()), probe_feeds())
+        self._fastest_us = float("inf")
+        self.reference_us(_FIRST_LOOK_S)
 
     def _session(self, model: bytes | str) -> ort.InferenceSession:
         options = quiet_options("disabled")
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def reference_us(self, seconds: float) -> float:
-        """The reference probe's median now: how fast this machine is at the moment."""
+        """The reference probe in the machine's fast state, as far as it showed in this time."""
         sample = Sample("probe", self._probe)
         end = time.perf_counter() + seconds
         interleave([sample], 5, warm_up=3)
         while time.perf_counter() < end:
             interleave([sample], 10)
-        return float(np.median(sample.times_us))
+        return self._seen(sample)
+
+    def _seen(self, probe: Sample) -> float:
+        found = fast_interval(probe.times_us).median
+        self._fastest_us = min(self._fastest_us, found)
+        return found
+
+    def _was_fast(self, probe: Sample) -> bool:
+        """Whether the machine was in its fast state for a while during these rounds."""
+        return self._seen(probe) <= _FAST_RELATIVE * self._fastest_us
 
     def measure(
         self, analysis: Analysis, requests: Sequence[Request], *, budget_s: float
@@ -155,21 +174,26 @@ class Meter:
             item.sample.times_us.clear()
         open_items = list(items)
         end = time.perf_counter() + budget_s
+        last = end + budget_s
         while open_items:
             round_s = sum(item.first_us for item in open_items) / 1e6
             rounds = int(min(max(budget_s / (2 * max(round_s, 1e-6)), _FEWEST_ROUNDS), _ROUNDS))
             interleave([probe, *(item.sample for item in open_items)], rounds, warm_up=1)
-            open_items = [item for item in open_items if not item.is_tight()]
-            if time.perf_counter() > end:
+            is_fast = self._was_fast(probe)
+            open_items = [item for item in open_items if not (is_fast and item.is_tight())]
+            if time.perf_counter() > (end if is_fast else last):
                 break
-        reference_us = float(np.median(probe.times_us)) if probe.times_us else 0.0
+        reference_us = self._seen(probe)
         for item in items:
             latency = item.latency(*overheads_us)
             rounds_run = len(item.sample.times_us)
             yield (
                 item.request,
-                KernelTime(latency.median, latency.low, latency.high, reference_us, rounds_run),
-            )
+                KernelTime(
+                    latency.median, latency.low, latency.high, reference_us, rounds_run,
+                    threads=self.threads,
+                ),
+            )  # fmt: skip
 
     def call_overheads_us(self) -> tuple[float, float]:
         """(one call, one `Shape` reader), from sessions of 1 and 33 readers."""
@@ -179,7 +203,7 @@ class Meter:
             for count in (1, 33)
         )
         interleave([one, many], 30, warm_up=5)
-        single, all_readers = float(np.median(one.times_us)), float(np.median(many.times_us))
+        single, all_readers = (fast_interval(sample.times_us).median for sample in (one, many))
         reader_us = max((all_readers - single) / 32, 0.0)
         return single - reader_us, reader_us
 
@@ -193,8 +217,8 @@ class Meter:
         feeds = {k: v for k, v in analysis.feeds.items() if k not in outputs}
         model = micro.overhead_model(feeds, outputs, analysis.model.opset_import, 8)
         sample = Sample("overhead", make_runner(self._session(model), feeds))
-        interleave([sample], 60, warm_up=5)
-        return float(np.median(sample.times_us))
+        interleave([sample], 200, warm_up=5)
+        return fast_interval(sample.times_us).median
 
 
 def _first_line(error: Exception) -> str:

@@ -26,8 +26,10 @@ from planner.profiling.launch import start
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.session import SessionSettings
 
-_TURN_US = 25_000.0
-_LEAST_RUNS = 3
+_TURN_US = 8_000.0
+"""A turn is short, so that each contestant has many, spread over the neighbours' spells of load."""
+_LEAST_RUNS = 2
+_FEWEST_ROUNDS = 8
 _MOST_RUNS = 400
 _READY_S = 600.0
 """Loading a model must not take longer than this; a hang would stop the plan for ever."""
@@ -40,6 +42,9 @@ class Contestant:
     name: str
     model_path: Path
     settings: SessionSettings
+    beside: str | None = None
+    """Name of a contestant whose turn comes just before each of this one's, besides its own: the
+    two see the same state of the machine."""
 
 
 @dataclass(slots=True)
@@ -49,6 +54,8 @@ class Result:
     name: str
     rounds_us: list[list[float]] = field(default_factory=list)
     """Times of every run, by round."""
+    beside_us: list[float] = field(default_factory=list)
+    """Median of the contestant beside, by round."""
     peak_size_bytes: int = 0
 
     @property
@@ -63,6 +70,15 @@ class Result:
     def runs(self) -> int:
         return sum(len(times) for times in self.rounds_us)
 
+    def to_beside(self) -> float:
+        """How many times as long a run takes as one of the contestant beside: the median over
+        rounds, so that spells which hit one of the two cancel out.
+
+        Raises:
+            ValueError: nobody ran beside it.
+        """
+        return float(np.median(self.medians_us / np.array(self.beside_us)))
+
 
 def ratio(reference: Result, other: Result) -> Interval:
     """How many times faster `other` is than `reference`: per round, then median and interval."""
@@ -74,6 +90,7 @@ class _Process:
 
     def __init__(self, contestant: Contestant, feeds_path: Path) -> None:
         self.result = Result(contestant.name)
+        self.beside = contestant.beside
         self._process = start(
             "planner.profiling.racer",
             str(contestant.model_path),
@@ -177,21 +194,32 @@ class Race:
             process.close()
 
     def run(self, *, rounds: int, budget_s: float) -> dict[str, Result]:
-        """At least 5 rounds, then more until `rounds` or the budget is spent.
+        """A few rounds at least, then more until `rounds` or the budget is spent.
 
         Who dies on the way is named in `failed` and has no result; the others go on.
         """
         turns = self._lengths_of_turns()
+        companions = {process.beside for process in self._processes}
         end = time.perf_counter() + budget_s
         for number in range(rounds):
-            shift = number % max(len(self._processes), 1)
-            for process in self._processes[shift:] + self._processes[:shift]:
-                times = self._turn(process, turns[process.result.name])
-                if times is not None:
-                    process.result.rounds_us.append(times)
-            if number >= 4 and time.perf_counter() > end:
+            running = [p for p in self._processes if p.result.name not in companions]
+            shift = number % max(len(running), 1)
+            for process in running[shift:] + running[:shift]:
+                self._round(process, turns)
+            if number + 1 >= _FEWEST_ROUNDS and time.perf_counter() > end:
                 break
-        return {process.result.name: process.result for process in self._processes}
+        return {p.result.name: p.result for p in self._processes if p.result.rounds_us}
+
+    def _round(self, process: _Process, turns: Mapping[str, int]) -> None:
+        """The turn of the one beside, where there is one, and then its own."""
+        beside = next((p for p in self._processes if p.result.name == process.beside), None)
+        seen = None if beside is None else self._turn(beside, turns[beside.result.name])
+        times = self._turn(process, turns[process.result.name])
+        if times is None:
+            return
+        process.result.rounds_us.append(times)
+        if seen is not None:
+            process.result.beside_us.append(float(np.median(seen)))
 
     def _lengths_of_turns(self) -> dict[str, int]:
         """Runs a turn, so that turns of all contestants take about as long."""

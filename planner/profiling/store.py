@@ -37,9 +37,10 @@ CREATE INDEX IF NOT EXISTS by_kind ON measurements (kind);
 class KernelTime:
     """One kernel, timed alone on this target.
 
-    `latency_us` is the marginal time of one more run of the kernel inside a session, the median
-    over interleaved rounds; `low_us`..`high_us` its 95 % interval. `reference_us` is the machine's
-    reference probe in the same rounds: the state of the machine the numbers belong to.
+    `latency_us` is the marginal time of one more run of the kernel inside a session while the
+    machine is fast (`timing.FAST_SHARE` over interleaved rounds); `low_us`..`high_us` its 95 %
+    interval. `reference_us` is the machine's reference probe in the same rounds, with the same
+    `threads`: how fast the machine was.
     """
 
     latency_us: float
@@ -49,6 +50,7 @@ class KernelTime:
     rounds: int
     in_context: bool = False
     """True where the kernel could not run alone and was read off a profile of its whole graph."""
+    threads: int = 1
 
 
 def default_path() -> Path:

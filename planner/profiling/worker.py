@@ -42,9 +42,9 @@ _CONTEXT_RUNS = 40
 class Worker:
     """State of the measuring process: its analyses, by id."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         self.folder = folder
-        self.meter = Meter()
+        self.meter = Meter(threads)
         self.analyses: dict[int, Analysis] = {}
         self._numbers = count()
 
@@ -84,7 +84,13 @@ class Worker:
         for request in requests:
             median = max(times.get(analysis.kernels[request.index].name, 0.5), 0.5)
             time = KernelTime(
-                median, max(median - 1, 0.1), median + 1, reference_us, _CONTEXT_RUNS, True
+                median,
+                max(median - 1, 0.1),
+                median + 1,
+                reference_us,
+                _CONTEXT_RUNS,
+                True,
+                self.meter.threads,
             )
             yield {"key": request.key, "time": asdict(time)}
 
@@ -109,9 +115,10 @@ def main(arguments: list[str]) -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints must not mix with the replies
     ort.set_default_logger_severity(4)
-    ort.set_global_thread_pool_sizes(int(arguments[0]), 1)
+    threads = int(arguments[0])
+    ort.set_global_thread_pool_sizes(threads, 1)
     with tempfile.TemporaryDirectory(prefix="infopt-worker-") as folder:
-        worker = Worker(Path(folder))
+        worker = Worker(Path(folder), threads)
         handlers: dict[str, Callable[[Reply], Iterator[Reply]]] = {
             "analyse": worker.analyse,
             "measure": worker.measure,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -132,10 +132,18 @@ class Bench:
         """The store's key of every kernel, in order."""
         name = (f"{executable.key}|{executable.level}", threads)
         if name not in self._keys:
-            analysis, target = self.analysis(executable), self.target(threads)
+            analysis = self.analysis(executable)
             size = analysis.constant_size_bytes
-            self._keys[name] = [kernel_key(kernel, size, target) for kernel in analysis.kernels]
+            self._keys[name] = [self._key(kernel, size, threads) for kernel in analysis.kernels]
         return self._keys[name]
+
+    def _key(self, kernel: Kernel, model_size_bytes: int, threads: int) -> str:
+        """Where the kernel's time with so many threads stands: short ones have but one."""
+        alone_key = kernel_key(kernel, model_size_bytes, self.target(1))
+        alone = self.work.store.kernel(alone_key) if threads > 1 else None
+        if threads == 1 or (alone is not None and alone.latency_us <= _SHORT_US):
+            return alone_key
+        return kernel_key(kernel, model_size_bytes, self.target(threads))
 
     def missing(self, executable: Executable, threads: int) -> list[tuple[int, str, int]]:
         """(kernel index, key, footprint) of each distinct kernel that was never timed."""
@@ -146,19 +154,8 @@ class Bench:
             if key in found or self.work.store.kernel(key) is not None:
                 continue
             kernel = analysis.kernels[index]
-            if threads > 1 and self._is_short(kernel, size, key):
-                continue
             found[key] = (index, key, footprint_class(kernel.constant_size_bytes, size))
         return list(found.values())
-
-    def _is_short(self, kernel: Kernel, model_size_bytes: int, key: str) -> bool:
-        """Whether one thread's time serves; if so it is stored under this key too."""
-        alone = self.work.store.kernel(kernel_key(kernel, model_size_bytes, self.target(1)))
-        if alone is None or alone.latency_us > _SHORT_US:
-            return False
-        # Reference 0: it belongs to no moment of this pool, so it is not scaled to another.
-        self.work.store.put("kernel", {key: replace(alone, reference_us=0.0)})
-        return True
 
     def measure(self, executables: Sequence[Executable], threads: int) -> int:
         """Times every kernel that the store does not know; returns how many.
@@ -172,6 +169,8 @@ class Bench:
             for request in self._measured(executable, threads):
                 done += 1
                 self.work.reporter.progress(done, max(total, done), request)
+        # What is short with one thread is known only now.
+        self._keys = {name: keys for name, keys in self._keys.items() if name[1] <= threads}
         return done
 
     def _measured(self, executable: Executable, threads: int) -> Any:
@@ -282,13 +281,6 @@ class Bench:
             return self._process(threads).overhead_us(self._analysed(executable, threads))
 
         return float(self.work.once("overhead", key, compute))
-
-    def reference_us(self, threads: int) -> float:
-        """The machine's reference probe with that many threads, when it was first asked for."""
-        key = digest("reference", METHOD_VERSION, self.environment.device_digest, threads)
-        return float(
-            self.work.once("reference", key, lambda: self._process(threads).reference_us())
-        )
 
 
 def times_of(work: Workspace, keys: Sequence[str]) -> dict[str, KernelTime]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from planner.compress.base import Format
+from planner.compress.base import NATIVE, Format
 from planner.fuse.forms import resolve
 from planner.fuse.options import Variant as PricedVariant
 from planner.fuse.options import conversions, offer
@@ -30,7 +31,7 @@ OBJECTIVES: Mapping[str, tuple[Objective, ...]] = {
 and under full load it draws the same power: there, cost and energy come down to latency."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Posed:
     """The problem, with the way back from its names to the model."""
 
@@ -46,6 +47,25 @@ class Posed:
         for name in solution.chosen:
             found.update(self.formats[name])
         return found
+
+    def shares(self, solution: Solution) -> dict[str, float]:
+        """Format -> its share of the time, over all workload shapes."""
+        setting = self.sessions[solution.setting or ""]
+        weights = self.problem.shape_weights
+        found: dict[str, float] = {}
+        for option in (self.options[name] for name in solution.chosen):
+            priced = zip(weights, option.latency[setting], strict=True)
+            time_us = sum(weight * cost.expected_us for weight, cost in priced if cost)
+            formats = {str(form) for form in self.formats[option.name].values()} or {str(NATIVE)}
+            for form in formats:
+                found[form] = found.get(form, 0.0) + time_us / len(formats)
+        total = sum(found.values())
+        return {form: time_us / total for form, time_us in found.items()} if total > 0 else {}
+
+    @cached_property
+    def options(self) -> Mapping[str, Option]:
+        """By name."""
+        return {option.name: option for option in self.problem.options}
 
 
 def pose(

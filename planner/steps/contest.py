@@ -21,14 +21,14 @@ from planner.spec.plan import Estimate, GuardReport, Timing
 from planner.spec.session import SessionSettings
 from planner.steps.accuracy import Measured
 from planner.steps.case import Case
-from planner.steps.pricing import at_percentile, race
+from planner.steps.racing import at_percentile, race
 from planner.steps.variants import Variant
 from planner.steps.workspace import digest
 from planner.units import format_duration
 
 PLAIN = "plain"
 CONTROL = "plain again"
-ROUNDS = 30
+ROUNDS = 100
 BUDGET_S = 8.0
 _LEAST_THRESHOLD = 0.02
 Kind = Literal["plan", "uniform", "plain"]
@@ -53,8 +53,6 @@ class Outcome:
 
     winner: Entrant | None
     report: GuardReport
-    reference_us: float
-    """Reference probe during the contest, with the winner's threads."""
 
 
 def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
@@ -105,7 +103,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
         timings=tuple(timings.values()),
         reason=reason,
     )
-    return Outcome(winner, report, float(raced[report.shipped]["reference_us"]))
+    return Outcome(winner, report)
 
 
 def _ratio(raced: Mapping[str, Any], name: str) -> Interval:

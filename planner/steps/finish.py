@@ -32,7 +32,7 @@ def finish(case: Case, settled: Settled, outcome: Outcome) -> Plan:
         predicted=predicted,
         tail_factor=chosen.tail_factor,
         accuracy=_accuracy(case, settled, winner, shipped),
-        machine_state_us=pricing.reference_us(chosen.session.intra_op_threads),
+        machine_state_us=pricing.reference_us(setting),
         memory_size_bytes=_memory(case, settled, shipped),
     )
     return document(material)

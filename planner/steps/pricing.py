@@ -1,52 +1,44 @@
-"""What everything costs: kernels timed alone, brought to one moment, corrected by whole runs.
+"""What everything costs: kernels timed alone, corrected by whole runs of other variants.
 
-A sum of kernels is not a whole: caches, allocation and scheduling between kernels cost time that no
-kernel shows. The correction is fitted on the native variant, timed as a whole under every setting:
+    p50 = sum of kernels * correction * slowness
 
-    correction(setting) = measured(native, setting) / sum of kernels(native, setting)
+`correction` (`planner/cost/correction.py`) is learnt from whole runs of uniform variants: the
+native one under every thread pool, each compressed one under two. `slowness` is how much longer the
+machine's neighbours make things take at the median than in the fast state that kernels are
+measured in; the reference probe shows it, now and again when the engine is deployed.
 
-A single whole run on a shared machine is off by ten percent and more, so corrections are pooled:
-the median over all settings whose idle threads spin, and over those whose threads sleep. Weights
-that come from memory are the largest part of what a sum misses, and compression moves fewer of
-them: a compressed plan gets the square root of the spinning correction (`benchmarks/README.md`).
-
-A plan is never priced with a timing of itself: where a plan *is* the native variant under some
-setting, the corrections of the other settings stand in.
+A plan is never priced with a timing of itself: whole runs of the same kernels in the same pool are
+left out of its prediction.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from planner.compress.base import NATIVE
+from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun
 from planner.cost.table import CostTable
+from planner.errors import ModelError
+from planner.ir.cost import Cost
 from planner.ir.problem import Latency
-from planner.profiling.race import Contestant, Race
-from planner.profiling.timing import probe_feeds, probe_model
+from planner.profiling.race import Contestant
+from planner.profiling.timing import FAST_SHARE
 from planner.runtime.fingerprint import usable_cores
-from planner.runtime.tensors import write_tensors
 from planner.spec.plan import Estimate
-from planner.spec.session import GraphLevel, SessionSettings
+from planner.spec.session import SessionSettings
 from planner.steps.bench import Bench, times_of
 from planner.steps.prepare import Prepared
+from planner.steps.racing import at_percentile, race
 from planner.steps.variants import LEVELS, Variant
 from planner.steps.workspace import Workspace, digest
 
-CONTEXT_ROUNDS = 12
-CONTEXT_SECONDS = 3.0
-MODEL_RELATIVE = 0.08
-"""Half-width of the interval for what the corrected sum leaves out: the mean absolute error of
-predictions over the benchmark's models (`benchmarks/README.md`)."""
-PROBE = "probe"
-PERCENTILES = (50.0, 90.0, 95.0, 99.0)
-"""Every percentile that a promise may name: kept whichever it is, so that another promise finds
-them."""
+CONTEXT_ROUNDS = 40
+CONTEXT_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +46,20 @@ class PlanSetting:
     """A plan-wide setting with what was learnt of it."""
 
     session: SessionSettings
-    correction: float
-    """Whole / sum of kernels, for a native plan."""
-    compressed_correction: float
-    """The same for a plan that compresses something."""
     tail_factor: float
     """Latency at the promise's percentile / p50, on the native variant."""
+    slowness: float
+    """The reference probe's p50 when whole models were timed / when kernels were."""
+
+    @property
+    def pool(self) -> str:
+        """The thread pool's name, whatever the graph level."""
+        return pool_name(self.session)
+
+
+def pool_name(session: SessionSettings) -> str:
+    """Threads, and whether idle ones spin."""
+    return f"{session.intra_op_threads}{'' if session.spinning else ' sleeping'}"
 
 
 def session_choices() -> tuple[SessionSettings, ...]:
@@ -74,6 +74,18 @@ def session_choices() -> tuple[SessionSettings, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """A whole variant that is timed to learn corrections."""
+
+    variant: Variant
+    session: SessionSettings
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.name} {self.session.name}"
+
+
 class Pricing:
     """Prices of kernels and whole models under every setting."""
 
@@ -85,90 +97,124 @@ class Pricing:
         self.work = work
         self.percentile = percentile
         self.settings: tuple[PlanSetting, ...] = ()
+        self._references_us: dict[int, float] = {}
         self._tables: dict[int, CostTable] = {}
-        self._others: dict[int, float] = {}
+        self._corrections = Corrections(())
+        self._factors: dict[tuple[str, str], Factor] = {}
+        self._shares: dict[str, Mapping[str, float]] = {}
 
     def learn(self, variants: Sequence[Variant]) -> None:
-        """Times every kernel of these variants, and the native one as a whole."""
+        """Times every kernel of these variants, and some of them as a whole."""
         sessions = session_choices()
         for threads in sorted({session.intra_op_threads for session in sessions}):
             self.work.reporter.stage(f"profile ({threads} threads)")
             self.bench.measure([variant.executable for variant in variants], threads)
             self._tables[threads] = self._table(variants, threads)
-        native = {v.level: v for v in variants if v.format == NATIVE and not v.realised}
-        self._fit(native, sessions)
+        observed = [*_observed(variants, sessions), *self._rival(variants, sessions)]
+        self._fit(observed, sessions)
         self.bench.rest()
+
+    def _rival(
+        self, variants: Sequence[Variant], sessions: Sequence[SessionSettings]
+    ) -> Iterator[_Observed]:
+        """The best compressed variant with all threads: what is learnt there of the native plan."""
+        most = max(session.intra_op_threads for session in sessions)
+        if most == 1:
+            return
+        rivals = [
+            _Observed(variant, session)
+            for session, variant in product(sessions, variants)
+            if session.intra_op_threads == most and session.spinning
+            if variant.realised and variant.level == session.graph_level
+        ]
+        if rivals:
+            yield min(rivals, key=lambda e: self.sum_of_kernels(e.variant, e.session).expected_us)
 
     def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
         keys = [key for variant in variants for key in self.bench.keys(variant.executable, threads)]
         times = times_of(self.work, keys)
-        references = [time.reference_us for time in times.values() if time.reference_us > 0]
-        if not references:  # every kernel is too short for this pool: none carries its probe
-            return CostTable(times, self.bench.reference_us(threads))
-        return CostTable(times, float(np.median(references)))
+        seen = [time.reference_us for time in times.values() if time.threads == threads]
+        if seen:
+            self._references_us[threads] = float(np.quantile(seen, FAST_SHARE))
+        return CostTable(times, self._references_us)
 
-    def extend(self, variant: Variant, threads: int) -> None:
-        """Times what is new in one more variant; the moment of the prices stays."""
+    def extend(self, variant: Variant, threads: int, shares: Mapping[str, float]) -> None:
+        """Times what is new in one more variant; the state that prices belong to stays.
+
+        Args:
+            shares: format -> its share of the variant's time.
+        """
+        self._shares[variant.executable.key] = shares
         self.bench.measure([variant.executable], threads)
         keys = self.bench.keys(variant.executable, threads)
         table = self._tables[threads]
         self._tables[threads] = table.extended(times_of(self.work, keys))
 
-    def reference_us(self, threads: int) -> float:
-        """The machine state, as the reference probe shows it, that prices belong to."""
-        return self._tables[threads].reference_us
+    def reference_us(self, setting: int) -> float:
+        """The reference probe's p50 in the state of the machine that predictions belong to."""
+        chosen = self.settings[setting]
+        return self._fast_us(chosen.session.intra_op_threads) * chosen.slowness
 
-    def _fit(self, native: dict[GraphLevel, Variant], sessions: Sequence[SessionSettings]) -> None:
-        raced = self._whole_runs(native, sessions)
-        single: list[float] = []
+    def _fast_us(self, threads: int) -> float:
+        """The reference probe while kernels were timed; pools whose kernels are all short have no
+        time of their own, and one thread's stands in."""
+        return self._references_us.get(threads, self._references_us[min(self._references_us)])
+
+    def _fit(self, observed: Sequence[_Observed], sessions: Sequence[SessionSettings]) -> None:
+        raced = self._whole_runs(observed)
+        ran = [entry for entry in observed if entry.name in raced]
+        native = {pool_name(e.session): raced[e.name] for e in ran if not e.variant.realised}
+        if not native:
+            raise ModelError(
+                "ONNX Runtime cannot run the model in a process of its own",
+                where=str(self.prepared.loaded.path),
+                fix="run it once with ONNX Runtime alone: the reason shows there",
+            )
+        sessions = [session for session in sessions if pool_name(session) in native]
         for session in sessions:
-            variant = native.get(session.graph_level) or next(iter(native.values()))
-            measured = raced[session.name]
-            total = self.sum_of_kernels(variant, session).expected
-            scale = self.reference_us(session.intra_op_threads) / measured["reference_us"]
-            single.append(at_percentile(measured, 50.0) * scale / total)
-        spins = [session.spinning for session in sessions]
-        spinning = _pooled(single, spins, is_spinning=True)
+            self._references_us.setdefault(
+                session.intra_op_threads, native[pool_name(session)]["reference_us"]
+            )
+        self._corrections = Corrections([self._run(entry, raced[entry.name]) for entry in ran])
         self.settings = tuple(
-            self._setting(session, _pooled(single, spins, session.spinning), spinning, raced)
+            PlanSetting(
+                session,
+                tail_factor=_relative(native[pool_name(session)], self.percentile),
+                slowness=native[pool_name(session)]["reference_us"]
+                / self._fast_us(session.intra_op_threads),
+            )
             for session in sessions
         )
-        for index, spin in enumerate(spins):
-            rest = [s for i, s in enumerate(single) if i != index and spins[i] == spin]
-            self._others[index] = float(np.median(rest)) if rest else spinning
 
-    def _setting(
-        self,
-        session: SessionSettings,
-        pooled: float,
-        spinning: float,
-        raced: Mapping[str, Mapping[str, Any]],
-    ) -> PlanSetting:
-        measured = raced[session.name]
-        tail = at_percentile(measured, self.percentile) / at_percentile(measured, 50.0)
-        return PlanSetting(session, pooled, pooled / math.sqrt(spinning), max(tail, 1.0))
+    def _run(self, entry: _Observed, timed: Mapping[str, Any]) -> WholeRun:
+        whole_us = timed["to_reference"] * self._fast_us(entry.session.intra_op_threads)
+        total = self.sum_of_kernels(entry.variant, entry.session).expected_us
+        at = self._circumstances(entry.variant, entry.session)
+        return WholeRun(self._mark(entry.variant, entry.session), at, whole_us / total)
 
-    def _whole_runs(
-        self, native: dict[GraphLevel, Variant], sessions: Sequence[SessionSettings]
-    ) -> dict[str, dict[str, float]]:
-        names = [session.name for session in sessions]
+    def _mark(self, variant: Variant, session: SessionSettings) -> str:
+        """The same for variants of the same kernels in the same pool."""
+        keys = self.bench.keys(variant.executable, session.intra_op_threads)
+        return digest(pool_name(session), keys)
+
+    def _whole_runs(self, observed: Sequence[_Observed]) -> dict[str, dict[str, Any]]:
+        names = [(e.name, e.variant.executable.key) for e in observed]
         key = digest(
             "context", self.prepared.sha256, names,
             self.bench.environment.device_digest, CONTEXT_ROUNDS,
         )  # fmt: skip
 
-        def compute() -> dict[str, dict[str, float]]:
+        def compute() -> dict[str, dict[str, Any]]:
             self.work.reporter.stage("whole runs")
             self.bench.rest()
-            path = (native.get(GraphLevel.ALL) or next(iter(native.values()))).executable.build()
-            contestants = [Contestant(session.name, path, session) for session in sessions]
             return race(
-                contestants, self.prepared.feeds_path, self.work,
+                [Contestant(e.name, e.variant.executable.build(), e.session) for e in observed],
+                self.prepared.feeds_path, self.work,
                 rounds=CONTEXT_ROUNDS, budget_s=CONTEXT_SECONDS,
                 model_size_bytes=self.prepared.loaded.size_bytes,
             )  # fmt: skip
 
-        found: dict[str, dict[str, float]] = self.work.once("context", key, compute)
+        found: dict[str, dict[str, Any]] = self.work.once("context", key, compute)
         return found
 
     def kernel_latency(self, variant: Variant, index: int, setting: int) -> Latency:
@@ -176,133 +222,76 @@ class Pricing:
         chosen = self.settings[setting]
         threads = chosen.session.intra_op_threads
         key = self.bench.keys(variant.executable, threads)[index]
-        cost = self._tables[threads].cost(key)
-        factor = chosen.compressed_correction if variant.realised else chosen.correction
-        low, high = factor * (1 - MODEL_RELATIVE), factor * (1 + MODEL_RELATIVE)
-        return Latency(cost.low_us * low, cost.expected_us * factor, cost.high_us * high)
+        return self._priced(self._tables[threads].cost(key), variant, chosen)
 
     def overhead(self, variant: Variant, setting: int) -> Latency:
         """What a call costs besides its kernels."""
         chosen = self.settings[setting]
         value = self.bench.overhead_us(variant.executable, chosen.session.intra_op_threads)
-        value *= chosen.correction
-        return Latency(value * (1 - MODEL_RELATIVE), value, value * (1 + MODEL_RELATIVE))
+        return self._priced(Cost.exactly(value), variant, chosen)
 
-    def sum_of_kernels(self, variant: Variant, session: SessionSettings) -> Estimate:
-        """Kernels plus call overhead, uncorrected, microseconds."""
+    def _priced(self, cost: Cost, variant: Variant, chosen: PlanSetting) -> Latency:
+        name = (variant.executable.key, chosen.session.name)
+        if name not in self._factors:
+            at = self._circumstances(variant, chosen.session)
+            self._factors[name] = self._corrections.factor(at)
+        factor, slow = self._factors[name], chosen.slowness
+        return Latency(
+            cost.low_us * factor.low * slow,
+            cost.expected_us * factor.expected * slow,
+            cost.high_us * factor.high * slow,
+        )
+
+    def sum_of_kernels(self, variant: Variant, session: SessionSettings) -> Cost:
+        """Kernels plus call overhead, in the fast state, uncorrected."""
         threads = session.intra_op_threads
         keys = self.bench.keys(variant.executable, threads)
         total = self._tables[threads].total(keys)
-        overhead = self.bench.overhead_us(variant.executable, threads)
-        return Estimate(
-            low=total.low_us + overhead,
-            expected=total.expected_us + overhead,
-            high=total.high_us + overhead,
-            source="measured",
-        )
+        return total + Cost.exactly(self.bench.overhead_us(variant.executable, threads))
 
     def predict(self, variant: Variant, setting: int) -> Estimate:
-        """p50 of a whole variant, before anything of it was timed as a whole."""
+        """p50 of a whole variant, from no whole run of its kernels in its pool."""
         chosen = self.settings[setting]
-        factor = chosen.compressed_correction if variant.realised else self._others[setting]
+        at = self._circumstances(variant, chosen.session)
+        mark = self._mark(variant, chosen.session)
+        factor = self._corrections.factor(at, without={mark})
         total = self.sum_of_kernels(variant, chosen.session)
         return Estimate(
-            low=total.low * factor * (1 - MODEL_RELATIVE),
-            expected=total.expected * factor,
-            high=total.high * factor * (1 + MODEL_RELATIVE),
+            low=total.low_us * factor.low * chosen.slowness,
+            expected=total.expected_us * factor.expected * chosen.slowness,
+            high=total.high_us * factor.high * chosen.slowness,
             source="measured",
         )
 
-
-def _pooled(single: Sequence[float], spins: Sequence[bool], is_spinning: bool) -> float:
-    """Median of the corrections of one kind of setting; of all where there is none of the kind."""
-    kind = [value for value, spin in zip(single, spins, strict=True) if spin == is_spinning]
-    return float(np.median(kind or list(single)))
-
-
-def race(
-    contestants: Sequence[Contestant],
-    feeds_path: Path,
-    work: Workspace,
-    *,
-    rounds: int,
-    budget_s: float,
-    model_size_bytes: int,
-) -> dict[str, dict[str, Any]]:
-    """Times variants against the first of them, in heats that fit the memory a plan may take.
-
-    Returns name -> percentiles_us (by percentile, as text), reference_us (the probe's p50 in the
-    same rounds), medians_us (one a round), first_us (those of the first contestant in the same
-    rounds), runs, peak_size_bytes.
-    """
-    first, *rivals = contestants
-    size = _rivals_at_once(model_size_bytes)
-    heats = [rivals[start : start + size] for start in range(0, len(rivals), size)] or [[]]
-    found: dict[str, dict[str, Any]] = {}
-    for heat in heats:
-        share_s = budget_s * (len(heat) + 1) / (len(rivals) + len(heats))
-        timed = _heat([first, *heat], feeds_path, work, rounds, share_s)
-        for name, result in timed.items():
-            found.setdefault(name, result)
-    return found
+    def _circumstances(self, variant: Variant, session: SessionSettings) -> Circumstances:
+        own = {_format_of(variant): 1.0}
+        shares = self._shares.get(variant.executable.key, own)
+        return Circumstances(pool_name(session), str(session.graph_level), shares)
 
 
-def at_percentile(timed: Mapping[str, Any], percentile: float) -> float:
-    """Latency of a raced variant at one of `PERCENTILES`, microseconds."""
-    return float(timed["percentiles_us"][f"{percentile:g}"])
+def _observed(
+    variants: Sequence[Variant], sessions: Sequence[SessionSettings]
+) -> Iterator[_Observed]:
+    """The native variant in every pool, and at its other level; each format with one thread."""
+    most = max(session.intra_op_threads for session in sessions)
+    best: dict[str, Variant] = {}
+    for variant in variants:
+        best.setdefault(_format_of(variant), variant)
+    native = best[str(NATIVE)]
+    for session, variant in product(sessions, best.values()):
+        is_wanted = variant is native or session.intra_op_threads == 1
+        if is_wanted and variant.level == session.graph_level:
+            yield _Observed(variant, session)
+    for session, variant in product(sessions, variants):
+        is_other = not variant.realised and variant.level != native.level
+        is_full = session.spinning and session.intra_op_threads == most
+        if is_other and is_full and variant.level == session.graph_level:
+            yield _Observed(variant, session)
 
 
-def _rivals_at_once(model_size_bytes: int) -> int:
-    """How many rivals of the first contestant fit beside it: a process of each takes about 60 MB
-    and 1.5 times the model; all of them may take 180 MB and twice the model."""
-    mib = 2**20
-    allowed = 180 * mib + 2 * model_size_bytes
-    return max(int(allowed / (60 * mib + 1.5 * model_size_bytes)) - 1, 1)
+def _format_of(variant: Variant) -> str:
+    return str(variant.format if variant.realised else NATIVE)
 
 
-def _heat(
-    contestants: Sequence[Contestant],
-    feeds_path: Path,
-    work: Workspace,
-    rounds: int,
-    budget_s: float,
-) -> dict[str, dict[str, Any]]:
-    probes = _probes(contestants, work)
-    with Race([*contestants, *(p for p, _ in probes.values())], feeds_path, _own(probes)) as held:
-        results = held.run(rounds=rounds, budget_s=budget_s)
-        failed = held.failed
-    first = results.get(contestants[0].name)
-    found: dict[str, dict[str, Any]] = {}
-    for contestant in contestants:
-        if contestant.name in failed or first is None:
-            work.reporter.note(f"{contestant.name}: {failed.get(contestant.name, 'not timed')}")
-            continue
-        result = results[contestant.name]
-        probe = results.get(probes[contestant.settings.intra_op_threads][0].name, result)
-        found[contestant.name] = {
-            "percentiles_us": {f"{p:g}": result.percentile_us(p) for p in PERCENTILES},
-            "reference_us": probe.percentile_us(50),
-            "medians_us": [float(median) for median in result.medians_us],
-            "first_us": [float(median) for median in first.medians_us],
-            "runs": result.runs,
-            "peak_size_bytes": result.peak_size_bytes,
-        }
-    return found
-
-
-def _probes(
-    contestants: Sequence[Contestant], work: Workspace
-) -> dict[int, tuple[Contestant, Path]]:
-    model, feeds = work.scratch / "probe.onnx", work.scratch / "probe.npz"
-    if not model.exists():
-        model.write_bytes(probe_model())
-        write_tensors(feeds, probe_feeds())
-    found: dict[int, tuple[Contestant, Path]] = {}
-    for threads in sorted({c.settings.intra_op_threads for c in contestants}):
-        settings = SessionSettings(intra_op_threads=threads, graph_level=GraphLevel.DISABLED)
-        found[threads] = (Contestant(f"{PROBE}-{threads}", model, settings), feeds)
-    return found
-
-
-def _own(probes: dict[int, tuple[Contestant, Path]]) -> dict[str, Path]:
-    return {contestant.name: feeds for contestant, feeds in probes.values()}
+def _relative(timed: Mapping[str, Any], percentile: float) -> float:
+    return max(at_percentile(timed, percentile) / at_percentile(timed, 50.0), 1.0)

@@ -1,9 +1,9 @@
-"""Prices: brought to one moment, added with errors in quadrature."""
+"""Prices: brought to one state of the machine, added with errors in quadrature."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,46 +11,53 @@ from hypothesis import strategies as st
 
 from planner.cost.table import CostTable
 from planner.ir.cost import Source
-from planner.profiling.store import KernelTime, Store
+from planner.profiling.store import KernelTime
 
 
 def _time(us: float, low: float, high: float, reference_us: float = 100.0) -> KernelTime:
     return KernelTime(us, low, high, reference_us, 20)
 
 
-def test_a_price_is_scaled_to_the_present_speed() -> None:
-    table = CostTable({"k": _time(10.0, 9.0, 12.0, reference_us=50.0)}, reference_us=100.0)
+def test_a_price_is_scaled_to_the_state_of_its_own_pool() -> None:
+    table = CostTable({"k": _time(10.0, 9.0, 12.0, reference_us=50.0)}, {1: 100.0, 2: 1.0})
     found = table.cost("k")
     assert (found.low_us, found.expected_us, found.high_us) == (18.0, 20.0, 24.0)
     assert found.source == Source.MEASURED
 
 
 def test_a_measurement_without_its_moment_is_taken_as_it_is() -> None:
-    table = CostTable({"k": _time(10.0, 9.0, 12.0, reference_us=0.0)}, reference_us=100.0)
+    table = CostTable({"k": _time(10.0, 9.0, 12.0, reference_us=0.0)}, {1: 100.0})
     assert table.cost("k").expected_us == 10.0
 
 
+def test_a_measurement_of_another_pool_is_scaled_by_that_pool() -> None:
+    alone, together = _time(10.0, 9.0, 12.0), replace(_time(10.0, 9.0, 12.0), threads=2)
+    table = CostTable({"alone": alone, "together": together}, {1: 110.0, 2: 90.0})
+    assert table.cost("alone").expected_us == pytest.approx(11.0)
+    assert table.cost("together").expected_us == pytest.approx(9.0)
+
+
 def test_what_was_never_measured_has_no_price() -> None:
-    table = CostTable({}, 100.0)
+    table = CostTable({}, {1: 100.0})
     assert "k" not in table
     with pytest.raises(KeyError):
         table.cost("k")
 
 
 def test_errors_of_different_kernels_add_in_quadrature() -> None:
-    table = CostTable({"a": _time(10, 7, 13), "b": _time(20, 16, 24)}, 100.0)
+    table = CostTable({"a": _time(10, 7, 13), "b": _time(20, 16, 24)}, {1: 100.0})
     found = table.total(["a", "b"])
     assert (found.low_us, found.expected_us, found.high_us) == (25.0, 30.0, 35.0)
 
 
 def test_errors_of_one_kernel_run_twice_are_the_same_error() -> None:
-    table = CostTable({"a": _time(10, 7, 14)}, 100.0)
+    table = CostTable({"a": _time(10, 7, 14)}, {1: 100.0})
     found = table.total(["a", "a"])
     assert (found.low_us, found.expected_us, found.high_us) == (14.0, 20.0, 28.0)
 
 
 def test_nothing_costs_nothing() -> None:
-    found = CostTable({}, 100.0).total([])
+    found = CostTable({}, {1: 100.0}).total([])
     assert (found.low_us, found.expected_us, found.high_us) == (0.0, 0.0, 0.0)
 
 
@@ -70,25 +77,21 @@ def test_totals_lie_between_the_sums_of_ends_and_scale(
         for index, (us, below, above, _) in enumerate(parts)
     }
     keys = [str(index) for index, part in enumerate(parts) for _ in range(part[3])]
-    found = CostTable(times, 100.0).total(keys)
+    found = CostTable(times, {1: 100.0}).total(keys)
     lowest = sum(times[key].low_us for key in keys)
     highest = sum(times[key].high_us for key in keys)
     tiny = 1e-9 * highest
     assert lowest - tiny <= found.low_us <= found.expected_us <= found.high_us <= highest + tiny
     assert found.expected_us == pytest.approx(sum(times[key].latency_us for key in keys))
-    faster = CostTable(times, 100.0 * speed).total(keys)
+    faster = CostTable(times, {1: 100.0 * speed}).total(keys)
     for end in ("low_us", "expected_us", "high_us"):
         assert math.isclose(getattr(faster, end), speed * getattr(found, end), rel_tol=1e-9)
 
 
-def test_tables_come_from_the_store_and_grow(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store.sqlite")
-    store.put("kernel", {"a": _time(1, 1, 1), "b": _time(2, 2, 2)})
-    table = CostTable.from_store(store, ["a", "a", "absent"], 100.0)
-    store.close()
+def test_tables_grow_without_changing() -> None:
+    table = CostTable({"a": _time(1, 1, 1)}, {1: 100.0})
     assert "a" in table
     assert "b" not in table
-    assert "absent" not in table
     more = table.extended({"b": _time(2, 2, 2, reference_us=200.0)})
     assert more.total(["a", "b"]).expected_us == 2.0
     assert "b" not in table

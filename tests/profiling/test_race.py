@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,28 @@ def test_everybody_runs_every_round_in_a_rotated_order(
     assert all(us > 0 for result in results.values() for turn in result.rounds_us for us in turn)
     assert results["a"].peak_size_bytes > 10**6
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_the_one_beside_runs_just_before_and_is_no_contestant_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contestants, feeds = _contestants(tmp_path, "a", "b", "probe")
+    beside = [replace(contestant, beside="probe") for contestant in contestants[:2]]
+    turns: list[str] = []
+    with Race([*beside, contestants[2]], feeds) as race:
+        for process in race._processes:
+
+            def record(runs: int, name: str = process.result.name) -> list[float]:
+                del runs
+                turns.append(name)
+                return {"a": [20.0, 30.0, 40.0], "b": [5.0], "probe": [10.0]}[name]
+
+            monkeypatch.setattr(process, "turn", record)
+        results = race.run(rounds=2, budget_s=60.0)
+    assert turns[3:] == ["probe", "a", "probe", "b", "probe", "b", "probe", "a"]
+    assert set(results) == {"a", "b"}
+    assert results["a"].beside_us == [10.0, 10.0]
+    assert (results["a"].to_beside(), results["b"].to_beside()) == (3.0, 0.5)
 
 
 def test_who_does_not_run_is_stopped(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Medians and their intervals, against enumeration; interleaving."""
+"""Medians, other quantiles and their intervals, against enumeration; interleaving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.profiling.timing import Interval, Sample, interleave, median_interval
+from planner.profiling.timing import (
+    Interval,
+    Sample,
+    fast_interval,
+    interleave,
+    median_interval,
+    quantile_interval,
+)
 
 _VALUES = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=60)
 
@@ -26,6 +33,29 @@ def _coverage(count: int, low: int, high: int) -> float:
 def test_the_interval_covers_the_median_as_promised(count: int) -> None:
     found = median_interval([float(rank) for rank in range(count)])
     assert _coverage(count, int(found.low), int(found.high)) >= 0.94
+
+
+def _quantile_coverage(count: int, share: float, low: int, high: int) -> float:
+    """As `_coverage`, of coins that fall below with probability `share`."""
+    return sum(
+        math.comb(count, below) * share**below * (1 - share) ** (count - below)
+        for below in range(low + 1, high + 1)
+    )
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("count", [60, 100, 400])
+def test_the_interval_covers_any_quantile_as_promised(count: int, share: float) -> None:
+    found = quantile_interval([float(rank) for rank in range(count)], share)
+    assert _quantile_coverage(count, share, int(found.low), int(found.high)) >= 0.94
+
+
+def test_the_fast_state_shows_however_busy_the_neighbours_are() -> None:
+    """Four fifths of the times are half as long again: the median is off, the fast state is not."""
+    rng = np.random.default_rng(0)
+    times = 40.0 * np.where(rng.random(200) < 0.8, 1.5, 1.0) * rng.normal(1.0, 0.005, 200)
+    assert median_interval(list(times)).median > 55
+    assert fast_interval(list(times)).median == pytest.approx(40.0, rel=0.01)
 
 
 @given(_VALUES)

@@ -1,0 +1,112 @@
+"""Whole models timed against each other, as the store keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.profiling.race import Contestant, Race
+from planner.profiling.timing import probe_feeds, probe_model
+from planner.runtime.tensors import write_tensors
+from planner.spec.session import GraphLevel, SessionSettings
+from planner.steps.workspace import Workspace
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+"""Every percentile that a promise may name: kept whichever it is, so that another promise finds
+them."""
+
+
+def race(
+    contestants: Sequence[Contestant],
+    feeds_path: Path,
+    work: Workspace,
+    *,
+    rounds: int,
+    budget_s: float,
+    model_size_bytes: int,
+) -> dict[str, dict[str, Any]]:
+    """Times variants against the first of them, in heats that fit the memory a plan may take.
+
+    Before each turn of a contestant stands one of the reference probe with as many threads.
+
+    Returns name -> percentiles_us (by percentile, as text), reference_us (the probe's median),
+    to_reference (how many times as long as the probe it takes: the median over rounds), medians_us
+    (one a round), first_us (those of the first contestant in the same rounds), runs,
+    peak_size_bytes.
+    """
+    first, *rivals = contestants
+    size = _rivals_at_once(model_size_bytes)
+    heats = [rivals[start : start + size] for start in range(0, len(rivals), size)] or [[]]
+    found: dict[str, dict[str, Any]] = {}
+    for heat in heats:
+        share_s = budget_s * (len(heat) + 1) / (len(rivals) + len(heats))
+        timed = _heat([first, *heat], feeds_path, work, rounds, share_s)
+        for name, result in timed.items():
+            found.setdefault(name, result)
+    return found
+
+
+def at_percentile(timed: Mapping[str, Any], percentile: float) -> float:
+    """Latency of a raced variant at one of `PERCENTILES`, microseconds."""
+    return float(timed["percentiles_us"][f"{percentile:g}"])
+
+
+def _rivals_at_once(model_size_bytes: int) -> int:
+    """How many rivals of the first contestant fit beside it: a process of each takes about 60 MB
+    and 1.5 times the model; all of them may take 180 MB and twice the model."""
+    mib = 2**20
+    allowed = 180 * mib + 2 * model_size_bytes
+    return max(int(allowed / (60 * mib + 1.5 * model_size_bytes)) - 1, 1)
+
+
+def _heat(
+    contestants: Sequence[Contestant],
+    feeds_path: Path,
+    work: Workspace,
+    rounds: int,
+    budget_s: float,
+) -> dict[str, dict[str, Any]]:
+    probes, feeds = _probes(contestants, work)
+    beside = [
+        replace(entry, beside=probes[entry.settings.intra_op_threads].name) for entry in contestants
+    ]
+    own = {probe.name: feeds for probe in probes.values()}
+    with Race([*beside, *probes.values()], feeds_path, own) as held:
+        results = held.run(rounds=rounds, budget_s=budget_s)
+        failed = held.failed
+    first = results.get(contestants[0].name)
+    found: dict[str, dict[str, Any]] = {}
+    for contestant in contestants:
+        if contestant.name in failed or first is None:
+            work.reporter.note(f"{contestant.name}: {failed.get(contestant.name, 'not timed')}")
+            continue
+        result = results[contestant.name]
+        found[contestant.name] = {
+            "percentiles_us": {f"{p:g}": result.percentile_us(p) for p in PERCENTILES},
+            "reference_us": float(np.median(result.beside_us)),
+            "to_reference": result.to_beside(),
+            "medians_us": [float(median) for median in result.medians_us],
+            "first_us": [float(median) for median in first.medians_us],
+            "runs": result.runs,
+            "peak_size_bytes": result.peak_size_bytes,
+        }
+    return found
+
+
+def _probes(
+    contestants: Sequence[Contestant], work: Workspace
+) -> tuple[dict[int, Contestant], Path]:
+    """Threads -> the reference probe with that many; and its inputs."""
+    model, feeds = work.scratch / "probe.onnx", work.scratch / "probe.npz"
+    if not model.exists():
+        model.write_bytes(probe_model())
+        write_tensors(feeds, probe_feeds())
+    found: dict[int, Contestant] = {}
+    for threads in sorted({c.settings.intra_op_threads for c in contestants}):
+        settings = SessionSettings(intra_op_threads=threads, graph_level=GraphLevel.DISABLED)
+        found[threads] = Contestant(f"probe-{threads}", model, settings)
+    return found, feeds

@@ -1,0 +1,89 @@
+"""Corrections: what they learn, what they leave out, how sure they say they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.cost.correction import Circumstances, Corrections, WholeRun
+
+POOLS = {"1": 0.9, "2": 1.2, "2 sleeping": 1.4}
+FORMATS = {"fp32": 1.0, "int8": 0.85, "int4": 1.15}
+
+
+def _at(pool: str, **formats: float) -> Circumstances:
+    return Circumstances(pool, "all", formats)
+
+
+def _world(pools: Sequence[str], formats: Sequence[str]) -> list[WholeRun]:
+    """Whole runs of a world in which effects multiply exactly."""
+    return [
+        WholeRun(f"{pool}|{name}", _at(pool, **{name: 1.0}), POOLS[pool] * FORMATS[name])
+        for pool in pools
+        for name in formats
+    ]
+
+
+def test_nothing_known_means_no_correction_and_a_wide_interval() -> None:
+    factor = Corrections(()).factor(_at("1", fp32=1.0))
+    assert factor.expected == pytest.approx(1.0)
+    assert factor.low < 0.92
+    assert factor.high > 1.08
+
+
+def test_a_run_that_was_left_out_is_predicted_from_the_others() -> None:
+    corrections = Corrections(_world(list(POOLS), list(FORMATS)))
+    for run in _world(list(POOLS), list(FORMATS)):
+        factor = corrections.factor(run.circumstances, without={run.name})
+        assert factor.expected == pytest.approx(run.ratio, rel=0.06)
+        assert factor.low < run.ratio < factor.high
+
+
+def test_a_run_that_was_left_out_has_no_influence() -> None:
+    runs = _world(["1", "2"], ["fp32", "int8"])
+    bent = [*runs[:-1], WholeRun(runs[-1].name, runs[-1].circumstances, 10.0)]
+    wanted = runs[-1].circumstances
+    first, second = (Corrections(r).factor(wanted, without={runs[-1].name}) for r in (runs, bent))
+    assert first == second
+
+
+def test_a_mixture_lies_between_its_formats() -> None:
+    corrections = Corrections(_world(["1"], ["fp32", "int4"]))
+    pure = [corrections.factor(_at("1", **{name: 1.0})).expected for name in ("fp32", "int4")]
+    mixed = corrections.factor(_at("1", fp32=0.5, int4=0.5)).expected
+    assert mixed == pytest.approx(math.sqrt(pure[0] * pure[1]))
+
+
+def test_one_disturbed_run_hardly_matters() -> None:
+    runs = _world(list(POOLS), list(FORMATS))
+    disturbed = [WholeRun(runs[0].name, runs[0].circumstances, 1.6 * runs[0].ratio), *runs[1:]]
+    for run in runs[1:]:
+        calm, moved = (Corrections(r).factor(run.circumstances) for r in (runs, disturbed))
+        assert moved.expected == pytest.approx(calm.expected, rel=0.03)
+
+
+@given(st.lists(st.floats(0.5, 2.0), min_size=1, max_size=8))
+def test_the_factor_lies_between_no_correction_and_the_extremes(ratios: list[float]) -> None:
+    """Shrinkage pulls towards 1, never beyond what was seen."""
+    runs = [WholeRun(str(i), _at("1", fp32=1.0), ratio) for i, ratio in enumerate(ratios)]
+    factor = Corrections(runs).factor(_at("1", fp32=1.0))
+    assert min(1.0, *ratios) * 0.999 <= factor.expected <= max(1.0, *ratios) * 1.001
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(300):
+        runs = [
+            WholeRun(run.name, run.circumstances, run.ratio * math.exp(rng.normal(0, 0.04)))
+            for run in _world(list(POOLS), list(FORMATS))
+        ]
+        left_out = runs[int(rng.integers(len(runs)))]
+        factor = Corrections(runs).factor(left_out.circumstances, without={left_out.name})
+        inside += factor.low <= left_out.ratio <= factor.high
+    assert inside >= 0.93 * 300
