@@ -4,15 +4,24 @@ Let a net (u, D, c) be cut between the groups a and b: their slots differ, and e
 carries c besides its own group. If for every pair of kinds one of the two slots then costs T or
 more, a and b share a slot in every plan below T, and merging them loses none. Merged groups are
 heavier, so it is done again until nothing changes.
+
+All slots together leave little room for crossings. With w_v the time of a group at its fastest kind
+and s_k = max_v w_v/t_kv the speed of a kind (`windows`), s_k·t_kv >= w_v, so loads below T mean
+
+    Σ_v w_v + Σ s_k·(crossings paid at slots of kind k) < T · Σ_slots s_k
+
+and a net whose cut would cost more than this leaves cannot be cut between such kinds either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from planner.solve.assign.instance import Edge, Groups, merge
+from planner.solve.assign.windows import SLACK, speed
 
 
 def glue(groups: Groups, cutoff_us: float, *, is_acyclic: bool) -> Groups:
@@ -24,14 +33,34 @@ def glue(groups: Groups, cutoff_us: float, *, is_acyclic: bool) -> Groups:
         groups = merged
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What plans below a cutoff leave for crossings."""
+
+    cutoff_us: float
+    speed: tuple[float, ...]
+    """s_k of each kind."""
+    crossing_us: float
+    """In units of work: at most this much, speed by speed, over all slots."""
+
+
+def room(groups: Groups, cutoff_us: float) -> Room:
+    """The room for crossings that loads below a cutoff leave; negative where no plan is."""
+    found = tuple(speed(groups, kind) for kind in range(len(groups.kinds)))
+    offered = sum(s * len(kind.slots) for s, kind in zip(found, groups.kinds, strict=True))
+    work = float(groups.time_us.min(axis=0).sum())
+    return Room(cutoff_us, found, cutoff_us * offered - work * (1 - SLACK))
+
+
 def _inseparable(groups: Groups, cutoff_us: float) -> Iterator[Edge]:
+    left = room(groups, cutoff_us)
     for net in groups.nets:
         for target in net.targets:
-            if not _can_part(groups, net.source, target, net.cost_us, cutoff_us):
+            if not _can_part(groups, net.source, target, net.cost_us, left):
                 yield net.source, target
 
 
-def _can_part(groups: Groups, a: int, b: int, cost_us: float, cutoff_us: float) -> bool:
+def _can_part(groups: Groups, a: int, b: int, cost_us: float, left: Room) -> bool:
     """Whether a and b fit on two slots with a net of this cost cut between them."""
     for k, first in enumerate(groups.kinds):
         for other, second in enumerate(groups.kinds):
@@ -41,20 +70,19 @@ def _can_part(groups: Groups, a: int, b: int, cost_us: float, cutoff_us: float) 
                 groups.time_us[k, a] + cost_us * first.pays,
                 groups.time_us[other, b] + cost_us * second.pays,
             )
-            if max(loads) < cutoff_us:
+            crossing = left.speed[k] * first.pays + left.speed[other] * second.pays
+            if max(loads) < left.cutoff_us and crossing * cost_us <= left.crossing_us:
                 return True
     return False
 
 
 def least_load_us(groups: Groups) -> float:
-    """A lower bound: the heaviest group, and all time spread over all slots without crossings.
-
-    Σ_v t_v(slot of v) <= slots · T, where t_v(k) is divided by nothing but minimised over kinds.
-    """
+    """A lower bound: the heaviest group, and all work spread over all slots without crossings."""
     if not groups.count:
         return 0.0
-    heaviest = float(groups.time_us.min(axis=0).max())
-    return max(heaviest, float(groups.time_us.min(axis=0).sum()) / groups.slot_count)
+    least = groups.time_us.min(axis=0)
+    offered = sum(speed(groups, k) * len(kind.slots) for k, kind in enumerate(groups.kinds))
+    return max(float(least.max()), float(least.sum()) / offered if offered else 0.0) * (1 - SLACK)
 
 
 def is_memory_slack(groups: Groups, kind: int) -> bool:

@@ -24,10 +24,8 @@ from numpy.typing import NDArray
 
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import Cut, states
+from planner.solve.assign.windows import SLACK, speed
 from planner.solve.data import BoolArray, FloatArray, IntArray
-
-SLACK = 1e-9
-"""Relative: sums of floats are not associative, so pruning leaves this much room."""
 
 
 class TooManyError(Exception):
@@ -168,24 +166,16 @@ def _table(groups: Groups, ideals: Ideals, cutoff_us: float) -> _Table:
     shape = (len(used), len(ideals.least_us))
     best = np.full(shape, np.inf)
     best[0, 0] = 0.0
-    speed = [_most_us(groups, kind) for kind in range(len(groups.kinds))]
+    speeds = [speed(groups, kind) for kind in range(len(groups.kinds))]
     left = [
         sum(
-            (len(kind.slots) - n) * speed[k]
+            (len(kind.slots) - n) * speeds[k]
             for k, (kind, n) in enumerate(zip(groups.kinds, state, strict=True))
         )
         for state in used
     ]
     least = ideals.least_us[-1] * (1 - SLACK) - cutoff_us * np.array(left)
     return _Table(used, best, np.zeros(shape, np.int32), np.zeros(shape, np.int8), least)
-
-
-def _most_us(groups: Groups, kind: int) -> float:
-    """Work (at the fastest kinds) that a slot of a kind can do in a microsecond, at most."""
-    time = groups.time_us[kind]
-    least = groups.time_us.min(axis=0)
-    working = (least > 0) & np.isfinite(time)
-    return float((least[working] / time[working]).max(initial=0.0))
 
 
 def _slots(

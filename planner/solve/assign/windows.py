@@ -17,14 +17,18 @@ SLACK = 1e-9
 """Relative room for sums of floats."""
 
 
+def speed(groups: Groups, kind: int) -> float:
+    """s_k: work that a slot of a kind does in a unit of time, at most."""
+    time = groups.time_us[kind]
+    least = groups.time_us.min(axis=0)
+    working = (least > 0) & np.isfinite(time)
+    return float((least[working] / time[working]).max(initial=0.0))
+
+
 def speeds(groups: Groups) -> list[float]:
     """s_k of every slot, largest first."""
-    least = groups.time_us.min(axis=0)
-    found = []
-    for row, kind in zip(groups.time_us, groups.kinds, strict=True):
-        working = (least > 0) & np.isfinite(row)
-        found += [float((least[working] / row[working]).max(initial=0.0))] * len(kind.slots)
-    return sorted(found, reverse=True)
+    kinds = enumerate(groups.kinds)
+    return sorted((speed(groups, k) for k, kind in kinds for _ in kind.slots), reverse=True)
 
 
 def windows(groups: Groups, cutoff_us: float) -> list[tuple[int, int]]:
