@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx.helper import make_opsetid
+from onnx.helper import make_opsetid, make_tensor_sequence_value_info
 
 from planner import pipeline
 from planner.spec.io import write_plan
@@ -93,6 +93,15 @@ MODEL_ROWS: dict[str, tuple[Make, str]] = {
             )
         ),
         "m.onnx: ONNX Runtime cannot load it: Fatal error: acme:Frob",
+    ),
+    "a sequence to be fed": (
+        _saved(
+            lambda: model(
+                [node("ConcatFromSequence", ["s"], ["y"], axis=0)],
+                [make_tensor_sequence_value_info("s", 1, [1, 4])],
+            )
+        ),
+        "the input 's' is a sequence(float32): only tensors can be fed",
     ),
     "external data is missing": (_saved(lambda: nasties.external("w.bin")), "'w.bin'"),
     "external data elsewhere": (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import ModelProto, helper
 
@@ -34,7 +35,8 @@ class Probe:
         wanted = tuple(names)
         if wanted not in self._bound:
             self._bound[wanted] = bind(self._session, wanted)
-        return self._bound[wanted](dict(feeds))
+        # NumPy's arithmetic makes scalars out of arrays without axes; ONNX Runtime refuses those.
+        return self._bound[wanted]({name: np.asarray(value) for name, value in feeds.items()})
 
 
 @contextlib.contextmanager

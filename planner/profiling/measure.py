@@ -213,7 +213,7 @@ class Meter:
             value.name: analysis.values[value.name]
             for value in analysis.model.graph.output
             if value.name in analysis.values
-        }
+        } or {"nothing": np.zeros(1, np.float32)}  # sequences cannot be made out of nothing
         feeds = {k: v for k, v in analysis.feeds.items() if k not in outputs}
         model = micro.overhead_model(feeds, outputs, analysis.model.opset_import, 8)
         sample = Sample("overhead", make_runner(self._session(model), feeds))

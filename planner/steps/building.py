@@ -78,7 +78,7 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
 def _part(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
     """The ONNX file that the engine runs."""
     if plan.shipped == "plain":
-        return path
+        return files.plain_path
     base = files.model_path if plan.simplified else files.bound_path
     if not plan.formats:
         return base

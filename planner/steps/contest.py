@@ -71,8 +71,8 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
         case.bench.rest()
         plain = SessionSettings()
         contestants = [
-            Contestant(PLAIN, constraints.model, plain),
-            Contestant(CONTROL, constraints.model, plain),
+            Contestant(PLAIN, prepared.plain_path, plain),
+            Contestant(CONTROL, prepared.plain_path, plain),
             *(Contestant(e.name, e.variant.executable.build(), e.session) for e in entrants),
         ]
         return race(

@@ -15,6 +15,7 @@ from planner.compress.samples import synthetic_samples
 from planner.errors import DataError, InfoptError, ModelError
 from planner.graph.bind import bind, complete_shapes
 from planner.graph.build import build_graph
+from planner.graph.judge import second_opinion
 from planner.graph.model import BoundModel, LoadedModel
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.simplify import simplify
@@ -39,6 +40,9 @@ class Files:
     """The user's model with its shapes fixed and its operators named; otherwise as it came."""
     model_path: Path
     """The same, simplified; equal to `bound_path` where that changed the outputs."""
+    plain_path: Path
+    """What plain ONNX Runtime runs: the user's own file, or the bound one where ONNX Runtime does
+    not take that as it is (operators that share a name, say)."""
     is_simplified: bool
     random_outputs: tuple[str, ...]
     """Outputs that differ from run to run by the model's own design."""
@@ -55,6 +59,7 @@ def input_specs(
     Raises:
         ModelError: dimensions left unbound, unknown inputs, contradictions.
     """
+    _refuse_other_than_tensors(loaded)
     try:
         shapes = complete_shapes(loaded, given)
     except ModelError as error:
@@ -64,6 +69,15 @@ def input_specs(
         for port in (*loaded.inputs, *loaded.defaults)
         if port.name in shapes
     )
+
+
+def _refuse_other_than_tensors(loaded: LoadedModel) -> None:
+    for port in (port for port in loaded.inputs if not port.is_tensor):
+        raise ModelError(
+            f"the input {port.name!r} is a {port.dtype}: only tensors can be fed",
+            where=str(loaded.path),
+            fix="export the model with tensors as inputs",
+        )
 
 
 def bound_files(
@@ -86,12 +100,13 @@ def bound_files(
 
     work.reporter.stage("simplify")
     folder = work.kept_folder(
-        digest("simplified", __version__, loaded.sha256, sorted(shapes.items())), make
+        digest("bound and simplified", __version__, loaded.sha256, sorted(shapes.items())), make
     )
     facts = json.loads((folder / _FACTS).read_text())
     return Files(
         bound_path=folder / _BOUND,
         model_path=folder / facts["file"],
+        plain_path=loaded.path if facts["runs_as_given"] else folder / _BOUND,
         is_simplified=facts["is_simplified"],
         random_outputs=tuple(facts["random_outputs"]),
         notes=tuple(facts["notes"]),
@@ -112,13 +127,24 @@ def _simplify(
     report = simplify(bound, feeds, folder / _SIMPLIFIED)
     if not report.has_run:
         _refuse_what_does_not_run(bound, feeds, loaded)
+    refusal = _refusal_as_given(loaded)
+    notes = [] if refusal is None else [f"ONNX Runtime takes it only in normal form: {refusal}"]
     facts = {
         "file": report.path.name,
+        "runs_as_given": refusal is None,
         "is_simplified": report.is_simplified,
         "random_outputs": report.random_outputs,
-        "notes": [*bound.notes, *([] if report.is_simplified else [report.reason])],
+        "notes": [*notes, *bound.notes, *([] if report.is_simplified else [report.reason])],
     }
     (folder / _FACTS).write_text(json.dumps(facts))
+
+
+def _refusal_as_given(loaded: LoadedModel) -> str | None:
+    """Why ONNX Runtime does not load the user's own file; asked where loading found it unusual."""
+    if not loaded.notes:
+        return None
+    bounds = Bounds().for_size(loaded.size_bytes)
+    return Sandbox("loading the model", str(loaded.path), bounds).call(second_opinion, loaded.path)
 
 
 def _refuse_what_does_not_run(

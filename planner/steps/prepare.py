@@ -34,6 +34,8 @@ class Prepared:
     """The user's model with its shapes fixed and its operators named; otherwise as it came."""
     model_path: Path
     """The same, simplified; equal to `bound_path` where that changed the outputs."""
+    plain_path: Path
+    """What plain ONNX Runtime runs: the user's file wherever it takes that as it is."""
     is_simplified: bool
     sha256: str
     """Digest of the file at `model_path`."""
@@ -86,6 +88,7 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
         shapes={spec.name: _fixed(spec) for spec in specs},
         bound_path=files.bound_path,
         model_path=files.model_path,
+        plain_path=files.plain_path,
         is_simplified=files.is_simplified,
         sha256=file_digest(files.model_path),
         graph=graph,

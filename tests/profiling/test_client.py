@@ -51,6 +51,16 @@ def test_kernels_are_analysed_and_timed(process: MeasuringProcess, tmp_path: Pat
     assert process.reference_us(0.01) > 0
 
 
+def test_a_call_that_answers_with_a_sequence_only(
+    process: MeasuringProcess, tmp_path: Path
+) -> None:
+    feeds = {"x": random(2, 3)}
+    made = model([helper.make_node("SplitToSequence", ["x"], ["s"], axis=0)], feeds, ["s"])
+    model_path, feeds_path = save(tmp_path, made, feeds)
+    found = process.analyse(model_path, "all", feeds_path)
+    assert process.overhead_us(found) > 0
+
+
 def test_types_that_numpy_lacks_are_timed_alone(process: MeasuringProcess, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["a"], to=TensorProto.BFLOAT16),
