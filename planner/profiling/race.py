@@ -26,7 +26,7 @@ from planner.profiling.launch import start
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.session import SessionSettings
 
-_TURN_US = 8_000.0
+_TURN_US = 4_000.0
 """A turn is short, so that each contestant has many, spread over the neighbours' spells of load."""
 _LEAST_RUNS = 2
 _FEWEST_ROUNDS = 8

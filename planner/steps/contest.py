@@ -28,7 +28,7 @@ from planner.units import format_duration
 
 PLAIN = "plain"
 CONTROL = "plain again"
-ROUNDS = 100
+ROUNDS = 200
 BUDGET_S = 8.0
 _LEAST_THRESHOLD = 0.02
 Kind = Literal["plan", "uniform", "plain"]

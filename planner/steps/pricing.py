@@ -37,7 +37,7 @@ from planner.steps.racing import at_percentile, race
 from planner.steps.variants import LEVELS, Variant
 from planner.steps.workspace import Workspace, digest
 
-CONTEXT_ROUNDS = 40
+CONTEXT_ROUNDS = 80
 CONTEXT_SECONDS = 8.0
 
 

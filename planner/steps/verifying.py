@@ -20,7 +20,7 @@ from planner.steps.racing import at_percentile, race
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
 
-_ROUNDS = 300
+_ROUNDS = 600
 _BUDGET_S = 4.0
 _SLACK = 1.5
 """How much slower than the upper end of its interval an engine may be, in its faster rounds, before
