@@ -11,15 +11,30 @@ through the conversions around them; what cannot be resolved stays inside a regi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
+from planner.fuse.layout import (
+    CHANNELS_FIRST,
+    LAST,
+    PLAIN,
+    QUANTISED,
+    QUANTISED_LAST,
+    Node,
+    turned,
+)
 from planner.ir.graph import Graph, Op
 from planner.ir.problem import State
 
-PLAIN = "plain"
-QUANTISED = "q8"
 BLOCKED = "nchwc"
+NEIGHBOURS: Mapping[str, frozenset[str]] = {
+    PLAIN: frozenset({QUANTISED, BLOCKED, LAST}),
+    QUANTISED: frozenset({PLAIN, QUANTISED_LAST}),
+    BLOCKED: frozenset({PLAIN}),
+    LAST: frozenset({PLAIN, QUANTISED_LAST}),
+    QUANTISED_LAST: frozenset({QUANTISED, LAST}),
+}
+"""Form -> forms that are one kernel away; the others are reached over several."""
 _NCHWC_MARK = "_nchwc"
+_MOVED_MARK = "_q"
 _SWALLOWED = frozenset({"Relu", "Sigmoid", "Tanh"})
 """Activations that a blocked convolution applies itself."""
 
@@ -32,25 +47,25 @@ _TARGET_FORM = {
 """Conversions by operator type -> form they make; a Cast is not one: it is part of its region."""
 
 
-class Node(Protocol):
-    """What this floor needs to know of a node: an `ir.Op` and a `profiling.Kernel` both fit."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def op_type(self) -> str: ...
-    @property
-    def inputs(self) -> tuple[str, ...]: ...
-    @property
-    def outputs(self) -> tuple[str, ...]: ...
-
-
 Forms = Mapping[str, State]
 
 
 def is_conversion(node: Node) -> bool:
-    """Whether the node only changes the form of one tensor."""
+    """Whether the node only changes the form of one tensor, whatever is around it."""
     return node.op_type in _TARGET_FORM
+
+
+def form_change(node: Node, forms: Forms) -> tuple[State, State] | None:
+    """(before, after) where the node changes the form of one known tensor; None for all others.
+
+    A Transpose does where both of its sides are the same tensor of the model.
+    """
+    if not is_conversion(node) and node.op_type != "Transpose":
+        return None
+    source, target = forms.get(node.inputs[0]), forms.get(node.outputs[0])
+    if source is None or target is None or source.tensor != target.tensor or source == target:
+        return None
+    return source, target
 
 
 def resolve(graph: Graph, variant: Iterable[Node], optimised: Iterable[Node]) -> dict[str, State]:
@@ -62,14 +77,34 @@ def resolve(graph: Graph, variant: Iterable[Node], optimised: Iterable[Node]) ->
         name: State(name, PLAIN) for name, tensor in graph.tensors.items() if not tensor.is_constant
     }
     before, after = tuple(variant), tuple(optimised)
-    for nodes in (before, after):
-        if nodes is after:
-            _forget_moved(before, after, known)
-        _sweep_forward(nodes, known)
-        _sweep_backward(nodes, known)
-        _sweep_names(nodes, known, graph)
-        _sweep_forward(nodes, known)
+    _sweep(before, known, graph)
+    _name_moved(after, known)
+    for name, state in turned(before, after, known).items():
+        known.pop(name, None)
+        if state is not None:
+            known[name] = state
+    _forget_moved(before, after, known)
+    _sweep(after, known, graph)
     return known
+
+
+def _name_moved(nodes: Iterable[Node], known: dict[str, State]) -> None:
+    """Quantisations that ONNX Runtime moved ahead of what passes values on: named `<tensor>_q`.
+
+    The name tells what the reader's tensor would not: x -> Relu -> y -> Q may have become x -> Q,
+    which saturates where the Relu would have cut off.
+    """
+    for node in nodes:
+        tensor, mark, _ = node.name.rpartition(_MOVED_MARK)
+        if mark and node.op_type == "QuantizeLinear" and tensor in known:
+            known.setdefault(node.outputs[0], State(known[tensor].tensor, QUANTISED))
+
+
+def _sweep(nodes: tuple[Node, ...], known: dict[str, State], graph: Graph) -> None:
+    _sweep_forward(nodes, known)
+    _sweep_backward(nodes, known)
+    _sweep_names(nodes, known, graph)
+    _sweep_forward(nodes, known)
 
 
 def _forget_moved(before: Iterable[Node], after: Iterable[Node], known: dict[str, State]) -> None:
@@ -87,7 +122,7 @@ def _forget_moved(before: Iterable[Node], after: Iterable[Node], known: dict[str
 
 def _sweep_forward(nodes: Iterable[Node], known: dict[str, State]) -> None:
     for node in nodes:
-        if is_conversion(node) and node.inputs[0] in known:
+        if is_conversion(node) and _is_first(node.inputs[0], known):
             state = State(known[node.inputs[0]].tensor, _TARGET_FORM[node.op_type])
             known.setdefault(node.outputs[0], state)
 
@@ -96,8 +131,13 @@ def _sweep_backward(nodes: tuple[Node, ...], known: dict[str, State]) -> None:
     source_form = {"QuantizeLinear": PLAIN, "DequantizeLinear": QUANTISED, "ReorderOutput": BLOCKED}
     for node in reversed(nodes):
         form = source_form.get(node.op_type)
-        if form is not None and node.outputs[0] in known:
+        if form is not None and _is_first(node.outputs[0], known):
             known.setdefault(node.inputs[0], State(known[node.outputs[0]].tensor, form))
+
+
+def _is_first(name: str, known: Mapping[str, State]) -> bool:
+    """Whether the tensor is known and has its channels where the model has them."""
+    return name in known and known[name].form not in CHANNELS_FIRST
 
 
 def _sweep_names(nodes: tuple[Node, ...], known: dict[str, State], graph: Graph) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from planner.fuse.forms import NEIGHBOURS
+from planner.fuse.layout import CHANNELS_FIRST, PLAIN
 from planner.fuse.regions import FormChange, Partition, Region
 from planner.ir.graph import Graph
 from planner.ir.problem import Conversion, Latency, Option, State
@@ -193,17 +195,21 @@ def _tensor(change: FormChange) -> str:
 
 
 def _wanted_changes(chosen_from: Sequence[Option]) -> set[tuple[State, State]]:
-    """Every pair of forms of one tensor, where one form is made or given and another needed."""
+    """Every step between forms of one tensor, where one form is made or given and another needed.
+
+    Some forms are two steps apart: those between them are reached on the way.
+    """
     forms: dict[str, set[str]] = {}
     for option in chosen_from:
         for state in (*option.needs, *option.makes):
-            forms.setdefault(state.tensor, {"plain"}).add(state.form)
+            have = forms.setdefault(state.tensor, {PLAIN})
+            have.update({state.form, CHANNELS_FIRST.get(state.form, state.form)})
     return {
         (State(tensor, a), State(tensor, b))
         for tensor, have in forms.items()
         for a in have
         for b in have
-        if a != b and "plain" in (a, b)
+        if b in NEIGHBOURS[a]
     }
 
 

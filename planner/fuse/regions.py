@@ -19,7 +19,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from planner.fuse.forms import Forms, Node, is_conversion
+from planner.fuse.forms import Forms, form_change
+from planner.fuse.layout import Node
 from planner.ir.graph import Graph, Op
 from planner.ir.problem import State
 
@@ -110,14 +111,11 @@ def _form_changes(
     model like any other: nobody could bring them into the form they are stored in."""
     found = []
     for index, kernel in enumerate(kernels):
-        if kernel.inputs[0] in constants:
+        if kernel.inputs and kernel.inputs[0] in constants:
             continue
-        source = forms.get(kernel.inputs[0]) if is_conversion(kernel) else None
-        target = forms.get(kernel.outputs[0]) if is_conversion(kernel) else None
-        if source is None or target is None or source.tensor != target.tensor:
-            continue
-        if source.form != target.form:
-            found.append(FormChange(index, source, target))
+        change = form_change(kernel, forms)
+        if change is not None:
+            found.append(FormChange(index, *change))
     return tuple(found)
 
 

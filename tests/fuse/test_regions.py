@@ -232,11 +232,12 @@ def test_quantised_convolutions_pass_q8_on(tmp_path: Path) -> None:
     assert any(change.target == State("x", "q8") for change in made.found.changes)
 
 
-def test_quantised_convolutions_with_channels_last_stay_together(tmp_path: Path) -> None:
-    """Between them the tensor has a layout that no form names, so they are one choice."""
+def test_quantised_convolutions_pass_channels_last_on(tmp_path: Path) -> None:
     made = _quantised(tmp_path, "all")
     check(made)
-    assert made.region_of("conv1") == {"conv1", "relu1", "conv2"}
+    assert made.region_of("conv1") == {"conv1"}
+    second = next(region for region in made.found.regions if "conv2" in region.ops)
+    assert {state.form for state in (*second.needs, *second.makes)} == {"q8nhwc"}
 
 
 def test_a_swallowed_addition_needs_both_its_inputs(tmp_path: Path) -> None:
