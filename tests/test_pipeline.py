@@ -85,6 +85,20 @@ def test_a_rerun_is_byte_identical_and_measures_nothing(workshop: Workshop) -> N
     assert workshop.counts() == before
 
 
+def test_measurements_that_moved_make_the_same_plan_and_nothing_is_measured(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    plan = workshop.plan("cnn")
+    assert workshop.infopt("cache", "export", tmp_path / "m.gz").code == 0
+    elsewhere = Workshop(workshop.folder, tmp_path / "cache")
+    assert elsewhere.infopt("cache", "import", tmp_path / "m.gz").code == 0
+    before = elsewhere.counts()
+    assert before == workshop.counts()
+    again = elsewhere.plan("cnn")
+    assert canonical_json(again) == canonical_json(plan)
+    assert elsewhere.counts() == before
+
+
 def test_another_promise_reuses_every_kernel(workshop: Workshop) -> None:
     workshop.plan("mlp")
     before = workshop.counts()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
-@click.group(short_help="Look at, or forget, what was measured.")
+@click.group(short_help="Look at, move or forget what was measured.")
 def cache() -> None:
-    """Look at, or forget, what was measured on this machine (INFOPT_CACHE moves it)."""
+    """Look at, move or forget what was measured on this machine (INFOPT_CACHE moves the store)."""
 
 
 @cache.command("ls")
@@ -41,3 +43,34 @@ def clear(kinds: tuple[str, ...]) -> None:
     removed = store.remove(kinds or None)
     store.close()
     click.echo(f"{removed} entries forgotten")
+
+
+@cache.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+def export_entries(file: Path) -> None:
+    """Write every measurement to FILE, for machines of the same device."""
+    from planner.profiling.exchange import export_measurements
+    from planner.profiling.store import Store
+    from planner.runtime.fingerprint import this_environment
+
+    store = Store()
+    count = export_measurements(store, file, this_environment())
+    store.close()
+    click.echo(f"{count} entries written to {file}")
+
+
+@cache.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+def import_entries(file: Path) -> None:
+    """Add the measurements of FILE; what was measured here stays as it is.
+
+    FILE must come from the same device and version of ONNX Runtime (exit code 5).
+    """
+    from planner.profiling.exchange import import_measurements
+    from planner.profiling.store import Store
+    from planner.runtime.fingerprint import this_environment
+
+    store = Store()
+    found = import_measurements(store, file, this_environment())
+    store.close()
+    click.echo(f"{found.added} entries added, {found.known} were here already")

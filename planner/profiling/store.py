@@ -21,6 +21,8 @@ import platformdirs
 from planner.errors import UsageError
 
 STORE_VERSION = 1
+Row = tuple[str, str, str, float]
+"""Key, kind, payload (JSON), seconds since the epoch."""
 _BUSY_TIMEOUT_S = 30.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS measurements (
@@ -123,6 +125,31 @@ class Store:
         ):
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
+
+    def rows(self) -> Iterator[Row]:
+        """Every entry, by key.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
+        with self._refusing("read", "point INFOPT_CACHE to another folder"):
+            yield from self._db.execute(
+                "SELECT key, kind, payload, made_at FROM measurements ORDER BY key"
+            )
+
+    def merge(self, rows: Iterable[Row]) -> int:
+        """Adds entries whose key is not here yet; returns how many.
+
+        All of them or none: what `rows` raises leaves the store as it was.
+        """
+        before = self._db.total_changes
+        with (
+            self._refusing("write", "free some disk space, point INFOPT_CACHE elsewhere"),
+            self._db,
+        ):
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR IGNORE INTO measurements VALUES (?,?,?,?)", rows)
+        return self._db.total_changes - before
 
     def counts(self) -> dict[str, int]:
         """How many entries of each kind."""

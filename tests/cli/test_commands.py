@@ -274,6 +274,27 @@ def test_cache_lists_and_forgets(infopt: Infopt, capsys: pytest.CaptureFixture[s
     assert "guard" not in printed
 
 
+def test_cache_moves_between_machines(
+    infopt: Infopt, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from planner.profiling.store import Store
+
+    store = Store()
+    store.put("kernel", {"a": {"x": 1}, "b": {"x": 2}})
+    store.close()
+    assert infopt("cache", "export", "m.gz") == 0
+    monkeypatch.setenv("INFOPT_CACHE", "elsewhere")
+    assert infopt("cache", "import", "m.gz") == 0
+    assert infopt("cache", "import", "m.gz") == 0
+    printed = capsys.readouterr().out
+    assert "2 entries written to m.gz" in printed
+    assert "2 entries added, 0 were here already" in printed
+    assert "0 entries added, 2 were here already" in printed
+    Path("m.gz").write_bytes(Path("m.gz").read_bytes()[:-9])
+    assert infopt("cache", "import", "m.gz") == 2
+    assert "m.gz: damaged" in capsys.readouterr().err
+
+
 def test_doctor_looks_at_everything(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
     assert infopt("doctor", "--json") == 0
     found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
