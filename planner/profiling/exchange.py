@@ -70,7 +70,7 @@ def import_measurements(store: Store, path: Path, here: Environment) -> Imported
     """
     read = _Reader(path)
     try:
-        packed = gzip.open(path, "rb")
+        packed = gzip.GzipFile(path, "rb")
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from None
     with packed:
