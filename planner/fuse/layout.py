@@ -29,6 +29,7 @@ _COPY = re.compile(r"_token_\d+$")
 _ELEMENTWISE = frozenset(
     (
         *("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu"),
+        *("Neg", "Abs", "Exp", "Log", "Sqrt", "Erf", "Softplus"),
         *("Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "Cast", "Concat"),
         *("QuantizeLinear", "DequantizeLinear"),
     )
@@ -80,8 +81,7 @@ def turned(
             if state is not None and is_turn and state.form in CHANNELS_LAST:
                 found[node.outputs[0]] = _last(state)
             continue
-        is_turned = _keeps_layout(node) and any(name in found for name in node.inputs)
-        if is_turned or _is_channels_last(node):
+        if _is_channels_last(node) or any(name in found for name in node.inputs):
             found.update((name, None) for name in node.outputs if name)
             found[node.outputs[0]] = _made(node, found, origin)
     return found
@@ -92,6 +92,8 @@ def _made(node: Node, found: Mapping[str, State | None], origin: _Origin) -> Sta
     if node.op_type == "DequantizeLinear":
         source = found.get(node.inputs[0])
         return source and State(source.tensor, LAST)
+    if not _keeps_layout(node):
+        return None  # it may have been told other axes, or made another rank
     state = origin.made_by(node)
     return state and _last(state)
 
