@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +41,8 @@ def _run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 2
+    except SystemExit:  # click's answer to a reader that has gone; everything else returns here
+        return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
@@ -69,7 +72,9 @@ def _output_error(error: OSError) -> int:
     """A full disk is no bug of infopt; a reader that has seen enough (`| head`) is no error."""
     if isinstance(error, BrokenPipeError):
         return 0
-    where = error.filename if error.filename is not None else "standard output"
+    where = error.filename
+    if where is None:
+        where = f"standard output (or a temporary file in {tempfile.gettempdir()})"
     return _refuse(f"{where}: {error.strerror or error}", 2)
 
 
