@@ -25,5 +25,5 @@ clean:
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[serve,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[serve,fused,dev]"
 	touch $@

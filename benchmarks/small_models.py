@@ -1,7 +1,7 @@
 """Small models on a GPU: builds the suite, checks it, times it against other ways to run it.
 
-    python benchmarks/small_models.py                              # compile, resources; no GPU needed
-    python benchmarks/small_models.py --gpu-check                  # flagship: numerics, hot and cold time
+    python benchmarks/small_models.py                  # compiles the flagship; no GPU needed
+    python benchmarks/small_models.py --gpu-check      # its numbers, and hot and cold time
     python benchmarks/small_models.py --gpu-check --tune --peers all --json records.json
 
 Records (`--json`): model, batch, peer, gpu_us (hot L2), gpu_cold_us, call_us (NumPy in, NumPy out),
@@ -268,7 +268,7 @@ def tuned(plan: Draft, architecture: int, workers: int, folder: Path) -> tuple[A
 
 
 def launch_us(session: FusedSession, item: Kernel, made: Compiled, repeats: int = 40) -> float:
-    """Microseconds a launch in a chain of equal, dependent launches on weights like the engine's."""
+    """Microseconds a launch in a chain of equal, dependent launches on the engine's memory."""
     from benchmarks.small.timing import Timer
 
     driver = session.driver

@@ -21,24 +21,7 @@ from planner.errors import EnvironmentMismatchError, InfoptError
 from planner.kernels.source import Kernel
 
 Array = np.ndarray[Any, Any]
-_CHILD = """
-import importlib.util, json, sys
-import numpy as np, torch
-folder = sys.argv[1]
-plan = json.load(open(folder + "/plan.json"))
-with np.load(folder + "/in.npz") as arrays:
-    tensors = {name: torch.from_numpy(arrays[name].copy()) for name in arrays.files}
-modules = {}
-for launch in plan["launches"]:
-    name = launch["kernel"]
-    if name not in modules:
-        spec = importlib.util.spec_from_file_location(name, f"{folder}/{name}.py")
-        modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(modules[name])
-    arguments = [tensors[key] for key in launch["arguments"]]
-    getattr(modules[name], name)[(launch["programs"],)](*arguments, False)
-np.savez(folder + "/out.npz", **{key: tensors[key].numpy() for key in plan["wanted"]})
-"""
+_CHILD = Path(__file__).with_name("interpret_child.py")
 
 
 def interpret(
@@ -52,7 +35,7 @@ def interpret(
     """The wanted tensors after all launches, given every tensor (outputs zeroed) by name.
 
     Raises:
-        EnvironmentMismatchError: Triton or torch is not installed.
+        EnvironmentMismatchError: Triton is not installed.
         InfoptError: a kernel failed.
     """
     keys = {name: f"t{position}" for position, name in enumerate(arrays)}
@@ -74,7 +57,7 @@ def interpret(
         (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         environment = {**os.environ, "TRITON_INTERPRET": "1"}
         done = subprocess.run(
-            [python, "-c", _CHILD, scratch],
+            [python, str(_CHILD), scratch],
             capture_output=True,
             text=True,
             env=environment,
@@ -90,6 +73,6 @@ def interpret(
 def _refuse(text: str) -> None:
     if "ModuleNotFoundError" in text:
         raise EnvironmentMismatchError(
-            "Triton's interpreter needs triton and torch", fix='pip install "infopt[fused]" torch'
+            "Triton's interpreter needs triton", fix='pip install "infopt[fused]"'
         )
     raise InfoptError(f"a kernel failed in the interpreter:\n{text[-2000:]}")

@@ -50,7 +50,7 @@ def _constant_of_shape(builder: Builder, node: Node) -> None:
 def _range(builder: Builder, node: Node) -> None:
     given = [builder.known(node, position) for position in range(3)]
     start, limit, step = (value.reshape(-1)[0] for value in given if value is not None)
-    _define(builder, node, np.arange(start, limit, step))
+    _define(builder, node, np.arange(start, limit, step, dtype=start.dtype))
 
 
 FAMILY: Mapping[str, Lower] = {

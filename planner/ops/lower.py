@@ -82,11 +82,9 @@ def lower_node(builder: Builder, node: Node) -> None:
     for name in (*node.inputs, *node.outputs):
         if name and name not in builder.types:
             raise NotCovered(f"{name!r} has no static shape", where=node.name)
-    before = len(builder.nests)
+        if name and (builder.types[name].size == 0 or builder.types[name].dtype == "object"):
+            raise NotCovered(f"{name!r} is empty or holds strings", where=node.name)
     meaning(builder, node)
-    for nest in builder.nests[before:]:
-        if nest.type.size == 0:
-            raise NotCovered(f"{nest.name!r} is empty", where=node.name)
 
 
 def tidy(program: Program) -> Program:

@@ -272,10 +272,12 @@ def _space_to_depth(builder: Builder, node: Node) -> None:
     source = node.inputs[0]
     block = int(node.attributes["blocksize"])
     depth = builder.shape(source)[1]
+    by_column = node.attributes.get("mode", "DCR") == "CRD"
 
     def body(n: Affine, c: Affine, y: Affine, x: Affine) -> Expr:
-        tap = c // depth
-        return Load(source, (n, c % depth, y * block + tap // block, x * block + tap % block))
+        tap = c % (block * block) if by_column else c // depth
+        channel = c // (block * block) if by_column else c % depth
+        return Load(source, (n, channel, y * block + tap // block, x * block + tap % block))
 
     builder.map(node.outputs[0], body)
 
