@@ -73,9 +73,11 @@ def _values(model: Model, steps: Sequence[int]) -> list[float]:
 def minimise(model: Model, objective: Sum, search: Search) -> Found:
     """The least value of objective over the model's points, as far as time allows."""
     proto = _proto(model)
-    row = LinearRow("objective", tuple(objective.terms.items()), 0.0)
+    terms = tuple((column, a) for column, a in objective.terms.items() if a)
+    factor = abs(terms[0][1]) if len(terms) == 1 else 1.0
+    row = LinearRow("objective", tuple((column, a / factor) for column, a in terms), 0.0)
     whole = model.integer(row)
-    scale = model.row_unit(row)
+    scale = model.row_unit(row) * factor
     if whole.columns:
         proto.objective.vars.extend(whole.columns)
         proto.objective.coeffs.extend(whole.coefficients)

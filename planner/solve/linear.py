@@ -12,15 +12,19 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-STEPS = 2**28
-"""Least number of steps an amount's range is cut into: 4e-9 of it each. With 2^36, the presolve of
-OR-Tools 9.15 was seen to call a point optimal that is not."""
-PRECISION = 1e-11
-"""Relative rounding of one coefficient of a choice."""
-ROUNDING = 1e-7
-"""Relative rounding of whole sums where amounts are scaled."""
-LARGEST = 2**56
-"""No integer sum exceeds this: CP-SAT works in 64 bits."""
+STEPS = 2**24
+"""Least number of steps an amount's range is cut into: 6e-8 of it each. The presolve of OR-Tools
+9.15 multiplies coefficients when it substitutes: with 2^28 steps it was seen to call a feasible
+model infeasible, silently."""
+PRECISION = 1e-9
+"""Relative rounding of one coefficient of a choice, for the same reason no finer."""
+ROUNDED = 2**40
+"""Steps that the sum of a rounded row is cut into."""
+ROUNDING = 1e-4
+"""Relative rounding of a sum of amounts times numbers that no power of two divides: 2^-16 and the
+number of terms."""
+LARGEST = 2**44
+"""No integer sum exceeds this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Model:
     columns: list[Column] = field(default_factory=list)
     rows: list[LinearRow] = field(default_factory=list)
     is_exact: bool = True
-    """False once a row scaled an amount by a number that no power of two divides."""
+    """False once a row of amounts was rounded."""
 
     def choice(self, name: str) -> int:
         """A new binary column."""
@@ -92,13 +96,15 @@ class Model:
         columns = tuple(column for column, _ in row.terms)
         unit = self.row_unit(row)
         whole = tuple(math.floor(size / unit) for size in sizes)
-        high = math.ceil(min(max(row.rhs / unit, -LARGEST), LARGEST))
+        rhs = min(max(row.rhs / unit, -LARGEST), LARGEST)
+        is_whole = all(size == steps * unit for size, steps in zip(sizes, whole, strict=True))
+        # sums of whole numbers: 1.000000001 means 1
+        high = math.floor(rhs + 1e-6 + 1e-12 * abs(rhs)) if is_whole else math.ceil(rhs)
         return IntegerRow(columns, whole, high if row.is_equality else -LARGEST, high)
 
     def row_unit(self, row: LinearRow) -> float:
         """Real value of one step of a row: the largest that loses nothing, else a fine one."""
         sizes = [abs(a) * self.columns[column].unit for column, a in row.terms if a]
-        sizes += [abs(row.rhs)] if row.rhs else []
         total = math.fsum(abs(a) * self.columns[column].upper for column, a in row.terms) + abs(
             row.rhs
         )
@@ -108,7 +114,7 @@ class Model:
         if all(self.columns[column].unit == 1.0 for column, _ in row.terms):
             return max(PRECISION * max(sizes, default=1.0), total / LARGEST)
         self.is_exact = False
-        return total / LARGEST
+        return float(2.0 ** math.ceil(math.log2(max(total, 1e-300) / ROUNDED)))
 
 
 def _clean(terms: Mapping[int, float]) -> tuple[tuple[int, float], ...]:

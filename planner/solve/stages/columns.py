@@ -113,7 +113,7 @@ def _aims(found: StageModel) -> None:
     if asked & {Objective.PERIOD, Objective.QUERY_COST}:
         found.period = model.amount("R", longest)
     if Objective.QUERY_COST in asked:
-        found.query = model.amount("Q", found.price().upper(model) / 3.6e9 * longest + 1e-9)
+        found.query = model.amount("Q", (found.price().upper(model) + 1.0) * longest)
     if Objective.MEMORY in asked:
         held = max(found.resident(p).upper(model) for p in found.stages)
         parts = [option.holds for option in problem.options]

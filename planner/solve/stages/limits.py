@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from planner.solve.stages.model import EXPECTED, StageModel, Sum
+from planner.solve.stages.model import EXPECTED, QUERY, StageModel, Sum
 from planner.solve.stages.sums import at_most, one, sum_of
 
 
@@ -75,7 +75,8 @@ def counts(m: StageModel) -> None:
 def query_cost(m: StageModel) -> None:
     """C11: Q >= price_j·R - price_j·R_max·(1 - b[j]), Σ_j b[j] = 1, price <= Σ_j price_j·b[j].
 
-    Exact because prices are few: R_max is the upper end of R's range.
+    Exact because prices are few: R_max is the upper end of R's range. Q counts microseconds times
+    price per hour: 3.6e9 of them cost one.
     """
     if m.query < 0:
         return
@@ -91,8 +92,7 @@ def query_cost(m: StageModel) -> None:
     m.model.equal("C11/query/level", dict.fromkeys(chosen, 1.0), 1.0)
     at_most(m, "C11/query/price", price, Sum(dict(chosen)))
     for column, level in chosen.items():
-        rate = level / 3.6e9
-        cost = Sum({m.period: rate, column: rate * most}, -rate * most)
+        cost = Sum({m.period: level, column: level * most}, -level * most)
         at_most(m, f"C11/query/{level}", cost, sum_of([m.query]))
     if m.problem.limits.query_cost is not None:
-        at_most(m, "C11/query/limit", sum_of([m.query]), one(m.problem.limits.query_cost))
+        at_most(m, "C11/query/limit", sum_of([m.query]), one(m.problem.limits.query_cost * QUERY))

@@ -23,6 +23,8 @@ from planner.solve.linear import Model
 from planner.solve.price import fetch_us, positions
 
 LOW, EXPECTED, HIGH = 0, 1, 2
+QUERY = 3.6e9
+"""Microseconds an hour: price per hour times period over this is the cost of a query."""
 ENDS = ("low_us", "expected_us", "high_us")
 
 

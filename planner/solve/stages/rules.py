@@ -7,7 +7,7 @@ from collections.abc import Callable
 from planner.ir.problem import Objective
 from planner.solve.stages.capacity import memory, workspace
 from planner.solve.stages.limits import accuracy, counts, latency, query_cost, throughput
-from planner.solve.stages.model import EXPECTED, StageModel, Sum
+from planner.solve.stages.model import EXPECTED, QUERY, StageModel, Sum
 from planner.solve.stages.states import (
     converted_states,
     needed_states,
@@ -70,6 +70,6 @@ def aim(m: StageModel, objective: Objective) -> Sum:
         Objective.ENERGY: m.energy,
         Objective.DEVICES: m.devices,
         Objective.PERIOD: lambda: sum_of([m.period]),
-        Objective.QUERY_COST: lambda: sum_of([m.query]),
+        Objective.QUERY_COST: lambda: Sum({m.query: 1.0 / QUERY}),
     }
     return sums[objective]()
