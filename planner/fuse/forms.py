@@ -19,6 +19,7 @@ from planner.fuse.layout import (
     QUANTISED,
     QUANTISED_LAST,
     Node,
+    Origin,
     turned,
 )
 from planner.ir.graph import Graph, Op
@@ -34,7 +35,6 @@ NEIGHBOURS: Mapping[str, frozenset[str]] = {
 }
 """Form -> forms that are one kernel away; the others are reached over several."""
 _NCHWC_MARK = "_nchwc"
-_MOVED_MARK = "_q"
 _SWALLOWED = frozenset({"Relu", "Sigmoid", "Tanh"})
 """Activations that a blocked convolution applies itself."""
 
@@ -78,8 +78,9 @@ def resolve(graph: Graph, variant: Iterable[Node], optimised: Iterable[Node]) ->
     }
     before, after = tuple(variant), tuple(optimised)
     _sweep(before, known, graph)
-    _name_moved(after, known)
-    for name, state in turned(before, after, known).items():
+    origin = Origin(before, known)
+    _name_moved(after, known, origin)
+    for name, state in turned(after, known, origin).items():
         known.pop(name, None)
         if state is not None:
             known[name] = state
@@ -88,16 +89,13 @@ def resolve(graph: Graph, variant: Iterable[Node], optimised: Iterable[Node]) ->
     return known
 
 
-def _name_moved(nodes: Iterable[Node], known: dict[str, State]) -> None:
-    """Quantisations that ONNX Runtime moved ahead of what passes values on: named `<tensor>_q`.
-
-    The name tells what the reader's tensor would not: x -> Relu -> y -> Q may have become x -> Q,
-    which saturates where the Relu would have cut off.
-    """
+def _name_moved(nodes: Iterable[Node], known: dict[str, State], origin: Origin) -> None:
+    """Quantisations that the variant does not have: ONNX Runtime moved them."""
     for node in nodes:
-        tensor, mark, _ = node.name.rpartition(_MOVED_MARK)
-        if mark and node.op_type == "QuantizeLinear" and tensor in known:
-            known.setdefault(node.outputs[0], State(known[tensor].tensor, QUANTISED))
+        if node.op_type != "QuantizeLinear" or node.name in origin.nodes:
+            continue
+        if _is_first(node.inputs[0], known):
+            known.setdefault(node.outputs[0], origin.moved(node, known[node.inputs[0]]))
 
 
 def _sweep(nodes: tuple[Node, ...], known: dict[str, State], graph: Graph) -> None:

@@ -41,6 +41,7 @@ _ON_BYTES = frozenset(
     )
 )
 """Kernels that stand for an operator and the quantisation behind it."""
+_MOVED_MARK = "_q"
 _SWALLOWED = frozenset({"Relu", "Clip"})
 """Activations that a quantisation applies by where it saturates."""
 
@@ -61,7 +62,7 @@ class Node(Protocol):
 
 
 def turned(
-    variant: Sequence[Node], optimised: Sequence[Node], known: Mapping[str, State]
+    optimised: Sequence[Node], known: Mapping[str, State], origin: Origin
 ) -> dict[str, State | None]:
     """Name -> state of every tensor of the optimised graph that has its channels last.
 
@@ -71,7 +72,6 @@ def turned(
     starts = [node for node in optimised if _is_channels_last(node)]
     if not starts:
         return {}
-    origin = _Origin(variant, known)
     wanted = _wanted(optimised)
     found: dict[str, State | None] = {}
     for node in optimised:
@@ -87,11 +87,13 @@ def turned(
     return found
 
 
-def _made(node: Node, found: Mapping[str, State | None], origin: _Origin) -> State | None:
+def _made(node: Node, found: Mapping[str, State | None], origin: Origin) -> State | None:
     """What a kernel makes with its channels last."""
+    source = found.get(node.inputs[0])
     if node.op_type == "DequantizeLinear":
-        source = found.get(node.inputs[0])
         return source and State(source.tensor, LAST)
+    if node.op_type == "QuantizeLinear" and node.name not in origin.nodes:
+        return source and _last(origin.moved(node, source))
     if not _keeps_layout(node):
         return None  # it may have been told other axes, or made another rank
     state = origin.made_by(node)
@@ -122,10 +124,11 @@ def _wanted(optimised: Sequence[Node]) -> Collection[str]:
     return wanted
 
 
-class _Origin:
+class Origin:
     """Which tensor of the variant a kernel makes, told by the name it kept."""
 
     def __init__(self, variant: Sequence[Node], known: Mapping[str, State]) -> None:
+        self._makers = {name: node for node in variant for name in node.outputs if name}
         self.nodes = {node.name: node for node in variant}
         self._known = known
         self._readers: dict[str, list[Node]] = {}
@@ -137,12 +140,27 @@ class _Origin:
         """The state of the kernel's first output, in the layout that the variant has it in."""
         node = self.nodes.get(kernel.name) or self.nodes.get(_COPY.sub("", kernel.name))
         if node is None or not node.outputs:
-            return (
-                self._known.get(kernel.outputs[0]) if kernel.op_type == "QuantizeLinear" else None
-            )
+            return None
         if kernel.op_type in _ON_BYTES:
             return self._quantised(node.outputs[0])
         return self._known.get(node.outputs[0]) if node.op_type == kernel.op_type else None
+
+    def moved(self, node: Node, source: State) -> State:
+        """What a quantisation makes that stood further down and was moved here.
+
+        x -> Relu -> y -> Q may have become x -> Q, named `y_q`, which saturates where the Relu
+        would have cut off: that is y, not x.
+        """
+        name, mark, _ = node.name.rpartition(_MOVED_MARK)
+        maker = self._makers.get(name) if mark else None
+        while maker is not None and maker.op_type in _SWALLOWED:
+            before = self._known.get(maker.inputs[0])
+            if before is None:
+                break
+            if before.tensor == source.tensor:
+                return State(name, QUANTISED)
+            maker = self._makers.get(before.tensor)
+        return State(source.tensor, QUANTISED)
 
     def _quantised(self, name: str) -> State | None:
         """What the quantisation behind this tensor makes of it."""

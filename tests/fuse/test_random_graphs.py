@@ -171,3 +171,22 @@ def test_names_kept_in_another_layout_mean_nothing(tmp_path: Path) -> None:
     assert changes["t4"].target.form == "nhwc"
     addition = next(region for region in found.found.regions if "Add_5" in region.ops)
     assert State("t4", "nhwc") in addition.needs
+
+
+@pytest.mark.usefixtures("own_threads")
+def test_a_quantisation_that_moved_past_a_transposition_is_not_named_after_it(
+    tmp_path: Path,
+) -> None:
+    """`t5_q` reads `t1`: its name is that of a tensor with other axes, which no longer exists."""
+    kinds = [("Conv", 0, 3), ("Sub", 1, 3), ("MaxPool", 0, 0), ("Exp", 1, 5), ("Exp", 3, 1)]
+    kinds += [("Transposes", 3, 3), ("Exp", 1, 3), ("Add", 2, 0), ("MaxPool", 2, 2)]
+    made = build(kinds)
+    ranges = dict.fromkeys(["x", *(node.output[0] for node in made.nodes)], (-2.0, 2.0))
+    takes = [node.name for node in made.nodes if node.op_type in ("Conv", "Add", "MaxPool")]
+    chosen = dict.fromkeys(takes, Format.INT8_STATIC)
+    found = cut(tmp_path, finish(made), made.feeds, "all", chosen, ranges)
+    check(found)
+    moved = [kernel for kernel in found.kernels if kernel.name.endswith("_q")]
+    for kernel in moved:
+        source, target = (found.forms[n] for n in (kernel.inputs[0], kernel.outputs[0]))
+        assert (source.tensor, target.form) == (target.tensor, "q8")
