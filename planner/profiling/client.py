@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from planner.errors import ModelError
 from planner.profiling.ceilings import ProbeSpec, Timed
 from planner.profiling.kernel import Kernel
-from planner.profiling.launch import start
+from planner.profiling.launch import Closing, start
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import Interval
 
@@ -48,7 +47,7 @@ class WorkerDied(Exception):  # noqa: N818  an event, handled by the caller
     """The measuring process ended in the middle of a request."""
 
 
-class MeasuringProcess:
+class MeasuringProcess(Closing):
     """One measuring process with its own thread pool of `threads`; restarted when it dies."""
 
     def __init__(self, threads: int, scratch: Path | None = None) -> None:
@@ -62,17 +61,6 @@ class MeasuringProcess:
             str(self.threads),
             environment={"OMP_NUM_THREADS": str(self.threads), **self._places},
         )
-
-    def __enter__(self) -> MeasuringProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the process; by force if it does not listen."""

@@ -5,8 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Self
+
+
+class Closing(ABC):
+    """Something that holds processes: closed when its `with` block ends, however it ends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends them."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def start(

@@ -16,13 +16,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from planner.errors import ModelError
-from planner.profiling.launch import start
+from planner.profiling.launch import Closing, start
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.session import SessionSettings
 
@@ -80,9 +81,9 @@ class Result:
         return float(np.median(self.medians_us / np.array(self.beside_us)))
 
 
-def ratio(reference: Result, other: Result) -> Interval:
-    """How many times faster `other` is than `reference`: per round, then median and interval."""
-    return median_interval(list(reference.medians_us / other.medians_us))
+def speedup(reference_us: ArrayLike, other_us: ArrayLike) -> Interval:
+    """How many times faster `other` is than `reference`, both by round: median and interval."""
+    return median_interval(list(np.asarray(reference_us) / np.asarray(other_us)))
 
 
 class _Process:
@@ -147,7 +148,7 @@ class _Process:
                     stream.close()
 
 
-class Race:
+class Race(Closing):
     """Contestants in their processes; a context manager that leaves none behind."""
 
     def __init__(
@@ -176,17 +177,6 @@ class Race:
             self.failed[process.result.name] = error.what
             self._processes.remove(process)
             process.close()
-
-    def __enter__(self) -> Race:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends every process."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from planner.profiling.race import Contestant, Race, Result, ratio
+from planner.profiling.race import Contestant, Race, Result, speedup
 from planner.spec.session import SessionSettings
 from tests.profiling.build import perceptron, save
 
@@ -138,7 +138,7 @@ def test_ratios_are_taken_within_rounds() -> None:
         state = 1.0 + number % 2
         slow.rounds_us.append([30.0 * state] * 3)
         fast.rounds_us.append([10.0 * state] * 3)
-    found = ratio(slow, fast)
+    found = speedup(slow.medians_us, fast.medians_us)
     assert (found.low, found.median, found.high) == (3.0, 3.0, 3.0)
     assert slow.runs == 36
     assert fast.percentile_us(50) == 15.0
