@@ -1,0 +1,107 @@
+"""Bounds and plans from one loop: message passing at memory prices, plans from its messages.
+
+A round: passes messages at the present prices, proves the bound, decodes a plan, improves it and
+the round before's by exact forest moves, gives both to the master, takes its next prices.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from planner.solve.data import FloatArray, IntArray
+from planner.solve.pairwise.bound import Bound, Prices, certify, priced
+from planner.solve.pairwise.data import Pairwise, finite_or_infinite
+from planner.solve.pairwise.decode import Decoder, cost_of
+from planner.solve.pairwise.forests import Forests
+from planner.solve.pairwise.master import Master
+from planner.solve.pairwise.memory import Memory, memory
+from planner.solve.pairwise.messages import Messages
+
+FIRST_SWEEPS = 20
+"""Before the first plan."""
+SWEEPS = 5
+"""At each price."""
+MOVES = 6
+"""Forest moves of a plan a round."""
+FORESTS = 12
+"""Different forests; a move takes one at random."""
+
+
+class Dual:
+    """The state of the loop on one problem."""
+
+    def __init__(self, problem: Pairwise, seed: int) -> None:
+        """O(entries)."""
+        self.problem = problem
+        self.memory: Memory | None = memory(problem)
+        self.best: IntArray | None = None
+        self.value = math.inf
+        """Cost of the best plan within memory."""
+        self.bound: Bound | None = None
+        self.rounds = 0
+        self._rng = np.random.default_rng(seed)
+        self._base = finite_or_infinite(problem.costs)
+        self._messages = Messages(problem)
+        self._messages.sweep(FIRST_SWEEPS)
+        self._decoder = Decoder(problem)
+        self._forests = Forests(problem)
+        self._grown = [self._forests.grow(self._rng) for _ in range(FORESTS)]
+        self._master = Master(problem.limit or 0)
+        self._prices: Prices = {}
+        self._center: Prices = {}
+        self._last: IntArray | None = None
+
+    @property
+    def moments(self) -> list[int]:
+        """At which some plan exceeded the limit."""
+        return sorted(self._master.moments)
+
+    @property
+    def proved(self) -> float:
+        """The best bound; no bound yet: minus infinity."""
+        return -math.inf if self.bound is None else self.bound.value
+
+    def round(self) -> None:
+        """One round; `best`, `value` and `bound` never get worse."""
+        self.rounds += 1
+        prices = priced(self.problem, self.memory, self._prices, self._base)
+        self._messages.reprice(prices)
+        self._messages.sweep(SWEEPS)
+        found = certify(self._messages, self.memory, self._prices)
+        if found is not None and found.value > self.proved:
+            self.bound, self._center = found, self._prices
+        plans = [self._decoder.decode(self._messages)]
+        if self._last is not None:
+            plans.append(self._last)
+        self._last = min((self._improved(plan, prices) for plan in plans), key=lambda p: p[0])[1]
+        self._prices = self._master.propose(self._center)
+
+    def offer(self, plan: IntArray) -> int | None:
+        """Takes a plan as the best if it is; its cost, None where it is forbidden."""
+        cost = cost_of(self.problem, plan)
+        if cost is None:
+            return None
+        is_within = True
+        if self.memory is not None:
+            use = self.memory.use(plan)
+            is_within = int(use.max()) <= self.memory.limit
+            self._master.add(cost, use)
+        if is_within and cost < self.value:
+            self.best, self.value = plan, cost
+        return cost
+
+    def _improved(self, plan: IntArray, prices: FloatArray) -> tuple[float, IntArray]:
+        """(Priced cost, plan) after some forest moves."""
+        for _ in range(MOVES):
+            forest = self._grown[int(self._rng.integers(len(self._grown)))]
+            plan = self._forests.improve(forest, plan, prices)
+        cost = self.offer(plan)
+        if cost is None:
+            return math.inf, plan
+        if self.memory is None:
+            return float(cost), plan
+        use = self._master.uses[-1]
+        charge = sum(price * float(use[t] - self.memory.limit) for t, price in self._prices.items())
+        return cost + charge, plan
