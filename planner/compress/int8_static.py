@@ -72,6 +72,11 @@ class Int8Static:
 
     format = Format.INT8_STATIC
 
+    def pays(self, graph: Graph) -> bool:
+        """Whether anything computes in int8; what only clips and moves would round for nothing."""
+        computing = (op for op in graph.ops if op.kind in (*_WEIGHTED, *_ARITHMETIC))
+        return any(self.check(op, graph) is None for op in computing)
+
     def check(self, op: Op, graph: Graph) -> str | None:
         """An int8 kernel exists, and everything it would round is float32."""
         if op.kind not in (*_WEIGHTED, *_ARITHMETIC, *_CLIPS, *_MOVES):

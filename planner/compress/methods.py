@@ -13,7 +13,8 @@ from planner.compress.weight_only import INT4_WO, INT8_WO
 from planner.errors import UsageError
 from planner.ir.graph import Graph, Op
 
-METHODS: tuple[Method, ...] = (Int8Static(), Int8Dynamic(), INT8_WO, INT4_WO, Half())
+STATIC = Int8Static()
+METHODS: tuple[Method, ...] = (STATIC, Int8Dynamic(), INT8_WO, INT4_WO, Half())
 """In the order they are applied: a method later in the list sees what the earlier ones made."""
 
 _BOTH_INT8 = (Format.INT8_DYNAMIC, Format.INT8_STATIC)
@@ -43,6 +44,8 @@ def offers(
     pinned operator that cannot take its format stays native, with the rejection saying why.
     """
     wanted = _expanded(allowed)
+    if not STATIC.pays(graph):
+        wanted -= {STATIC.format}
     found: list[Offer | Rejection] = []
     for op in graph.ops:
         pinned = _pin_of(op, pins or {})

@@ -258,7 +258,7 @@ def build_file_from(
 
 
 def _sandbox(model_path: Path, where: str) -> Sandbox:
-    bounds = Bounds(wall_s=600.0).for_size(model_path.stat().st_size)
+    bounds = Bounds(wall_s=180.0).for_size(model_path.stat().st_size)
     return Sandbox("building the compressed model", where, bounds)
 
 

@@ -82,3 +82,12 @@ def test_half_and_small_weights_are_left_alone(tmp_path: Path) -> None:
     assert "shorter than one block of 32" in _reason(graph, "small", Format.INT4_WO)
     for form in ALL:
         assert "float16" in _reason(graph, "half", form)
+
+
+def test_static_int8_is_not_offered_where_nothing_computes_in_it(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "clip"),
+        helper.make_node("Flatten", ["a"], ["y"], "move"),
+    ]
+    _, graph = write(tmp_path / "m.onnx", nodes, {"x": (TensorProto.FLOAT, [1, 4])}, ["y"], {})
+    assert {offer.format for offer in offers(graph, ALL) if isinstance(offer, Offer)} == {NATIVE}
