@@ -126,4 +126,4 @@ def _value(constraints: Constraints, key: str) -> str:
         if not isinstance(value, dict) or part not in value:
             break
         value = value[part]
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
