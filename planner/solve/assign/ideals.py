@@ -16,6 +16,7 @@ ideals from which the slots left can still finish the rest below T.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -36,6 +37,8 @@ class TooManyError(Exception):
 class Ideals:
     """All ideals of the order, supersets later."""
 
+    member: BoolArray
+    """[ideal, group]"""
     words: NDArray[np.uint64]
     """[ideal, word]: members as bits."""
     least_us: FloatArray
@@ -60,7 +63,11 @@ def enumerate_ideals(groups: Groups, limit: int) -> Ideals:
     Raises:
         TooManyError: there are more than `limit`.
     """
-    masks = _masks(groups, limit)
+    return tabulate(groups, _masks(groups, limit))
+
+
+def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
+    """A family of ideals, given as bit masks of groups, with their sums."""
     width = -(-groups.count // 8)
     octets = b"".join(mask.to_bytes(width, "little") for mask in masks)
     bits = np.frombuffer(octets, np.uint8).reshape(len(masks), width)
@@ -79,6 +86,7 @@ def enumerate_ideals(groups: Groups, limit: int) -> Ideals:
     is_cut = (inside > 0) & (inside < nets.sum(axis=1, keepdims=True))
     costs = np.array([net.cost_us for net in groups.nets])
     return Ideals(
+        member,
         _packed(member),
         member @ least,
         (member @ weights.T).T.copy(),
@@ -152,7 +160,7 @@ def best_chain(groups: Groups, cutoff_us: float, limit: int, deadline: float) ->
         if monotonic() > deadline:
             raise TooManyError
         for kind in range(len(groups.kinds)):
-            larger, load = _slots(groups, ideals, ideal, kind, cutoff_us)
+            larger, load = reachable(groups, ideals, ideal, kind, cutoff_us)
             if len(larger):
                 _advance(groups, table, follow, ideals, (ideal, kind, reached), (larger, load))
     last = int(table.best[:, -1].argmin())
@@ -178,7 +186,7 @@ def _table(groups: Groups, ideals: Ideals, cutoff_us: float) -> _Table:
     return _Table(used, best, np.zeros(shape, np.int32), np.zeros(shape, np.int8), least)
 
 
-def _slots(
+def reachable(
     groups: Groups, ideals: Ideals, ideal: int, kind: int, cutoff_us: float
 ) -> tuple[IntArray, FloatArray]:
     """Larger ideals, and the load of a slot from here to there, where it is below the cutoff."""
@@ -235,7 +243,7 @@ def _trace(groups: Groups, ideals: Ideals, table: _Table, state: int) -> Cut:
     follow = {used: index for index, used in enumerate(table.used)}
     ideal = table.best.shape[1] - 1
     value = float(table.best[state, ideal])
-    bits = np.unpackbits(ideals.words.view(np.uint8), axis=1)[:, : groups.count].astype(bool)
+    bits = ideals.member
     pieces: list[tuple[int, BoolArray]] = []
     while ideal:
         kind, before = int(table.kind[state, ideal]), int(table.came[state, ideal])

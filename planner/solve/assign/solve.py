@@ -13,6 +13,7 @@ from planner.ir.solution import Solution, Status
 from planner.solve.assign.chain import solve_chain
 from planner.solve.assign.evaluate import totals
 from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.schedule import solve_schedule
 from planner.solve.check import check, value
 from planner.solve.progress import Reporter, relative_gap
 
@@ -50,6 +51,8 @@ def _strategy(problem: Problem) -> Callable[[Incumbent], None]:
     goal = problem.objectives[0]
     if goal is Objective.PERIOD and assignment.contiguity is Contiguity.CHAIN:
         return solve_chain
+    if goal is Objective.LATENCY and assignment.is_scheduled:
+        return solve_schedule
     raise UsageError(
         f"a free assignment (C12) cannot minimise {goal.value} in this form",
         fix="minimise the period; or, with a schedule, the latency",

@@ -1,0 +1,143 @@
+"""What schedules need beyond groups: operators one by one, who waits for whom, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.solve.assign.instance import Groups
+from planner.solve.data import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Groups with the operators inside."""
+
+    groups: Groups
+    op_time_us: FloatArray
+    """[kind, op]"""
+    before: tuple[tuple[int, ...], ...]
+    """Producers of each operator."""
+    sources: IntArray
+    """Operators with consumers in other groups."""
+    source_group: IntArray
+    """Group of each source."""
+    wants: BoolArray
+    """[source, group]: has a consumer there."""
+    row: dict[int, int]
+    """Source operator -> its row."""
+    tail_us: FloatArray
+    """[op]: least time from its result to the end, once other slots must go on."""
+    bounded: tuple[int, ...]
+    """Kinds whose slots hold one subgraph each."""
+    unlimited: tuple[int, ...]
+    group_before: tuple[tuple[int, ...], ...]
+
+    def frontier(self, member: BoolArray) -> list[int]:
+        """Operators of an ideal that are still wanted outside, ascending."""
+        wanted = member[self.source_group] & (self.wants & ~member).any(axis=1)
+        return [int(op) for op in self.sources[wanted]]
+
+    def ready(self, member: BoolArray) -> list[int]:
+        """Groups outside of an ideal whose predecessors are inside."""
+        return [
+            group
+            for group in np.flatnonzero(~member).tolist()
+            if all(member[other] for other in self.group_before[group])
+        ]
+
+    def entering(self, frontier: Sequence[int], added: BoolArray) -> BoolArray:
+        """[set, frontier operator]: whether a set of groups waits for it."""
+        rows = [self.row[op] for op in frontier]
+        return (added.astype(np.float32) @ self.wants[rows].T.astype(np.float32)) > 0
+
+    def longest_us(self, member: BoolArray) -> FloatArray:
+        """[group]: longest path to each group's end outside of an ideal, all on unlimited slots."""
+        result = np.full(self.groups.count, np.inf)
+        if not self.unlimited:
+            return result
+        time = self.op_time_us[list(self.unlimited)].min(axis=0)
+        done = np.zeros(len(time))
+        for group in np.flatnonzero(~member).tolist():
+            last = 0.0
+            for op in self.groups.members[group]:
+                start = max((done[other] for other in self.before[op]), default=0.0)
+                done[op] = start + time[op]
+                last = max(last, done[op])
+            result[group] = last
+        return result
+
+
+def flow_of(operators: Groups, groups: Groups) -> Flow:
+    """The flow of a problem's operators (`instance.read`) through its groups.
+
+    Groups are numbered topologically, and so are operators: by their group, then by their number.
+    """
+    group_of = np.zeros(operators.count, dtype=np.int64)
+    for group, members in enumerate(groups.members):
+        group_of[list(members)] = group
+    before: list[list[int]] = [[] for _ in range(operators.count)]
+    costs = np.zeros(operators.count)
+    wanted: dict[int, set[int]] = {}
+    for net in operators.nets:
+        costs[net.source] = net.cost_us
+        for target in net.targets:
+            before[target].append(net.source)
+            if group_of[target] != group_of[net.source]:
+                wanted.setdefault(net.source, set()).add(int(group_of[target]))
+    sources = sorted(wanted)
+    wants = np.zeros((len(sources), groups.count), dtype=bool)
+    for row, op in enumerate(sources):
+        wants[row, sorted(wanted[op])] = True
+    group_before: list[set[int]] = [set() for _ in range(groups.count)]
+    for a, b in groups.order:
+        group_before[b].add(a)
+    kinds = range(len(groups.kinds))
+    bounded = tuple(k for k in kinds if not groups.kinds[k].is_unlimited)
+    unlimited = tuple(k for k in kinds if groups.kinds[k].is_unlimited)
+    return Flow(
+        groups,
+        operators.time_us,
+        tuple(tuple(ops) for ops in before),
+        np.array(sources, dtype=np.int64),
+        group_of[sources] if sources else np.zeros(0, dtype=np.int64),
+        wants,
+        {op: row for row, op in enumerate(sources)},
+        _tails(operators, group_of, costs, bounded, unlimited),
+        bounded,
+        unlimited,
+        tuple(tuple(sorted(others)) for others in group_before),
+    )
+
+
+def _tails(
+    operators: Groups,
+    group_of: IntArray,
+    costs: FloatArray,
+    bounded: Sequence[int],
+    unlimited: Sequence[int],
+) -> FloatArray:
+    """Longest path behind each operator, each step at its fastest.
+
+    The first step is taken by another slot: one that pays has the result enter first.
+    """
+    slow = np.full(operators.count, np.inf)
+    fastest = operators.time_us.min(axis=0)
+    alone = operators.time_us[list(unlimited)].min(axis=0) if unlimited else slow
+    paying = [k for k in bounded if operators.kinds[k].pays]
+    free = [k for k in bounded if not operators.kinds[k].pays]
+    paid = operators.time_us[paying].min(axis=0) if paying else slow
+    unpaid = operators.time_us[free].min(axis=0) if free else slow
+    behind = np.zeros(operators.count)
+    tail = np.zeros(operators.count)
+    targets = {net.source: net.targets for net in operators.nets}
+    for op in reversed(range(operators.count)):
+        for target in targets.get(op, ()):
+            behind[op] = max(behind[op], fastest[target] + behind[target])
+            step = min(alone[target], unpaid[target], paid[target] + costs[op])
+            if group_of[target] == group_of[op]:
+                step = fastest[target]
+            tail[op] = max(tail[op], step + behind[target])
+    return tail

@@ -1,0 +1,164 @@
+"""Single-sample latency: decision diagrams over families of ideals, narrow ones first.
+
+1. Everything on an unlimited slot; then the prefixes of a few linear orders as the family.
+2. All ideals, where they are few: restricted diagrams of growing width, exact once no label had to
+   be dropped; relaxed ones in between for the bound.
+Where ideals are many, families are prefixes of ever more orders.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from planner.errors import UsageError
+from planner.solve.assign.diagram import Diagram
+from planner.solve.assign.flow import Flow, flow_of
+from planner.solve.assign.ideals import Ideals, TooManyError, enumerate_ideals, tabulate
+from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.instance import Groups, initial, merge, read, spread
+from planner.solve.assign.orders import orders
+
+FEW_IDEALS = 2_500
+"""Up to here all ideals are one family."""
+FIRST_ORDERS = 3
+NARROW = 3
+"""Labels an ideal of the first diagrams."""
+WIDER = 8
+"""Factor from one diagram's width to the next."""
+WIDEST = 20_000
+
+
+def solve_schedule(best: Incumbent) -> None:
+    """Searches and proves until the incumbent is optimal or the time is over.
+
+    Raises:
+        UsageError: several subgraphs share a device.
+    """
+    assignment = best.problem.assignment
+    if assignment is not None and assignment.shared:
+        raise UsageError("schedules with shared devices are not solved", fix="one slot a device")
+    operators, groups = read(best.problem), initial(best.problem)
+    flow = flow_of(operators, groups)
+    best.raise_bound(critical_path_us(operators), "critical path")
+    _alone(best, flow)
+    masks = [_prefixes(order) for order in _some_orders(best, groups, FIRST_ORDERS)]
+    for family in masks:
+        _restricted(best, flow, tabulate(groups, family), NARROW)
+    try:
+        ideals = enumerate_ideals(groups, FEW_IDEALS)
+    except TooManyError:
+        _more_orders(best, flow, groups)
+        return
+    _all(best, flow, ideals, is_whole=_is_whole(best, operators, groups))
+
+
+def critical_path_us(operators: Groups) -> float:
+    """Longest path, every operator where it is fastest."""
+    time = operators.time_us.min(axis=0)
+    done = np.zeros(operators.count)
+    start = np.zeros(operators.count)
+    targets = {net.source: net.targets for net in operators.nets}
+    for op in range(operators.count):
+        done[op] = start[op] + time[op]
+        for target in targets.get(op, ()):
+            start[target] = max(start[target], done[op])
+    return float(done.max(initial=0.0))
+
+
+def _is_whole(best: Incumbent, operators: Groups, groups: Groups) -> bool:
+    """Whether groups are no larger than what must share a slot, so that no plan is lost.
+
+    On unlimited slots a strongly connected component may be torn apart.
+    """
+    number = {name: index for index, name in enumerate(best.problem.ops)}
+    together = best.problem.assignment.together if best.problem.assignment else ()
+    pairs = [(number[first], number[other]) for first, *rest in together for other in rest]
+    return merge(operators, pairs, is_acyclic=False).count == groups.count
+
+
+def _alone(best: Incumbent, flow: Flow) -> None:
+    """Everything on one unlimited slot."""
+    for kind in flow.unlimited:
+        if np.isfinite(flow.op_time_us[kind]).all():
+            slot = flow.groups.kinds[kind].slots[0]
+            best.offer([slot] * flow.op_time_us.shape[1], "one slot")
+
+
+def _some_orders(best: Incumbent, groups: Groups, count: int) -> Iterator[list[int]]:
+    return islice(orders(groups, random.Random(best.seed)), count)
+
+
+def _prefixes(order: Sequence[int]) -> list[int]:
+    masks = [0]
+    for group in order:
+        masks.append(masks[-1] | 1 << group)
+    return masks
+
+
+def _restricted(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> Diagram | None:
+    """A diagram of schedules; None where the time is over."""
+    if best.remaining_s <= 0:
+        return None
+    diagram = Diagram(flow, ideals, best.cutoff_us, width, False, best.deadline)
+    diagram.run()
+    slots = diagram.slots() if diagram.is_complete else None
+    if slots is not None:
+        best.offer(spread(flow.groups, slots), "decision diagram")
+    return diagram
+
+
+def _all(best: Incumbent, flow: Flow, ideals: Ideals, *, is_whole: bool) -> None:
+    """All ideals, wider and wider, until nothing was dropped."""
+    for width in _widths():
+        diagram = _restricted(best, flow, ideals, width)
+        if diagram is None or not diagram.is_complete:
+            return
+        if diagram.is_exact:
+            _proved(best, is_whole=is_whole)
+            return
+        if is_whole:
+            _relax(best, flow, ideals, width)
+        if best.is_proved:
+            return
+
+
+def _widths() -> Iterable[int]:
+    width = NARROW
+    while width <= WIDEST:
+        yield width
+        width *= WIDER
+
+
+def _relax(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> None:
+    """A bound from a diagram of at least all schedules."""
+    if best.remaining_s <= 0:
+        return
+    diagram = Diagram(flow, ideals, best.cutoff_us, width, True, best.deadline)
+    value = diagram.run()
+    if diagram.is_complete:
+        best.raise_bound(min(value, best.cutoff_us), "relaxed decision diagram")
+
+
+def _proved(best: Incumbent, *, is_whole: bool) -> None:
+    if not is_whole:
+        return
+    best.is_infeasible = math.isinf(best.value_us)
+    best.raise_bound(min(best.cutoff_us, best.value_us), "decision diagram")
+
+
+def _more_orders(best: Incumbent, flow: Flow, groups: Groups) -> None:
+    """Families of ever more prefixes, while there is time."""
+    endless = orders(groups, random.Random(best.seed + 1))
+    family: dict[int, None] = {}
+    while best.remaining_s > 0 and not best.is_proved:
+        for mask in _prefixes(next(endless)):
+            family.setdefault(mask)
+        if len(family) > FEW_IDEALS:
+            family = {}
+            continue
+        _restricted(best, flow, tabulate(groups, list(family)), NARROW)
