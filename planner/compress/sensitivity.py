@@ -46,8 +46,8 @@ class SensitivitySettings:
 
     max_runs: int = 64
     """Runs of the samples used at most, spread evenly; fewer where the model is costly."""
-    max_multiplications: float = 3e11
-    """Limit on the work of all choices together (about 10 s on two cores): bounds the runs used.
+    max_multiplications: float = 2e11
+    """Limit on the work of all choices together (about 5 s on two cores): bounds the runs used.
     Counted, not timed, so that the same request always measures the same."""
     memory_size_bytes: int = 128 << 20
     """Recorded activations held at once, and as much again at the borders of segments."""
