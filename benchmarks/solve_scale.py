@@ -132,7 +132,7 @@ def generate(ops: int, options: int = 6, settings: int = 4, seed: int = 0) -> Pr
         edges=tuple((f"op{s}", f"op{op}") for op in range(ops) for s in sources[op]),
         options=tuple(found),
         settings=tuple(
-            Setting(f"s{s}", (_latency(5.0),), tail_factor=1.1, price_per_hour=1.0)
+            Setting(f"s{s}", (_latency(5.0),), tail_factors=(1.1,), price_per_hour=1.0)
             for s in range(settings)
         ),
         conversions=tuple(conversions),

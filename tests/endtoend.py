@@ -143,6 +143,33 @@ def conditional() -> ModelProto:
     )
 
 
+def encoder(width: int = 32) -> ModelProto:
+    """One transformer block (attention, addition, normalisation, two layers) of any length."""
+    node = helper.make_node
+    return _model(
+        [
+            node("MatMul", ["x", "wq"], ["q"]),
+            node("MatMul", ["x", "wk"], ["k"]),
+            node("MatMul", ["x", "wv"], ["v"]),
+            node("Transpose", ["k"], ["turned"], perm=[0, 2, 1]),
+            node("MatMul", ["q", "turned"], ["scores"]),
+            node("Softmax", ["scores"], ["share"], axis=-1),
+            node("MatMul", ["share", "v"], ["mixed"]),
+            node("Add", ["x", "mixed"], ["sum"]),
+            node("LayerNormalization", ["sum", "gain", "shift"], ["h"], axis=-1),
+            node("MatMul", ["h", "w1"], ["wide"]),
+            node("Relu", ["wide"], ["active"]),
+            node("MatMul", ["active", "w2"], ["narrow"]),
+            node("Add", ["h", "narrow"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "time", width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "time", width])],
+        [_weight("wq", width, width), _weight("wk", width, width), _weight("wv", width, width),
+         _weight("w1", width, 4 * width), _weight("w2", 4 * width, width), _weight("gain", width),
+         _weight("shift", width)],
+    )  # fmt: skip
+
+
 MODELS = {"mlp": mlp, "cnn": cnn, "lstm": lstm, "conditional": conditional}
 
 

@@ -17,6 +17,7 @@ from planner.spec.plan import (
     Promise,
     Rejected,
     RunnerUp,
+    ShapeTiming,
     SolverReport,
     Timing,
     WorkloadShape,
@@ -47,8 +48,15 @@ def timing(name: str, p50_us: float, plain_us: float = 400.0, **changes: Any) ->
         "ratio_high": ratio * 1.02,
         "runs": 1000,
         "memory_size_bytes": 90 * 2**20,
+        "shapes": {"default": shape_timing(p50_us, plain_us)},
     }
     return Timing(**{**values, **changes})
+
+
+def shape_timing(p50_us: float, plain_us: float) -> ShapeTiming:
+    """The same on one workload shape."""
+    tail_us = p50_us * 1.3
+    return ShapeTiming(p50_us=p50_us, p99_us=tail_us, slo_us=tail_us, ratio=plain_us / p50_us)
 
 
 DECISIONS = (

@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +72,15 @@ def evaluate(
     outputs = _outputs(run, evaluation, output)
     rows = found.rows(outputs, np.asarray(evaluation.labels))
     return MetricResult(found.value(rows), rows)
+
+
+def pooled(results: Sequence[MetricResult], metric: str) -> MetricResult:
+    """The metric over several data sets as if they were one; a user's own is measured once."""
+    first, *others = results
+    if first.per_sample is None or not others:
+        return first
+    rows = np.concatenate([np.asarray(result.per_sample) for result in results])
+    return MetricResult(metric_named(metric).value(rows), rows)
 
 
 def _outputs(run: Run, evaluation: Evaluation, output: str | None) -> Array:

@@ -102,8 +102,14 @@ def load_calibration(path: Path, specs: Sequence[TensorSpec]) -> Samples:
     Raises:
         DataError: unreadable file, missing input, wrong shape or type; names the nearest key.
     """
-    arrays = read_tensors(path)
-    return samples_from(_part(arrays, specs, str(path), prefer_calibration=True), specs, str(path))
+    return calibration_from(read_tensors(path), specs, str(path))
+
+
+def calibration_from(
+    arrays: Mapping[str, Array], specs: Sequence[TensorSpec], where: str
+) -> Samples:
+    """`load_calibration` of arrays that were read before."""
+    return samples_from(_part(arrays, specs, where, prefer_calibration=True), specs, where)
 
 
 def load_evaluation(path: Path, specs: Sequence[TensorSpec]) -> Evaluation:
@@ -112,8 +118,13 @@ def load_evaluation(path: Path, specs: Sequence[TensorSpec]) -> Evaluation:
     Raises:
         DataError: as `load_calibration`; no labels, or not one label per sample.
     """
-    where = str(path)
-    arrays = read_tensors(path)
+    return evaluation_from(read_tensors(path), specs, str(path))
+
+
+def evaluation_from(
+    arrays: Mapping[str, Array], specs: Sequence[TensorSpec], where: str
+) -> Evaluation:
+    """`load_evaluation` of arrays that were read before."""
     part = _part(arrays, specs, where, prefer_calibration=False)
     samples = samples_from(part, specs, where)
     inputs = {spec.name for spec in specs}

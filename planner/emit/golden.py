@@ -65,6 +65,7 @@ def _write(directory: Path, stem: str, golden: Golden) -> GoldenCheck:
         )
     inputs, outputs, reference = parts
     return GoldenCheck(
+        shape=golden.shape,
         inputs=inputs,
         outputs=outputs,
         reference=reference,

@@ -145,24 +145,26 @@ def _finish(draft: _Draft, names: dict[str, int], settings: int, shapes: int) ->
 def conversions(
     variants: Sequence[Variant],
     chosen_from: Sequence[Option],
-    size_bytes: Mapping[str, int],
+    size_bytes: Sequence[Mapping[str, int]],
     *,
     settings: int,
-    shapes: int,
 ) -> tuple[Conversion, ...]:
     """Form changes that were measured, and the same change of other tensors, by their size.
 
     A change of form moves the tensor once: its time is interpolated linearly in bytes between the
     measured changes of the same kind (the nearest in size, scaled).
+
+    Args:
+        size_bytes: for each workload shape, the bytes of every tensor.
     """
-    measured = _measured_changes(variants, shapes)
+    measured = _measured_changes(variants, len(size_bytes))
     wanted = _wanted_changes(chosen_from)
     found = []
     for source, target in sorted(wanted, key=str):
         prices = tuple(
             tuple(
-                _change_price(measured, source, target, size_bytes, setting, shape)
-                for shape in range(shapes)
+                _change_price(measured, source, target, sizes, setting, shape)
+                for shape, sizes in enumerate(size_bytes)
             )
             for setting in range(settings)
         )

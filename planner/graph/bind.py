@@ -1,15 +1,20 @@
-"""Fixes the shape of every input: what the user gave, checked against what the model declares."""
+"""Fixes the shape of every input: what the user gave, checked against what the model declares.
+
+Where a model serves several sets of shapes, what they agree on is fixed, the rest stays symbolic:
+
+    x [batch, time, 64]   given [1, 16, 64] and [1, 128, 64]   ->   x [1, time, 64]
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.errors import ModelError
 from planner.graph import proto
-from planner.graph.model import BoundModel, LoadedModel, Port
+from planner.graph.model import BoundModel, Dim, LoadedModel, Port
 from planner.graph.normal import Binding, normalise
 from planner.graph.sandbox import Bounds, Sandbox
 
@@ -19,11 +24,11 @@ _EXAMPLE_SIZE = 16
 
 
 def bind(
-    loaded: LoadedModel, shapes: Shapes, out_path: Path, *, limits: Bounds | None = None
+    loaded: LoadedModel, given: Sequence[Shapes], out_path: Path, *, limits: Bounds | None = None
 ) -> BoundModel:
-    """The model with every input's shape fixed, in normal form, written to `out_path`.
+    """The model for these sets of input shapes, in normal form, written to `out_path`.
 
-    `shapes` need only name inputs with dimensions that are not static; a scalar is `()`. A default
+    Each set need only name inputs with dimensions that are not static; a scalar is `()`. A default
     input named here stays overridable, all others become constants.
 
     Raises:
@@ -31,16 +36,58 @@ def bind(
     """
     where = str(loaded.path)
     try:
-        complete = complete_shapes(loaded, shapes)
+        shared = shared_shapes(loaded, given)
     except ModelError as error:
         raise ModelError(error.what, where=where, fix=error.fix) from None
-    kept = frozenset(port.name for port in loaded.defaults if port.name in shapes)
+    kept = frozenset(port.name for port in loaded.defaults if port.name in shared)
     bounds = (limits or Bounds()).for_size(loaded.size_bytes)
     sandbox = Sandbox("binding the model's shapes", where, bounds)
     try:
-        return sandbox.call(normalise, loaded.path, Binding(complete, kept), out_path)
+        return sandbox.call(normalise, loaded.path, Binding(shared, kept), out_path)
     except ModelError as error:
         raise ModelError(error.what, where=where, fix=error.fix) from None
+
+
+def shared_shapes(loaded: LoadedModel, given: Sequence[Shapes]) -> dict[str, tuple[Dim, ...]]:
+    """What several sets of shapes have in common: a size where they agree, a symbol elsewhere.
+
+    Raises:
+        ModelError: see `bind`; or the sets disagree on which inputs there are, or on a rank.
+    """
+    first, *others = [complete_shapes(loaded, shapes) for shapes in given]
+    for other in others:
+        _check_comparable(first, other)
+    ports = {port.name: port for port in (*loaded.inputs, *loaded.defaults)}
+    return {
+        name: tuple(
+            size if all(size == other[name][axis] for other in others) else _symbol(port, axis)
+            for axis, size in enumerate(shape)
+        )
+        for name, shape in first.items()
+        for port in (ports[name],)
+    }
+
+
+def _check_comparable(one: Shapes, other: Shapes) -> None:
+    odd = min(one.keys() ^ other.keys(), default=None)
+    if odd is not None:
+        raise ModelError(
+            f"input {proto.short(odd)!r} has a default, and only some sets of shapes name it",
+            fix="name it in all of them, or in none",
+        )
+    for name, shape in one.items():
+        if len(shape) != len(other[name]):
+            raise ModelError(
+                f"input {proto.short(name)!r} is {_text(shape)} in one set of shapes and"
+                f" {_text(other[name])} in another",
+                fix="give it the same number of dimensions in all of them",
+            )
+
+
+def _symbol(port: Port, axis: int) -> str:
+    """The model's own name of a dimension, else one that is unique."""
+    declared = port.dims[axis] if port.dims is not None else None
+    return declared if isinstance(declared, str) else f"{port.name}.{axis}"
 
 
 def complete_shapes(loaded: LoadedModel, shapes: Shapes) -> dict[str, tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
@@ -17,13 +18,18 @@ Observed = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 def build_graph(
-    model_path: Path, shapes_of: Observed | None = None, *, limits: Bounds | None = None
+    model_path: Path,
+    shapes_of: Observed | None = None,
+    *,
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+    limits: Bounds | None = None,
 ) -> Graph:
     """The graph of a bound or simplified model.
 
-    Shapes are those observed where given, else declared or inferred; None where they depend on
-    the data. Weights inside the bodies of control flow appear as constants named `<op>::<weight>`:
-    they take memory although no operator of the graph reads them by name.
+    Shapes are those observed where given, else declared or inferred (from `inputs`, the shapes of
+    one of several workloads, where given); None where they depend on the data. Weights inside the
+    bodies of control flow appear as constants named `<op>::<weight>`: they take memory although no
+    operator of the graph reads them by name.
 
     Raises:
         ModelError: the file is damaged, or its operators form a cycle.
@@ -32,14 +38,19 @@ def build_graph(
     bounds = (limits or Bounds()).for_size(model_path.stat().st_size)
     sandbox = Sandbox("reading the graph", str(model_path), bounds)
     try:
-        return sandbox.call(read_graph, model_path, dict(shapes_of or {}))
+        return sandbox.call(read_graph, model_path, dict(shapes_of or {}), dict(inputs or {}))
     except ModelError as error:
         raise ModelError(error.what, where=str(model_path), fix=error.fix) from None
 
 
-def read_graph(model_path: Path, observed: Observed) -> Graph:
+def read_graph(
+    model_path: Path,
+    observed: Observed,
+    inputs: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> Graph:
     """`build_graph` in this process."""
     model = container.parse(model_path)
+    proto.set_shapes(model.graph, inputs)
     structure.check_names(model.graph)
     structure.sort(model.graph)
     names.ensure_unique(model.graph)

@@ -55,12 +55,37 @@ def run_with_onnxruntime(path: Path, feeds: Feeds, times: int) -> list[Outputs]:
         raise ort.run_error(error, str(path)) from None
 
 
-def compare(reference: Path, candidate: Path, feeds: Feeds, run: Run) -> Comparison:
-    """Runs the reference twice and the candidate once on the same feeds.
+def compare(reference: Path, candidate: Path, samples: Sequence[Feeds], run: Run) -> Comparison:
+    """On every sample, runs the reference twice and the candidate once; the worst of all samples.
 
     Raises:
         InfoptError: the candidate does not run.
     """
+    found = Comparison({}, (), ())
+    for feeds in samples:
+        found = _worse(found, _compare(reference, candidate, feeds, run))
+        if found.failure is not None:
+            break
+    return found
+
+
+def _worse(one: Comparison, other: Comparison) -> Comparison:
+    random = tuple(dict.fromkeys((*one.random, *other.random)))
+    nmse = {
+        name: max(one.nmse.get(name, 0.0), other.nmse.get(name, 0.0))
+        for name in (*one.nmse, *other.nmse)
+        if name not in random
+    }
+    differing = dict.fromkeys((*one.differing, *other.differing))
+    return Comparison(
+        nmse,
+        random,
+        tuple(name for name in differing if name not in random),
+        one.failure or other.failure,
+    )
+
+
+def _compare(reference: Path, candidate: Path, feeds: Feeds, run: Run) -> Comparison:
     from planner.runtime.compare import nmse
 
     try:

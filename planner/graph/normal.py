@@ -21,7 +21,7 @@ from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorPro
 from planner.errors import ModelError
 from planner.graph import container, functions, infer, judge, names, proto, store, structure, twins
 from planner.graph.inspection import FIRST_IR_WITH_DEFAULTS
-from planner.graph.model import BoundModel, Port
+from planner.graph.model import BoundModel, Dim, Port
 from planner.units import format_size
 
 MAX_DENSE_BYTES = 2**30
@@ -34,7 +34,8 @@ _LIST_FIELDS = ("value_floats", "value_ints", "value_strings")
 class Binding:
     """What the user asked for: a shape per input, and which default inputs stay inputs."""
 
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[Dim, ...]]
+    """Names are dimensions that stay symbolic."""
     kept_defaults: frozenset[str]
 
 
@@ -61,7 +62,7 @@ def _write(path: Path, binding: Binding, out_path: Path, is_fixed: bool) -> Boun
     densify(graph)
     drop_defaults(model, binding.kept_defaults)
     if is_fixed:
-        _set_shapes(graph, binding.shapes)
+        proto.set_shapes(graph, binding.shapes)
     lift_constants(graph)
     twins.merge(graph, path.parent)
     structure.sort(graph)
@@ -80,7 +81,7 @@ def _write(path: Path, binding: Binding, out_path: Path, is_fixed: bool) -> Boun
     return bound
 
 
-def _with_shape(port: Port, shapes: Mapping[str, tuple[int, ...]]) -> Port:
+def _with_shape(port: Port, shapes: Mapping[str, tuple[Dim, ...]]) -> Port:
     return replace(port, dims=shapes[port.name]) if port.name in shapes else port
 
 
@@ -140,17 +141,6 @@ def drop_defaults(model: ModelProto, kept: frozenset[str]) -> None:
     if values:
         # Older versions demand that every initialiser is an input.
         model.ir_version = max(model.ir_version, FIRST_IR_WITH_DEFAULTS)
-
-
-def _set_shapes(graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for value in graph.input:
-        if value.name not in shapes or not value.type.HasField("tensor_type"):
-            continue
-        shape = value.type.tensor_type.shape
-        del shape.dim[:]
-        shape.SetInParent()  # an empty message would mean `rank unknown`; a scalar has rank 0
-        for size in shapes[value.name]:
-            shape.dim.add(dim_value=size)
 
 
 def lift_constants(graph: GraphProto) -> None:

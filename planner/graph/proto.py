@@ -199,6 +199,19 @@ def rename_captured(body: GraphProto, renamed: Mapping[str, str]) -> None:
         rename_reads(body, visible)
 
 
+def set_shapes(graph: GraphProto, shapes: Mapping[str, tuple[Dim, ...]]) -> None:
+    """Declares the shapes of the inputs named here; a dimension given by name is symbolic."""
+    for value in graph.input:
+        if value.name not in shapes or not value.type.HasField("tensor_type"):
+            continue
+        shape = value.type.tensor_type.shape
+        del shape.dim[:]
+        shape.SetInParent()  # an empty message would mean `rank unknown`; a scalar has rank 0
+        for size in shapes[value.name]:
+            named = isinstance(size, str)
+            shape.dim.add(**{"dim_param" if named else "dim_value": size})
+
+
 def port(value: onnx.ValueInfoProto) -> Port:
     """A declared value as name, dtype and dimensions."""
     if not value.type.HasField("tensor_type"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,13 +36,13 @@ class SimplifyReport:
 
 def simplify(
     bound: BoundModel,
-    sample_feeds: Feeds,
+    samples: Sequence[Feeds],
     out_path: Path,
     *,
     limits: Bounds | None = None,
     run: Run = run_with_onnxruntime,
 ) -> SimplifyReport:
-    """Simplifies `bound` into `out_path`, runs both on `sample_feeds`, keeps what is proved equal.
+    """Simplifies `bound` into `out_path`, runs both on every sample, keeps what is proved equal.
 
     `out_path` must be another file in the folder of `bound`: they share a weight file. Whatever a
     model or a simplifier does is no error: the bound model is always an answer.
@@ -52,7 +52,7 @@ def simplify(
     bounds = (limits or Bounds()).for_size(bound.size_bytes)
     report = _kept(bound, "nothing was tried")
     for effort in EFFORTS:
-        report, is_final = _attempt(bound, sample_feeds, out_path, bounds, run, effort)
+        report, is_final = _attempt(bound, samples, out_path, bounds, run, effort)
         if is_final:
             break
     if not report.is_simplified:
@@ -69,7 +69,12 @@ def _kept(
 
 
 def _attempt(
-    bound: BoundModel, feeds: Feeds, out_path: Path, bounds: Bounds, run: Run, effort: Effort
+    bound: BoundModel,
+    samples: Sequence[Feeds],
+    out_path: Path,
+    bounds: Bounds,
+    run: Run,
+    effort: Effort,
 ) -> tuple[SimplifyReport, bool]:
     """The outcome of one effort, and whether a smaller one need not be tried."""
     where = str(bound.path)
@@ -79,7 +84,7 @@ def _attempt(
         if grown:
             return _kept(bound, grown), False
         checking = Sandbox("comparing the simplified model", where, bounds)
-        found = checking.call(compare, bound.path, out_path, feeds, run)
+        found = checking.call(compare, bound.path, out_path, samples, run)
     except LimitError as error:
         return _kept(bound, error.what), True
     except InfoptError as error:

@@ -155,8 +155,13 @@ class Setting:
     """Per workload shape: call overhead that belongs to no option."""
     size_bytes: int = 0
     price_per_hour: float = 0.0
-    tail_factor: float = 1.0
-    """Latency at the SLO's percentile divided by the expected latency, measured; >= 1 (C8)."""
+    tail_factors: tuple[float, ...] = ()
+    """Per workload shape: latency at the SLO's percentile divided by the expected latency,
+    measured; >= 1 (C8). None given: all 1."""
+
+    def tail(self, shape: int) -> float:
+        """The tail factor of one workload shape."""
+        return self.tail_factors[shape] if self.tail_factors else 1.0
 
 
 @dataclass(frozen=True, slots=True)

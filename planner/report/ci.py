@@ -10,6 +10,7 @@ from planner.report.text import (
     change,
     predicted_p50_us,
     shipped_timing,
+    slowest_shape,
     unprovable_text,
     worst_slo_us,
 )
@@ -76,7 +77,8 @@ def _slo(rule: FailRule, plan: Plan) -> GateResult:
     problems: list[str] = []
     facts: list[str] = []
     if limit is not None:
-        text = f"{name} {format_duration(found)} ({basis}), limit {format_duration(limit)}"
+        label = plan.label(slowest_shape(plan))
+        text = f"{label}{name} {format_duration(found)} ({basis}), limit {format_duration(limit)}"
         (facts if found <= limit else problems).append(text)
     rate = plan.promise.throughput_per_s
     if rate is not None:

@@ -12,7 +12,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report.text import change, predicted_p50_us, safe, shipped_timing
+from planner.report.text import (
+    change,
+    measured_shapes,
+    predicted_p50_us,
+    safe,
+    shipped_timing,
+)
 from planner.spec.plan import Plan
 from planner.units import format_duration, format_size
 
@@ -94,6 +100,7 @@ def _effects(before: Plan, after: Plan) -> tuple[Change, ...]:
         ),
         ("error", before.accuracy.measured_error, after.accuracy.measured_error, "{:.3g}".format),
     ]
+    figures += _by_shape(before, after)
     if old_timing and new_timing:
         figures += [
             ("measured p50", old_timing.p50_us, new_timing.p50_us, format_duration),
@@ -112,6 +119,23 @@ def _effects(before: Plan, after: Plan) -> tuple[Change, ...]:
         ("limited by", ", ".join(before.solver.binding), ", ".join(after.solver.binding)),
     ]
     return (*moved, *(Change(what, old, new) for what, old, new in names if old != new))
+
+
+def _by_shape(before: Plan, after: Plan) -> list[tuple[str, float, float, Callable[[float], str]]]:
+    """Predicted and measured p50 of each shape that both plans serve, where there are several."""
+    predicted, measured = (
+        [plan.prediction.latency_p50_us for plan in (before, after)],
+        [measured_shapes(plan) for plan in (before, after)],
+    )
+    found: list[tuple[str, float, float, Callable[[float], str]]] = []
+    for name in (shape.name for shape in after.workload if after.label(shape.name)):
+        if all(name in each for each in predicted):
+            old, new = (each[name].expected for each in predicted)
+            found.append((f"{after.label(name)}predicted p50", old, new, format_duration))
+        if all(name in each for each in measured):
+            old, new = (each[name].p50_us for each in measured)
+            found.append((f"{after.label(name)}measured p50", old, new, format_duration))
+    return found
 
 
 def _layers(before: Plan, after: Plan) -> tuple[Change, ...]:

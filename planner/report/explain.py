@@ -100,9 +100,11 @@ def _details(plan: Plan, decision: Decision) -> RenderableType:
 
 
 def _legend(plan: Plan) -> RenderableType:
+    names = ", ".join(shape.name for shape in plan.workload if plan.label(shape.name))
+    over = f" over the workload ({safe(names)})" if names else ""
     return facts(
         [
-            ("time", "predicted, shown at the first layer of each kernel"),
+            ("time", f"predicted{over}, shown at the first layer of each kernel"),
             ("runner-up", "change of the whole plan if that layer were forced to it"),
             ("accuracy", safe(accuracy_text(plan))),
             ("solver", safe(certificate(plan))),

@@ -11,11 +11,14 @@ from planner.report.explain import runner_up_text
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import (
     SHIPPED,
+    by_shape,
     count_formats,
     formats_text,
+    measured_shapes,
     percent,
     predicted_p50_us,
     shipped_timing,
+    slowest_shape,
     unprovable_text,
     worst_slo_us,
 )
@@ -81,7 +84,8 @@ def _verdict(plan: Plan) -> tuple[str, str]:
         return f"Ships {what}{speed}.", "good"
     found = timing.slo_us if timing else worst_slo_us(plan)
     name = f"p{plan.promise.latency_percentile:g}"
-    text = f"{name} {format_duration(found)} of the {format_duration(limit)} promised"
+    label = plan.label(slowest_shape(plan))
+    text = f"{label}{name} {format_duration(found)} of the {format_duration(limit)} promised"
     if found > limit:
         return f"The promise is broken: {text}.", "bad"
     return f"Ships {what}: {text}{speed}.", "good"
@@ -114,15 +118,17 @@ def _tiles(plan: Plan) -> str:
 
 
 def _latency(plan: Plan) -> str:
-    timing = shipped_timing(plan)
     rows = [
         svg.Span(f"{name}, predicted", value.low, value.expected, value.high, "predicted")
-        for name, value in plan.prediction.latency_p50_us.items()
+        for name, value in by_shape(plan, plan.prediction.latency_p50_us).items()
     ]
-    if timing is not None:
-        rows.append(
-            svg.Span("measured p50 .. p99", timing.p50_us, timing.p50_us, timing.p99_us, "measured")
+    rows += [
+        svg.Span(
+            f"{plan.label(name)}measured p50 .. p99", found.p50_us, found.p50_us, found.p99_us,
+            "measured",
         )
+        for name, found in measured_shapes(plan).items()
+    ]  # fmt: skip
     figure = svg.spans(rows, plan.promise.latency_us)
     return f'<h2>Predicted and measured</h2><div class="scroll">{figure}</div>'
 
@@ -133,6 +139,7 @@ def _variants(plan: Plan) -> str:
         return ""
     rows = [_variant(timing, timing.name == guard.shipped) for timing in guard.timings]
     head = ("variant", "p50", "p99", "vs plain", "95 % interval", "peak memory", "")
+    rows += [row for timing in guard.timings for row in _variant_by_shape(plan, timing)]
     control = (
         f"Timed in turns, one process each. Plain ONNX Runtime against itself: "
         f"{guard.control_low:.3f} .. {guard.control_high:.3f}; a variant ships only if it wins by "
@@ -155,6 +162,21 @@ def _variant(timing: Timing, ships: bool) -> tuple[str, ...]:
         format_size(memory) if memory is not None else "",
         _clean(timing.note),
     )
+
+
+def _variant_by_shape(plan: Plan, timing: Timing) -> list[tuple[str, ...]]:
+    """The same on each shape, where there are several."""
+    return [
+        (
+            f"{_clean(plan.label(name))}{_clean(timing.name)}",
+            format_duration(found.p50_us),
+            format_duration(found.p99_us),
+            f"{found.ratio:.2f}x",
+            *("", "", ""),
+        )
+        for name, found in by_shape(plan, timing.shapes).items()
+        if plan.label(name)
+    ]
 
 
 def _layers(decisions: Sequence[Decision]) -> str:

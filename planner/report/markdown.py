@@ -9,13 +9,14 @@ from planner.report.diff import Diff
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import (
     SHIPPED,
+    by_shape,
     count_formats,
     formats_text,
     predicted_p50_us,
     shipped_timing,
     unprovable_text,
 )
-from planner.spec.plan import Plan
+from planner.spec.plan import Plan, ShapeTiming
 from planner.spec.verdict import Verdict
 from planner.units import format_duration, format_size
 
@@ -64,6 +65,11 @@ def _figures(plan: Plan) -> list[str]:
         rows += [
             ("p50 measured", format_duration(timing.p50_us)),
             ("vs plain ONNX Runtime", f"{timing.ratio:.2f}x ({interval})"),
+            *(
+                (f"{plan.label(name)}p50 measured", _of_shape(found))
+                for name, found in by_shape(plan, timing.shapes).items()
+                if plan.label(name)
+            ),
         ]
     rows += [
         ("memory", format_size(plan.prediction.memory_size_bytes.expected)),
@@ -72,6 +78,10 @@ def _figures(plan: Plan) -> list[str]:
         ("device", plan.environment.device),
     ]
     return _table(("figure", "value"), rows)
+
+
+def _of_shape(found: ShapeTiming) -> str:
+    return f"{format_duration(found.p50_us)}, {found.ratio:.2f}x plain ONNX Runtime"
 
 
 def _difference(diff: Diff) -> list[str]:

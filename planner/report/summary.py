@@ -11,6 +11,7 @@ from rich.text import Text
 
 from planner.report.text import (
     SHIPPED,
+    by_shape,
     change,
     count_formats,
     drop_amount,
@@ -18,10 +19,11 @@ from planner.report.text import (
     facts,
     formats_text,
     interval,
+    measured_shapes,
     percent,
-    predicted_p50_us,
     safe,
     shipped_timing,
+    slowest_shape,
     unprovable_text,
     worst_slo_us,
 )
@@ -78,22 +80,33 @@ def _ships(plan: Plan) -> str:
 
 
 def _latency_rows(plan: Plan) -> list[tuple[str, str]]:
+    predicted = by_shape(plan, plan.prediction.latency_p50_us)
     rows = [
-        ("predicted", f"{_shape_label(plan, name)}p50 {interval(value)}")
-        for name, value in plan.prediction.latency_p50_us.items()
+        ("predicted", f"{safe(plan.label(name))}p50 {interval(value)}")
+        for name, value in predicted.items()
+    ]
+    rows += [
+        ("measured", _measured(plan.label(name), predicted[name].expected, found.p50_us))
+        for name, found in measured_shapes(plan).items()
     ]
     timing = shipped_timing(plan)
     if timing is not None:
-        off = change(predicted_p50_us(plan), timing.p50_us)
         speed = f"{timing.ratio:.2f}x plain ONNX Runtime"
         spread = f"[{timing.ratio_low:.2f} .. {timing.ratio_high:.2f}]"
-        measured = f"p50 {format_duration(timing.p50_us)}, {off} off the prediction"
-        rows += [("measured", measured), ("speed", f"{speed} {spread}")]
+        rows.append(("speed", f"{speed} {spread}{safe(_by_shape(plan))}"))
     return [*rows, *_promise_rows(plan)]
 
 
-def _shape_label(plan: Plan, name: str) -> str:
-    return f"{safe(name)}: " if len(plan.workload) > 1 else ""
+def _measured(label: str, predicted_us: float, p50_us: float) -> str:
+    off = change(predicted_us, p50_us)
+    return f"{safe(label)}p50 {format_duration(p50_us)}, {off} off the prediction"
+
+
+def _by_shape(plan: Plan) -> str:
+    """`; short: 1.20x, long: 2.10x`; nothing where there is one shape only."""
+    found = {plan.label(name): timing.ratio for name, timing in measured_shapes(plan).items()}
+    parts = [f"{label}{ratio:.2f}x" for label, ratio in found.items() if label]
+    return f" over the workload; {', '.join(parts)}" if parts else ""
 
 
 def _promise_rows(plan: Plan) -> list[tuple[str, str]]:
@@ -107,7 +120,10 @@ def _promise_rows(plan: Plan) -> list[tuple[str, str]]:
     basis = "measured" if timing else "predicted, upper end"
     is_kept = found <= limit
     verdict = "[green]kept[/]" if is_kept else "[red]broken[/]"
-    text = f"{name} {format_duration(found)} {basis}, limit {format_duration(limit)}: {verdict}"
+    label = safe(plan.label(slowest_shape(plan)))
+    text = (
+        f"{label}{name} {format_duration(found)} {basis}, limit {format_duration(limit)}: {verdict}"
+    )
     return [("promise", text)]
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from planner.spec.drop import LOSSES
-from planner.spec.plan import Estimate, Plan, Timing
+from planner.spec.plan import Estimate, Plan, ShapeTiming, Timing
 from planner.units import format_duration
 
+T = TypeVar("T")
 SHIPPED = {
     "plan": "the optimised plan",
     "uniform": "the best uniform plan",
@@ -59,6 +61,24 @@ def shipped_timing(plan: Plan) -> Timing | None:
     if plan.guard is None:
         return None
     return next((t for t in plan.guard.timings if t.name == plan.guard.shipped), None)
+
+
+def by_shape(plan: Plan, found: Mapping[str, T]) -> dict[str, T]:
+    """In the order of the workload: documents are sorted by name."""
+    return {shape.name: found[shape.name] for shape in plan.workload if shape.name in found}
+
+
+def measured_shapes(plan: Plan) -> dict[str, ShapeTiming]:
+    """The guard's timings of the variant that ships, by workload shape."""
+    timing = shipped_timing(plan)
+    return by_shape(plan, timing.shapes) if timing is not None else {}
+
+
+def slowest_shape(plan: Plan) -> str:
+    """The shape whose latency at the promise's percentile is highest: measured, else predicted."""
+    tails = {name: found.slo_us for name, found in measured_shapes(plan).items()}
+    predicted = {name: found.high for name, found in plan.prediction.latency_slo_us.items()}
+    return max(tails or predicted, key=lambda name: (tails or predicted)[name], default="")
 
 
 def predicted_p50_us(plan: Plan) -> float:

@@ -153,14 +153,16 @@ def memory(formulation: Formulation) -> Iterator[Row]:
 
 
 def latency(formulation: Formulation) -> Iterator[Row]:
-    """C8: φ[s]·(H[s,w] + Σ_g L[g,s,w]·x[g] + Σ_v L[v,s,w]·c[v]) <= SLO for every shape w."""
+    """C8: φ[s,w]·(H[s,w] + Σ_g L[g,s,w]·x[g] + Σ_v L[v,s,w]·c[v]) <= SLO for every shape w."""
     limit = formulation.data.problem.limits.latency_us
     if limit is None:
         return
-    factor = formulation.data.problem.settings[formulation.setting].tail_factor
+    setting = formulation.data.problem.settings[formulation.setting]
     for shape in range(len(formulation.data.shape_weights)):
         name = f"C8/latency/{formulation.name}/shape{shape}/{END_NAMES[formulation.end]}"
-        yield _at_most(name, formulation.latency(shape, formulation.end), factor, limit)
+        yield _at_most(
+            name, formulation.latency(shape, formulation.end), setting.tail(shape), limit
+        )
 
 
 def throughput(formulation: Formulation) -> Iterator[Row]:

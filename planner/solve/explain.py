@@ -294,12 +294,13 @@ def _nearest_latency(
 
 
 def _tails(problem: Problem) -> Problem:
-    """The problem with every latency replaced by its upper end at the SLO's percentile."""
+    """The problem, of one shape, with every latency replaced by its upper end at the SLO's
+    percentile."""
 
     def tailed(cell: Latency | None, setting: Setting) -> Latency | None:
         if cell is None:
             return None
-        high = cell.high_us * setting.tail_factor
+        high = cell.high_us * setting.tail(0)
         return Latency(high, high, high)
 
     def table(
@@ -312,7 +313,7 @@ def _tails(problem: Problem) -> Problem:
         replace(
             setting,
             overhead=tuple(cell for o in setting.overhead if (cell := tailed(o, setting))),
-            tail_factor=1.0,
+            tail_factors=(),
         )
         for setting in problem.settings
     )

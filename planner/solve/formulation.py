@@ -5,7 +5,7 @@ Sets        o ∈ O  operators in topological order     g ∈ G  options: convex
             s ∈ S  plan-wide settings                 w ∈ W  workload shapes
 Data        L[g,s,w], L[v,s,w], H[s,w]  latencies and call overhead (µs): low, expected, high
             β[g], μ[g]  weights, workspace (bytes)  A, M[s]  activations, the setting's own (bytes)
-            ε[g]  error (NMSE)    q[w]  weight of a shape   φ[s] >= 1  tail factor of the percentile
+            ε[g]  error (NMSE)    q[w]  weight of a shape   φ[s,w] >= 1  percentile over median
 Variables   x[g] ∈ {0,1}  option g is chosen           c[v] ∈ {0,1}  conversion v is paid for
             m[j] ∈ {0,1}  some chosen workspace reaches level j (cumulative: m[j+1] <= m[j])
             s             exactly one setting

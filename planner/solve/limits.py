@@ -69,5 +69,7 @@ def used(problem: Problem, solution: Solution, name: str) -> float:
 
 def tail_us(problem: Problem, solution: Solution, totals: Totals) -> float:
     """The slowest shape at the SLO's percentile, upper end."""
-    factors = {setting.name: setting.tail_factor for setting in problem.settings}
-    return factors.get(solution.setting or "", 1.0) * max(totals.latency_high_us, default=0.0)
+    setting = next((s for s in problem.settings if s.name == solution.setting), None)
+    ends = enumerate(totals.latency_high_us)
+    tails = (high_us * (setting.tail(shape) if setting else 1.0) for shape, high_us in ends)
+    return max(tails, default=0.0)

@@ -143,7 +143,8 @@ class Neighbours:
             return "the throughput limit"
         setting = self._problem.settings[self._row]
         share = slower / totals.weighted_latency_us if totals.weighted_latency_us > 0 else 1.0
-        tail = setting.tail_factor * max(totals.latency_high_us) * share
+        ends = enumerate(totals.latency_high_us)
+        tail = max(setting.tail(shape) * high_us for shape, high_us in ends) * share
         if limits.latency_us is not None and tail > limits.latency_us * (1 + 1e-9):
             return "the latency limit"
         return ""

@@ -64,7 +64,10 @@ def _check_settings(problem: Problem) -> None:
         _check_shapes(setting.overhead, problem, where)
         _refuse_number(setting.size_bytes, f"size_bytes of {where}")
         _refuse_number(setting.price_per_hour, f"price_per_hour of {where}")
-        _refuse_number(setting.tail_factor, f"tail_factor of {where}", least=1.0)
+        if len(setting.tail_factors) not in (0, len(problem.shape_weights)):
+            raise UsageError(f"{where} has not one tail factor per workload shape")
+        for shape, factor in enumerate(setting.tail_factors):
+            _refuse_number(factor, f"tail_factors[{shape}] of {where}", least=1.0)
     _refuse_number(problem.activation_size_bytes, "activation_size_bytes")
 
 

@@ -42,10 +42,12 @@ class AccuracyBudget(Document):
     confidence: Share = Field(default=0.95, gt=0.5, lt=1)
     """Confidence with which the drop must be proved on the evaluation data."""
     calibration: Path | None = None
-    """`.npz` of typical inputs, by input name, first axis counting samples. Synthetic inputs are
-    used without it, and the plan says `uncalibrated`."""
+    """`.npz` of typical inputs, by input name, first axis counting samples. Used for every workload
+    shape that it fits; an array called `long/ids` belongs to the shape `long` alone. Synthetic
+    inputs are used without it, and the plan says `uncalibrated`."""
     evaluation: str | None = None
-    """Labelled `.npz` (inputs and labels), or the user's own `module:function`."""
+    """Labelled `.npz` (inputs and labels, each sample counted once), or the user's own
+    `module:function`."""
 
     @model_validator(mode="before")
     @classmethod

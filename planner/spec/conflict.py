@@ -27,11 +27,15 @@ class ConflictingLimit(Document):
     way."""
     origin: str | None = None
     """Where it was written: `c.yaml:4`, `--slo`, `INFOPT_SLO`, `default`."""
+    shapes: tuple[str, ...] = ()
+    """Workload shapes that cannot keep it even where they are the only ones; none where there is
+    one shape only."""
 
     @property
     def text(self) -> str:
-        """`slo.latency.p99 20 ms`."""
-        return f"{self.key} {amount(self.value, self.unit)}"
+        """`slo.latency.p99 20 ms for 'long'`."""
+        shapes = f" for {', '.join(map(repr, self.shapes))}" if self.shapes else ""
+        return f"{self.key} {amount(self.value, self.unit)}{shapes}"
 
     @property
     def nearest_text(self) -> str | None:

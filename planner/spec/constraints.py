@@ -36,7 +36,7 @@ class Workload(Document):
     """One set of input shapes that the deployment serves, and how often it occurs."""
 
     name: str = Field(default="default", min_length=1)
-    """Label of these shapes in reports; unique."""
+    """Label of these shapes in reports and data files; unique."""
     shapes: dict[str, tuple[Dimension, ...]] = Field(default_factory=dict)
     """Input name -> dimensions; `[]` is a scalar. Only dynamic dimensions need it."""
     weight: float = Field(default=1.0, gt=0)
@@ -181,7 +181,7 @@ class Constraints(Document):
     model: Path
     """The ONNX model, relative to this document."""
     workload: tuple[Workload, ...] = Field(default=(Workload(),), min_length=1)
-    """Input shapes to serve; one plan serves all of them."""
+    """Input shapes to serve; one plan and one engine serve all of them."""
     target: Target = Field(default_factory=Target)
     """Where the model will run."""
     slo: Slo = Field(default_factory=Slo)

@@ -58,6 +58,8 @@ class Stage(Document):
 class GoldenCheck(Document):
     """Inputs and expected outputs (an .npz each) with the tolerance they are compared with."""
 
+    shape: str = "default"
+    """Name of the workload shape that the inputs have."""
     inputs: str
     outputs: str
     """Outputs of this engine when it was built."""

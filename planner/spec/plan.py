@@ -103,7 +103,8 @@ class Decision(Document):
     """Name of the group (kernel) it runs in."""
     format: str
     predicted_us: float
-    """Its group's expected latency; reported once, at the group's first operator, else 0."""
+    """Its group's expected latency over the workload; reported once, at the group's first operator,
+    else 0."""
     error: float
     """Contribution to the output NMSE."""
     reason: str
@@ -140,22 +141,38 @@ class Prediction(Document):
     error: Estimate
 
 
-class Timing(Document):
-    """One variant, timed as a whole by the guard."""
+class ShapeTiming(Document):
+    """One variant, timed as a whole on one workload shape."""
 
-    name: str
     p50_us: float
     p99_us: float
     slo_us: float
     """At the promise's percentile."""
     ratio: float
     """Plain ONNX Runtime's p50 divided by this one's, paired and interleaved: > 1 is faster."""
+
+
+class Timing(Document):
+    """One variant, timed as a whole by the guard, over the whole workload."""
+
+    name: str
+    p50_us: float
+    """Mean over the workload's shapes, each as often as it occurs."""
+    p99_us: float
+    """Of the slowest shape."""
+    slo_us: float
+    """At the promise's percentile, of the slowest shape."""
+    ratio: float
+    """Plain ONNX Runtime's time for the workload divided by this one's, paired and interleaved:
+    > 1 is faster."""
     ratio_low: float
     ratio_high: float
     runs: int
     memory_size_bytes: int | None = None
     """Peak resident bytes of the process that ran it."""
     note: str = ""
+    shapes: dict[str, ShapeTiming] = Field(default_factory=dict)
+    """By name of the workload shape."""
 
 
 class GuardReport(Document):
@@ -236,3 +253,7 @@ class Plan(Document):
     warnings: tuple[str, ...] = ()
     digest: str = ""
     """SHA-256 of this document with this field empty: tells a plan edited by hand."""
+
+    def label(self, shape: str) -> str:
+        """`long: ` before what is said of one shape of several; nothing where there is only one."""
+        return f"{shape}: " if len(self.workload) > 1 else ""

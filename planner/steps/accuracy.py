@@ -14,16 +14,17 @@ from planner.compress.accuracy import Comparison, compare
 from planner.compress.base import NATIVE, Format
 from planner.compress.error_model import ErrorModel, fit
 from planner.compress.measure import joint_error, runner
-from planner.compress.metrics import MetricResult, evaluate, function_digest
-from planner.compress.samples import load_evaluation
+from planner.compress.metrics import MetricResult, evaluate, function_digest, pooled
+from planner.compress.samples import Evaluation, Samples
+from planner.compress.workload import Specs, evaluations
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
-from planner.spec.manifest import TensorSpec
 from planner.spec.plan import AccuracyReport
 from planner.spec.session import SessionSettings
 from planner.steps.prepare import Prepared
 from planner.steps.sensitivity import measured_sensitivities
+from planner.steps.shapes import sizes
 from planner.steps.variants import Choices, Variant
 from planner.steps.workspace import Workspace, digest, file_digest
 
@@ -59,18 +60,25 @@ class Accuracy:
         self._digests: tuple[str, ...] = ()
 
     def sensitivities(self, choices: Choices) -> dict[tuple[str, Format], float]:
-        """Output NMSE of each operator alone in each format it may take."""
+        """Output NMSE of each operator alone in each format it may take; the worst shape's."""
+        found = [self._sensitivities_on(samples, choices) for samples in self.prepared.samples]
+        return {choice: max(each[choice] for each in found) for choice in found[0]}
+
+    def _sensitivities_on(
+        self, samples: Samples, choices: Choices
+    ) -> dict[tuple[str, Format], float]:
         wanted = [(offer.op, offer.format) for offer in choices.offers if offer.format != NATIVE]
         base = digest(
-            "sensitivity", self.prepared.sha256, self.prepared.samples.digest,
-            sorted(choices.ranges.items()),
-        )  # fmt: skip
+            "sensitivity", self.prepared.sha256, samples.digest, sorted(choices.ranges.items())
+        )
         found: dict[str, float] = self.work.store.get(base) or {}
         known = {f"{op}|{form}": value for (op, form), value in _pairs(found, wanted).items()}
         missing = [choice for choice in wanted if f"{choice[0]}|{choice[1]}" not in known]
         if missing:
             self.work.reporter.stage("sensitivity")
-            fresh = measured_sensitivities(self.prepared, missing, choices.ranges, self._sandbox())
+            fresh = measured_sensitivities(
+                self.prepared, samples, missing, choices.ranges, self._sandbox()
+            )
             known.update({f"{op}|{form}": _finite(value) for (op, form), value in fresh.items()})
             self.work.store.put("sensitivity", {base: {**found, **known}})
         return {(op, form): known[f"{op}|{form}"] for op, form in wanted}
@@ -96,8 +104,11 @@ class Accuracy:
         return Measured(error, self._comparison(variant))
 
     def error(self, variant: Variant) -> float:
-        """Joint NMSE of the built model against the unchanged one, on the calibration samples."""
-        samples = self.prepared.samples.first(_JOINT_RUNS)
+        """Joint NMSE of the built model against the unchanged one; the worst shape's."""
+        return max(self._error_on(samples, variant) for samples in self.prepared.samples)
+
+    def _error_on(self, given: Samples, variant: Variant) -> float:
+        samples = given.first(_JOINT_RUNS)
         key = digest("joint", self.prepared.sha256, variant.executable.key, samples.digest)
 
         def compute() -> float:
@@ -112,12 +123,14 @@ class Accuracy:
     def _metric_result(self, name: str, path: Path) -> MetricResult:
         metric = self.metric
         assert metric is not None
-        key = digest("metric", name, metric, *self._data_digests())
+        specs = {shape.name: shape.specs for shape in self.prepared.shapes}
+        inputs = [(name, sorted(sizes(own).items())) for name, own in specs.items()]
+        key = digest("metric", name, metric, *self._data_digests(), inputs)
 
         def compute() -> dict[str, Any]:
             self.work.reporter.stage("evaluate")
             found = self._metric_sandbox().call(
-                _evaluate, path, self.budget.evaluation, metric, self.prepared.specs
+                _evaluate, path, self.budget.evaluation, metric, specs
             )
             rows = None if found.per_sample is None else found.per_sample
             return {
@@ -211,8 +224,8 @@ class Accuracy:
         if measured.is_native and is_unprovable:
             verdict = "unprovable"
         return AccuracyReport(
-            calibrated=not self.prepared.samples.is_synthetic,
-            samples=self.prepared.samples.valid,
+            calibrated=self.prepared.is_calibrated,
+            samples=min(samples.valid for samples in self.prepared.samples),
             predicted_error=predicted,
             measured_error=measured.error,
             metric=self.metric,
@@ -249,10 +262,9 @@ def _finite(error: float) -> float:
     return _HOPELESS if math.isnan(error) else min(error, _HOPELESS)
 
 
-def _evaluate(
-    path: Path, evaluation: str | None, metric: str, specs: Sequence[TensorSpec]
-) -> MetricResult:
-    labelled = None
+def _evaluate(path: Path, evaluation: str | None, metric: str, specs: Specs) -> MetricResult:
+    labelled: list[Evaluation | None] = [None]
     if evaluation is not None and not is_function(evaluation):
-        labelled = load_evaluation(Path(evaluation), specs)
-    return evaluate(runner(path, _SESSION), labelled, metric)
+        labelled = [*evaluations(Path(evaluation), specs)]
+    run = runner(path, _SESSION)
+    return pooled([evaluate(run, each, metric) for each in labelled], metric)

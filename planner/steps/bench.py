@@ -55,6 +55,11 @@ class Executable:
     build: Callable[[], Path]
     """Makes the file, or returns it where it exists: only called when something must be run."""
 
+    @property
+    def name(self) -> str:
+        """What it is and what it is run on."""
+        return f"{self.key}|{self.level}|{self.feeds_digest}"
+
 
 class Bench:
     """One measuring process per number of threads, started when first needed."""
@@ -108,7 +113,7 @@ class Bench:
 
     def _analysed(self, executable: Executable, threads: int) -> AnalysedModel:
         """A live analysis in the measuring process; it holds the values that flow through."""
-        name = (threads, f"{executable.key}|{executable.level}")
+        name = (threads, executable.name)
         if name not in self._live:
             self._make_room(threads)
             process = self._process(threads)
@@ -130,7 +135,7 @@ class Bench:
 
     def keys(self, executable: Executable, threads: int) -> list[str]:
         """The store's key of every kernel, in order."""
-        name = (f"{executable.key}|{executable.level}", threads)
+        name = (executable.name, threads)
         if name not in self._keys:
             analysis = self.analysis(executable)
             size = analysis.constant_size_bytes
@@ -275,7 +280,10 @@ class Bench:
 
     def overhead_us(self, executable: Executable, threads: int) -> float:
         """What one call costs besides its kernels, from the store or measured."""
-        key = digest("overhead", executable.key, threads, self.environment.device_digest)
+        key = digest(
+            "overhead", executable.key, executable.feeds_digest, threads,
+            self.environment.device_digest,
+        )  # fmt: skip
 
         def compute() -> float:
             return self._process(threads).overhead_us(self._analysed(executable, threads))

@@ -16,7 +16,7 @@ from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.tensors import read_tensors
 from planner.spec.manifest import TensorSpec
-from planner.spec.plan import Plan
+from planner.spec.plan import Plan, WorkloadShape
 from planner.spec.session import SessionSettings
 from planner.steps.files import Files, bound_files
 from planner.steps.prepare import SYNTHETIC_RUNS
@@ -44,13 +44,14 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
             where=str(path),
             fix="plan again, or point --model to the original file",
         )
-    shape = plan.workload[0]
-    files = bound_files(loaded, dict(shape.shapes), work)
+    given = [shape.shapes for shape in plan.workload]
+    files = bound_files(loaded, given, work, [None] * len(given))
     part = _part(plan, path, files, work)
     session = make_session(part, plan.settings)
     inputs, outputs = tensor_specs(session)
     del session
-    golden = _golden(plan, files, part, inputs, work)
+    work.reporter.stage("golden")
+    goldens = tuple(_golden(plan, shape, files, part, inputs, work) for shape in plan.workload)
     write_engine(
         out,
         Blueprint(
@@ -67,7 +68,7 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
             ),
             inputs=inputs,
             outputs=outputs,
-            goldens=(golden,),
+            goldens=goldens,
             environment=this_environment(),
             predicted_latency_us=plan.prediction.latency_p50_us,
         ),
@@ -89,12 +90,16 @@ def _part(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
 
 
 def _golden(
-    plan: Plan, files: Files, part: Path, inputs: tuple[TensorSpec, ...], work: Workspace
+    plan: Plan,
+    shape: WorkloadShape,
+    files: Files,
+    part: Path,
+    inputs: tuple[TensorSpec, ...],
+    work: Workspace,
 ) -> Golden:
-    work.reporter.stage("golden")
-    shape = plan.workload[0]
-    is_real = files.inputs_path.exists()
-    feeds = read_tensors(files.inputs_path) if is_real else _synthetic(plan, files, inputs, work)
+    kept = files.inputs_path(shape.shapes)
+    is_real = kept.exists()
+    feeds = read_tensors(kept) if is_real else _synthetic(shape, files, inputs, work)
     sandbox = Sandbox("running the engine", str(part))
     outputs = sandbox.call(_run, part, plan.settings, feeds)
     reference = sandbox.call(_run, files.bound_path, SessionSettings(), feeds)
@@ -115,11 +120,10 @@ def _golden(
 
 
 def _synthetic(
-    plan: Plan, files: Files, inputs: tuple[TensorSpec, ...], work: Workspace
+    shape: WorkloadShape, files: Files, inputs: tuple[TensorSpec, ...], work: Workspace
 ) -> dict[str, Any]:
-    shapes = plan.workload[0].shapes
     specs = [
-        TensorSpec(name=spec.name, dtype=spec.dtype, shape=shapes.get(spec.name, spec.shape))
+        TensorSpec(name=spec.name, dtype=spec.dtype, shape=shape.shapes.get(spec.name, spec.shape))
         for spec in inputs
     ]
     graph = kept_graph(files.bound_path, work)

@@ -28,7 +28,8 @@ class Case:
     choices: Choices
     variants: Sequence[Variant]
     """Uniform variants, native ones first."""
-    graph: Graph
+    graphs: tuple[Graph, ...]
+    """The same operators, with the sizes that tensors have under each workload shape."""
     pricing: Pricing
     accuracy: Accuracy
     errors: Mapping[tuple[str, Format], float]
@@ -52,13 +53,13 @@ def open_case(constraints: Constraints, work: Workspace, bench: Bench) -> Case:
     accuracy.baseline()  # evaluation data that does not fit is told before anything is measured
     offered = choices(constraints, prepared, work)
     uniform = variants(prepared, offered, work, bench)
-    graph = observed(prepared, uniform, bench)
+    graphs = observed(prepared, uniform, bench)
 
     pricing = Pricing(prepared, bench, work, constraints.promise.latency_percentile)
     pricing.learn(uniform)
     errors = accuracy.sensitivities(offered)
 
-    posed = pose(constraints, graph, uniform, pricing, bench, errors)
+    posed = pose(constraints, prepared, graphs, uniform, pricing, errors)
     return Case(
         constraints,
         work,
@@ -66,7 +67,7 @@ def open_case(constraints: Constraints, work: Workspace, bench: Bench) -> Case:
         prepared,
         offered,
         uniform,
-        graph,
+        graphs,
         pricing,
         accuracy,
         errors,

@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from planner.compress.base import NATIVE, Format
+from planner.errors import ModelError
 from planner.fuse.forms import resolve
+from planner.fuse.options import Prices, conversions, offer
 from planner.fuse.options import Variant as PricedVariant
-from planner.fuse.options import conversions, offer
 from planner.fuse.regions import partition
 from planner.graph.analysis import peak_activation_bytes
 from planner.ir.graph import Graph
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
 from planner.ir.solution import Solution
 from planner.spec.constraints import Constraints
-from planner.steps.bench import Bench
+from planner.steps.bench import Analysis
+from planner.steps.prepare import Prepared
 from planner.steps.pricing import Pricing
 from planner.steps.variants import Variant
 
@@ -48,14 +50,13 @@ class Posed:
             found.update(self.formats[name])
         return found
 
-    def shares(self, solution: Solution) -> dict[str, float]:
-        """Format -> its share of the time, over all workload shapes."""
+    def shares(self, solution: Solution, shape: int) -> dict[str, float]:
+        """Format -> its share of the time of one workload shape."""
         setting = self.sessions[solution.setting or ""]
-        weights = self.problem.shape_weights
         found: dict[str, float] = {}
         for option in (self.options[name] for name in solution.chosen):
-            priced = zip(weights, option.latency[setting], strict=True)
-            time_us = sum(weight * cost.expected_us for weight, cost in priced if cost)
+            cost = option.latency[setting][shape]
+            time_us = cost.expected_us if cost is not None else 0.0
             formats = {str(form) for form in self.formats[option.name].values()} or {str(NATIVE)}
             for form in formats:
                 found[form] = found.get(form, 0.0) + time_us / len(formats)
@@ -70,19 +71,24 @@ class Posed:
 
 def pose(
     constraints: Constraints,
-    graph: Graph,
+    prepared: Prepared,
+    graphs: Sequence[Graph],
     variants: Sequence[Variant],
     pricing: Pricing,
-    bench: Bench,
     errors: Mapping[tuple[str, Format], float],
 ) -> Posed:
-    """The problem of one device: C1, C4, C5, C8, C9 and C10 of the design."""
-    sized = {name: tensor.size_bytes for name, tensor in graph.tensors.items()}
-    priced = [cut(graph, variant, pricing, bench) for variant in variants]
+    """The problem of one device: C1, C4, C5, C8, C9 and C10 of the design.
+
+    Args:
+        graphs: the same operators, with the sizes of each workload shape.
+    """
+    graph = graphs[0]
+    sized = [{name: tensor.size_bytes for name, tensor in g.tensors.items()} for g in graphs]
+    priced = [cut(graph, variant, pricing) for variant in variants]
     count = len(pricing.settings)
     plain_errors = {(op, str(form)): value for (op, form), value in errors.items()}
-    offered = offer(graph, priced, plain_errors, settings=count, shapes=1)
-    changes = conversions(priced, offered.options, sized, settings=count, shapes=1)
+    offered = offer(graph, priced, plain_errors, settings=count, shapes=len(graphs))
+    changes = conversions(priced, offered.options, sized, settings=count)
     native = next(variant for variant in variants if not variant.realised)
     problem = Problem(
         ops=tuple(op.name for op in graph.ops),
@@ -91,15 +97,16 @@ def pose(
         settings=tuple(
             Setting(
                 setting.session.name,
-                (pricing.overhead(native, index),),
-                tail_factor=setting.tail_factor,
+                tuple(pricing.overhead(native, index, shape) for shape in range(len(graphs))),
+                tail_factors=setting.tail_factors,
             )
             for index, setting in enumerate(pricing.settings)
         ),
+        shape_weights=tuple(shape.share for shape in prepared.shapes),
         conversions=changes,
         given=tuple(State(name, "plain") for name in graph.inputs),
         wanted=_wanted(graph, offered.options),
-        activation_size_bytes=peak_activation_bytes(graph),
+        activation_size_bytes=max(peak_activation_bytes(graph) for graph in graphs),
         limits=limits(constraints),
         objectives=OBJECTIVES[constraints.objective],
     )
@@ -127,15 +134,39 @@ def with_error_limit(problem: Problem, error: float | None) -> Problem:
     return replace(problem, limits=replace(problem.limits, error=error))
 
 
-def cut(graph: Graph, variant: Variant, pricing: Pricing, bench: Bench) -> PricedVariant:
-    analysis = bench.analysis(variant.executable)
+def only_shape(problem: Problem, shape: int) -> Problem:
+    """What one workload shape alone asks: a relaxation, for the other shapes cost time as well."""
+    return replace(
+        problem,
+        options=tuple(replace(o, latency=_column(o.latency, shape)) for o in problem.options),
+        conversions=tuple(
+            replace(c, latency=_column(c.latency, shape)) for c in problem.conversions
+        ),
+        settings=tuple(_of_shape(s, shape) for s in problem.settings),
+        shape_weights=(problem.shape_weights[shape],),
+    )
+
+
+def _of_shape(setting: Setting, shape: int) -> Setting:
+    return replace(
+        setting, overhead=(setting.overhead[shape],), tail_factors=(setting.tail(shape),)
+    )
+
+
+def _column(table: Prices, shape: int) -> Prices:
+    return tuple((row[shape],) for row in table)
+
+
+def cut(graph: Graph, variant: Variant, pricing: Pricing) -> PricedVariant:
+    """The variant's regions, priced for every workload shape."""
+    analysis, *others = [pricing.bench.analysis(each) for each in variant.executables]
+    places = [range(len(analysis.kernels)), *(_aligned(analysis, other) for other in others)]
     forms = resolve(graph, variant.nodes, analysis.kernels)
     captured = [kernel.captured for kernel in analysis.kernels]
     found = partition(graph, analysis.kernels, forms, captured, analysis.constants)
 
     def price(kernel: int, setting: int, shape: int) -> Latency:
-        del shape
-        return pricing.kernel_latency(variant, kernel, setting)
+        return pricing.kernel_latency(variant, places[shape][kernel], setting, shape)
 
     level = variant.level
     return PricedVariant(
@@ -150,6 +181,22 @@ def cut(graph: Graph, variant: Variant, pricing: Pricing, bench: Bench) -> Price
         price=price,
         weight_size_bytes=lambda kernel: analysis.kernels[kernel].constant_size_bytes,
     )
+
+
+def _aligned(one: Analysis, other: Analysis) -> list[int]:
+    """Where each kernel of an optimised file stands when it is optimised again: by what it makes.
+
+    Raises:
+        ModelError: ONNX Runtime did not optimise the file into the same kernels.
+    """
+    place = {kernel.outputs: index for index, kernel in enumerate(other.kernels)}
+    found = [place.get(kernel.outputs) for kernel in one.kernels]
+    if len(one.kernels) != len(other.kernels) or None in found:
+        raise ModelError(
+            "ONNX Runtime optimised the model differently for another workload shape",
+            fix="infopt cache clear, then plan again; or plan each shape for itself",
+        )
+    return [index for index in found if index is not None]
 
 
 def _edges(graph: Graph) -> tuple[tuple[str, str], ...]:

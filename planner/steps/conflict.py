@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from planner.errors import InfeasibleError
-from planner.ir.problem import Problem
+from planner.ir.problem import Limits, Problem
 from planner.spec.conflict import ConflictingLimit, ConflictReport
 from planner.spec.constraints import Constraints
+from planner.steps.choose import only_shape
 from planner.units import format_duration
 
 if TYPE_CHECKING:
     from planner.solve.explain import Conflict
+
+
+_LIMITS = tuple(item.name for item in fields(Limits))
 
 
 class ConflictError(InfeasibleError):
@@ -45,7 +49,7 @@ def conflict_error(
     found = _conflicts(problem)
     limits = tuple(
         _limit(constraints, problem, name, each.nearest.get(name), is_tightened).model_copy(
-            update={"conflict": number}
+            update={"conflict": number, "shapes": _shapes(constraints, problem, name, each.limits)}
         )
         for number, each in enumerate(found, 1)
         for name in each.limits
@@ -143,6 +147,20 @@ def _limit(
     return ConflictingLimit.model_validate(
         {"key": key, "value": value, "nearest": nearest, "unit": unit}
     )
+
+
+def _shapes(
+    constraints: Constraints, problem: Problem, name: str, together: Sequence[str]
+) -> tuple[str, ...]:
+    """The shapes that cannot keep a latency limit beside the limits that it conflicts with."""
+    from planner.solve.explain import conflict
+
+    names = [entry.name for entry in constraints.workload]
+    if name != "latency_us" or len(names) == 1:
+        return ()
+    rest = _without(problem, [other for other in _LIMITS if other not in together])
+    alone = [conflict(only_shape(rest, number)) for number in range(len(names))]
+    return tuple(shape for shape, found in zip(names, alone, strict=True) if found.limits)
 
 
 def _error_limit(

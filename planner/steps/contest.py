@@ -11,15 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from planner.errors import ModelError, VerificationError
 from planner.profiling.race import Contestant, speedup
 from planner.profiling.timing import Interval
 from planner.spec.constraints import Constraints
-from planner.spec.plan import Estimate, GuardReport, Timing
+from planner.spec.plan import Estimate, GuardReport, ShapeTiming, Timing
 from planner.spec.session import SessionSettings
 from planner.steps.accuracy import Measured
 from planner.steps.case import Case
 from planner.steps.racing import at_percentile, race
+from planner.steps.shapes import BoundShape
 from planner.steps.variants import Variant
 from planner.steps.workspace import digest
 from planner.units import format_duration
@@ -41,7 +44,10 @@ class Entrant:
     variant: Variant
     session: SessionSettings
     setting: int
-    predicted: Estimate
+    predicted: tuple[Estimate, ...]
+    """p50 per workload shape, microseconds."""
+    expected_us: float
+    """The same over the whole workload."""
     measured: Measured
 
 
@@ -54,45 +60,20 @@ class Outcome:
 
 
 def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
-    """Times everyone against plain ONNX Runtime; kept in the store.
+    """Times everyone against plain ONNX Runtime on every shape; kept in the store.
 
     Raises:
         VerificationError: nothing keeps the promised latency when it is measured.
     """
-    constraints, work, prepared = case.constraints, case.work, case.prepared
-    promise, device_digest = constraints.promise, case.bench.environment.device_digest
-    names = [(e.name, e.variant.executable.key, e.session.name) for e in entrants]
-    key = digest("contest", prepared.loaded.sha256, names, device_digest, ROUNDS)
-
-    def compute() -> dict[str, Any]:
-        work.reporter.stage("guard")
-        case.bench.rest()
-        plain = SessionSettings()
-        contestants = [
-            Contestant(PLAIN, prepared.plain_path, plain),
-            Contestant(CONTROL, prepared.plain_path, plain),
-            *(Contestant(e.name, e.variant.executable.build(), e.session) for e in entrants),
-        ]
-        return race(
-            contestants, prepared.feeds_path, work,
-            rounds=ROUNDS, budget_s=BUDGET_S, model_size_bytes=prepared.loaded.size_bytes,
-        )  # fmt: skip
-
-    raced = work.once("contest", key, compute)
-    if PLAIN not in raced or CONTROL not in raced:
-        work.store.forget(key)
-        raise ModelError(
-            "plain ONNX Runtime cannot run the model in a process of its own",
-            where=str(constraints.model),
-            fix="run it once with ONNX Runtime alone: the reason shows there",
-        )
-    control = _ratio(raced[CONTROL])
+    raced = [_raced(case, shape, entrants) for shape in case.prepared.shapes]
+    everyone = (PLAIN, CONTROL, *(entrant.name for entrant in entrants))
+    ran = [name for name in everyone if all(name in on_shape for on_shape in raced)]
+    ratios = {name: _ratio(case, raced, name) for name in ran}
+    control = ratios[CONTROL]
     threshold = 1.0 + max(_LEAST_THRESHOLD, abs(control.low - 1.0), abs(control.high - 1.0))
-    # Not in the order of `raced`: what comes back from the store is sorted by name.
-    ran = [name for name in (PLAIN, CONTROL, *(e.name for e in entrants)) if name in raced]
-    timings = {name: _timing(raced, name, promise.latency_percentile) for name in ran}
-    winner, reason = _winner(constraints, entrants, timings, threshold)
-    _refuse_broken_promise(constraints, timings[winner.name if winner else PLAIN], timings)
+    timings = {name: _timing(case, raced, name, ratios[name]) for name in ran}
+    winner, reason = _winner(case.constraints, entrants, timings, threshold)
+    _refuse_broken_promise(case.constraints, timings[winner.name if winner else PLAIN], timings)
     report = GuardReport(
         shipped=winner.name if winner else PLAIN,
         threshold=threshold,
@@ -104,23 +85,85 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
     return Outcome(winner, report)
 
 
-def _ratio(timed: Mapping[str, Any]) -> Interval:
-    """How many times faster than plain ONNX Runtime, which ran in the same rounds."""
-    return speedup(timed["first_us"], timed["medians_us"])
+def _raced(case: Case, shape: BoundShape, entrants: Sequence[Entrant]) -> dict[str, Any]:
+    """Everyone's times on one shape, by name.
+
+    Raises:
+        ModelError: plain ONNX Runtime cannot run the model.
+    """
+    constraints, work, prepared = case.constraints, case.work, case.prepared
+    device_digest = case.bench.environment.device_digest
+    names = [(e.name, e.variant.executable.key, e.session.name) for e in entrants]
+    key = digest(
+        "contest", prepared.loaded.sha256, shape.feeds_digest, names, device_digest, ROUNDS
+    )
+
+    def compute() -> dict[str, Any]:
+        work.reporter.stage("guard")
+        case.bench.rest()
+        plain = SessionSettings()
+        contestants = [
+            Contestant(PLAIN, prepared.plain_path, plain),
+            Contestant(CONTROL, prepared.plain_path, plain),
+            *(Contestant(e.name, e.variant.executable.build(), e.session) for e in entrants),
+        ]
+        return race(
+            contestants, shape.feeds_path, work,
+            rounds=ROUNDS, budget_s=BUDGET_S, model_size_bytes=prepared.loaded.size_bytes,
+        )  # fmt: skip
+
+    raced: dict[str, Any] = work.once("contest", key, compute)
+    if PLAIN not in raced or CONTROL not in raced:
+        work.store.forget(key)
+        raise ModelError(
+            "plain ONNX Runtime cannot run the model in a process of its own",
+            where=str(constraints.model),
+            fix="run it once with ONNX Runtime alone: the reason shows there",
+        )
+    return raced
 
 
-def _timing(raced: Mapping[str, Any], name: str, percentile: float) -> Timing:
-    found, speed = raced[name], _ratio(raced[name])
+def _ratio(case: Case, raced: Sequence[Mapping[str, Any]], name: str) -> Interval:
+    """How many times faster than plain ONNX Runtime, over the whole workload.
+
+    ratio_i = Σ_w share_w · plain_w,i / Σ_w share_w · own_w,i: both sums of a round i are made of
+    medians that were taken within the same rounds.
+    """
+    shares = [shape.share for shape in case.prepared.shapes]
+    rounds = min(len(on_shape[name]["medians_us"]) for on_shape in raced)
+
+    def total_us(what: str) -> Any:
+        return np.array(shares) @ np.array([on_shape[name][what][:rounds] for on_shape in raced])
+
+    return speedup(total_us("first_us"), total_us("medians_us"))
+
+
+def _timing(case: Case, raced: Sequence[Mapping[str, Any]], name: str, ratio: Interval) -> Timing:
+    percentile = case.constraints.promise.latency_percentile
+    shapes = {
+        shape.name: _shape_timing(on_shape[name], percentile)
+        for shape, on_shape in zip(case.prepared.shapes, raced, strict=True)
+    }
     return Timing(
         name=name,
+        p50_us=sum(shape.share * shapes[shape.name].p50_us for shape in case.prepared.shapes),
+        p99_us=max(found.p99_us for found in shapes.values()),
+        slo_us=max(found.slo_us for found in shapes.values()),
+        ratio=ratio.median,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        runs=sum(on_shape[name]["runs"] for on_shape in raced),
+        memory_size_bytes=max(on_shape[name]["peak_size_bytes"] for on_shape in raced),
+        shapes=shapes,
+    )
+
+
+def _shape_timing(found: Mapping[str, Any], percentile: float) -> ShapeTiming:
+    return ShapeTiming(
         p50_us=at_percentile(found, 50.0),
         p99_us=at_percentile(found, 99.0),
         slo_us=at_percentile(found, percentile),
-        ratio=speed.median,
-        ratio_low=speed.low,
-        ratio_high=speed.high,
-        runs=found["runs"],
-        memory_size_bytes=found["peak_size_bytes"],
+        ratio=speedup(found["first_us"], found["medians_us"]).median,
     )
 
 
@@ -163,9 +206,10 @@ def _refuse_broken_promise(
         return
     percentile = constraints.promise.latency_percentile
     best = min(timings.values(), key=lambda timing: timing.slo_us)
+    slowest = max(shipped.shapes, key=lambda name: shipped.shapes[name].slo_us)
     raise VerificationError(
-        f"measured p{percentile:g} is {format_duration(shipped.slo_us)}, promised "
-        f"{format_duration(limit)}",
+        f"measured p{percentile:g} is {format_duration(shipped.slo_us)} on the shape {slowest!r}, "
+        f"promised {format_duration(limit)}",
         where=shipped.name,
         fix=f"the best variant measured is {best.name}: {format_duration(best.slo_us)}",
     )

@@ -18,7 +18,6 @@ from planner.spec.plan import (
     Rejected,
     RunnerUp,
     SolverReport,
-    WorkloadShape,
 )
 from planner.spec.session import SessionSettings
 from planner.steps.case import Case
@@ -48,8 +47,9 @@ class Material:
     """The shipped variant's regions and prices."""
     session: SessionSettings
     setting: int
-    predicted: Estimate
-    tail_factor: float
+    predicted: tuple[Estimate, ...]
+    """p50 per workload shape, microseconds."""
+    tail_factors: tuple[float, ...]
     accuracy: AccuracyReport
     machine_state_us: float
     memory_size_bytes: int
@@ -59,11 +59,13 @@ def document(material: Material) -> Plan:
     """The plan, without its digest."""
     winner = material.outcome.winner
     formats = {op: str(form) for op, form in sorted(material.shipped.realised.items())}
-    shape = material.case.prepared.shape_name
+    shapes = material.case.prepared.shapes
+    predicted = {shape.name: found for shape, found in zip(shapes, material.predicted, strict=True)}
+    tails = {shape.name: tail for shape, tail in zip(shapes, material.tail_factors, strict=True)}
     return Plan(
         model=_model(material),
         environment=material.case.bench.environment,
-        workload=(_workload(material),),
+        workload=tuple(shape.recorded for shape in shapes),
         promise=material.case.constraints.promise,
         shipped=winner.kind if winner else "plain",
         settings=material.session,
@@ -73,8 +75,8 @@ def document(material: Material) -> Plan:
         decisions=_decisions(material),
         solver=_solver(material),
         prediction=Prediction(
-            latency_p50_us={shape: material.predicted},
-            latency_slo_us={shape: material.predicted.scaled(material.tail_factor)},
+            latency_p50_us=predicted,
+            latency_slo_us={name: found.scaled(tails[name]) for name, found in predicted.items()},
             memory_size_bytes=_memory(material),
             error=_error(material),
         ),
@@ -98,12 +100,6 @@ def _model(material: Material) -> ModelRef:
         ops=len(material.case.prepared.graph.ops),
         parameters=loaded.parameters,
     )
-
-
-def _workload(material: Material) -> WorkloadShape:
-    weight = material.case.constraints.workload[0].weight
-    shapes = {name: tuple(shape) for name, shape in material.case.prepared.shapes.items()}
-    return WorkloadShape(name=material.case.prepared.shape_name, shapes=shapes, weight=weight)
 
 
 def _ranges(material: Material) -> dict[str, tuple[float, float]]:
@@ -155,7 +151,9 @@ def _decisions(material: Material) -> tuple[Decision, ...]:
     found: dict[str, Decision] = {}
     for region in material.cut.partition.regions:
         price = sum(
-            material.cut.price(kernel, material.setting, 0).expected_us for kernel in region.kernels
+            shape.share * material.cut.price(kernel, material.setting, number).expected_us
+            for number, shape in enumerate(material.case.prepared.shapes)
+            for kernel in region.kernels
         )
         for position, op in enumerate(region.ops):
             form = material.shipped.realised.get(op, NATIVE)
@@ -204,7 +202,7 @@ def _reason(form: str, price_us: float, rival: RunnerUp | None, material: Materi
 
 def _warnings(material: Material) -> tuple[str, ...]:
     found = list(material.case.prepared.notes)
-    if material.case.prepared.samples.is_synthetic and material.shipped.realised:
+    if not material.case.prepared.is_calibrated and material.shipped.realised:
         found.append(
             "uncalibrated: errors were measured on synthetic inputs; give --calibration data"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from planner.spec.constraints import Constraints
-from planner.spec.plan import WorkloadShape
 from planner.spec.verdict import DryRun, PendingMeasurement
 from planner.steps.bench import Bench
 from planner.steps.prepare import prepare
@@ -21,10 +22,10 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
     pending: dict[str, PendingMeasurement] = {}
     known = 0
     for variant in uniform:
-        analysis = bench.analysis(variant.executable)
-        for count in threads:
-            missing = {key: index for index, key, _ in bench.missing(variant.executable, count)}
-            keys = bench.keys(variant.executable, count)
+        for executable, count in product(variant.executables, threads):
+            analysis = bench.analysis(executable)
+            missing = {key: index for index, key, _ in bench.missing(executable, count)}
+            keys = bench.keys(executable, count)
             known += len(set(keys) - set(missing))
             for key, index in missing.items():
                 kernel = analysis.kernels[index]
@@ -43,7 +44,7 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
         ops=len(prepared.graph.ops),
         parameters=prepared.loaded.parameters,
         weights_size_bytes=prepared.graph.weights_size_bytes,
-        workload=(WorkloadShape(name=prepared.shape_name, shapes=dict(prepared.shapes)),),
+        workload=tuple(shape.recorded for shape in prepared.shapes),
         measured=known,
         pending=tuple(pending.values()),
         warnings=prepared.notes,

@@ -8,6 +8,7 @@ from planner.compress.base import NATIVE, Format
 from planner.steps.case import Case
 from planner.steps.contest import Entrant
 from planner.steps.settle import Settled
+from planner.steps.shapes import weighted
 from planner.steps.variants import Variant
 
 _UNIFORM_ENTRANTS = 3
@@ -40,7 +41,7 @@ def entrants(case: Case, settled: Settled) -> list[Entrant]:
     session = case.pricing.settings[settled.setting].session
     plan = Entrant(
         "plan", "plan", settled.variant, session, settled.setting, settled.predicted,
-        settled.measured,
+        weighted(case.prepared.shapes, settled.predicted).expected, settled.measured,
     )  # fmt: skip
     found = [plan]
     taken = {(settled.variant.executable.key, session.name)}
@@ -50,10 +51,10 @@ def entrants(case: Case, settled: Settled) -> list[Entrant]:
         if candidate is None or (variant.executable.key, candidate.session.name) in taken:
             continue
         known = by_format.get(variant.format)
-        if known is None or candidate.predicted.expected < known.predicted.expected:
+        if known is None or candidate.expected_us < known.expected_us:
             by_format[variant.format] = candidate
     native = by_format.pop(NATIVE, None)
-    ranked = sorted(by_format.values(), key=lambda entrant: entrant.predicted.expected)
+    ranked = sorted(by_format.values(), key=lambda entrant: entrant.expected_us)
     for entrant in ranked:
         if len(found) > _UNIFORM_ENTRANTS:
             break
@@ -69,11 +70,14 @@ def _best_setting(case: Case, variant: Variant) -> Entrant | None:
     if variant.realised and limit is not None and accuracy.error(variant) > limit:
         return None
     fitting = [
-        (pricing.predict(variant, index), index)
+        (weighted(case.prepared.shapes, pricing.predict(variant, index)).expected, index)
         for index, setting in enumerate(pricing.settings)
         if setting.session.graph_level == variant.level
     ]
-    predicted, index = min(fitting, key=lambda pair: pair[0].expected)
+    expected_us, index = min(fitting)
     session = pricing.settings[index].session
     name = f"{variant.format if variant.realised else 'native'} ({session.name})"
-    return Entrant(name, "uniform", variant, session, index, predicted, accuracy.measure(variant))
+    return Entrant(
+        name, "uniform", variant, session, index, pricing.predict(variant, index), expected_us,
+        accuracy.measure(variant),
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from planner.graph.simplify import simplify
 from planner.runtime.tensors import write_tensors
 from planner.spec.manifest import TensorSpec
 from planner.spec.session import SessionSettings
+from planner.steps.shapes import sizes
 from planner.steps.workspace import Workspace, digest
 
 _BOUND = "bound.onnx"
 _SIMPLIFIED = "simplified.onnx"
 _FACTS = "facts.json"
-_INPUTS = "inputs.npz"
 _ONE_RUN = Bounds(wall_s=120.0)
 _INPUTS_FIX = "give typical inputs: --calibration FILE.npz (without, synthetic ones are tried)"
+Shapes = Mapping[str, tuple[int, ...]]
+"""Input name -> dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Files:
     """Where the files are, and what simplifying found."""
 
     bound_path: Path
-    """The user's model with its shapes fixed and its operators named; otherwise as it came."""
+    """The user's model with its operators named and those dimensions fixed in which its shapes
+    agree; otherwise as it came."""
     model_path: Path
     """The same, simplified; equal to `bound_path` where that changed the outputs."""
     plain_path: Path
@@ -47,13 +50,14 @@ class Files:
     random_outputs: tuple[str, ...]
     """Outputs that differ from run to run by the model's own design."""
     notes: tuple[str, ...]
-    inputs_path: Path
-    """Inputs of one run out of the user's own data; missing where there never was any."""
+    folder: Path
+
+    def inputs_path(self, shapes: Shapes) -> Path:
+        """Inputs of one run out of the user's own data; missing where there never was any."""
+        return self.folder / f"inputs-{digest(sorted(shapes.items()))[:16]}.npz"
 
 
-def input_specs(
-    loaded: LoadedModel, given: Mapping[str, tuple[int, ...]]
-) -> tuple[TensorSpec, ...]:
+def input_specs(loaded: LoadedModel, given: Shapes) -> tuple[TensorSpec, ...]:
     """The inputs that are fed, with every dimension bound.
 
     Raises:
@@ -82,25 +86,36 @@ def _refuse_other_than_tensors(loaded: LoadedModel) -> None:
 
 def bound_files(
     loaded: LoadedModel,
-    given: Mapping[str, tuple[int, ...]],
+    given: Sequence[Shapes],
     work: Workspace,
-    feeds: Mapping[str, Array] | None = None,
+    feeds: Sequence[Mapping[str, Array] | None],
 ) -> Files:
-    """Binds and simplifies, or finds both done; `feeds` are what the simplified model is checked on
-    (synthetic inputs where nothing better is known)."""
-    specs = input_specs(loaded, given)
-    shapes = complete_shapes(loaded, given)
+    """Binds and simplifies, or finds both done.
+
+    Args:
+        given: one set of shapes per entry of the workload.
+        feeds: for each, what the simplified model is checked on; None: synthetic inputs.
+    """
+    specs = [input_specs(loaded, shapes) for shapes in given]
+    shapes = [sizes(own) for own in specs]
 
     def make(folder: Path) -> None:
         bound = bind(loaded, given, folder / _BOUND)
-        checked_on = feeds
-        if checked_on is None:
-            checked_on = synthetic_samples(specs, 1, graph=build_graph(bound.path)).feeds(0)
+        checked_on = [
+            known or synthetic_samples(own, 1, graph=build_graph(bound.path)).feeds(0)
+            for own, known in zip(specs, feeds, strict=True)
+        ]
         _simplify(bound, checked_on, folder, loaded)
 
     work.reporter.stage("simplify")
     folder = work.kept_folder(
-        digest("bound and simplified", __version__, loaded.sha256, sorted(shapes.items())), make
+        digest(
+            "bound and simplified",
+            __version__,
+            loaded.sha256,
+            [sorted(own.items()) for own in shapes],
+        ),
+        make,
     )
     facts = json.loads((folder / _FACTS).read_text())
     return Files(
@@ -110,23 +125,25 @@ def bound_files(
         is_simplified=facts["is_simplified"],
         random_outputs=tuple(facts["random_outputs"]),
         notes=tuple(facts["notes"]),
-        inputs_path=folder / _INPUTS,
+        folder=folder,
     )
 
 
-def keep_inputs(files: Files, feeds: Mapping[str, Array]) -> None:
+def keep_inputs(files: Files, shapes: Shapes, feeds: Mapping[str, Array]) -> None:
     """Keeps inputs of one real run: engines built later are checked on them."""
-    scratch = files.inputs_path.with_name(f".{os.getpid()}-{_INPUTS}")
+    path = files.inputs_path(shapes)
+    scratch = path.with_name(f".{os.getpid()}-{path.name}")
     write_tensors(scratch, feeds)
-    scratch.replace(files.inputs_path)
+    scratch.replace(path)
 
 
 def _simplify(
-    bound: BoundModel, feeds: Mapping[str, Array], folder: Path, loaded: LoadedModel
+    bound: BoundModel, samples: Sequence[Mapping[str, Array]], folder: Path, loaded: LoadedModel
 ) -> None:
-    report = simplify(bound, feeds, folder / _SIMPLIFIED)
+    report = simplify(bound, samples, folder / _SIMPLIFIED)
     if not report.has_run:
-        _refuse_what_does_not_run(bound, feeds, loaded)
+        for feeds in samples:
+            _refuse_what_does_not_run(bound, feeds, loaded)
     refusal = _refusal_as_given(loaded)
     notes = [] if refusal is None else [f"ONNX Runtime takes it only in normal form: {refusal}"]
     facts = {
@@ -162,9 +179,16 @@ def _refuse_what_does_not_run(
     try:
         sandbox.call(_run_once, bound.path, feeds)
     except DataError as error:
-        raise DataError(error.what, where=where, fix=_INPUTS_FIX) from None
+        what = f"{error.what} ({_text(feeds)})"
+        raise DataError(what, where=where, fix=_INPUTS_FIX) from None
     except InfoptError as error:
         raise type(error)(error.what, where=where, fix=error.fix) from None
+
+
+def _text(feeds: Mapping[str, Array]) -> str:
+    """`x 1x16x64, flag scalar`."""
+    shapes = {name: "x".join(map(str, value.shape)) for name, value in feeds.items()}
+    return ", ".join(f"{name} {shape or 'scalar'}" for name, shape in shapes.items())
 
 
 def _run_once(path: Path, feeds: Mapping[str, Array]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from planner.compress.base import NATIVE
 from planner.ir.problem import Objective
@@ -33,7 +34,7 @@ def frontier(case: Case) -> ParetoCurve:
     ranked = sorted(found.values(), key=_latency)
     warnings = (
         ["uncalibrated: errors were measured on synthetic inputs"]
-        if case.prepared.samples.is_synthetic
+        if not case.prepared.is_calibrated
         else []
     )
     return ParetoCurve(
@@ -47,6 +48,12 @@ def _latency(solution: Solution) -> float:
     return solution.totals.weighted_latency_us if solution.totals else 0.0
 
 
+def _mean(case: Case, per_shape: Sequence[float]) -> float:
+    """Over the workload."""
+    shares = [shape.share for shape in case.prepared.shapes]
+    return sum(share * value for share, value in zip(shares, per_shape, strict=True))
+
+
 def _point(case: Case, number: int, solution: Solution) -> ParetoPoint:
     totals = solution.totals
     assert totals is not None
@@ -55,9 +62,9 @@ def _point(case: Case, number: int, solution: Solution) -> ParetoPoint:
     return ParetoPoint(
         name=f"P{number}",
         latency_us=Estimate(
-            low=totals.latency_low_us[0],
-            expected=totals.latency_expected_us[0],
-            high=totals.latency_high_us[0],
+            low=_mean(case, totals.latency_low_us),
+            expected=_mean(case, totals.latency_expected_us),
+            high=_mean(case, totals.latency_high_us),
             source="measured",
         ),
         memory_size_bytes=totals.memory_size_bytes,

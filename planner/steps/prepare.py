@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.compress.samples import Samples, load_calibration, synthetic_samples
-from planner.errors import UsageError
+from planner.compress.samples import Samples, synthetic_samples
+from planner.compress.workload import Specs, calibrations
 from planner.graph.model import LoadedModel
 from planner.ir.graph import Graph
 from planner.runtime.tensors import write_tensors
 from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
-from planner.spec.manifest import TensorSpec
-from planner.steps.files import bound_files, input_specs, keep_inputs
+from planner.steps.files import Files, bound_files, input_specs, keep_inputs
 from planner.steps.reading import kept_graph, known_model
 from planner.steps.request import refuse_absent, unmet_wishes
+from planner.steps.shapes import BoundShape, activation_size_bytes, sizes
 from planner.steps.workspace import Workspace, file_digest
 
 SYNTHETIC_RUNS = 8
@@ -24,14 +24,13 @@ SYNTHETIC_RUNS = 8
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model ready to be planned, for one workload shape."""
+    """A model ready to be planned for every shape of its workload."""
 
     loaded: LoadedModel
-    shape_name: str
-    shapes: Mapping[str, tuple[int, ...]]
-    """Every input's shape."""
+    shapes: tuple[BoundShape, ...]
     bound_path: Path
-    """The user's model with its shapes fixed and its operators named; otherwise as it came."""
+    """The user's model with its operators named and those dimensions fixed in which its shapes
+    agree; otherwise as it came."""
     model_path: Path
     """The same, simplified; equal to `bound_path` where that changed the outputs."""
     plain_path: Path
@@ -39,16 +38,26 @@ class Prepared:
     is_simplified: bool
     sha256: str
     """Digest of the file at `model_path`."""
-    graph: Graph
-    specs: tuple[TensorSpec, ...]
-    samples: Samples
-    """Calibration inputs, or synthetic ones (`samples.is_synthetic`)."""
-    feeds_path: Path
-    """One run's inputs, for everything that is timed."""
-    feeds_digest: str
     random_outputs: tuple[str, ...]
     """Outputs that differ from run to run by the model's own design."""
     notes: tuple[str, ...]
+
+    @property
+    def graph(self) -> Graph:
+        """The simplified model; tensors have the sizes of the shape that moves most bytes."""
+        graphs = (shape.graph for shape in self.shapes)
+        return max(graphs, key=activation_size_bytes)
+
+    @property
+    def samples(self) -> tuple[Samples, ...]:
+        """What errors are measured on: all data there is, else synthetic inputs of every shape."""
+        real = tuple(shape.samples for shape in self.shapes if not shape.samples.is_synthetic)
+        return real or tuple(shape.samples for shape in self.shapes)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether errors are measured on data rather than on synthetic inputs."""
+        return not any(samples.is_synthetic for samples in self.samples)
 
 
 def prepare(constraints: Constraints, work: Workspace) -> Prepared:
@@ -56,60 +65,87 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
 
     Raises:
         ModelError: damaged, unsupported or unbound model.
-        DataError: calibration data that does not fit it.
-        UsageError: several workload shapes, or wishes that nothing here can meet.
+        DataError: calibration data that fits none of the workload's shapes.
+        UsageError: wishes that nothing here can meet.
         EnvironmentMismatchError: a target that is not here.
     """
     refuse_absent(constraints)
-    if len(constraints.workload) > 1:
-        raise UsageError(
-            "a plan for the CPU serves one set of shapes",
-            where="workload",
-            fix="plan each set of shapes for itself",
-        )
     work.reporter.stage("load")
     loaded = known_model(constraints.model, work)
-    entry = constraints.workload[0]
-    specs = input_specs(loaded, entry.shapes)
+    specs = {entry.name: input_specs(loaded, entry.shapes) for entry in constraints.workload}
     given = _given_samples(constraints, specs)
-    files = bound_files(loaded, entry.shapes, work, given.feeds(0) if given else None)
-    if given is not None:
-        keep_inputs(files, given.feeds(0))
-    samples = given or synthetic_samples(
-        specs, SYNTHETIC_RUNS, graph=kept_graph(files.bound_path, work)
+    feeds = {name: samples.feeds(0) for name, samples in given.items()}
+    files = bound_files(
+        loaded,
+        [entry.shapes for entry in constraints.workload],
+        work,
+        [feeds.get(entry.name) for entry in constraints.workload],
     )
-    feeds_path = work.scratch / "feeds.npz"
-    write_tensors(feeds_path, samples.feeds(0))
-    graph = kept_graph(files.model_path, work)
-    unmet = unmet_wishes(constraints, [op.name for op in graph.ops])
+    for name, values in feeds.items():
+        keep_inputs(files, sizes(specs[name]), values)
+    shapes = _shapes(constraints, specs, given, files, work)
+    unmet = unmet_wishes(constraints, [op.name for op in shapes[0].graph.ops])
     return Prepared(
         loaded=loaded,
-        shape_name=entry.name,
-        shapes={spec.name: _fixed(spec) for spec in specs},
+        shapes=shapes,
         bound_path=files.bound_path,
         model_path=files.model_path,
         plain_path=files.plain_path,
         is_simplified=files.is_simplified,
         sha256=file_digest(files.model_path),
-        graph=graph,
-        specs=specs,
-        samples=samples,
-        feeds_path=feeds_path,
-        feeds_digest=samples.first(1).digest,
         random_outputs=files.random_outputs,
-        notes=(*loaded.notes, *files.notes, *unmet),
+        notes=(*loaded.notes, *files.notes, *unmet, *_unmeasured(specs, given)),
     )
 
 
-def _fixed(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(dim for dim in spec.shape if dim is not None)
+def _shapes(
+    constraints: Constraints,
+    specs: Specs,
+    given: Mapping[str, Samples],
+    files: Files,
+    work: Workspace,
+) -> tuple[BoundShape, ...]:
+    total = sum(entry.weight for entry in constraints.workload)
+    found = []
+    for number, entry in enumerate(constraints.workload):
+        own = specs[entry.name]
+        samples = given.get(entry.name) or synthetic_samples(
+            own, SYNTHETIC_RUNS, graph=kept_graph(files.bound_path, work)
+        )
+        feeds_path = work.scratch / f"feeds-{number}.npz"
+        write_tensors(feeds_path, samples.feeds(0))
+        found.append(
+            BoundShape(
+                name=entry.name,
+                weight=entry.weight,
+                share=entry.weight / total,
+                specs=tuple(own),
+                graph=kept_graph(files.model_path, work, sizes(own)),
+                samples=samples,
+                feeds_path=feeds_path,
+                feeds_digest=samples.first(1).digest,
+            )
+        )
+    return tuple(found)
 
 
-def _given_samples(constraints: Constraints, specs: tuple[TensorSpec, ...]) -> Samples | None:
-    """The calibration file's inputs, else the evaluation file's; None where there is neither."""
+def _given_samples(constraints: Constraints, specs: Specs) -> dict[str, Samples]:
+    """The calibration file's inputs, else the evaluation file's, for each shape that they fit."""
     accuracy = constraints.accuracy
     if accuracy.calibration is not None:
-        return load_calibration(accuracy.calibration, specs)
+        return calibrations(accuracy.calibration, specs)
     if accuracy.evaluation is not None and not is_function(accuracy.evaluation):
-        return load_calibration(Path(accuracy.evaluation), specs)
-    return None
+        return calibrations(Path(accuracy.evaluation), specs)
+    return {}
+
+
+def _unmeasured(specs: Specs, given: Mapping[str, Samples]) -> tuple[str, ...]:
+    """Shapes that there is no data for although there is data: what that means for the errors."""
+    without = [repr(name) for name in specs if name not in given]
+    if not given or not without:
+        return ()
+    with_data = ", ".join(map(repr, given))
+    return (
+        f"no data fits the shape {', '.join(without)}: errors are those of {with_data}"
+        " (arrays named SHAPE/INPUT hold data of one shape)",
+    )

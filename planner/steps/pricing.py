@@ -8,7 +8,7 @@ machine's neighbours make things take at the median than in the fast state that 
 measured in; the reference probe shows it, now and again when the engine is deployed.
 
 A plan is never priced with a timing of itself: whole runs of the same kernels in the same pool are
-left out of its prediction.
+left out of its prediction. Every shape of the workload has whole runs and corrections of its own.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class PlanSetting:
     """A plan-wide setting with what was learnt of it."""
 
     session: SessionSettings
-    tail_factor: float
-    """Latency at the promise's percentile / p50, on the native variant."""
+    tail_factors: tuple[float, ...]
+    """Latency at the promise's percentile / p50, on the native variant; per workload shape."""
     slowness: float
     """The reference probe's p50 when whole models were timed / when kernels were."""
 
@@ -99,23 +99,22 @@ class Pricing:
         self.settings: tuple[PlanSetting, ...] = ()
         self._references_us: dict[int, float] = {}
         self._tables: dict[int, CostTable] = {}
-        self._corrections = Corrections(())
-        self._factors: dict[tuple[str, str], Factor] = {}
-        self._shares: dict[str, Mapping[str, float]] = {}
+        self._corrections: tuple[Corrections, ...] = ()
+        self._factors: dict[tuple[str, str, int], Factor] = {}
+        self._shares: dict[str, Sequence[Mapping[str, float]]] = {}
 
     def learn(self, variants: Sequence[Variant]) -> None:
         """Times every kernel of these variants, and some of them as a whole."""
         sessions = session_choices()
         for threads in sorted({session.intra_op_threads for session in sessions}):
             self.work.reporter.stage(f"profile ({threads} threads)")
-            self.bench.measure([variant.executable for variant in variants], threads)
+            self.bench.measure([each for v in variants for each in v.executables], threads)
             self._tables[threads] = self._table(variants, threads)
-        observed = [*_observed(variants, sessions), *self._rival(variants, sessions)]
-        self._fit(observed, sessions)
+        self._fit(variants, sessions)
         self.bench.rest()
 
     def _rival(
-        self, variants: Sequence[Variant], sessions: Sequence[SessionSettings]
+        self, variants: Sequence[Variant], sessions: Sequence[SessionSettings], shape: int
     ) -> Iterator[_Observed]:
         """The best compressed variant with all threads: what is learnt there of the native plan."""
         most = max(session.intra_op_threads for session in sessions)
@@ -128,25 +127,28 @@ class Pricing:
             if variant.realised and variant.level == session.graph_level
         ]
         if rivals:
-            yield min(rivals, key=lambda e: self.sum_of_kernels(e.variant, e.session).expected_us)
+            yield min(
+                rivals, key=lambda e: self.sum_of_kernels(e.variant, e.session, shape).expected_us
+            )
 
     def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
-        keys = [key for variant in variants for key in self.bench.keys(variant.executable, threads)]
+        executables = [each for variant in variants for each in variant.executables]
+        keys = [key for each in executables for key in self.bench.keys(each, threads)]
         times = times_of(self.work, keys)
         seen = [time.reference_us for time in times.values() if time.threads == threads]
         if seen:
             self._references_us[threads] = float(np.quantile(seen, FAST_SHARE))
         return CostTable(times, self._references_us)
 
-    def extend(self, variant: Variant, threads: int, shares: Mapping[str, float]) -> None:
+    def extend(self, variant: Variant, threads: int, shares: Sequence[Mapping[str, float]]) -> None:
         """Times what is new in one more variant; the state that prices belong to stays.
 
         Args:
-            shares: format -> its share of the variant's time.
+            shares: for each workload shape, format -> its share of the variant's time.
         """
         self._shares[variant.executable.key] = shares
-        self.bench.measure([variant.executable], threads)
-        keys = self.bench.keys(variant.executable, threads)
+        self.bench.measure(variant.executables, threads)
+        keys = [key for each in variant.executables for key in self.bench.keys(each, threads)]
         table = self._tables[threads]
         self._tables[threads] = table.extended(times_of(self.work, keys))
 
@@ -160,47 +162,60 @@ class Pricing:
         time of their own, and one thread's stands in."""
         return self._references_us.get(threads, self._references_us[min(self._references_us)])
 
-    def _fit(self, observed: Sequence[_Observed], sessions: Sequence[SessionSettings]) -> None:
-        raced = self._whole_runs(observed)
-        ran = [entry for entry in observed if entry.name in raced]
-        native = {pool_name(e.session): raced[e.name] for e in ran if not e.variant.realised}
-        if not native:
+    def _fit(self, variants: Sequence[Variant], sessions: Sequence[SessionSettings]) -> None:
+        raced = [self._whole_runs(n, variants, sessions) for n in range(len(self.prepared.shapes))]
+        native = [
+            {pool_name(e.session): timed for e, timed in runs if not e.variant.realised}
+            for runs in raced
+        ]
+        sessions = [s for s in sessions if all(pool_name(s) in timed for timed in native)]
+        if not sessions:
             raise ModelError(
                 "ONNX Runtime cannot run the model in a process of its own",
                 where=str(self.prepared.loaded.path),
                 fix="run it once with ONNX Runtime alone: the reason shows there",
             )
-        sessions = [session for session in sessions if pool_name(session) in native]
         for session in sessions:
             self._references_us.setdefault(
-                session.intra_op_threads, native[pool_name(session)]["reference_us"]
+                session.intra_op_threads, _reference_us(native, pool_name(session))
             )
-        self._corrections = Corrections([self._run(entry, raced[entry.name]) for entry in ran])
+        self._corrections = tuple(
+            Corrections([self._run(entry, timed, number) for entry, timed in runs])
+            for number, runs in enumerate(raced)
+        )
         self.settings = tuple(
             PlanSetting(
                 session,
-                tail_factor=_relative(native[pool_name(session)], self.percentile),
-                slowness=native[pool_name(session)]["reference_us"]
+                tail_factors=tuple(
+                    _relative(timed[pool_name(session)], self.percentile) for timed in native
+                ),
+                slowness=_reference_us(native, pool_name(session))
                 / self._fast_us(session.intra_op_threads),
             )
             for session in sessions
         )
 
-    def _run(self, entry: _Observed, timed: Mapping[str, Any]) -> WholeRun:
+    def _run(self, entry: _Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
         whole_us = timed["to_reference"] * self._fast_us(entry.session.intra_op_threads)
-        total = self.sum_of_kernels(entry.variant, entry.session).expected_us
-        at = self._circumstances(entry.variant, entry.session)
-        return WholeRun(self._mark(entry.variant, entry.session), at, whole_us / total)
+        total = self.sum_of_kernels(entry.variant, entry.session, shape).expected_us
+        at = self._circumstances(entry.variant, entry.session, shape)
+        return WholeRun(self._mark(entry.variant, entry.session, shape), at, whole_us / total)
 
-    def _mark(self, variant: Variant, session: SessionSettings) -> str:
+    def _mark(self, variant: Variant, session: SessionSettings, shape: int) -> str:
         """The same for variants of the same kernels in the same pool."""
-        keys = self.bench.keys(variant.executable, session.intra_op_threads)
+        keys = self.bench.keys(variant.executables[shape], session.intra_op_threads)
         return digest(pool_name(session), keys)
 
-    def _whole_runs(self, observed: Sequence[_Observed]) -> dict[str, dict[str, Any]]:
+    def _whole_runs(
+        self, number: int, variants: Sequence[Variant], sessions: Sequence[SessionSettings]
+    ) -> list[tuple[_Observed, dict[str, Any]]]:
+        """Whole variants on one shape, with their times; those that could not be run are left
+        out."""
+        shape = self.prepared.shapes[number]
+        observed = [*_observed(variants, sessions), *self._rival(variants, sessions, number)]
         names = [(e.name, e.variant.executable.key) for e in observed]
         key = digest(
-            "context", self.prepared.sha256, names,
+            "context", self.prepared.sha256, shape.feeds_digest, names,
             self.bench.environment.device_digest, CONTEXT_ROUNDS,
         )  # fmt: skip
 
@@ -209,32 +224,36 @@ class Pricing:
             self.bench.rest()
             return race(
                 [Contestant(e.name, e.variant.executable.build(), e.session) for e in observed],
-                self.prepared.feeds_path, self.work,
+                shape.feeds_path, self.work,
                 rounds=CONTEXT_ROUNDS, budget_s=CONTEXT_SECONDS,
                 model_size_bytes=self.prepared.loaded.size_bytes,
             )  # fmt: skip
 
         found: dict[str, dict[str, Any]] = self.work.once("context", key, compute)
-        return found
+        return [(entry, found[entry.name]) for entry in observed if entry.name in found]
 
-    def kernel_latency(self, variant: Variant, index: int, setting: int) -> Latency:
-        """One kernel of a variant under a setting, corrected to its share of a whole."""
+    def kernel_latency(self, variant: Variant, index: int, setting: int, shape: int) -> Latency:
+        """One kernel of a variant under a setting, corrected to its share of a whole.
+
+        `index` counts in the analysis of that shape.
+        """
         chosen = self.settings[setting]
         threads = chosen.session.intra_op_threads
-        key = self.bench.keys(variant.executable, threads)[index]
-        return self._priced(self._tables[threads].cost(key), variant, chosen)
+        key = self.bench.keys(variant.executables[shape], threads)[index]
+        return self._priced(self._tables[threads].cost(key), variant, chosen, shape)
 
-    def overhead(self, variant: Variant, setting: int) -> Latency:
+    def overhead(self, variant: Variant, setting: int, shape: int) -> Latency:
         """What a call costs besides its kernels."""
         chosen = self.settings[setting]
-        value = self.bench.overhead_us(variant.executable, chosen.session.intra_op_threads)
-        return self._priced(Cost.exactly(value), variant, chosen)
+        threads = chosen.session.intra_op_threads
+        value = self.bench.overhead_us(variant.executables[shape], threads)
+        return self._priced(Cost.exactly(value), variant, chosen, shape)
 
-    def _priced(self, cost: Cost, variant: Variant, chosen: PlanSetting) -> Latency:
-        name = (variant.executable.key, chosen.session.name)
+    def _priced(self, cost: Cost, variant: Variant, chosen: PlanSetting, shape: int) -> Latency:
+        name = (variant.executable.key, chosen.session.name, shape)
         if name not in self._factors:
-            at = self._circumstances(variant, chosen.session)
-            self._factors[name] = self._corrections.factor(at)
+            at = self._circumstances(variant, chosen.session, shape)
+            self._factors[name] = self._corrections[shape].factor(at)
         factor, slow = self._factors[name], chosen.slowness
         return Latency(
             cost.low_us * factor.low * slow,
@@ -242,20 +261,22 @@ class Pricing:
             cost.high_us * factor.high * slow,
         )
 
-    def sum_of_kernels(self, variant: Variant, session: SessionSettings) -> Cost:
+    def sum_of_kernels(self, variant: Variant, session: SessionSettings, shape: int) -> Cost:
         """Kernels plus call overhead, in the fast state, uncorrected."""
-        threads = session.intra_op_threads
-        keys = self.bench.keys(variant.executable, threads)
-        total = self._tables[threads].total(keys)
-        return total + Cost.exactly(self.bench.overhead_us(variant.executable, threads))
+        threads, executable = session.intra_op_threads, variant.executables[shape]
+        total = self._tables[threads].total(self.bench.keys(executable, threads))
+        return total + Cost.exactly(self.bench.overhead_us(executable, threads))
 
-    def predict(self, variant: Variant, setting: int) -> Estimate:
-        """p50 of a whole variant, from no whole run of its kernels in its pool."""
+    def predict(self, variant: Variant, setting: int) -> tuple[Estimate, ...]:
+        """p50 of a whole variant per shape, from no whole run of its kernels in its pool."""
+        return tuple(self._predict(variant, setting, n) for n in range(len(self.prepared.shapes)))
+
+    def _predict(self, variant: Variant, setting: int, shape: int) -> Estimate:
         chosen = self.settings[setting]
-        at = self._circumstances(variant, chosen.session)
-        mark = self._mark(variant, chosen.session)
-        factor = self._corrections.factor(at, without={mark})
-        total = self.sum_of_kernels(variant, chosen.session)
+        at = self._circumstances(variant, chosen.session, shape)
+        mark = self._mark(variant, chosen.session, shape)
+        factor = self._corrections[shape].factor(at, without={mark})
+        total = self.sum_of_kernels(variant, chosen.session, shape)
         return Estimate(
             low=total.low_us * factor.low * chosen.slowness,
             expected=total.expected_us * factor.expected * chosen.slowness,
@@ -263,9 +284,11 @@ class Pricing:
             source="measured",
         )
 
-    def _circumstances(self, variant: Variant, session: SessionSettings) -> Circumstances:
-        own = {_format_of(variant): 1.0}
-        shares = self._shares.get(variant.executable.key, own)
+    def _circumstances(
+        self, variant: Variant, session: SessionSettings, shape: int
+    ) -> Circumstances:
+        known = self._shares.get(variant.executable.key)
+        shares = known[shape] if known is not None else {_format_of(variant): 1.0}
         return Circumstances(pool_name(session), str(session.graph_level), shares)
 
 
@@ -295,3 +318,8 @@ def _format_of(variant: Variant) -> str:
 
 def _relative(timed: Mapping[str, Any], percentile: float) -> float:
     return max(at_percentile(timed, percentile) / at_percentile(timed, 50.0), 1.0)
+
+
+def _reference_us(native: Sequence[Mapping[str, Mapping[str, Any]]], pool: str) -> float:
+    """The reference probe beside the native variant in one pool: the mean over all shapes."""
+    return float(np.mean([timed[pool]["reference_us"] for timed in native]))

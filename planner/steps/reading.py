@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from planner import __version__
@@ -83,10 +84,17 @@ def _ports(entries: list[dict[str, Any]]) -> tuple[Port, ...]:
     )
 
 
-def kept_graph(path: Path, work: Workspace) -> Graph:
-    """The graph of a model in a kept folder, whose name says what is in it."""
-    key = digest("graph", *_readers(), path.parent.name, path.name)
-    return _graph(work.once("graph", key, lambda: _graph_payload(build_graph(path))))
+def kept_graph(
+    path: Path, work: Workspace, inputs: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+) -> Graph:
+    """The graph of a model in a kept folder, whose name says what is in it; `inputs` as in
+    `build_graph`."""
+    key = digest("graph", *_readers(), path.parent.name, path.name, sorted(inputs.items()))
+
+    def read() -> dict[str, Any]:
+        return _graph_payload(build_graph(path, inputs=inputs))
+
+    return _graph(work.once("graph", key, read))
 
 
 def _graph_payload(graph: Graph) -> dict[str, Any]:

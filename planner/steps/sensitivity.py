@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from planner.compress.base import Format, Range
+from planner.compress.samples import Samples
 from planner.compress.sensitivity import Choice, SensitivitySettings, sensitivities
 from planner.graph.sandbox import Sandbox
 from planner.runtime.fingerprint import usable_cores
@@ -27,6 +28,7 @@ measured at once."""
 
 def measured_sensitivities(
     prepared: Prepared,
+    samples: Samples,
     choices: Sequence[Choice],
     ranges: Mapping[str, Range],
     sandbox: Sandbox,
@@ -45,7 +47,7 @@ def measured_sensitivities(
             prepared.model_path,
             prepared.graph,
             part,
-            prepared.samples,
+            samples,
             dict(ranges),
             session,
             replace(whole, max_multiplications=share),

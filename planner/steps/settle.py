@@ -36,8 +36,8 @@ class Settled:
     """The problem of the last round, with the error budget that held."""
     variant: Variant
     setting: int
-    predicted: Estimate
-    """p50 of the whole, microseconds."""
+    predicted: tuple[Estimate, ...]
+    """p50 of the whole per workload shape, microseconds."""
     predicted_error: float
     measured: Measured
     rounds: int
@@ -133,5 +133,6 @@ def _built(case: Case, solution: Solution, setting: int) -> Variant:
     variant = make_variant(
         case.prepared, case.choices.ranges, needed, "plan", session.graph_level, case.work
     )
-    case.pricing.extend(variant, session.intra_op_threads, case.posed.shares(solution))
+    shares = [case.posed.shares(solution, n) for n in range(len(case.prepared.shapes))]
+    case.pricing.extend(variant, session.intra_op_threads, shares)
     return variant

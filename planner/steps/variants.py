@@ -20,6 +20,7 @@ from planner.compress.base import NATIVE, BuildSettings, Format, Offer, Rejectio
 from planner.compress.calibrate import calibrate
 from planner.compress.describe import Description, build_described
 from planner.compress.methods import offers
+from planner.compress.samples import Samples
 from planner.errors import DataError, EnvironmentMismatchError, InfoptError, ModelError
 from planner.graph.nursery import NURSERY
 from planner.graph.sandbox import Bounds, Sandbox
@@ -76,8 +77,14 @@ class Variant:
     """Operator -> format really built; native ones are absent."""
     nodes: tuple[Op, ...]
     """Nodes of the built file, before ONNX Runtime optimises it."""
-    executable: Executable
+    executables: tuple[Executable, ...]
+    """One file on the inputs of each workload shape."""
     size_bytes: int
+
+    @property
+    def executable(self) -> Executable:
+        """Any of them, for what does not depend on the inputs: the file, its constants."""
+        return self.executables[0]
 
 
 def choices(constraints: Constraints, prepared: Prepared, work: Workspace) -> Choices:
@@ -105,8 +112,19 @@ def _all_offered(graph: Graph, made: Sequence[Offer]) -> tuple[Offer, ...]:
 def _ranges(
     prepared: Prepared, tensors: Sequence[str], work: Workspace
 ) -> dict[str, tuple[float, float]]:
-    key = digest("ranges", prepared.sha256, prepared.samples.digest, tensors)
+    """Ranges that hold for the samples of every shape."""
     work.reporter.stage("calibrate")
+    found = [_ranges_on(samples, prepared, tensors, work) for samples in prepared.samples]
+    return {
+        name: (min(each[name][0] for each in found), max(each[name][1] for each in found))
+        for name in found[0]
+    }
+
+
+def _ranges_on(
+    samples: Samples, prepared: Prepared, tensors: Sequence[str], work: Workspace
+) -> dict[str, tuple[float, float]]:
+    key = digest("ranges", prepared.sha256, samples.digest, tensors)
     sandbox = Sandbox("calibrating activations", str(prepared.loaded.path))
 
     def compute() -> dict[str, list[float]]:
@@ -115,7 +133,7 @@ def _ranges(
             prepared.model_path,
             prepared.graph,
             tensors,
-            prepared.samples,
+            samples,
             SessionSettings(),
         )
         return {name: list(ends) for name, ends in found.items()}
@@ -190,7 +208,8 @@ def try_variant(
     """The variant, or None (with a note) where it cannot be built or run."""
     try:
         made = make_variant(prepared, chosen_from.ranges, assignment, label, level, work)
-        bench.analysis(made.executable)
+        for executable in made.executables:
+            bench.analysis(executable)
     except (DataError, EnvironmentMismatchError, ModelError) as error:
         if label == NATIVE:
             raise
@@ -228,7 +247,10 @@ def make_variant(
             Op(name, kind, domain, tuple(reads), tuple(makes))
             for name, kind, domain, reads, makes in payload["nodes"]
         ),
-        executable=Executable(key, level.value, prepared.feeds_path, prepared.feeds_digest, build),
+        executables=tuple(
+            Executable(key, level.value, shape.feeds_path, shape.feeds_digest, build)
+            for shape in prepared.shapes
+        ),
         size_bytes=payload["size_bytes"],
     )
 
@@ -295,16 +317,20 @@ def _facts(found: Description) -> dict[str, object]:
     }
 
 
-def observed(prepared: Prepared, found: Sequence[Variant], bench: Bench) -> Graph:
-    """The graph with shapes filled in that only a run could tell."""
+def observed(prepared: Prepared, found: Sequence[Variant], bench: Bench) -> tuple[Graph, ...]:
+    """The graph of each workload shape, with sizes filled in that only a run could tell."""
     native = next(variant for variant in found if not variant.realised)
-    filled = dict(prepared.graph.tensors)
-    for name, (dtype, shape) in bench.analysis(native.executable).tensors.items():
+    pairs = zip(prepared.shapes, native.executables, strict=True)
+    return tuple(_filled(shape.graph, bench.analysis(on).tensors) for shape, on in pairs)
+
+
+def _filled(graph: Graph, seen: Mapping[str, tuple[str, tuple[int, ...]]]) -> Graph:
+    filled = dict(graph.tensors)
+    for name, (dtype, shape) in seen.items():
         known = filled.get(name)
         if known is None or known.shape is not None:
             continue
         filled[name] = Tensor(name, dtype, shape, size_bytes_of(dtype, shape))
-    graph = prepared.graph
     return Graph(graph.ops, filled, graph.inputs, graph.outputs)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from planner.runtime.engine import load
 from planner.runtime.fingerprint import fingerprint_differences, this_environment
 from planner.runtime.verify import verify_outputs
 from planner.spec.io import read_plan
-from planner.spec.manifest import Manifest
+from planner.spec.manifest import GoldenCheck, Manifest
 from planner.spec.plan import Environment, Estimate, Plan
 from planner.spec.verdict import Check, Verdict
 from planner.steps.racing import at_percentile, race
@@ -47,22 +47,20 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     checks.append(device)
     checks.append(_accuracy(plan))
     work.reporter.stage("measure")
-    timed, estimate, factor = _measured(engine, manifest, plan, work)
-    shape, predicted = plan.workload[0].name, _predicted(plan)
-    slo_us = at_percentile(timed, plan.promise.latency_percentile)
-    checks += _latency(plan, predicted, estimate, slo_us, factor, is_same_device)
+    measured = [_measured(engine, manifest, golden, plan, work) for golden in manifest.golden]
+    checks += [
+        check
+        for found in measured
+        for check in _latency(plan, found, is_same_device=is_same_device)
+    ]
     return Verdict(
         engine=str(engine),
         passed=all(check.passed for check in checks),
         checks=tuple(checks),
-        predicted_us={shape: predicted.scaled(factor)},
-        measured_us={shape: estimate},
+        predicted_us={found.shape: found.predicted for found in measured},
+        measured_us={found.shape: found.p50 for found in measured},
         warnings=plan.warnings,
     )
-
-
-def _predicted(plan: Plan) -> Estimate:
-    return plan.prediction.latency_p50_us[plan.workload[0].name]
 
 
 def _device(planned: Environment) -> tuple[Check, bool]:
@@ -88,52 +86,65 @@ def _accuracy(plan: Plan) -> Check:
     return Check(name="accuracy", passed=found.is_kept, detail=detail)
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """An engine on one workload shape, microseconds."""
+
+    shape: str
+    p50: Estimate
+    slo_us: float
+    """At the promise's percentile."""
+    predicted: Estimate
+    """p50, at the machine's present speed."""
+    factor: float
+    """How much slower the machine is than when it was planned."""
+
+
 def _measured(
-    engine: Path, manifest: Manifest, plan: Plan, work: Workspace
-) -> tuple[dict[str, Any], Estimate, float]:
-    """Times of the engine's part, its p50, and how fast the machine is now (planned / now)."""
+    engine: Path, manifest: Manifest, golden: GoldenCheck, plan: Plan, work: Workspace
+) -> _Measured:
+    """Times the engine's part on the inputs of one golden check."""
     segment = manifest.stages[0].segments[0]
     contestant = Contestant("engine", engine / segment.file, segment.settings)
-    feeds = engine / manifest.golden[0].inputs
     raced = race(
-        [contestant], feeds, work, rounds=_ROUNDS, budget_s=_BUDGET_S,
+        [contestant], engine / golden.inputs, work, rounds=_ROUNDS, budget_s=_BUDGET_S,
         model_size_bytes=plan.model.size_bytes,
     )  # fmt: skip
     found = raced["engine"]
     p50_us = at_percentile(found, 50.0)
     low, high = np.quantile(found["medians_us"], (0.25, 0.75))
-    estimate = Estimate(
-        low=min(low, p50_us), expected=p50_us, high=max(high, p50_us), source="measured"
-    )
     planned = plan.machine_state_us
     # The probe when the engine took its median, not the probe's own median: with neighbours that
     # load the machine half of the time, either may fall into either state.
     reference_us = p50_us / found["to_reference"]
     factor = reference_us / planned if planned else 1.0
-    return found, estimate, factor
-
-
-def _latency(
-    plan: Plan,
-    predicted: Estimate,
-    measured: Estimate,
-    slo_us: float,
-    factor: float,
-    is_same_device: bool,
-) -> list[Check]:
-    here = predicted.scaled(factor)
-    detail = (
-        f"p50 measured {format_duration(measured.expected)}, predicted "
-        f"{format_duration(here.expected)} [{format_duration(here.low)} .. "
-        f"{format_duration(here.high)}] (machine at {1 / factor:.2f}x of its speed when planned)"
+    return _Measured(
+        shape=golden.shape,
+        p50=Estimate(
+            low=min(low, p50_us), expected=p50_us, high=max(high, p50_us), source="measured"
+        ),
+        slo_us=at_percentile(found, plan.promise.latency_percentile),
+        predicted=plan.prediction.latency_p50_us[golden.shape].scaled(factor),
+        factor=factor,
     )
-    allowed = max(here.high, predicted.high) * _SLACK
-    checks = [
-        Check(name="latency", passed=measured.low <= allowed or not is_same_device, detail=detail)
-    ]
+
+
+def _latency(plan: Plan, found: _Measured, *, is_same_device: bool) -> list[Check]:
+    label, here = plan.label(found.shape), found.predicted
+    detail = (
+        f"{label}p50 measured {format_duration(found.p50.expected)}, predicted "
+        f"{format_duration(here.expected)} [{format_duration(here.low)} .. "
+        f"{format_duration(here.high)}] (machine at {1 / found.factor:.2f}x of its speed when "
+        "planned)"
+    )
+    allowed = max(here.high, plan.prediction.latency_p50_us[found.shape].high) * _SLACK
+    is_kept = found.p50.low <= allowed or not is_same_device
+    checks = [Check(name="latency", passed=is_kept, detail=detail)]
     limit = plan.promise.latency_us
     if limit is not None:
-        percentile = plan.promise.latency_percentile
-        detail = f"p{percentile:g} {format_duration(slo_us)}, promised {format_duration(limit)}"
-        checks.append(Check(name="slo", passed=slo_us <= limit, detail=detail))
+        detail = (
+            f"{label}p{plan.promise.latency_percentile:g} {format_duration(found.slo_us)}, "
+            f"promised {format_duration(limit)}"
+        )
+        checks.append(Check(name="slo", passed=found.slo_us <= limit, detail=detail))
     return checks

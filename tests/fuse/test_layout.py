@@ -142,7 +142,7 @@ def _problem(graph_of: Cut, variants: Sequence[Variant], offered: Offered) -> Pr
         edges=tuple(sorted(edges)),
         options=offered.options,
         settings=(Setting("one", (Latency(0.0, 0.0, 0.0),)),),
-        conversions=conversions(variants, offered.options, sizes, settings=1, shapes=1),
+        conversions=conversions(variants, offered.options, [sizes], settings=1),
         given=tuple(State(name, "plain") for name in graph.inputs),
         wanted=tuple(State(name, "plain") for name in graph.outputs),
         objectives=(Objective.LATENCY,),

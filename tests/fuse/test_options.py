@@ -138,7 +138,7 @@ def _changes() -> Variant:
 def test_a_measured_change_keeps_its_price_and_unknown_kinds_are_left_out() -> None:
     made = [_changes()]
     offered = offer(graph(), made, {}, settings=2, shapes=1).options
-    found = conversions(made, offered, {"y": 8}, settings=2, shapes=1)
+    found = conversions(made, offered, [{"y": 8}], settings=2)
     assert [(c.name, c.source, c.target) for c in found] == [("y|q8->plain", YQ, Y)]
     assert found[0].latency == ((Latency(0.9 * 6.0, 6.0, 1.1 * 6.0),), (None,))
 
@@ -152,11 +152,14 @@ def test_the_same_change_of_another_tensor_is_scaled_by_its_size(
     change = FormChange(2, State("y", "plain"), YQ)
     quantising = variant("r", separate(), {}, {0: 1.0, 1: 1.0, 2: 6.0}, changes=[change])
     made.append(quantising)
-    offered = offer(graph(), made, {}, settings=1, shapes=1).options
-    found = conversions(made, offered, {"y": 8, "x": size}, settings=1, shapes=1)
+    offered = offer(graph(), made, {}, settings=1, shapes=2).options
+    sizes = [{"y": 8, "x": size}, {"y": 80, "x": 20 * size}]
+    found = conversions(made, offered, sizes, settings=1)
     assert len({conversion.name for conversion in found}) == len(found)
-    price = next(c.latency[0][0] for c in found if c.name == "x|plain->q8")
-    assert price is not None
-    assert price.expected_us == pytest.approx(expected)
-    assert price.low_us == pytest.approx(expected / 2)
-    assert price.high_us == pytest.approx(expected * 2)
+    first, second = next(c.latency[0] for c in found if c.name == "x|plain->q8")
+    assert first is not None
+    assert first.expected_us == pytest.approx(expected)
+    assert second is not None
+    assert second.expected_us == pytest.approx(2 * 2 * expected)  # shape 1 costs twice shape 0
+    assert first.low_us == pytest.approx(expected / 2)
+    assert first.high_us == pytest.approx(expected * 2)

@@ -11,7 +11,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from planner.errors import ModelError
 from planner.graph import store
-from planner.graph.bind import bind, complete_shapes
+from planner.graph.bind import bind, complete_shapes, shared_shapes
+from planner.graph.build import build_graph
 from planner.graph.equality import run_with_onnxruntime
 from planner.graph.inspection import inspect
 from planner.graph.model import BoundModel, LoadedModel, Port
@@ -94,6 +95,49 @@ def test_an_unknown_rank_takes_any_shape_and_a_sequence_takes_none() -> None:
     assert complete_shapes(loaded, {"x": ()}) == {"x": ()}
 
 
+# --- several sets of shapes ---------------------------------------------------------------------
+
+
+def test_what_shapes_agree_on_is_fixed_and_the_rest_keeps_its_name() -> None:
+    short = {"ids": (2, 7), "image": (2, 3, 9)}
+    long = {"ids": (2, 70), "image": (2, 3, 8)}
+    assert shared_shapes(_TEXT, [short]) == complete_shapes(_TEXT, short)
+    assert shared_shapes(_TEXT, [short, long]) == {
+        "ids": (2, "time"),
+        "mask": (2, "time"),
+        "image": (2, 3, "image.2"),
+    }
+
+
+def test_shapes_of_different_ranks_cannot_share_a_file() -> None:
+    loaded = _loaded(Port("x", "float32", None))
+    with pytest.raises(ModelError, match="'x' is 4 in one set of shapes and 2x2 in another"):
+        shared_shapes(loaded, [{"x": (4,)}, {"x": (2, 2)}])
+
+
+def test_a_default_is_overridden_by_all_shapes_or_by_none() -> None:
+    loaded = _loaded(Port("x", "float32", ("n",)), defaults=(Port("k", "int64", ("m",)),))
+    with pytest.raises(ModelError, match="'k' has a default, and only some sets"):
+        shared_shapes(loaded, [{"x": (1,)}, {"x": (1,), "k": (2,)}])
+
+
+def test_one_file_has_the_sizes_of_each_shape(tmp_path: Path) -> None:
+    made = model(
+        [node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"], ["y"])],
+        inputs=[value("x", ["batch", "time", 4])],
+        outputs=[value("y", None)],
+        weights=[weight("w", np.ones((4, 2), np.float32))],
+    )
+    loaded = inspect(nasties.save(made, tmp_path))
+    bound = bind(loaded, [{"x": (1, 3, 4)}, {"x": (1, 5, 4)}], tmp_path / "bound.onnx")
+    assert bound.inputs == (Port("x", "float32", (1, "time", 4)),)
+    assert bound.outputs[0].dims == (1, "time", 2)
+    assert build_graph(bound.path).tensors["h"].shape is None
+    for time in (3, 5):
+        sized = build_graph(bound.path, inputs={"x": (1, time, 4)}).tensors["h"]
+        assert (sized.shape, sized.size_bytes) == ((1, time, 2), 8 * time)
+
+
 # --- the normal form ----------------------------------------------------------------------------
 
 
@@ -109,12 +153,12 @@ def _normal(
 
 def test_binding_goes_through_the_sandbox(tmp_path: Path) -> None:
     loaded = inspect(nasties.save(nasties.shape_chain(), tmp_path))
-    bound = bind(loaded, {"x": (5, 2, 3)}, tmp_path / "bound.onnx")
+    bound = bind(loaded, [{"x": (5, 2, 3)}], tmp_path / "bound.onnx")
     assert bound.inputs == (Port("x", "float32", (5, 2, 3)),)
     assert bound.outputs[0].dims is not None
     assert bound.outputs[0].dims[0] == 5
     with pytest.raises(ModelError, match=r"model\.onnx: the model has no input 'z'"):
-        bind(loaded, {"z": (1,)}, tmp_path / "bound.onnx")
+        bind(loaded, [{"z": (1,)}], tmp_path / "bound.onnx")
 
 
 def test_shapes_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -> None:

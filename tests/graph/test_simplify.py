@@ -37,7 +37,7 @@ def _bound(made: ModelProto, folder: Path, *kept: str, **shapes: tuple[int, ...]
 def _simplified(
     made: ModelProto, feeds: Feeds, folder: Path, **shapes: tuple[int, ...]
 ) -> tuple[SimplifyReport, ModelProto]:
-    report = simplify(_bound(made, folder, **shapes), feeds, folder / "simple.onnx")
+    report = simplify(_bound(made, folder, **shapes), [feeds], folder / "simple.onnx")
     return report, onnx.load(report.path)
 
 
@@ -121,7 +121,7 @@ def test_generated_weights_are_not_written_out(tmp_path: Path) -> None:
 def test_a_fold_that_would_explode_leaves_the_model_alone(tmp_path: Path) -> None:
     bounds = Bounds(wall_s=30, memory_size_bytes=3 * 2**30)
     bound = _bound(nasties.fold_bomb(), tmp_path)
-    report = simplify(bound, {"x": _X}, tmp_path / "simple.onnx", limits=bounds)
+    report = simplify(bound, [{"x": _X}], tmp_path / "simple.onnx", limits=bounds)
     assert not report.is_simplified
     assert report.path == bound.path
     assert "memory" in report.reason
@@ -130,7 +130,7 @@ def test_a_fold_that_would_explode_leaves_the_model_alone(tmp_path: Path) -> Non
 
 def test_a_model_that_never_ends_is_given_up(tmp_path: Path) -> None:
     bound = _bound(nasties.endless_loop(), tmp_path)
-    report = simplify(bound, {"x": _X}, tmp_path / "simple.onnx", limits=Bounds(wall_s=3))
+    report = simplify(bound, [{"x": _X}], tmp_path / "simple.onnx", limits=Bounds(wall_s=3))
     assert report.path == bound.path
     assert "did not finish within 3 s" in report.reason
 
@@ -170,7 +170,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_another_folder_is_a_programming_error(tmp_path: Path) -> None:
     bound = _bound(nasties.relu(), tmp_path)
     with pytest.raises(ValueError, match="folder"):
-        simplify(bound, {"x": _X}, tmp_path / "sub" / "simple.onnx")
+        simplify(bound, [{"x": _X}], tmp_path / "sub" / "simple.onnx")
 
 
 # --- comparing ----------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def _run_wrongly(path: Path, feeds: Feeds, times: int) -> Sequence[Outputs]:
 
 def test_a_changed_answer_keeps_the_bound_model(tmp_path: Path) -> None:
     bound = _bound(nasties.relu(), tmp_path)
-    report = simplify(bound, {"x": _X}, tmp_path / "simple.onnx", run=_run_wrongly)
+    report = simplify(bound, [{"x": _X}], tmp_path / "simple.onnx", run=_run_wrongly)
     assert report.path == bound.path
     assert "output 'y' changes by NMSE 0.0001" in report.reason
 
@@ -208,15 +208,28 @@ def test_what_counts_as_different(reference: Any, candidate: Any, differs: bool)
     def run(path: Path, feeds: Feeds, times: int) -> Sequence[Outputs]:
         return [{"y": values[path.name]}] * times
 
-    found = equality.compare(Path("a"), Path("b"), {}, run)
+    found = equality.compare(Path("a"), Path("b"), [{}], run)
     assert (found.differing == ("y",)) is differs
+
+
+def test_one_sample_that_differs_is_enough() -> None:
+    def run(path: Path, feeds: Feeds, times: int) -> Sequence[Outputs]:
+        answer = feeds["x"] + (path.name == "b" and feeds["x"][0] > 1)
+        return [{"y": answer, "z": feeds["x"]}] * times
+
+    same, other = {"x": np.ones(4, np.float32)}, {"x": np.full(8, 2, np.float32)}
+    assert equality.compare(Path("a"), Path("b"), [same], run).differing == ()
+    for samples in ([same, other], [other, same]):
+        found = equality.compare(Path("a"), Path("b"), samples, run)
+        assert found.differing == ("y",)
+        assert found.nmse == {"y": pytest.approx(0.25), "z": 0.0}
 
 
 def test_a_reference_that_does_not_run_is_told_apart() -> None:
     def run(path: Path, feeds: Feeds, times: int) -> Sequence[Outputs]:
         raise ModelError("no kernel")
 
-    assert equality.compare(Path("a"), Path("b"), {}, run).failure == "no kernel"
+    assert equality.compare(Path("a"), Path("b"), [{}], run).failure == "no kernel"
 
 
 def test_a_file_that_grows_is_not_taken(tmp_path: Path) -> None:

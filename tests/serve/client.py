@@ -84,13 +84,17 @@ class Server:
             connection.close()
 
     def infer(
-        self, document: Any, tail: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        document: Any,
+        tail: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        model: str = "tiny",
     ) -> Answer:
-        """POST to the model `tiny`; a tail makes it a binary request."""
+        """POST to a model; a tail makes it a binary request."""
         head = document if isinstance(document, bytes) else json.dumps(document).encode()
         lengths = {LENGTH: str(len(head))} if tail else {}
         return self.request(
-            "POST", "/v2/models/tiny/infer", head + tail, {**lengths, **(headers or {})}
+            "POST", f"/v2/models/{model}/infer", head + tail, {**lengths, **(headers or {})}
         )
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:

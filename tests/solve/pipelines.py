@@ -222,7 +222,7 @@ class Pipelines:
                     tuple(self.latency() for _ in range(self.shapes)),
                     rng.randint(0, 3),
                     float(rng.randint(0, 1)),
-                    rng.choice((1.0, 1.25)),
+                    (rng.choice((1.0, 1.25)), *[1.0, 1.25][: self.shapes - 1]),
                 )
                 for n in range(self.settings)
             ),

@@ -129,7 +129,7 @@ def every_family() -> Problem:
         ops=base.ops,
         edges=base.edges,
         options=two,
-        settings=(SETTING, Setting("s1", (Latency(0.5, 0.5, 0.5),), tail_factor=1.5)),
+        settings=(SETTING, Setting("s1", (Latency(0.5, 0.5, 0.5),), tail_factors=(1.5,))),
         conversions=tuple(
             Conversion(c.name, c.source, c.target, c.latency * 2) for c in base.conversions
         ),

@@ -44,9 +44,9 @@ def choices(problem: Problem) -> Iterator[Solution]:
 def tail_us(problem: Problem, solution: Solution, end: str) -> float:
     """The slowest shape at the promise's percentile."""
     totals = price(problem, solution.chosen, solution.conversions, solution.setting or "")
-    factor = next(s.tail_factor for s in problem.settings if s.name == solution.setting)
+    setting = next(s for s in problem.settings if s.name == solution.setting)
     ends: tuple[float, ...] = getattr(totals, f"latency_{end}_us")
-    return factor * max(ends)
+    return max(setting.tail(shape) * value for shape, value in enumerate(ends))
 
 
 def best(problem: Problem) -> tuple[Key, str] | None:

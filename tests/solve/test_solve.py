@@ -95,7 +95,7 @@ def test_latency_between_the_ends_is_uncertain(
 def test_tail_factor_counts() -> None:
     problem = chain(1, Limits(latency_us=10.9))
     assert not solve(problem).is_uncertain
-    slow = Setting("s0", (Latency(1.0, 1.0, 1.0),), tail_factor=2.0)
+    slow = Setting("s0", (Latency(1.0, 1.0, 1.0),), tail_factors=(2.0,))
     assert solve(replace(problem, settings=(slow,))).status is Status.INFEASIBLE
 
 

@@ -27,9 +27,9 @@ def key(problem: Problem, plan: Solution) -> Key:
 def tail_us(problem: Problem, plan: Solution, end: str) -> float:
     """The slowest shape at the promise's percentile."""
     totals = priced(problem, plan)
-    factor = next(s.tail_factor for s in problem.settings if s.name == plan.setting)
+    setting = next(s for s in problem.settings if s.name == plan.setting)
     ends: tuple[float, ...] = getattr(totals, f"latency_{end}_us")
-    return factor * max(ends)
+    return max(setting.tail(shape) * value for shape, value in enumerate(ends))
 
 
 def best(problem: Problem) -> tuple[Key, str] | None:

@@ -15,7 +15,7 @@ from tests.graph.nasties import model, node, relu, save
 
 def _files(made: ModelProto, folder: Path) -> Files:
     with workspace(Silent()) as work:
-        return bound_files(load(save(made, folder)), {}, work)
+        return bound_files(load(save(made, folder)), [{}], work, [None])
 
 
 def test_the_user_s_file_as_it_is(tmp_path: Path) -> None:

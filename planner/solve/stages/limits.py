@@ -9,12 +9,12 @@ from planner.solve.stages.sums import at_most, one, sum_of
 
 
 def latency(m: StageModel) -> None:
-    """C8: φ·(H[w] + Σ_p time of stage p) <= SLO for every shape w, at one end of the interval."""
+    """C8: φ[w]·(H[w] + Σ_p time of stage p) <= SLO for every shape w, at an end of the interval."""
     limit = m.problem.limits.latency_us
-    factor = m.problem.settings[m.row].tail_factor
+    setting = m.problem.settings[m.row]
     for shape in m.shapes if limit is not None else ():
         whole = m.latency(shape, m.end)
-        at_most(m, f"C8/latency/shape{shape}", whole, one((limit or 0.0) / factor))
+        at_most(m, f"C8/latency/shape{shape}", whole, one((limit or 0.0) / setting.tail(shape)))
 
 
 def periods(m: StageModel) -> list[tuple[str, Sum]]:
