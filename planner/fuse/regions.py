@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from planner.fuse.forms import Forms, form_change
 from planner.fuse.layout import Node
@@ -248,6 +246,10 @@ def _join_components(edges: Sequence[tuple[int, int]], sets: _Sets) -> bool:
     """Joins what lies on a cycle; whether anything did."""
     if not edges:
         return False
+    # 15 MB and a quarter of a second: not while kernels are timed, which comes before cutting.
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
     sources, targets = np.array(edges).T
     count = int(max(sources.max(), targets.max())) + 1
     matrix = csr_matrix((np.ones(len(edges)), (sources, targets)), shape=(count, count))
