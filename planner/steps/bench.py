@@ -139,7 +139,10 @@ class Bench:
         if name not in self._keys:
             analysis = self.analysis(executable)
             size = analysis.constant_size_bytes
-            self._keys[name] = [self._key(kernel, size, threads) for kernel in analysis.kernels]
+            kernels = analysis.kernels
+            equal = {(one.signature, one.constant_size_bytes): one for one in kernels}
+            keys = {mark: self._key(one, size, threads) for mark, one in equal.items()}
+            self._keys[name] = [keys[one.signature, one.constant_size_bytes] for one in kernels]
         return self._keys[name]
 
     def _key(self, kernel: Kernel, model_size_bytes: int, threads: int) -> str:
@@ -154,13 +157,14 @@ class Bench:
         """(kernel index, key, footprint) of each distinct kernel that was never timed."""
         analysis = self.analysis(executable)
         size = analysis.constant_size_bytes
-        found: dict[str, tuple[int, str, int]] = {}
+        first: dict[str, int] = {}
         for index, key in enumerate(self.keys(executable, threads)):
-            if key in found or self.work.store.kernel(key) is not None:
-                continue
-            kernel = analysis.kernels[index]
-            found[key] = (index, key, footprint_class(kernel.constant_size_bytes, size))
-        return list(found.values())
+            first.setdefault(key, index)
+        return [
+            (index, key, footprint_class(analysis.kernels[index].constant_size_bytes, size))
+            for key, index in first.items()
+            if self.work.store.kernel(key) is None
+        ]
 
     def measure(self, executables: Sequence[Executable], threads: int) -> int:
         """Times every kernel that the store does not know; returns how many.
