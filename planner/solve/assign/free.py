@@ -16,17 +16,28 @@ counted, stays off the slots above j.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from time import monotonic
 
 import numpy as np
 
-from planner.solve.assign.glue import is_memory_slack, room
-from planner.solve.assign.instance import Groups
-from planner.solve.assign.program import FALSE, Program, negated
+from planner.solve.assign.anneal import anneal
+from planner.solve.assign.glue import glue, is_memory_slack, least_load_us, most_us, room
+from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.instance import Groups, initial, merge, spread
+from planner.solve.assign.linear import cut, slots_of
+from planner.solve.assign.orders import orders
+from planner.solve.assign.program import FALSE, NAME, Effort, Program, negated, search, settle
 
 PRECISION = 2**-36
 """The unit of time, relative to the cutoff."""
+ORDERS = 8
+ANNEALING_SHARE = 0.3
+"""Of the time that is left; the rest is for the proof."""
+WALKS, STEPS = 10, 300_000
 
 
 @dataclass(slots=True)
@@ -131,3 +142,55 @@ def _crossings(model: FreeModel, cutoff_us: float) -> list[list[tuple[int, int]]
         program.row([*((1, z) for z in touched), (-2, is_split)], 0, None)
     program.row(together, None, math.ceil(left.crossing_us / model.unit_us))
     return paid
+
+
+def solve_free(best: Incumbent) -> None:
+    """Seeds, annealing, neighbourhoods and proof, until optimal or the time is over."""
+    groups = initial(best.problem)
+    best.raise_bound(least_load_us(groups), "load bound")
+    rng = random.Random(best.seed)
+    _seed(best, groups, rng)
+    if math.isfinite(best.value_us):
+        _anneal(best, groups, rng)
+    if best.is_proved or best.remaining_s <= 0:
+        return
+    _prove(best, groups)
+
+
+def _seed(best: Incumbent, groups: Groups, rng: random.Random) -> None:
+    """Chains of segments of linear orders of what no chain can tear apart."""
+    chained = merge(groups, (), is_acyclic=True)
+    for order in islice(orders(chained, rng), ORDERS):
+        found = cut(chained, order, best.cutoff_us)
+        if found is not None:
+            best.offer(slots_of(chained, found), "linear orders")
+
+
+def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
+    """Walks from the best plan, for a share of the time."""
+    until = monotonic() + ANNEALING_SHARE * best.remaining_s
+    for _ in range(WALKS):
+        plan = [best.slots[members[0]] for members in groups.members] if best.slots else []
+        found = anneal(groups, plan, STEPS, rng, lambda: monotonic() > until)
+        best.offer(spread(groups, found), "annealing")
+        if best.is_proved or monotonic() > until:
+            return
+
+
+def _prove(best: Incumbent, groups: Groups) -> None:
+    """CP-SAT below the incumbent, for the rest of the time."""
+    cutoff = best.cutoff_us if math.isfinite(best.value_us) else most_us(groups)
+    glued = glue(groups, cutoff, is_acyclic=False)
+    model = build_free(glued, cutoff)
+    if model is None:
+        best.is_infeasible = math.isinf(best.value_us)
+        best.raise_bound(cutoff, NAME)
+        return
+
+    def on_point(values: list[int], bound: int) -> None:
+        best.offer(spread(glued, model.read(values)), NAME)
+        best.raise_bound(bound * model.unit_us, NAME)
+
+    effort = Effort(best.remaining_s, best.seed, best.workers, best.gap, linearization=2)
+    settle(best, search(model.program, effort, on_point), cutoff, model.unit_us)
+    best.rounding = PRECISION * (groups.count + len(groups.nets))

@@ -88,3 +88,9 @@ def least_load_us(groups: Groups) -> float:
 def is_memory_slack(groups: Groups, kind: int) -> bool:
     """Whether everything fits on one slot of a kind, so that memory cannot matter there."""
     return bool(np.sum(groups.size_bytes[kind]) <= groups.kinds[kind].capacity_bytes)
+
+
+def most_us(groups: Groups) -> float:
+    """No load is above: everything on one slot of the slowest kind, every net paid."""
+    slowest = np.where(np.isfinite(groups.time_us), groups.time_us, 0.0).max(axis=0).sum()
+    return float(slowest + sum(net.cost_us for net in groups.nets)) * (1 + 2**-20) + 1e-9

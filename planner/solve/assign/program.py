@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ortools import __version__
 from ortools.sat.python import cp_model_helper as cmh
 
+from planner.solve.assign.incumbent import Incumbent
 from planner.solve.backend import Answer
 from planner.solve.cpsat import answer_of, run_solver
 
@@ -161,3 +162,14 @@ def search(
     if answer in (Answer.INFEASIBLE, Answer.FAILED):
         return Found(answer, None, 0)
     return Found(answer, values, math.ceil(response.best_objective_bound - 0.5))
+
+
+def settle(best: Incumbent, found: Found, cutoff_us: float, unit_us: float) -> None:
+    """What a search below a cutoff has proved."""
+    best.is_interrupted |= found.answer is Answer.INTERRUPTED
+    best.hit_time_limit |= found.answer is Answer.TIME
+    if found.answer is Answer.INFEASIBLE:
+        best.is_infeasible = math.isinf(best.value_us)
+        best.raise_bound(cutoff_us, NAME)
+    elif found.answer is not Answer.FAILED:
+        best.raise_bound(min(found.bound * unit_us, cutoff_us), NAME)

@@ -12,6 +12,7 @@ from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.assign.chain import solve_chain
 from planner.solve.assign.evaluate import totals
+from planner.solve.assign.free import solve_free
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.schedule import solve_schedule
 from planner.solve.check import check, value
@@ -51,6 +52,8 @@ def _strategy(problem: Problem) -> Callable[[Incumbent], None]:
     goal = problem.objectives[0]
     if goal is Objective.PERIOD and assignment.contiguity is Contiguity.CHAIN:
         return solve_chain
+    if goal is Objective.PERIOD and assignment.contiguity is Contiguity.FREE:
+        return solve_free
     if goal is Objective.LATENCY and assignment.is_scheduled:
         return solve_schedule
     raise UsageError(

@@ -20,15 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from planner.solve.assign.glue import is_memory_slack
+from planner.solve.assign.glue import is_memory_slack, most_us
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import Cut, slots_of
-from planner.solve.assign.program import FALSE, NAME, TRUE, Effort, Program, negated, search
+from planner.solve.assign.program import FALSE, NAME, TRUE, Effort, Program, negated, search, settle
 from planner.solve.assign.windows import windows
-from planner.solve.backend import Answer
 
 PRECISION = 2**-36
 """The unit of time, relative to the cutoff: at most a millionth of a millionth per 16 terms."""
@@ -155,7 +152,7 @@ def _crossings(model: StageModel, stage: int) -> Iterator[tuple[int, int]]:
 
 def prove_by_stages(best: Incumbent, groups: Groups) -> None:
     """Searches below the incumbent until proof or the end of the time."""
-    cutoff = best.cutoff_us if math.isfinite(best.value_us) else _most_us(groups)
+    cutoff = best.cutoff_us if math.isfinite(best.value_us) else most_us(groups)
     model = build(groups, cutoff)
     if model is None:
         _proved(best, cutoff)
@@ -167,21 +164,10 @@ def prove_by_stages(best: Incumbent, groups: Groups) -> None:
 
     effort = Effort(best.remaining_s, best.seed, best.workers, best.gap)
     found = search(model.program, effort, on_point)
-    best.is_interrupted |= found.answer is Answer.INTERRUPTED
-    best.hit_time_limit |= found.answer is Answer.TIME
-    if found.answer is Answer.INFEASIBLE:
-        _proved(best, cutoff)
-    elif found.answer is not Answer.FAILED:
-        best.rounding = PRECISION * (groups.count + len(groups.nets))
-        best.raise_bound(min(found.bound * model.unit_us, cutoff), NAME)
+    settle(best, found, cutoff, model.unit_us)
+    best.rounding = PRECISION * (groups.count + len(groups.nets))
 
 
 def _proved(best: Incumbent, cutoff_us: float) -> None:
     best.is_infeasible = math.isinf(best.value_us)
     best.raise_bound(cutoff_us, NAME)
-
-
-def _most_us(groups: Groups) -> float:
-    """No load is above: everything on one slot of the slowest kind, every net paid."""
-    slowest = np.where(np.isfinite(groups.time_us), groups.time_us, 0.0).max(axis=0).sum()
-    return float(slowest + sum(net.cost_us for net in groups.nets)) * (1 + 2**-20) + 1e-9
