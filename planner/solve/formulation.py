@@ -15,7 +15,7 @@ Formulation minimise lexicographically, e.g. (Σ_w q·(H + Σ_g L·x + Σ_v L·c
             C5   x[g] <= available(t) for t ∈ needs(g)     c[v] <= available(source(v))
                  available(t) >= 1 for t wanted
                  with available(t) = [t given] + Σ_{g makes t} x[g] + Σ_{v makes t} c[v]
-            C8   φ·(H + Σ L·x + Σ L·c) <= SLO for every w, at the interval's upper end
+            C8   φ[w]·(H + Σ L·x + Σ L·c) <= SLO for every w, at the interval's upper end
             C9   Σ_w q·(expected latency) <= 1 / rate
             C10  Σ ε·x <= budget
             tied Σ_{g∋o, format f} x[g] = Σ_{g∋p, format f} x[g]       o, p tied, every f

@@ -26,7 +26,7 @@ from planner.spec.pareto import ParetoCurve, ParetoPoint
 from planner.spec.plan import AccuracyReport, Plan, Promise, WorkloadShape
 from planner.spec.profile import read_profile
 from planner.spec.verdict import Check, DryRun, PendingMeasurement, Verdict
-from tests.plans import DECISIONS, estimate, make_conflict, make_plan, timing
+from tests.plans import DECISIONS, estimate, make_conflict, make_plan, shape_timing, timing
 
 HOSTILE = "layer\x1b[31m[red]</td><script>alert(1)</script>"
 
@@ -151,6 +151,50 @@ def test_a_plan_without_timings_is_judged_by_its_prediction() -> None:
     text = to_text(summary.summary(make_plan(guard=None)))
     assert "predicted, upper end" in text
     assert "timed against each other" not in text
+
+
+def shaped_plan(long_us: float = 700.0) -> Plan:
+    """Two shapes: eight of ten runs take 250 us, the others `long_us`."""
+    by_shape = {"short": shape_timing(250.0, 300.0), "long": shape_timing(long_us, 800.0)}
+    shipped = timing("plan", 340.0, slo_us=910.0, shapes=by_shape)
+    guard = make_plan().guard
+    assert guard is not None
+    found = {"long": estimate(720.0), "short": estimate(240.0)}
+    return make_plan(
+        workload=(
+            WorkloadShape(name="short", shapes={"x": (1, 16)}, weight=0.8),
+            WorkloadShape(name="long", shapes={"x": (1, 128)}, weight=0.2),
+        ),
+        prediction=make_plan().prediction.model_copy(
+            update={"latency_p50_us": found, "latency_slo_us": found}
+        ),
+        promise=Promise(latency_us=800.0),
+        guard=guard.model_copy(update={"timings": (shipped, timing("plain", 400.0))}),
+    )
+
+
+def test_several_shapes_go_by_their_names_in_the_order_of_the_workload() -> None:
+    plan = shaped_plan()
+    text = " ".join(to_text(summary.summary(plan)).split())
+    for words in (
+        "predicted short: p50 240 us",
+        "parts predicted long: p50 720 us",
+        "measured short: p50 250 us, +4.2 % off the prediction",
+        "prediction measured long: p50 700 us, -2.8 % off the prediction",
+        "over the workload; short: 1.20x, long: 1.14x",
+        "promise long: p99 910 us measured, limit 800 us: broken",
+    ):
+        assert words in text
+    assert "over the workload (short, long)" in to_text(explain.explain(plan))
+    assert "long: p50 measured | 700 us, 1.14x plain ONNX Runtime" in markdown.of_plan(plan)
+    page = html.of_plan(plan, "infopt plan")
+    assert "long: p99 910 us of the 800 us promised" in page
+    assert ">long: plan</td>" in page
+
+
+def test_shapes_that_moved_are_told() -> None:
+    found = diff.compare(shaped_plan(), shaped_plan(long_us=600.0))
+    assert {moved.what: moved.note for moved in found.effects} == {"long: measured p50": "-14.3 %"}
 
 
 def test_a_broken_promise_is_said() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from planner import pipeline
 from planner.compress.measure import runner
-from planner.errors import DataError, InfeasibleError
+from planner.errors import DataError
 from planner.ir.problem import Latency, Limits, Option, Problem, Setting, State
 from planner.progress import Silent
 from planner.runtime.engine import load
@@ -21,6 +21,7 @@ from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
 from planner.spec.verdict import Verdict
 from planner.steps.choose import only_shape
+from planner.steps.conflict import ConflictError
 from planner.steps.prepare import Prepared, prepare
 from planner.steps.workspace import workspace
 from tests.endtoend import Workshop, encoder, save
@@ -115,11 +116,10 @@ def test_a_promise_that_one_shape_cannot_keep_names_it(
     slo = {"latency": f"p50={between_us:.0f}us"}
     with workshop.quick():
         constraints = workshop.constraints(model, workload=WORKLOAD, slo=slo)
-        with pytest.raises(InfeasibleError) as refused:
+        with pytest.raises(ConflictError) as refused:
             pipeline.plan(constraints)
     assert "us for 'long' (proved); the fastest feasible plan takes" in refused.value.what
-    with workshop.quick():
-        pipeline.plan(workshop.constraints(model, workload=WORKLOAD[:1], slo=slo))
+    assert [limit.shapes for limit in refused.value.report.limits] == [("long",)]
 
 
 def one_op(latencies_us: dict[str, tuple[float, ...]], limit_us: float | None = None) -> Problem:
