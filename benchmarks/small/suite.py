@@ -6,11 +6,32 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from benchmarks.small.speech import conformer_chunk
+from benchmarks.small import language, ranking, sequence, speech, vision
 
 SUITE: Mapping[str, Callable[[str], onnx.ModelProto]] = {
-    "conformer-chunk": conformer_chunk,
-    "conformer-chunk-16": lambda dtype: conformer_chunk(dtype, frames=16),
-    "conformer-chunk-64": lambda dtype: conformer_chunk(dtype, frames=64),
+    "conformer-chunk": speech.conformer_chunk,
+    "conformer-chunk-16": lambda dtype: speech.conformer_chunk(dtype, frames=16),
+    "conformer-chunk-64": lambda dtype: speech.conformer_chunk(dtype, frames=64),
+    "conformer-512": lambda dtype: speech.conformer_chunk(
+        dtype, layers=12, width=512, heads=8, hidden=2048, kernel=31, frames=64
+    ),
+    "deepspeech2": sequence.deepspeech2,
+    "lstm-10x100x256": sequence.lstm_stack,
+    "seq2seq": sequence.seq2seq,
+    "crnn": sequence.crnn,
+    "bert-base-128": lambda dtype: language.bert(dtype, tokens=128, layers=12, width=768, heads=12),
+    "bert-base-384": lambda dtype: language.bert(dtype, tokens=384, layers=12, width=768, heads=12),
+    "minilm-32": lambda dtype: language.bert(dtype, tokens=32, layers=6, width=384, heads=12),
+    "vit-s-32": language.vit,
+    "mobilenet-v2": vision.mobilenet_v2,
+    "efficientnet-b0": vision.efficientnet_b0,
+    "squeezenet": vision.squeezenet,
+    "mmoe": ranking.mmoe,
+    "dlrm-64": ranking.dlrm,
+    "nerf-7x64": ranking.nerf,
+    "lora": ranking.lora,
+    "gated-mlp": ranking.gated_mlp,
+    "voice-activity": sequence.voice_activity,
+    "unet-denoiser": vision.unet_denoiser,
 }
 """Name -> model in a dtype (`float32`, `float16`); the flagship first."""

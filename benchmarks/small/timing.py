@@ -13,7 +13,7 @@ _FLUSH_SIZE_BYTES = 512 * 2**20
 """Written between cold runs: more than eight times an H200's L2."""
 
 
-_FLUSHED: dict[Any, int] = {}
+_FLUSHED: dict[int, int] = {}
 """Device -> memory that is overwritten; one for all timers."""
 
 
@@ -22,9 +22,9 @@ class Timer:
 
     def __init__(self, driver: Driver, stream: Any) -> None:
         self._api, self._stream = driver.api, stream
-        if driver.device not in _FLUSHED:
-            _FLUSHED[driver.device] = driver.allocate(_FLUSH_SIZE_BYTES)
-        self._flush = _FLUSHED[driver.device]
+        if driver.ordinal not in _FLUSHED:
+            _FLUSHED[driver.ordinal] = driver.allocate(_FLUSH_SIZE_BYTES)
+        self._flush = _FLUSHED[driver.ordinal]
 
     def _check(self, result: tuple[Any, ...]) -> Any:
         if int(result[0]) != 0:

@@ -7,12 +7,29 @@ Weights are buffers; integer constants become Python numbers, so that shapes sta
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from onnx import numpy_helper
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator, free of protobuf: torch.compile traces plain Python only."""
+
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+
+def _step(node: onnx.NodeProto) -> Step:
+    found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    plain = {key: v.decode() if isinstance(v, bytes) else v for key, v in found.items()}
+    return Step(node.op_type, tuple(n for n in node.input if n), tuple(node.output), plain)
 
 
 def _slice(x: Any, starts: list[int], ends: list[int], axes: list[int], steps: list[int]) -> Any:
@@ -23,8 +40,8 @@ def _slice(x: Any, starts: list[int], ends: list[int], axes: list[int], steps: l
     return x
 
 
-def _conv(node: onnx.NodeProto, x: Any, weight: Any, bias: Any = None) -> Any:
-    given = _attributes(node)
+def _conv(node: Step, x: Any, weight: Any, bias: Any = None) -> Any:
+    given = node.attributes
     rank = weight.dim() - 2
     pads = given.get("pads", [0] * (2 * rank))
     if pads[:rank] != pads[rank:]:
@@ -42,8 +59,8 @@ def _conv(node: onnx.NodeProto, x: Any, weight: Any, bias: Any = None) -> Any:
     )
 
 
-def _pool(node: onnx.NodeProto, x: Any) -> Any:
-    given = _attributes(node)
+def _pool(node: Step, x: Any) -> Any:
+    given = node.attributes
     rank = x.dim() - 2
     pads = given.get("pads", [0] * (2 * rank))
     steps = given.get("strides", [1] * rank)
@@ -54,47 +71,42 @@ def _pool(node: onnx.NodeProto, x: Any) -> Any:
     return (F.avg_pool1d, F.avg_pool2d)[rank - 1](x, given["kernel_shape"], steps, pads[:rank])
 
 
-def _gemm(node: onnx.NodeProto, a: Any, b: Any, c: Any = None) -> Any:
-    given = _attributes(node)
+def _gemm(node: Step, a: Any, b: Any, c: Any = None) -> Any:
+    given = node.attributes
     a = a.t() if given.get("transA") else a
     b = b.t() if given.get("transB") else b
     return torch.addmm(c, a, b) if c is not None else a @ b
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-    return {key: v.decode() if isinstance(v, bytes) else v for key, v in found.items()}
+def _norm(node: Step, x: Any, scale: Any, shift: Any = None) -> Any:
+    return F.layer_norm(x, scale.shape, scale, shift, node.attributes.get("epsilon", 1e-5))
 
 
-def _norm(node: onnx.NodeProto, x: Any, scale: Any, shift: Any = None) -> Any:
-    return F.layer_norm(x, scale.shape, scale, shift, _attributes(node).get("epsilon", 1e-5))
-
-
-def _batch_norm(node: onnx.NodeProto, x: Any, *rest: Any) -> Any:
+def _batch_norm(node: Step, x: Any, *rest: Any) -> Any:
     scale, shift, mean, variance = rest
-    epsilon = _attributes(node).get("epsilon", 1e-5)
+    epsilon = node.attributes.get("epsilon", 1e-5)
     return F.batch_norm(x, mean, variance, scale, shift, eps=epsilon)
 
 
-def _split(node: onnx.NodeProto, x: Any, sizes: list[int] | None = None) -> Any:
-    axis = _attributes(node).get("axis", 0)
-    return torch.split(x, sizes or x.shape[axis] // len(node.output), axis)
+def _split(node: Step, x: Any, sizes: list[int] | None = None) -> Any:
+    axis = node.attributes.get("axis", 0)
+    return torch.split(x, sizes or x.shape[axis] // len(node.outputs), axis)
 
 
 def _reduce(run: Callable[..., Any]) -> Callable[..., Any]:
-    def body(node: onnx.NodeProto, x: Any, axes: list[int] | None = None) -> Any:
-        given = _attributes(node)
+    def body(node: Step, x: Any, axes: list[int] | None = None) -> Any:
+        given = node.attributes
         return run(x, axes or given.get("axes"), keepdim=bool(given.get("keepdims", 1)))
 
     return body
 
 
-def _gelu(node: onnx.NodeProto, x: Any) -> Any:
-    return F.gelu(x, approximate=_attributes(node).get("approximate", "none"))
+def _gelu(node: Step, x: Any) -> Any:
+    return F.gelu(x, approximate=node.attributes.get("approximate", "none"))
 
 
-def _gather(node: onnx.NodeProto, x: Any, where: Any) -> Any:
-    axis = _attributes(node).get("axis", 0)
+def _gather(node: Step, x: Any, where: Any) -> Any:
+    axis = node.attributes.get("axis", 0)
     if isinstance(where, int):
         return torch.select(x, axis, where)
     return F.embedding(where, x) if axis == 0 and x.dim() == 2 else x.index_select(axis, where)
@@ -119,11 +131,11 @@ OPS: dict[str, Callable[..., Any]] = {
     "Gelu": _gelu,
     "HardSigmoid": lambda n, x: F.hardsigmoid(x),
     "Clip": lambda n, x, low, high: torch.clamp(x, low, high),
-    "Softmax": lambda n, x: torch.softmax(x, _attributes(n).get("axis", -1)),
+    "Softmax": lambda n, x: torch.softmax(x, n.attributes.get("axis", -1)),
     "Reshape": lambda n, x, shape: x.reshape(shape),
-    "Flatten": lambda n, x: x.flatten(_attributes(n).get("axis", 1)),
-    "Transpose": lambda n, x: x.permute(_attributes(n)["perm"]),
-    "Concat": lambda n, *xs: torch.cat(xs, _attributes(n)["axis"]),
+    "Flatten": lambda n, x: x.flatten(n.attributes.get("axis", 1)),
+    "Transpose": lambda n, x: x.permute(n.attributes["perm"]),
+    "Concat": lambda n, *xs: torch.cat(xs, n.attributes["axis"]),
     "Split": _split,
     "Slice": lambda n, x, s, e, a, t=None: _slice(x, s, e, a, t or [1] * len(s)),
     "Squeeze": lambda n, x, axes: x.squeeze(tuple(axes)),
@@ -141,7 +153,7 @@ class Twin(torch.nn.Module):
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
         graph = model.graph
-        self._nodes = list(graph.node)
+        self._nodes = [_step(node) for node in graph.node]
         self._inputs = [value.name for value in graph.input]
         self._outputs = [value.name for value in graph.output]
         self._numbers: dict[str, Any] = {}
@@ -160,9 +172,9 @@ class Twin(torch.nn.Module):
         values.update(self._numbers)
         values.update({name: getattr(self, held) for name, held in self._names.items()})
         for node in self._nodes:
-            made = OPS[node.op_type](node, *(values[name] for name in node.input if name))
-            if len(node.output) == 1:
-                values[node.output[0]] = made
+            made = OPS[node.op_type](node, *(values[name] for name in node.inputs))
+            if len(node.outputs) == 1:
+                values[node.outputs[0]] = made
             else:
-                values.update(zip(node.output, made, strict=True))
+                values.update(zip(node.outputs, made, strict=True))
         return tuple(values[name] for name in self._outputs)

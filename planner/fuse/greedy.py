@@ -17,16 +17,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from planner.kernels.estimate import flops_of
 from planner.kernels.reduce import as_product, is_contraction, is_window
 from planner.kernels.stage import Stage
-from planner.ops.expr import Apply, Expr, Load, loads
-from planner.ops.functions import FUNCTIONS
+from planner.ops.expr import Expr, loads
 from planner.ops.nest import Nest, Program
+from planner.ops.views import MAX_CHOICES, choices, is_choice
 
 MAX_CHAIN_COLUMNS = 128
 """Columns of a contraction that may hold another one in its operand: one tile holds them all, so
 that nothing is computed twice."""
 MAX_CHAIN_DEPTH = 512
+MAX_CHAIN_LENGTH = 8
+"""Contractions inside one stage: each is code, registers and a recomputation."""
 MAX_ROW = 2048
 """Longest row whose statistics are repeated by several stages: 64 KiB of fp16 for 16 rows."""
 MAX_REPEATED_FLOPS = 4
@@ -37,87 +40,110 @@ MAX_REPEATED_FLOPS = 4
 class _Grouping:
     program: Program
     nests: Mapping[str, Nest]
+    place: Mapping[str, int]
     readers: Mapping[str, tuple[str, ...]]
     outputs: frozenset[str]
     roots: set[str] = field(default_factory=set)
+    joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Root -> internal tensors that are written as well."""
+    home: dict[str, str] = field(default_factory=dict)
+    """The other way round: such a tensor -> the root beside which it is written."""
+
+    heavy: frozenset[str] = frozenset()
+    """Contractions: each deserves a stage."""
 
     def is_heavy(self, name: str) -> bool:
-        """Whether this is a contraction that deserves matrix instructions."""
-        return is_contraction(self.nests[name])
+        """Whether this is a contraction."""
+        return name in self.heavy
 
 
 def group(program: Program) -> tuple[Stage, ...]:
     """Stages in topological order of their roots; together they make every output."""
-    nests = {nest.name: nest for nest in program.nests}
-    g = _Grouping(program, nests, program.consumers(), frozenset(program.outputs))
-    g.roots = {name for name in nests if name in g.outputs}
+    nests = program.by_name
+    place = {name: position for position, name in enumerate(nests)}
+    g = _Grouping(program, nests, place, program.consumers, frozenset(program.outputs))
+    g.heavy = frozenset(nest.name for nest in program.nests if is_contraction(nest))
     for nest in program.nests:
         if g.is_heavy(nest.name):
-            g.roots |= _exit_of(g, nest.name)
+            _settle(g, nest.name)
+    written = g.home.keys()
+    g.roots |= g.outputs & nests.keys() - written
     for nest in program.nests:
-        if nest.name not in g.roots and _must_be_root(g, nest):
+        if nest.name not in g.roots | written and _must_be_root(g, nest):
             g.roots.add(nest.name)
     return tuple(_stage(g, nest.name) for nest in program.nests if nest.name in g.roots)
 
 
 def _stage(g: _Grouping, root: str) -> Stage:
+    also = g.joined.get(root, ())
     internal: set[str] = set()
     reads: dict[str, None] = {}
     pending = [root]
     while pending:
         for name in g.nests[pending.pop()].reads:
-            if name in g.nests and name not in g.roots:
+            elsewhere = name in g.roots or g.home.get(name, root) != root
+            if name in g.nests and not elsewhere:
                 if name not in internal:
                     internal.add(name)
                     pending.append(name)
             else:
                 reads[name] = None
-    return Stage(root, frozenset(internal), tuple(sorted(reads)))
+    return Stage(root, frozenset(internal), tuple(sorted(reads)), also)
 
 
 # ---------------------------------------------------------------------- contractions
-def _exit_of(g: _Grouping, heavy: str) -> set[str]:
-    """The root that a contraction is computed for; none where another contraction holds it."""
-    if heavy in g.outputs:
-        return {heavy}
+def _settle(g: _Grouping, heavy: str) -> None:
+    """Finds the root that a contraction is computed for; none where another contraction holds it.
+
+    Follows readers in order while they are maps of at most its size. A root that everything passes
+    through is best; one beside which only tensors of its own shape are read elsewhere (the state of
+    a recurrent cell) writes these too.
+    """
     inside, last = {heavy}, heavy
+    leaks: tuple[str, ...] = ()
     size = g.nests[heavy].type.size
     through_rows = False
-    while True:
+    while last not in g.outputs:
         following = _next(g, inside)
         if following is None:
             break
         nest = g.nests[following]
         if g.is_heavy(following):
             if _can_hold(g, following, inside):
-                return set()
+                return
             break
-        if not nest.is_map:
-            through_rows = True
+        through_rows = through_rows or not nest.is_map
         if nest.type.size > size or (not nest.is_map and is_window(nest)):
             break
         inside.add(following)
-        if _only_way_out(g, inside, following) and not through_rows:
-            last = following
-        if following in g.outputs:
-            break
-    return {last}
+        found = _leaks(g, inside, following)
+        if not through_rows and all(_is_like(g, name, following) for name in found):
+            last, leaks = following, found
+    g.roots.add(last)
+    if leaks:
+        g.joined[last] = leaks
+        g.home.update(dict.fromkeys(leaks, last))
 
 
 def _next(g: _Grouping, inside: set[str]) -> str | None:
     """The first nest, in order, that reads something inside."""
-    for nest in g.program.nests:
-        if nest.name not in inside and any(name in inside for name in nest.reads):
-            return nest.name
-    return None
+    following = {reader for name in inside for reader in g.readers.get(name, ())} - inside
+    return min(following, key=g.place.__getitem__, default=None)
 
 
-def _only_way_out(g: _Grouping, inside: set[str], door: str) -> bool:
-    """Whether everything inside but the door is read inside only."""
-    for name in inside - {door}:
-        if name in g.outputs or any(reader not in inside for reader in g.readers.get(name, ())):
-            return False
-    return True
+def _leaks(g: _Grouping, inside: set[str], door: str) -> tuple[str, ...]:
+    """What is inside, besides the door, and wanted outside."""
+    return tuple(
+        name
+        for name in sorted(inside - {door}, key=g.place.__getitem__)
+        if name in g.outputs or any(r not in inside for r in g.readers.get(name, ()))
+    )
+
+
+def _is_like(g: _Grouping, name: str, door: str) -> bool:
+    """Whether a tensor can be written along with the door: an elementwise result of its shape."""
+    nest = g.nests[name]
+    return nest.is_map and not nest.is_view and nest.type.shape == g.nests[door].type.shape
 
 
 def _can_hold(g: _Grouping, outer: str, inside: set[str]) -> bool:
@@ -127,6 +153,8 @@ def _can_hold(g: _Grouping, outer: str, inside: set[str]) -> bool:
     assert factors is not None
     depth = math.prod(var.extent for var in nest.reduce_axes)
     if depth > MAX_CHAIN_DEPTH or is_window(nest):
+        return False
+    if sum(g.is_heavy(name) for name in _held(g, inside)) > MAX_CHAIN_LENGTH:
         return False
     for name in inside:
         if name in g.outputs or any(r not in inside | {outer} for r in g.readers.get(name, ())):
@@ -140,6 +168,18 @@ def _can_hold(g: _Grouping, outer: str, inside: set[str]) -> bool:
     return columns <= MAX_CHAIN_COLUMNS
 
 
+def _held(g: _Grouping, inside: set[str]) -> set[str]:
+    """Everything that would be computed inside: what lies behind, up to tensors in memory."""
+    found, pending = set(inside), list(inside)
+    while pending:
+        for name in g.nests[pending.pop()].reads:
+            in_memory = name in g.roots or name in g.home or name not in g.nests
+            if not in_memory and name not in found:
+                found.add(name)
+                pending.append(name)
+    return found
+
+
 def _feeds(g: _Grouping, factor: Expr, inside: set[str]) -> bool:
     return any(load.tensor in inside for load in loads(factor))
 
@@ -147,8 +187,8 @@ def _feeds(g: _Grouping, factor: Expr, inside: set[str]) -> bool:
 # ---------------------------------------------------------------------- the rest
 def _must_be_root(g: _Grouping, nest: Nest) -> bool:
     """Whether a nest that no contraction claims is better computed once."""
-    if nest.is_view or _is_choice_of_loads(nest.body):
-        return False
+    if is_choice(nest.body):
+        return choices(nest.body) > MAX_CHOICES
     windowed = [name for name in _contraction_readers(g, nest.name) if is_window(g.nests[name])]
     if nest.is_map:
         return bool(windowed) and flops_of(nest.body) > MAX_REPEATED_FLOPS
@@ -191,20 +231,3 @@ def _contraction_readers(g: _Grouping, name: str) -> list[str]:
             elif g.nests[reader].is_map and reader not in g.roots:
                 pending.append(reader)
     return found
-
-
-def _is_choice_of_loads(body: Expr) -> bool:
-    """Whether elements are only chosen (concatenation), never computed."""
-    if isinstance(body, Load):
-        return True
-    return (
-        isinstance(body, Apply)
-        and body.fn == "where"
-        and all(_is_choice_of_loads(arg) or not loads(arg) for arg in body.args[1:])
-    )
-
-
-def flops_of(body: Expr) -> int:
-    """Operations of one evaluation."""
-    own = FUNCTIONS[body.fn].flops if isinstance(body, Apply) else 0
-    return own + sum(flops_of(part) for part in body.parts())

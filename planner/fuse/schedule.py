@@ -16,10 +16,10 @@ MAX_SIDE_BY_SIDE = 16
 def levels(stages: Sequence[Stage]) -> dict[str, int]:
     """Root -> length of the longest chain of stages before it."""
     found: dict[str, int] = {}
+    made_by: dict[str, str] = {name: s.root for s in stages for name in s.makes}
     for stage in stages:
-        found[stage.root] = max(
-            (found[name] + 1 for name in stage.reads if name in found), default=0
-        )
+        before = (made_by[name] for name in stage.reads if name in made_by)
+        found[stage.root] = max((found[root] + 1 for root in before), default=0)
     return found
 
 

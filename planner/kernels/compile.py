@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import multiprocessing
 import os
 import re
 import sys
@@ -26,6 +27,8 @@ from planner.kernels.source import Kernel
 
 ARCHITECTURES = (80, 89, 90)
 """Compute capabilities an engine is compiled for when nothing else is asked."""
+_SPAWN = multiprocessing.get_context("spawn")
+"""A process that has used CUDA must not be forked."""
 _AHEAD_FROM = 90
 """First capability with dependent launch."""
 _POINTER = {
@@ -70,7 +73,7 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
     compiler = importlib.import_module("triton.compiler")
     backend = importlib.import_module("triton.backends.compiler")
     ahead = architecture >= _AHEAD_FROM
-    signature = {f"p{i}": _POINTER[kind] for i, kind in enumerate(kernel.types)}
+    signature = {f"q{i}": _POINTER[kind] for i, kind in enumerate(kernel.types)}
     with tempfile.TemporaryDirectory(prefix="infopt-kernel-") as scratch:
         function = _load(kernel, Path(scratch))
         source = compiler.ASTSource(
@@ -119,7 +122,7 @@ def compile_all(
     jobs = [(item, arch) for item in distinct.values() for arch in architectures]
     if workers == 1:
         return {(item.name, arch): compile_kernel(item, arch) for item, arch in jobs}
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_SPAWN) as pool:
         made = pool.map(_job, jobs)
         return {(item.name, arch): one for (item, arch), one in zip(jobs, made, strict=True)}
 
@@ -130,7 +133,7 @@ def compile_each(
     """What compiles, by kernel name: candidates may ask for more registers than there are."""
     distinct = {item.name: item for item in kernels}
     jobs = [(item, architecture) for item in distinct.values()]
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_SPAWN) as pool:
         made = list(pool.map(_attempt, jobs))
     return {item.name: one for (item, _), one in zip(jobs, made, strict=True) if one is not None}
 

@@ -16,6 +16,7 @@ from planner.kernels.scope import Scopes, Value
 from planner.kernels.stage import Config
 from planner.kernels.text import (
     HELPER_WORDS,
+    ITEM_SIZE_BYTES,
     NARROW,
     TRITON_TYPE,
     known,
@@ -29,6 +30,8 @@ from planner.ops.functions import FUNCTIONS
 from planner.ops.index import Affine, Datum, Mod, Var
 from planner.ops.nest import Nest, Program
 
+ALIGNMENT_BYTES = 16
+"""What the compiler may assume of every parameter: the widest load of a thread."""
 MAX_INNER_DEPTH = 512
 """Longest sum of an inner contraction (scores of attention) taken whole."""
 
@@ -39,8 +42,6 @@ class Emitter:
 
     program: Program
     internal: Mapping[str, Nest]
-    pointers: Mapping[str, str]
-    """Tensor in memory -> parameter name."""
     storage: Mapping[str, str]
     """Tensor in memory -> element type as stored."""
     product_type: str
@@ -52,6 +53,8 @@ class Emitter:
     """The contraction the tile was laid out for."""
     reduce: Callable[[Emitter, Nest, Mapping[Var, Affine]], Value]
     """`planner.kernels.reduce.reduce`, which calls back."""
+    pointers: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(tensor in memory, first element) -> parameter name, in order of first use."""
     scopes: Scopes = field(default_factory=Scopes)
     variables: dict[Var, Value] = field(default_factory=dict)
     blocks: dict[str, int] = field(default_factory=dict)
@@ -239,11 +242,10 @@ class Emitter:
         if load.tensor in self.internal:
             return self._inside(load)
         shape = self.program.types[load.tensor].shape
-        offset = self.position(index.flatten(load.index, shape))
+        pointer, offset = self.address(load.tensor, index.flatten(load.index, shape))
         guards = (*load.guards, *self._protecting(load, shape))
         touched = set().union(*(index.variables(value) for value in load.index))
         mask = self.mask(dict.fromkeys(guards), touched)
-        pointer = self.pointers[load.tensor]
         is_weight = load.tensor in self.program.constants
         stored = self.storage[load.tensor]
         parts = [offset] if mask is None else [offset, mask]
@@ -269,6 +271,18 @@ class Emitter:
         if stored == "bool":
             return self.make(f"{loaded.name} != 0", (loaded,), "bool")
         return loaded
+
+    def address(self, tensor: str, position: Affine) -> tuple[str, Value]:
+        """A parameter, and the offset from it.
+
+        A constant part of the position moves the parameter where it keeps its alignment, so that
+        steps that read at different places are the same kernel.
+        """
+        step = max(ALIGNMENT_BYTES // ITEM_SIZE_BYTES[self.storage[tensor]], 1)
+        size = self.program.types[tensor].size
+        start = max(min(position.constant, size - 1), 0) // step * step
+        name = self.pointers.setdefault((tensor, start), f"p{len(self.pointers)}")
+        return name, self.position(position - start)
 
     def _protecting(self, load: Load, shape: tuple[int, ...]) -> tuple[Bound, ...]:
         """Guards from outside that keep this load within its tensor."""

@@ -49,7 +49,7 @@ def interpret(
             {
                 "kernel": item.name,
                 "programs": item.programs,
-                "arguments": [keys[name] for name in item.parameters],
+                "arguments": [(keys[p.tensor], p.offset) for p in item.parameters],
             }
             for item in kernels
         ]

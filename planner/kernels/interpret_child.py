@@ -20,8 +20,8 @@ Array = np.ndarray[Any, Any]
 class HostTensor:
     """A NumPy array as Triton's interpreter wants it."""
 
-    def __init__(self, array: Array | None = None) -> None:
-        self._array = array
+    def __init__(self, array: Array | None = None, offset: int = 0) -> None:
+        self._array = None if array is None else array.reshape(-1)[offset:]
 
     @property
     def dtype(self) -> str:
@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
         name = launch["kernel"]
         if name not in modules:
             modules[name] = _load(folder / f"{name}.py", name)
-        arguments = [HostTensor(arrays[key]) for key in launch["arguments"]]
+        arguments = [HostTensor(arrays[key], offset) for key, offset in launch["arguments"]]
         getattr(modules[name], name)[(launch["programs"],)](*arguments, False)
     wanted: dict[str, Any] = {key: arrays[key] for key in plan["wanted"]}
     np.savez(folder / "out.npz", **wanted)

@@ -63,7 +63,7 @@ def lives(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> dict
     first: dict[str, int] = dict.fromkeys(program.inputs, -1)
     last: dict[str, int] = dict.fromkeys(program.outputs, len(kernels))
     for position, item in enumerate(kernels):
-        for name in item.parameters:
+        for name in (parameter.tensor for parameter in item.parameters):
             if name in program.constants:
                 continue
             first.setdefault(name, position)
@@ -83,7 +83,10 @@ def pack_weights(
 ) -> tuple[bytes, dict[str, int]]:
     """Constants that kernels read, each once, and their offsets."""
     used = dict.fromkeys(
-        name for item in kernels for name in item.parameters if name in program.constants
+        parameter.tensor
+        for item in kernels
+        for parameter in item.parameters
+        if parameter.tensor in program.constants
     )
     blob = bytearray()
     offsets: dict[str, int] = {}
@@ -167,10 +170,11 @@ def _launch(
     in_weights: Mapping[str, int],
     in_arena: Mapping[str, int],
 ) -> Launch:
-    arguments = tuple(
-        Argument("weights", in_weights[name])
-        if name in in_weights
-        else Argument("arena", in_arena[name])
-        for name in item.parameters
-    )
-    return Launch(item.name, item.programs, arguments, tuple(part.stage.root for part in parts))
+    arguments = []
+    for parameter, kind in zip(item.parameters, item.types, strict=True):
+        space = "weights" if parameter.tensor in in_weights else "arena"
+        start = (in_weights if space == "weights" else in_arena)[parameter.tensor]
+        moved = start + parameter.offset * storage_dtype(kind).itemsize
+        arguments.append(Argument(space, moved))
+    made = tuple(name for part in parts for name in part.stage.makes)
+    return Launch(item.name, item.programs, tuple(arguments), made)

@@ -50,13 +50,18 @@ def as_product(nest: Nest) -> tuple[Expr, Expr] | None:
 
 
 def is_contraction(nest: Nest) -> bool:
-    """Whether it is worth matrix instructions: a long sum of products, each factor with axes of
-    its own."""
+    """Whether it is a product of matrices (or of a matrix and a vector) with a long sum.
+
+    Each factor has axes of its own, or one of them has none at all; a depthwise convolution, whose
+    factors share the channel, is none.
+    """
     factors = as_product(nest)
     if factors is None or math.prod(var.extent for var in nest.reduce_axes) < MIN_DEPTH:
         return False
     axes = {var for var in nest.axes if var.extent > 1}
     left, right = (factor.variables() & axes for factor in factors)
+    if not left or not right:
+        return bool(left or right)
     return bool(left - right) and bool(right - left)
 
 

@@ -12,6 +12,8 @@ from planner.kernels.reduce import reduce
 from planner.kernels.stage import Stage, Tiling
 from planner.kernels.text import TRITON_TYPE
 from planner.ops import index
+from planner.ops.expr import Load
+from planner.ops.index import Affine
 from planner.ops.nest import Nest, Program
 
 _HEAD = """import triton
@@ -42,88 +44,122 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Parameter:
+    """An address a kernel is given: a tensor, from one of its elements on."""
+
+    tensor: str
+    offset: int
+    """Elements; a multiple of 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """Source of one launch; equal sources are one kernel, whatever the tensors are called."""
 
     name: str
     text: str
-    parameters: tuple[str, ...]
-    """Tensors in parameter order."""
+    parameters: tuple[Parameter, ...]
     types: tuple[str, ...]
-    """Element type of each."""
+    """Element type behind each parameter."""
     programs: int
     warps: int
     pipeline: int
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The lines of a stage, and the addresses it wants as `p0, p1, ...`."""
+
+    lines: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    types: tuple[str, ...]
+    helpers: frozenset[str]
+
+
 def kernel(program: Program, parts: Sequence[Part], numbers: Numbers) -> Kernel:
-    """The kernel that runs these stages, each on its own range of blocks."""
-    tensors = tuple(
-        dict.fromkeys(name for part in parts for name in (*part.stage.reads, part.stage.root))
-    )
-    pointers = {name: f"p{position}" for position, name in enumerate(tensors)}
-    bodies, helpers = [], set[str]()
-    for position, part in enumerate(parts):
-        lines, used = stage_lines(program, part, pointers, numbers)
-        helpers |= used
-        bodies.append(_function(f"stage_{position}", tuple(pointers.values()), lines))
-    call = _dispatch(parts, tuple(pointers.values()))
-    text = _HEAD + "".join(HELPERS[name] for name in sorted(helpers)) + "".join(bodies)
-    types = tuple(numbers.storage[name] for name in tensors)
-    digest = hashlib.sha256((text + call + ",".join(types)).encode()).hexdigest()[:12]
-    name = f"fused_{digest}"
+    """The kernel that runs these stages, each on its own range of blocks.
+
+    Stages with equal bodies (steps of several layers, experts) share one function: the block number
+    chooses their addresses.
+    """
+    bodies = [stage_body(program, part, numbers) for part in parts]
+    parameters = tuple(dict.fromkeys(p for body in bodies for p in body.parameters))
+    names = {parameter: f"q{position}" for position, parameter in enumerate(parameters)}
+    helpers = sorted({name for body in bodies for name in body.helpers})
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for position, body in enumerate(bodies):
+        key = (body.lines, body.types, parts[position].tiling.programs)
+        groups.setdefault(key, []).append(position)
+    functions, calls, start = [], [], 0
+    for number, members in enumerate(groups.values()):
+        body = bodies[members[0]]
+        functions.append(_function(f"stage_{number}", body))
+        size = parts[members[0]].tiling.programs
+        given = [[names[p] for p in bodies[member].parameters] for member in members]
+        calls += _call(f"stage_{number}", given, start, size, alone=len(groups) == 1)
+        start += size * len(members)
+    types = tuple(numbers.storage[parameter.tensor] for parameter in parameters)
+    text = _HEAD + "".join(HELPERS[name] for name in helpers) + "".join(functions)
+    text += _entry(tuple(names.values()), calls)
+    digest = hashlib.sha256((text + ",".join(types)).encode()).hexdigest()[:12]
     return Kernel(
-        name,
-        text + call.replace("KERNEL", name),
-        tensors,
+        f"fused_{digest}",
+        text.replace("KERNEL", f"fused_{digest}"),
+        parameters,
         types,
-        sum(part.tiling.programs for part in parts),
+        start,
         max(part.tiling.config.warps for part in parts),
         max(part.tiling.config.pipeline for part in parts),
     )
 
 
-def _function(name: str, pointers: tuple[str, ...], lines: Sequence[str]) -> str:
-    inside = "".join(f"    {line}\n" for line in lines)
-    return (
-        f"\n\n@triton.jit\ndef {name}(pid, {', '.join(pointers)}, AHEAD: tl.constexpr):\n{inside}"
-    )
+def _function(name: str, body: Body) -> str:
+    pointers = ", ".join(f"p{position}" for position in range(len(body.parameters)))
+    inside = "".join(f"    {line}\n" for line in body.lines)
+    return f"\n\n@triton.jit\ndef {name}(pid, {pointers}, AHEAD: tl.constexpr):\n{inside}"
 
 
-def _dispatch(parts: Sequence[Part], pointers: tuple[str, ...]) -> str:
-    listed = ", ".join(pointers)
+def _entry(pointers: tuple[str, ...], calls: Sequence[str]) -> str:
     lines = [
-        "",
-        "",
         "@triton.jit",
-        f"def KERNEL({listed}, AHEAD: tl.constexpr):",
+        f"def KERNEL({', '.join(pointers)}, AHEAD: tl.constexpr):",
         "    if AHEAD:",
         "        gdc_launch_dependents()",
         "    pid = tl.program_id(0)",
+        *(f"    {call}" for call in calls),
     ]
-    start = 0
-    for position, part in enumerate(parts):
-        call = f"stage_{position}(pid - {start}, {listed}, AHEAD)"
-        end = start + part.tiling.programs
-        indent = "    "
-        if len(parts) > 1:
-            lines.append(f"    if (pid >= {start}) & (pid < {end}):")
-            indent = "        "
-        lines.append(indent + call)
-        start = end
-    return "\n".join(lines) + "\n"
+    return "\n\n" + "\n".join(lines) + "\n"
 
 
-def stage_lines(
-    program: Program, part: Part, pointers: Mapping[str, str], numbers: Numbers
-) -> tuple[list[str], set[str]]:
-    """The body of a stage, and the helpers it calls."""
-    nests = {nest.name: nest for nest in program.nests}
+def _call(
+    name: str, given: Sequence[Sequence[str]], start: int, size: int, *, alone: bool
+) -> list[str]:
+    """The lines that run a function on its range of blocks, for one stage or several equal ones."""
+    local = f"pid - {start}" if start else "pid"
+    if len(given) == 1:
+        lines = [f"{name}({local}, {', '.join(given[0])}, AHEAD)"]
+    else:
+        lines = [f"n = ({local}) // {size}"]
+        chosen = [f"a{position}" for position in range(len(given[0]))]
+        for number, addresses in enumerate(given):
+            lines.append("if n == 0:" if number == 0 else f"elif n == {number}:")
+            if number == len(given) - 1:
+                lines[-1] = "else:"
+            lines += [f"    {a} = {q}" for a, q in zip(chosen, addresses, strict=True)]
+        lines.append(f"{name}({local} - n * {size}, {', '.join(chosen)}, AHEAD)")
+    if alone:
+        return lines
+    end = start + size * len(given)
+    return [f"if (pid >= {start}) & (pid < {end}):", *(f"    {line}" for line in lines)]
+
+
+def stage_body(program: Program, part: Part, numbers: Numbers) -> Body:
+    """The generated body of a stage."""
+    nests = program.by_name
     tiling = part.tiling
     e = Emitter(
         program,
         {name: nests[name] for name in part.stage.internal},
-        pointers,
         numbers.storage,
         numbers.product_type,
         numbers.precision,
@@ -132,19 +168,26 @@ def stage_lines(
         reduce,
     )
     _open_tiles(e, tiling)
-    store = _store(e, nests[part.stage.root], tiling, pointers, numbers)
+    place = tuple(tiling.binding[var] for var in nests[part.stage.root].axes)
+    stores = [_store(e, nests[name], place, numbers) for name in part.stage.makes]
     scope = e.scopes.open[0]
     wait = ["if AHEAD:", "    gdc_wait()"]
-    return [*scope.early, *wait, *scope.lines, store], e.helpers
+    parameters = tuple(Parameter(*key) for key in e.pointers)
+    return Body(
+        (*scope.early, *wait, *scope.lines, *stores),
+        parameters,
+        tuple(numbers.storage[parameter.tensor] for parameter in parameters),
+        frozenset(e.helpers),
+    )
 
 
-def _store(
-    e: Emitter, root: Nest, tiling: Tiling, pointers: Mapping[str, str], numbers: Numbers
-) -> str:
-    """Computes the root's tile; the line that writes it."""
-    made = e.nest(root, tiling.binding)
-    place = tuple(tiling.binding[var] for var in root.axes)
-    offset = e.position(index.flatten(place, root.type.shape))
+def _store(e: Emitter, root: Nest, place: tuple[Affine, ...], numbers: Numbers) -> str:
+    """Computes a tile of a tensor; the line that writes it."""
+    if root.name in e.internal:
+        made = e.value(Load(root.name, place))
+    else:
+        made = e.nest(root, dict(zip(root.axes, place, strict=True)))
+    pointer, offset = e.address(root.name, index.flatten(place, root.type.shape))
     touched = set().union(*(index.variables(value) for value in place))
     mask = e.mask((), touched)
     stored = numbers.storage[root.name]
@@ -152,7 +195,7 @@ def _store(
     is_number = not made.axes and not made.name.isidentifier()
     name = f"tl.full((), {made.name}, {target})" if is_number else made.name
     value = f"{_spread(e, name, made.axes, offset.axes)}.to({target})"
-    where = f"{pointers[root.name]} + {offset.name}"
+    where = f"{pointer} + {offset.name}"
     held = "" if mask is None else f", mask={e.over(mask, offset.axes)}"
     return f"tl.store({where}, {value}{held})"
 

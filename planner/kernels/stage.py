@@ -17,6 +17,13 @@ class Stage:
     """Nests evaluated where the root asks for them; they never reach memory."""
     reads: tuple[str, ...]
     """Tensors read from memory: inputs, constants and other roots, in a fixed order."""
+    also: tuple[str, ...] = ()
+    """Internal tensors of the root's shape that are written too: a recurrent cell's state."""
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Every tensor it writes."""
+        return (self.root, *self.also)
 
 
 class Kind(StrEnum):

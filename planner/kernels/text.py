@@ -21,6 +21,10 @@ TRITON_TYPE = {
     "uint16": "tl.uint16",
     "bool": "tl.int1",
 }
+ITEM_SIZE_BYTES = {
+    name: int(name.strip("uintbfloa")) // 8 if name != "bool" else 1 for name in TRITON_TYPE
+}
+"""As stored; truth values take a byte."""
 NARROW = frozenset({"float16", "bfloat16", "float64"})
 
 

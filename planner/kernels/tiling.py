@@ -76,7 +76,7 @@ def _size(group: Iterable[Var]) -> int:
 
 def shape_of(program: Program, stage: Stage) -> Shape:
     """What kind of stage this is, and which axes play which part."""
-    nests = {nest.name: nest for nest in program.nests}
+    nests = program.by_name
     root = nests[stage.root]
     internal = {name: nests[name] for name in stage.internal}
     found = list(reductions(root, {v: index.variable(v) for v in root.axes}, internal))
@@ -205,7 +205,7 @@ def _parts(axis: Var, finer: Mapping[Var, Affine]) -> tuple[Var, ...]:
 
 def tile(program: Program, stage: Stage, shape: Shape, config: Config) -> Tiling:
     """The tiling of a stage in a configuration."""
-    root = next(nest for nest in program.nests if nest.name == stage.root)
+    root = program.by_name[stage.root]
     groups = [("m", shape.rows, config.rows), ("n", shape.columns, config.columns)]
     moved: dict[Var, Affine] = {}
     tiles: list[Tile] = []

@@ -16,12 +16,14 @@ from planner.ops import (
     elementwise,
     movement,
     normalisation,
+    recurrent,
     reduction,
     reference,
     resize,
 )
 from planner.ops.builder import Builder, Node, NotCovered
 from planner.ops.nest import Nest, Program, TensorType
+from planner.ops.views import see_through
 
 Array = np.ndarray[Any, Any]
 FAMILIES = (
@@ -31,6 +33,7 @@ FAMILIES = (
     reduction.FAMILY,
     normalisation.FAMILY,
     contraction.FAMILY,
+    recurrent.FAMILY,
     convolution.FAMILY,
     resize.FAMILY,
 )
@@ -89,7 +92,7 @@ def lower_node(builder: Builder, node: Node) -> None:
 
 def tidy(program: Program) -> Program:
     """What only constants decide is computed now; what nobody reads is dropped."""
-    return prune(fold(program))
+    return prune(see_through(fold(program)))
 
 
 def fold(program: Program) -> Program:

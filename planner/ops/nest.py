@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class TensorType:
         return "float" in self.dtype
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nest:
     """out[axes] = reduce over `reduce_axes` of body; without a reducer there are none."""
 
@@ -61,7 +62,7 @@ class Nest:
     reducer: Reducer | None = None
     reduce_axes: tuple[Var, ...] = ()
 
-    @property
+    @functools.cached_property
     def reads(self) -> tuple[str, ...]:
         """Tensors it loads from, each once."""
         return tuple(dict.fromkeys(load.tensor for load in loads(self.body)))
@@ -82,7 +83,7 @@ class Nest:
         return self.type.size * math.prod(var.extent for var in self.reduce_axes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """A whole graph in the language of nests."""
 
@@ -93,11 +94,13 @@ class Program:
     """Of every tensor: inputs, constants and nests."""
     constants: Mapping[str, Array]
 
-    def producer(self) -> dict[str, Nest]:
-        """The nest that makes each tensor."""
+    @functools.cached_property
+    def by_name(self) -> Mapping[str, Nest]:
+        """The nest that makes each tensor, in topological order."""
         return {nest.name: nest for nest in self.nests}
 
-    def consumers(self) -> dict[str, tuple[str, ...]]:
+    @functools.cached_property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
         """Names of the nests that read each tensor, in order."""
         found: dict[str, list[str]] = {}
         for nest in self.nests:

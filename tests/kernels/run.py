@@ -28,8 +28,8 @@ def run_interpreted(plan: Draft, feeds: Mapping[str, Array]) -> dict[str, Array]
     program = plan.program
     arrays: dict[str, Array] = {}
     for item in plan.kernels:
-        for name, kind in zip(item.parameters, item.types, strict=True):
-            dtype = storage_dtype(kind)
+        for parameter, kind in zip(item.parameters, item.types, strict=True):
+            name, dtype = parameter.tensor, storage_dtype(kind)
             if name in program.constants:
                 arrays[name] = program.constants[name].astype(dtype)
             elif name in program.inputs:

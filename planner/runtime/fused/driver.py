@@ -29,6 +29,7 @@ class Driver:
             raise EnvironmentMismatchError(
                 "fused engines need cuda-core", fix='pip install "infopt[fused]"'
             ) from None
+        self.ordinal = ordinal
         try:
             self._call(self.api.cuInit, 0)
             self.device = self._call(self.api.cuDeviceGet, ordinal)

@@ -1,0 +1,259 @@
+"""LSTM, GRU and RNN, written out step by step.
+
+Why unrolled: equal steps become equal kernels (one cubin), steps of different layers that do not
+depend on each other share a launch, so that a stack of layers runs as a wave of `steps + layers`
+levels without any rule for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from planner.ops import index
+from planner.ops.builder import Builder, Node, NotCovered, optional
+from planner.ops.expr import Bound, Expr, Inside, Load, apply, number
+from planner.ops.index import Affine
+from planner.ops.nest import Reducer, TensorType
+
+Lower = Callable[[Builder, Node], None]
+MAX_STEPS = 512
+"""Steps written out at most."""
+_DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_FUNCTIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh"}
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_BIAS, _LENGTHS, _STATE, _CELL, _PEEPHOLES = 3, 4, 5, 6, 7
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One direction of one recurrent operator."""
+
+    node: Node
+    direction: int
+    hidden: int
+    kind: TensorType
+    """Of a state: batch x hidden."""
+    functions: tuple[str, ...]
+
+    def name(self, what: str) -> str:
+        """A base for fresh tensor names."""
+        return f"{self.node.outputs[0] or self.node.name}/{what}"
+
+
+def _recurrent(builder: Builder, node: Node) -> None:
+    _refuse_rare(builder, node)
+    steps, batch, _ = builder.shape(node.inputs[0])
+    hidden = int(node.attributes["hidden_size"])
+    directions = {"bidirectional": (0, 1)}.get(node.attributes.get("direction", "forward"), (0,))
+    reverse = node.attributes.get("direction", "forward") == "reverse"
+    made: list[list[str]] = []
+    cells: list[str | None] = []
+    for direction in directions:
+        order = range(steps)[::-1] if reverse or direction == 1 else range(steps)
+        kind = TensorType(builder.dtype(node.inputs[0]), (batch, hidden))
+        functions = _functions(node, direction)
+        layer = _Layer(node, direction, hidden, kind, functions)
+        states, cell = _run(builder, layer, list(order))
+        made.append(states)
+        cells.append(cell)
+    lasts = [
+        states[0] if reverse or position == 1 else states[-1]
+        for position, states in enumerate(made)
+    ]
+    _outputs(builder, node, made, lasts, cells)
+
+
+def _refuse_rare(builder: Builder, node: Node) -> None:
+    """What no exporter writes is left to ONNX Runtime."""
+    rare = [
+        bool(optional(node, _LENGTHS)) and builder.constant(node.inputs[_LENGTHS]) is None,
+        bool(optional(node, _PEEPHOLES)),
+        bool(node.attributes.get("clip")),
+        bool(node.attributes.get("layout", 0)),
+        bool(node.attributes.get("input_forget", 0)),
+        builder.shape(node.inputs[0])[0] > MAX_STEPS,
+    ]
+    lengths = builder.constant(node.inputs[_LENGTHS]) if optional(node, _LENGTHS) else None
+    short = lengths is not None and bool((lengths != builder.shape(node.inputs[0])[0]).any())
+    if any(rare) or short:
+        raise NotCovered(f"{node.op_type} in this form", where=node.name)
+
+
+def _functions(node: Node, direction: int) -> tuple[str, ...]:
+    defaults = _DEFAULTS[node.op_type]
+    listed = list(node.attributes.get("activations") or defaults * 2)
+    own = listed[direction * len(defaults) : (direction + 1) * len(defaults)]
+    if any(name not in _FUNCTIONS for name in own):
+        raise NotCovered(f"{node.op_type} with activations {own}", where=node.name)
+    return tuple(_FUNCTIONS[name] for name in own)
+
+
+def _run(builder: Builder, layer: _Layer, order: Sequence[int]) -> tuple[list[str], str | None]:
+    """Every hidden state in the order of time, and the last cell state of an LSTM."""
+    step = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}[layer.node.op_type]
+    state = _initial(builder, layer, _STATE)
+    cell = _initial(builder, layer, _CELL) if layer.node.op_type == "LSTM" else None
+    found: dict[int, str] = {}
+    for at in order:
+        state, cell = step(builder, layer, at, state, cell)
+        found[at] = state
+    return [found[at] for at in range(len(order))], cell
+
+
+def _initial(builder: Builder, layer: _Layer, position: int) -> str | None:
+    """The state before the first step as batch x hidden; None where it is zero."""
+    name = optional(layer.node, position)
+    known = builder.constant(name) if name else None
+    if name is None or (known is not None and not known.any()):
+        return None
+    d = layer.direction
+    return builder.map(
+        builder.fresh(layer.name("initial")),
+        lambda b, j: Load(name, (index.constant(d), b, j)),
+        layer.kind,
+    )
+
+
+def _gates(builder: Builder, layer: _Layer, at: int, state: str | None) -> tuple[str, str | None]:
+    """x W and h R for all gates: batch x (gates hidden)."""
+    node, d = layer.node, index.constant(layer.direction)
+    source, weight, recurrent = node.inputs[:3]
+    batch, width = layer.kind.shape[0], _GATES[node.op_type] * layer.hidden
+    kind = TensorType(layer.kind.dtype, (batch, width))
+    time = index.constant(at)
+
+    def inward(b: Affine, n: Affine, k: Affine) -> Expr:
+        return apply("mul", Load(source, (time, b, k)), Load(weight, (d, n, k)))
+
+    depth = builder.shape(source)[2]
+    x = builder.reduce(builder.fresh(layer.name("x")), Reducer.SUM, (depth,), inward, kind)
+    if state is None:
+        return x, None
+
+    def onward(b: Affine, n: Affine, k: Affine) -> Expr:
+        return apply("mul", Load(state, (b, k)), Load(recurrent, (d, n, k)))
+
+    h = builder.reduce(builder.fresh(layer.name("h")), Reducer.SUM, (layer.hidden,), onward, kind)
+    return x, h
+
+
+def _bias(layer: _Layer, position: Affine, *, recurrent: bool) -> Expr | None:
+    """Biases of the input (first half) or of the recurrence (second half)."""
+    name = optional(layer.node, _BIAS)
+    if name is None:
+        return None
+    shift = _GATES[layer.node.op_type] * layer.hidden if recurrent else 0
+    return Load(name, (index.constant(layer.direction), position + shift))
+
+
+def _sum(parts: Sequence[Expr | None]) -> Expr:
+    given = [part for part in parts if part is not None]
+    total = given[0]
+    for part in given[1:]:
+        total = apply("add", total, part)
+    return total
+
+
+def _gate(layer: _Layer, x: str, h: str | None, b: Affine, j: Affine, position: int) -> Expr:
+    """x W + h R + biases of one gate."""
+    n = j + position * layer.hidden
+    onward = Load(h, (b, n)) if h is not None else None
+    both = (_bias(layer, n, recurrent=False), _bias(layer, n, recurrent=True))
+    return _sum((Load(x, (b, n)), onward, *both))
+
+
+def _lstm(
+    builder: Builder, layer: _Layer, at: int, state: str | None, cell: str | None
+) -> tuple[str, str | None]:
+    """c = f c + i g, h = o tanh(c); ONNX orders the gates i, o, f, c."""
+    x, h = _gates(builder, layer, at, state)
+    sigma, inner, outer = layer.functions
+
+    def new_cell(b: Affine, j: Affine) -> Expr:
+        entry = apply(sigma, _gate(layer, x, h, b, j, 0))
+        fresh = apply("mul", entry, apply(inner, _gate(layer, x, h, b, j, 3)))
+        if cell is None:
+            return fresh
+        forget = apply(sigma, _gate(layer, x, h, b, j, 2))
+        return apply("add", apply("mul", forget, Load(cell, (b, j))), fresh)
+
+    c = builder.map(builder.fresh(layer.name("c")), new_cell, layer.kind)
+
+    def new_state(b: Affine, j: Affine) -> Expr:
+        gate = apply(sigma, _gate(layer, x, h, b, j, 1))
+        return apply("mul", gate, apply(outer, Load(c, (b, j))))
+
+    return builder.map(builder.fresh(layer.name("s")), new_state, layer.kind), c
+
+
+def _gru(
+    builder: Builder, layer: _Layer, at: int, state: str | None, cell: str | None
+) -> tuple[str, str | None]:
+    """h = (1 - z) n + z h; ONNX orders the gates z, r, h."""
+    if not layer.node.attributes.get("linear_before_reset", 0):
+        raise NotCovered("GRU that resets before its product", where=layer.node.name)
+    x, h = _gates(builder, layer, at, state)
+    sigma, inner = layer.functions
+
+    def new_state(b: Affine, j: Affine) -> Expr:
+        update = apply(sigma, _gate(layer, x, h, b, j, 0))
+        reset = apply(sigma, _gate(layer, x, h, b, j, 1))
+        n = j + 2 * layer.hidden
+        onward = Load(h, (b, n)) if h is not None else None
+        shift = _bias(layer, n, recurrent=True)
+        fresh: list[Expr | None] = [Load(x, (b, n)), _bias(layer, n, recurrent=False)]
+        if onward is not None or shift is not None:
+            fresh.append(apply("mul", reset, _sum((onward, shift))))
+        made = apply("mul", apply("sub", number(1.0), update), apply(inner, _sum(fresh)))
+        if state is None:
+            return made
+        return apply("add", made, apply("mul", update, Load(state, (b, j))))
+
+    return builder.map(builder.fresh(layer.name("s")), new_state, layer.kind), None
+
+
+def _rnn(
+    builder: Builder, layer: _Layer, at: int, state: str | None, cell: str | None
+) -> tuple[str, str | None]:
+    """h = f(x W + h R + b)."""
+    x, h = _gates(builder, layer, at, state)
+    made = builder.map(
+        builder.fresh(layer.name("s")),
+        lambda b, j: apply(layer.functions[0], _gate(layer, x, h, b, j, 0)),
+        layer.kind,
+    )
+    return made, None
+
+
+def _outputs(
+    builder: Builder,
+    node: Node,
+    made: Sequence[Sequence[str]],
+    lasts: Sequence[str],
+    cells: Sequence[str | None],
+) -> None:
+    """Y (steps, directions, batch, hidden), the last hidden and the last cell states."""
+    names = [*node.outputs, "", ""][:3]
+    if names[0]:
+        flat = [name for states in made for name in states]
+        steps = len(made[0])
+        builder.map(names[0], lambda t, d, b, j: _chosen(flat, d * steps + t, (b, j)))
+    if names[1]:
+        builder.map(names[1], lambda d, b, j: _chosen(lasts, d, (b, j)))
+    if names[2]:
+        known = [cell for cell in cells if cell is not None]
+        builder.map(names[2], lambda d, b, j: _chosen(known, d, (b, j)))
+
+
+def _chosen(names: Sequence[str], which: Affine, at: tuple[Affine, ...]) -> Expr:
+    """The tensor with this number: a concatenation along a new axis."""
+    last = len(names) - 1
+    value: Expr = Load(names[last], at)
+    for position in range(last - 1, -1, -1):
+        here = Inside((Bound(which, position, position + 1),))
+        value = apply("where", here, Load(names[position], at), value)
+    return value
+
+
+FAMILY: Mapping[str, Lower] = {"LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent}
