@@ -12,13 +12,21 @@ option's price of memory is rounded down, the constant up. So no rounding can ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.solve.data import BoolArray, FloatArray, IntArray
-from planner.solve.pairwise.data import FORBIDDEN, LARGEST, Pairwise, blocks, firsts, options_of
+from planner.solve.pairwise.data import (
+    FORBIDDEN,
+    LARGEST,
+    Block,
+    Pairwise,
+    firsts,
+    options_of,
+)
 from planner.solve.pairwise.memory import Memory
 from planner.solve.pairwise.messages import Messages
 
@@ -27,60 +35,88 @@ Prices = Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """What is proved, and for each option and pair what is proved when it is used."""
+class Certificate:
+    """A bound and what proves it."""
 
     value: int
-    options: IntArray
-    """No plan with this option costs less: (Σ sizes,)."""
-    pairs: IntArray
-    """No plan with both ends' options costs less: as `Pairwise.pairs`."""
+    """No plan costs less."""
+    theta: IntArray
+    """θ of each option: (Σ sizes,)."""
+    shifts: IntArray
+    """m of each edge's two ends, as `Messages.values`."""
 
 
-def certify(messages: Messages, memory: Memory | None, prices: Prices) -> Bound | None:
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a plan cheaper than some value may use."""
+
+    problem: Pairwise
+    """Pairs that cannot be in one are forbidden."""
+    options: BoolArray
+    """Which options can be in one: (Σ sizes,)."""
+
+    @property
+    def pairs(self) -> int:
+        """Finite pair costs left."""
+        return int((self.problem.pairs < FORBIDDEN).sum())
+
+
+def certify(messages: Messages, memory: Memory | None, prices: Prices) -> Certificate | None:
     """The bound of these messages and prices; None where numbers are too large to prove it."""
     problem = messages.problem
-    shifts = np.rint(messages.shifts())
-    if not np.isfinite(shifts).all() or (np.abs(shifts) >= LARGEST / 4).any():
+    rounded = np.rint(messages.shifts())
+    if not np.isfinite(rounded).all() or (np.abs(rounded) >= LARGEST / 4).any():
         return None
-    shifts = shifts.astype(np.int64)
+    shifts = rounded.astype(np.int64)
     charge, constant = _memory_prices(problem, memory, prices)
     theta = problem.costs + charge
-    np.add.at(theta, messages.receivers(), shifts)
+    np.add.at(theta, messages.receivers, shifts)
     theta[problem.costs >= FORBIDDEN] = FORBIDDEN
-    begins = firsts(problem.sizes)[:-1]
-    least = np.minimum.reduceat(theta, begins)
-    excess = theta - np.repeat(least, problem.sizes)
+    least = np.minimum.reduceat(theta, firsts(problem.sizes)[:-1])
     value = sum(least.tolist()) - constant
-    pair_excess = np.empty_like(problem.pairs)
-    slots, entries = firsts(problem.sizes[problem.edges].ravel()), firsts(problem.pair_sizes)
-    through = excess.copy()
-    most = LARGEST // (1 + int(np.bincount(problem.edges.ravel(), minlength=1).max()))
-    for block in blocks(problem):
+    for _, left in _shifted(messages, shifts):
+        value += sum(left.min(axis=(1, 2)).tolist())
+    return Certificate(value, theta, shifts)
+
+
+def _shifted(messages: Messages, shifts: IntArray) -> Iterator[tuple[Block, IntArray]]:
+    """M~ of all edges, block by block."""
+    sizes, edges = messages.problem.sizes, messages.problem.edges
+    slots = firsts(sizes[edges].ravel())
+    for block in messages.stacks:
         _, rows, columns = block.matrices.shape
         to_a = shifts[slots[2 * block.edges][:, None] + np.arange(rows)]
         to_b = shifts[slots[2 * block.edges + 1][:, None] + np.arange(columns)]
-        left = block.matrices - to_a[:, :, None] - to_b[:, None, :]
-        lowest = left.min(axis=(1, 2))
-        value += sum(lowest.tolist())
-        left -= lowest[:, None, None]
+        yield block, block.matrices - to_a[:, :, None] - to_b[:, None, :]
+
+
+def below(messages: Messages, certificate: Certificate, value: float) -> Left:
+    """What a plan cheaper than `value` may use.
+
+    A plan with option k of node i costs at least the bound, plus what θ_i(k) exceeds its least by,
+    plus what the cheapest M~ in k's row exceeds its edge's least by, for every edge of i.
+    """
+    problem = messages.problem
+    if not math.isfinite(value):
+        return Left(problem, problem.costs < FORBIDDEN)
+    least = np.minimum.reduceat(certificate.theta, firsts(problem.sizes)[:-1])
+    excess = certificate.theta - np.repeat(least, problem.sizes)
+    through, pairs = excess.copy(), problem.pairs.copy()
+    degree = int(np.bincount(problem.edges.ravel(), minlength=1).max())
+    most = LARGEST // (1 + degree)
+    room = int(value) - certificate.value
+    begins = firsts(problem.pair_sizes)
+    for block, left in _shifted(messages, certificate.shifts):
+        _, rows, columns = left.shape
+        left -= left.min(axis=(1, 2), keepdims=True)
         a = options_of(problem, problem.edges[block.edges, 0], rows)
         b = options_of(problem, problem.edges[block.edges, 1], columns)
         np.add.at(through, a, np.minimum(left.min(axis=2), most))
         np.add.at(through, b, np.minimum(left.min(axis=1), most))
         left = np.minimum(left, LARGEST) + excess[a][:, :, None] + excess[b][:, None, :]
-        place = entries[block.edges][:, None] + np.arange(rows * columns)
-        pair_excess[place] = left.reshape(len(block.edges), -1)
-    return Bound(value, value + through, value + pair_excess)
-
-
-def without(problem: Pairwise, bound: Bound, value: int) -> tuple[Pairwise, BoolArray]:
-    """What a plan cheaper than `value` may use: pairs that cannot be in one are forbidden.
-
-    Returns the problem and which options are left.
-    """
-    pairs = np.where(bound.pairs >= value, FORBIDDEN, problem.pairs)
-    return replace(problem, pairs=pairs), bound.options < value
+        place = begins[block.edges][:, None] + np.arange(rows * columns)
+        pairs[place[(left >= room).reshape(place.shape)]] = FORBIDDEN
+    return Left(replace(problem, pairs=pairs), through < room)
 
 
 def _memory_prices(
@@ -97,15 +133,12 @@ def _memory_prices(
         before[moment + 1] += number
     before = np.cumsum(before)
     weight = before[memory.spans[:, 1]] - before[memory.spans[:, 0]]
-    counts = problem.sizes[memory.nodes]
-    np.add.at(total, memory.options, np.repeat(weight, counts) * memory.sizes)
+    np.add.at(total, memory.options, np.repeat(weight, memory.counts) * memory.sizes)
     constant = -(-sum(scaled.values()) * memory.limit >> shift)
     return total >> shift, constant
 
 
-def priced(
-    problem: Pairwise, memory: Memory | None, prices: Prices, base: FloatArray
-) -> FloatArray:
+def priced(memory: Memory | None, prices: Prices, base: FloatArray) -> FloatArray:
     """`base` (node costs) plus what each option's memory costs, in floating point."""
     found = base.copy()
     if memory is None or not prices:
@@ -114,6 +147,6 @@ def priced(
     for moment, price in prices.items():
         before[moment + 1] += price
     before = np.cumsum(before)
-    weight = before[memory.spans[:, 1]] - before[memory.spans[:, 0]]
-    np.add.at(found, memory.options, np.repeat(weight, problem.sizes[memory.nodes]) * memory.sizes)
+    weight = np.repeat(before[memory.spans[:, 1]] - before[memory.spans[:, 0]], memory.counts)
+    np.add.at(found, memory.options, weight * memory.sizes)
     return found

@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from planner.solve.data import BoolArray, IntArray
 from planner.solve.pairwise.data import (
@@ -134,40 +132,45 @@ def _followers(problem: Pairwise) -> Lift | None:
 
 def _equivalent(problem: Pairwise, groups: list[Block]) -> Lift | None:
     """Classes of nodes joined by matrices with one entry in each row and each column."""
-    partners: dict[tuple[int, int], IntArray] = {}
+    partners = _bijections(problem, groups)
+    if not partners:
+        return None
+    near: list[list[int]] = [[] for _ in range(problem.nodes)]
+    for a, b in partners:
+        near[a].append(b)
+    label = [-1] * problem.nodes
+    roots: list[int] = []
+    found: list[IntArray] = [np.arange(size) for size in problem.sizes.tolist()]
+    for root in range(problem.nodes):
+        if label[root] >= 0:
+            continue
+        label[root] = len(roots)
+        queue = [root]
+        for node in queue:
+            for other in near[node]:
+                if label[other] < 0:
+                    label[other] = len(roots)
+                    found[other] = partners[node, other][found[node]]
+                    queue.append(other)
+        roots.append(root)
+    owner = np.array(label, dtype=np.int64)
+    return Lift(owner, np.concatenate(found), problem.sizes[roots])
+
+
+def _bijections(problem: Pairwise, groups: list[Block]) -> dict[tuple[int, int], IntArray]:
+    """(node, node it decides) -> the option it takes for each option of the first; both ways."""
+    found: dict[tuple[int, int], IntArray] = {}
     for block in groups:
         finite = allowed(block.matrices)
         _, rows, columns = finite.shape
         if rows != columns:
             continue
         single = (finite.sum(axis=1) == 1).all(axis=1) & (finite.sum(axis=2) == 1).all(axis=1)
-        ends = problem.edges[block.edges[single]]
-        for (a, b), there, back in zip(
-            ends.tolist(),
-            finite[single].argmax(axis=2),
-            finite[single].argmax(axis=1),
-            strict=True,
-        ):
-            partners[a, b], partners[b, a] = there, back
-    if not partners:
-        return None
-    ends = np.array(list(partners), dtype=np.int64)
-    graph = coo_matrix((np.ones(len(ends)), ends.T), shape=(problem.nodes,) * 2).tocsr()
-    count, label = connected_components(graph, directed=False)
-    roots = np.full(count, -1, dtype=np.int64)
-    found: list[IntArray] = [np.zeros(0, dtype=np.int64)] * problem.nodes
-    for node in range(problem.nodes):
-        if roots[label[node]] >= 0:
-            continue
-        roots[label[node]] = node
-        found[node] = np.arange(problem.sizes[node])
-        if graph.indptr[node] == graph.indptr[node + 1]:
-            continue
-        order, parents = breadth_first_order(graph, node, directed=True)
-        for member in order[1:].tolist():
-            parent = int(parents[member])
-            found[member] = partners[parent, member][found[parent]]
-    return Lift(label.astype(np.int64), np.concatenate(found), problem.sizes[roots])
+        ends = problem.edges[block.edges[single]].tolist()
+        there, back = finite[single].argmax(axis=2), finite[single].argmax(axis=1)
+        for (a, b), forward, backward in zip(ends, there, back, strict=True):
+            found[a, b], found[b, a] = forward, backward
+    return found
 
 
 def _one_sided(problem: Pairwise, groups: list[Block]) -> Lift | None:

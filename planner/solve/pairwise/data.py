@@ -41,6 +41,17 @@ def ranges(starts: IntArray, sizes: IntArray) -> IntArray:
     return np.repeat(starts, sizes) + within
 
 
+def distinct(rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Different rows in order, and which of them each row is: `np.unique`, several times faster."""
+    order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    is_new = np.ones(len(rows), dtype=np.bool_)
+    is_new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    which = np.empty(len(rows), dtype=np.int64)
+    which[order] = np.cumsum(is_new) - 1
+    return ordered[is_new], which
+
+
 @dataclass(frozen=True, slots=True)
 class Pairwise:
     """The problem. Arrays of int64; nobody changes them in place once it is made."""
@@ -94,10 +105,10 @@ def blocks(problem: Pairwise) -> list[Block]:
     if not len(problem.edges):
         return []
     shapes = problem.sizes[problem.edges]
-    kinds, kind_of = np.unique(shapes, axis=0, return_inverse=True)
+    kinds, kind_of = distinct(shapes)
     begins = firsts(problem.pair_sizes)
-    order = np.argsort(kind_of.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(kind_of.ravel(), minlength=len(kinds)))
+    order = np.argsort(kind_of, kind="stable")
+    ends = np.cumsum(np.bincount(kind_of, minlength=len(kinds)))
     found = []
     for (rows, columns), end, count in zip(
         kinds.tolist(), ends.tolist(), np.diff(ends, prepend=0).tolist(), strict=True

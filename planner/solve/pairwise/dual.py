@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from planner.solve.data import FloatArray, IntArray
-from planner.solve.pairwise.bound import Bound, Prices, certify, priced
-from planner.solve.pairwise.data import Pairwise, finite_or_infinite
+from planner.solve.pairwise.bound import Certificate, Left, Prices, below, certify, priced
+from planner.solve.pairwise.data import FORBIDDEN, Pairwise, finite_or_infinite
 from planner.solve.pairwise.decode import Decoder, cost_of
 from planner.solve.pairwise.forests import Forests
 from planner.solve.pairwise.master import Master
@@ -22,9 +22,18 @@ from planner.solve.pairwise.messages import Messages
 FIRST_SWEEPS = 20
 """Before the first plan."""
 SWEEPS = 5
-"""At each price."""
+"""At each price, on large problems."""
+SMALL = 200_000
+"""Pair costs up to which messages settle at each price."""
+SMALL_SWEEPS = 12
 MOVES = 6
 """Forest moves of a plan a round."""
+REPAIRS = 10
+"""Forest moves at most to bring a plan within memory,"""
+PUSH = 0.02
+"""the share of all prices that a moment over its limit pays more in the first of them,"""
+GROWTH = 1.6
+"""and how that grows from one to the next."""
 FORESTS = 12
 """Different forests; a move takes one at random."""
 
@@ -39,7 +48,8 @@ class Dual:
         self.best: IntArray | None = None
         self.value = math.inf
         """Cost of the best plan within memory."""
-        self.bound: Bound | None = None
+        self.certificate: Certificate | None = None
+        self._sweeps = SMALL_SWEEPS if len(problem.pairs) <= SMALL else SWEEPS
         self.rounds = 0
         self._rng = np.random.default_rng(seed)
         self._base = finite_or_infinite(problem.costs)
@@ -61,21 +71,30 @@ class Dual:
     @property
     def proved(self) -> float:
         """The best bound; no bound yet: minus infinity."""
-        return -math.inf if self.bound is None else self.bound.value
+        return -math.inf if self.certificate is None else self.certificate.value
+
+    def below(self, value: float) -> Left:
+        """What a plan cheaper than `value` may use, as far as is proved."""
+        if self.certificate is None:
+            return Left(self.problem, self.problem.costs < FORBIDDEN)
+        return below(self._messages, self.certificate, value)
 
     def round(self) -> None:
-        """One round; `best`, `value` and `bound` never get worse."""
+        """One round; `best`, `value` and `proved` never get worse."""
         self.rounds += 1
-        prices = priced(self.problem, self.memory, self._prices, self._base)
+        prices = priced(self.memory, self._prices, self._base)
         self._messages.reprice(prices)
-        self._messages.sweep(SWEEPS)
+        self._messages.sweep(self._sweeps)
         found = certify(self._messages, self.memory, self._prices)
         if found is not None and found.value > self.proved:
-            self.bound, self._center = found, self._prices
+            self.certificate, self._center = found, self._prices
         plans = [self._decoder.decode(self._messages)]
         if self._last is not None:
             plans.append(self._last)
         self._last = min((self._improved(plan, prices) for plan in plans), key=lambda p: p[0])[1]
+        self._repair(self._last)
+        if self.best is not None:
+            self._improved(self.best, prices)
         self._prices = self._master.propose(self._center)
 
     def offer(self, plan: IntArray) -> int | None:
@@ -92,11 +111,32 @@ class Dual:
             self.best, self.value = plan, cost
         return cost
 
+    def _repair(self, plan: IntArray) -> None:
+        """Raises the prices of moments over the limit until forest moves bring a plan within it."""
+        if self.memory is None or self._master.limit == 0:
+            return
+        prices = dict(self._prices)
+        step = PUSH * (
+            sum(prices.values()) or abs(cost_of(self.problem, plan) or 0) / self._master.limit
+        )
+        for _ in range(REPAIRS):
+            use = self.memory.use(plan)
+            worst = int(use.argmax())
+            if use[worst] <= self.memory.limit:
+                break
+            prices[worst] = prices.get(worst, 0.0) + step
+            step *= GROWTH
+            plan = self._move(plan, priced(self.memory, prices, self._base))
+        self.offer(plan)
+
+    def _move(self, plan: IntArray, prices: FloatArray) -> IntArray:
+        forest = self._grown[int(self._rng.integers(len(self._grown)))]
+        return self._forests.improve(forest, plan, prices)
+
     def _improved(self, plan: IntArray, prices: FloatArray) -> tuple[float, IntArray]:
         """(Priced cost, plan) after some forest moves."""
         for _ in range(MOVES):
-            forest = self._grown[int(self._rng.integers(len(self._grown)))]
-            plan = self._forests.improve(forest, plan, prices)
+            plan = self._move(plan, prices)
         cost = self.offer(plan)
         if cost is None:
             return math.inf, plan

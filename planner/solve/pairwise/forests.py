@@ -14,6 +14,7 @@ import numpy as np
 from planner.solve.data import FloatArray, IntArray
 from planner.solve.pairwise.data import (
     Pairwise,
+    distinct,
     finite_or_infinite,
     firsts,
     options_of,
@@ -134,9 +135,9 @@ class Forests:
             return ()
         sizes = self.problem.sizes
         keys = np.column_stack([-links[:, 0], sizes[links[:, 1]], sizes[links[:, 2]]])
-        kinds, kind_of = np.unique(keys, axis=0, return_inverse=True)
-        order = np.argsort(kind_of.ravel(), kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(kind_of.ravel()))[:-1])
+        kinds, kind_of = distinct(keys)
+        order = np.argsort(kind_of, kind="stable")
+        parts = np.split(order, np.cumsum(np.bincount(kind_of))[:-1])
         found = []
         for (_, rows, columns), part in zip(kinds.tolist(), parts, strict=True):
             _, child, parent, e = links[part].T

@@ -56,6 +56,12 @@ class Memory:
     """Flat option of each size."""
     limit: int
 
+    @property
+    def counts(self) -> IntArray:
+        """Sizes of each hold: one for each option of its node."""
+        found: IntArray = np.diff(self.begins)
+        return found
+
     def use(self, chosen: IntArray) -> IntArray:
         """Bytes in use at each moment: (count,). O(holds + moments)."""
         return self._over_time(self.sizes[self.begins[:-1] + chosen[self.nodes]])
@@ -70,7 +76,7 @@ class Memory:
     def row(self, moment: int) -> tuple[IntArray, IntArray]:
         """Flat options and their bytes at one moment; an option may occur several times."""
         live = np.flatnonzero((self.spans[:, 0] <= moment) & (moment < self.spans[:, 1]))
-        entries = ranges(self.begins[live], np.diff(self.begins)[live])
+        entries = ranges(self.begins[live], self.counts[live])
         return self.options[entries], self.sizes[entries]
 
     def precision(self, prices: Mapping[int, float]) -> int:

@@ -76,9 +76,16 @@ class Messages:
         self.values: FloatArray = np.zeros(int(self._slots[-1]))
         self.prices = finite_or_infinite(problem.costs)
         self.beliefs = self.prices.copy()
+        self.stacks = blocks(problem)
+        """The matrices as integers."""
         level = colours(problem)
         self._forward = list(self._groups(level))
         self._backward = list(self._groups(-level))
+        self.receivers: IntArray = np.zeros(len(self.values), dtype=np.int64)
+        """Flat option that each entry of `values` is sent to."""
+        for group in self._forward:
+            self.receivers[group.arriving] = group.senders
+            self.receivers[group.leaving] = group.receivers
 
     def _groups(self, level: IntArray) -> Iterator[Group]:
         """In the order of the senders' levels."""
@@ -89,9 +96,8 @@ class Messages:
         later = np.bincount(sends, minlength=problem.nodes)
         earlier = np.bincount(first + second - sends, minlength=problem.nodes)
         shares = 1.0 / np.maximum(np.maximum(later, earlier), 1)
-        stacks = blocks(problem)
         for at in np.unique(level[sends]).tolist():
-            for block in stacks:
+            for block in self.stacks:
                 here = level[sends[block.edges]] == at
                 for is_forward in (True, False):
                     chosen = here & (is_first[block.edges] == is_forward)
@@ -143,12 +149,4 @@ class Messages:
         found = self.values.copy()
         for group in self._backward:
             found[group.arriving] -= self.beliefs[group.senders] * group.shares
-        return found
-
-    def receivers(self) -> IntArray:
-        """Flat option that each entry of `values` is sent to."""
-        found = np.zeros(len(self.values), dtype=np.int64)
-        for group in self._forward:
-            found[group.arriving] = group.senders
-            found[group.leaving] = group.receivers
         return found

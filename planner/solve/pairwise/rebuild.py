@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.solve.data import IntArray
-from planner.solve.pairwise.data import FORBIDDEN, Pairwise, firsts, ranges
+from planner.solve.pairwise.data import FORBIDDEN, Pairwise, distinct, firsts, ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +84,27 @@ def _edges(
     _fold_inner(problem, lift, counts, np.flatnonzero(new_tail == new_head), costs, is_bad)
     outer = np.flatnonzero(new_tail != new_head)
     ends = np.sort(np.stack([new_tail[outer], new_head[outer]], axis=1), axis=1)
-    edges, target = np.unique(ends, axis=0, return_inverse=True)
-    sizes = lift.sizes[edges[:, 0]] * lift.sizes[edges[:, 1]] if len(edges) else np.zeros(0, int)
+    edges, target = distinct(ends)
+    sizes = lift.sizes[edges[:, 0]] * lift.sizes[edges[:, 1]]
     begins = firsts(sizes)
     pairs = np.zeros(int(sizes.sum()), dtype=np.int64)
     is_barred = np.zeros(len(pairs), dtype=np.bool_)
     old_begins, lift_begins = firsts(problem.pair_sizes), firsts(counts)
     shapes = np.stack([counts[tail[outer]], counts[head[outer]]], axis=1)
-    kinds, kind_of = np.unique(shapes, axis=0, return_inverse=True)
+    kinds, kind_of = distinct(shapes)
     for kind, (rows, columns) in enumerate(kinds.tolist()):
-        members = np.flatnonzero(kind_of.ravel() == kind)
+        members = np.flatnonzero(kind_of == kind)
         e = outer[members]
         row = lift.options[lift_begins[tail[e]][:, None] + np.arange(rows)]
         column = lift.options[lift_begins[head[e]][:, None] + np.arange(columns)]
         width = problem.sizes[head[e]][:, None, None]
         entry = old_begins[e][:, None, None] + row[:, :, None] * width + column[:, None, :]
         values = problem.pairs[entry]
-        place = _places(begins[target.ravel()[members]], new_tail[e] < new_head[e], rows, columns)
+        place = _places(begins[target[members]], new_tail[e] < new_head[e], rows, columns)
         is_barred[place[values >= FORBIDDEN]] = True
         np.add.at(pairs, place.ravel(), np.where(values >= FORBIDDEN, 0, values).ravel())
     pairs[is_barred] = FORBIDDEN
-    return edges.astype(np.int64).reshape(-1, 2), pairs
+    return edges, pairs
 
 
 def _places(begins: IntArray, is_forward: np.ndarray, rows: int, columns: int) -> IntArray:
@@ -148,8 +148,8 @@ def _holds(problem: Pairwise, lift: Lift, counts: IntArray) -> tuple[IntArray, I
     option = lift.options[ranges(firsts(counts)[old_nodes], count)]
     values = problem.hold_sizes[np.repeat(firsts(problem.hold_counts)[:-1], count) + option]
     keys = np.column_stack([lift.owner[old_nodes], problem.spans])
-    kinds, target = np.unique(keys, axis=0, return_inverse=True)
+    kinds, target = distinct(keys)
     sizes = lift.sizes[kinds[:, 0]]
     found = np.zeros(int(sizes.sum()), dtype=np.int64)
-    np.add.at(found, ranges(firsts(sizes)[target.ravel()], count), values)
+    np.add.at(found, ranges(firsts(sizes)[target], count), values)
     return kinds[:, 0].copy(), kinds[:, 1:].copy(), found

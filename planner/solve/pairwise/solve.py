@@ -10,18 +10,26 @@ from planner.errors import InfoptError
 from planner.ir.solution import Status
 from planner.solve.backend import Answer
 from planner.solve.data import IntArray
-from planner.solve.pairwise.bound import without
+from planner.solve.pairwise.bound import Left
 from planner.solve.pairwise.check import evaluate
 from planner.solve.pairwise.data import FORBIDDEN, Pairwise, validate
 from planner.solve.pairwise.dual import Dual
-from planner.solve.pairwise.linear import minimise
+from planner.solve.pairwise.linear import PRECISION, minimise
 from planner.solve.pairwise.presolve import Core, cheaper, presolve
 from planner.solve.progress import Progress, Reporter, relative_gap
 
 EXACT = 120_000
 """Finite pair costs up to which HiGHS is asked for the proof."""
-PATIENCE = 15
-"""Rounds after which the gap must have shrunk by a share of `PROGRESS`, else HiGHS is asked."""
+FEW = 3_000
+"""Finite pair costs left at which HiGHS is asked at once."""
+SHRUNK = 0.5
+"""Share of the finite pair costs of a larger problem whose loss is worth a new start."""
+SOON = 2
+"""Rounds between two looks at what is left, where HiGHS will be asked,"""
+LATER = 25
+"""and where not."""
+PATIENCE = 8
+"""Rounds in which the gap must shrink by a share of `PROGRESS`, else HiGHS is asked."""
 PROGRESS = 0.1
 
 
@@ -127,28 +135,41 @@ def solve_pairwise(
 def _run(search: _Search, seed: int) -> None:
     core = presolve(search.problem)
     search.presolve_s = monotonic() - search.started
-    if not core.is_feasible:
-        search.bound = math.inf
-        return
-    dual = Dual(core.problem, seed)
+    while True:
+        if not core.is_feasible:
+            search.take(None, search.value, search.value, "messages")
+            return
+        dual = Dual(core.problem, seed)
+        left = _narrow(search, core, dual)
+        if left is None:
+            return
+        core = cheaper(core, left.problem, left.options)
+        if core.is_feasible and left.pairs <= EXACT:
+            _prove(search, core, dual.moments)
+            return
+
+
+def _narrow(search: _Search, core: Core, dual: Dual) -> Left | None:
+    """Rounds until what is left is worth another start, or HiGHS; None: there is nothing to do."""
     is_small = _open_pairs(core.problem) <= EXACT
     history: list[float] = []
     while not search.is_proved:
         if search.remaining_s <= 0:
             search.hit_time_limit = True
-            return
+            return None
         known = dual.value
         dual.round()
         plan = core.lift(dual.best) if dual.best is not None and dual.value < known else None
         search.take(plan, dual.value, dual.proved, "messages")
-        history.append(_distance(search))
+        history.append(search.value - search.bound)
+        if len(history) % (SOON if is_small else LATER):
+            continue
+        left = dual.below(search.value)
+        if left.pairs <= (FEW if is_small else SHRUNK * _open_pairs(core.problem)):
+            return left
         if is_small and _is_stuck(history):
-            _prove(search, core, dual)
-            return
-
-
-def _distance(search: _Search) -> float:
-    return search.value - search.bound
+            return left
+    return None
 
 
 def _is_stuck(history: list[float]) -> bool:
@@ -162,26 +183,19 @@ def _open_pairs(problem: Pairwise) -> int:
     return int((problem.pairs < FORBIDDEN).sum())
 
 
-def _prove(search: _Search, core: Core, dual: Dual) -> None:
-    """HiGHS over what a better plan may use."""
-    if dual.bound is not None and dual.best is not None:
-        core = cheaper(core, *without(core.problem, dual.bound, int(dual.value)))
-        if not core.is_feasible:
-            search.take(None, search.value, search.value, "messages")
-            return
+def _prove(search: _Search, core: Core, moments: list[int]) -> None:
+    """HiGHS over what a better plan may use: an infeasible rest proves the incumbent."""
     search.used = "messages + HiGHS"
-    outcome = minimise(core.problem, dual.moments, search.remaining_s)
-    bound = min(outcome.bound, search.value)
-    search.rounding = 1e-6
+    search.rounding = PRECISION
+    outcome = minimise(core.problem, moments, search.remaining_s)
+    plan, value = None, math.inf
     if outcome.plan is not None:
         plan = core.lift(outcome.plan)
         found = evaluate(search.problem, plan.tolist())
-        if not found.complaint:
-            search.take(plan, found.cost, bound, "HiGHS")
-    if outcome.answer is Answer.OPTIMAL:
-        bound = search.value
+        value = math.inf if found.complaint else found.cost
+    bound = min(search.value, value) if outcome.answer is Answer.OPTIMAL else outcome.bound
     search.hit_time_limit |= outcome.answer is Answer.TIME
-    search.take(None, search.value, bound, "HiGHS")
+    search.take(plan, value, bound, "HiGHS")
 
 
 def _certified(search: _Search) -> PairwiseSolution:
