@@ -164,7 +164,7 @@ def _assign_ops(
         for name in kernel.outputs:
             if name not in forms:
                 continue
-            for op in _slice(forms[name].tensor, producer, boundary - {forms[name].tensor}, inside):
+            for op in _slice(forms[name].tensor, producer, boundary, inside):
                 assigned.setdefault(op, index)
     _adopt_orphans(graph, assigned)
     return assigned
@@ -173,7 +173,8 @@ def _assign_ops(
 def _slice(
     output: str, producer: Mapping[str, Op], boundary: set[str], inside: set[str]
 ) -> list[str]:
-    """Operators from `output` backwards, stopping at tensors of `boundary` or `inside`."""
+    """Operators from `output` (of `boundary` itself) backwards, stopping at other tensors of
+    `boundary` or `inside`."""
     found: dict[str, None] = {}
     queue = deque([output])
     while queue:
