@@ -21,6 +21,7 @@ from planner.solve.pairwise.data import (
     Pairwise,
     allowed,
     blocks,
+    distinct,
     firsts,
     options_of,
 )
@@ -45,9 +46,10 @@ def contract(problem: Pairwise) -> Contracted:
         kept = consistent(problem)
         if not _has_options(problem, kept):
             return Contracted(problem, tuple(lifts), is_feasible=False)
-        if not kept.all():
+        if not kept.all() or _has_parallel_edges(problem):
             lifts.append(restriction(problem, kept))
             problem = rebuild(problem, lifts[-1])
+            continue  # edges that were added up may forbid more than each alone
         problem = separated(problem)
         lift = _followers(problem)
         if lift is None:
@@ -72,6 +74,10 @@ def consistent(problem: Pairwise) -> BoolArray:
             kept[b[~is_open.any(axis=1)]] = False
         if int(kept.sum()) == before:
             return kept
+
+
+def _has_parallel_edges(problem: Pairwise) -> bool:
+    return len(distinct(np.sort(problem.edges, axis=1))[0]) < len(problem.edges)
 
 
 def _has_options(problem: Pairwise, kept: BoolArray) -> bool:
