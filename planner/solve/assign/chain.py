@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import random
 
-from planner.solve.assign.glue import glue, least_load_us
+import numpy as np
+
+from planner.solve.assign.glue import glue, least_load_us, most_us
 from planner.solve.assign.ideals import TooManyError, best_chain
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial
@@ -28,21 +30,25 @@ ORDERS = 8
 def solve_chain(best: Incumbent) -> None:
     """Searches and proves until the incumbent is optimal or the time is over."""
     groups = initial(best.problem)
+    if not np.isfinite(groups.time_us.min(axis=0)).all():
+        best.is_infeasible = True
+        return
     best.raise_bound(least_load_us(groups), "load bound")
     _seed(best, groups)
     if best.is_proved or best.remaining_s <= 0:
         return
-    glued = glue(groups, best.cutoff_us, is_acyclic=True) if best.slots else groups
+    cutoff = min(best.cutoff_us, most_us(groups))
+    glued = glue(groups, cutoff, is_acyclic=True)
     try:
-        found = best_chain(glued, best.cutoff_us, FEW_IDEALS, best.deadline)
+        found = best_chain(glued, cutoff, FEW_IDEALS, best.deadline)
     except TooManyError:
-        prove_by_stages(best, glued)
+        prove_by_stages(best, glued, cutoff)
         return
     if found is not None:
         best.offer(slots_of(glued, found), "ideals")
     if math.isinf(best.value_us):
         best.is_infeasible = True
-    best.raise_bound(min(best.cutoff_us, best.value_us), "ideals")
+    best.raise_bound(best.cutoff_us, "ideals")
 
 
 def _seed(best: Incumbent, groups: Groups) -> None:

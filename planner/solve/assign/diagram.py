@@ -67,7 +67,8 @@ class Diagram:
         count = len(ideals.least_us)
         self.number = {ideals.member[i].tobytes(): i for i in range(count)}
         self.frontier = [self.flow.frontier(ideals.member[i]) for i in range(count)]
-        self.tails = [self.flow.tail_us[f] for f in self.frontier]
+        pairs = zip(self.frontier, ideals.member, strict=True)
+        self.tails = [self.flow.tails(wanted, member) for wanted, member in pairs]
         waiting: list[list[tuple[FloatArray, IntArray]]] = [[] for _ in range(count)]
         kinds = len(self.flow.bounded)
         waiting[0] = [(np.zeros((1, kinds + 1)), np.zeros((1, 3), dtype=np.int64))]

@@ -29,7 +29,7 @@ class Flow:
     row: dict[int, int]
     """Source operator -> its row."""
     tail_us: FloatArray
-    """[op]: least time from its result to the end, once other slots must go on."""
+    """[source, group]: least time from its result to the end by way of another slot's group."""
     bounded: tuple[int, ...]
     """Kinds whose slots hold one subgraph each."""
     unlimited: tuple[int, ...]
@@ -39,6 +39,11 @@ class Flow:
         """Operators of an ideal that are still wanted outside, ascending."""
         wanted = member[self.source_group] & (self.wants & ~member).any(axis=1)
         return [int(op) for op in self.sources[wanted]]
+
+    def tails(self, frontier: Sequence[int], member: BoolArray) -> FloatArray:
+        """Least time from each frontier operator's result to the end, outside of an ideal."""
+        rows = [self.row[op] for op in frontier]
+        return np.where(member, 0.0, self.tail_us[rows]).max(axis=1, initial=0.0)
 
     def ready(self, member: BoolArray) -> list[int]:
         """Groups outside of an ideal whose predecessors are inside."""
@@ -87,7 +92,7 @@ def flow_of(operators: Groups, groups: Groups) -> Flow:
             before[target].append(net.source)
             if group_of[target] != group_of[net.source]:
                 wanted.setdefault(net.source, set()).add(int(group_of[target]))
-    sources = sorted(wanted)
+    sources = _sources(operators, group_of)
     wants = np.zeros((len(sources), groups.count), dtype=bool)
     for row, op in enumerate(sources):
         wants[row, sorted(wanted[op])] = True
@@ -105,7 +110,7 @@ def flow_of(operators: Groups, groups: Groups) -> Flow:
         group_of[sources] if sources else np.zeros(0, dtype=np.int64),
         wants,
         {op: row for row, op in enumerate(sources)},
-        _tails(operators, group_of, costs, bounded, unlimited),
+        _tails(operators, group_of, costs, (bounded, unlimited), wants),
         bounded,
         unlimited,
         tuple(tuple(sorted(others)) for others in group_before),
@@ -116,28 +121,72 @@ def _tails(
     operators: Groups,
     group_of: IntArray,
     costs: FloatArray,
-    bounded: Sequence[int],
-    unlimited: Sequence[int],
+    kinds: tuple[Sequence[int], Sequence[int]],
+    wants: BoolArray,
 ) -> FloatArray:
-    """Longest path behind each operator, each step at its fastest.
+    """Longest path behind each source, each step at its fastest.
 
     The first step is taken by another slot: one that pays has the result enter first.
     """
-    slow = np.full(operators.count, np.inf)
+    bounded, unlimited = kinds
     fastest = operators.time_us.min(axis=0)
-    alone = operators.time_us[list(unlimited)].min(axis=0) if unlimited else slow
     paying = [k for k in bounded if operators.kinds[k].pays]
-    free = [k for k in bounded if not operators.kinds[k].pays]
+    free = [k for k in (*bounded, *unlimited) if k not in paying]
+    slow = np.full(operators.count, np.inf)
     paid = operators.time_us[paying].min(axis=0) if paying else slow
     unpaid = operators.time_us[free].min(axis=0) if free else slow
     behind = np.zeros(operators.count)
-    tail = np.zeros(operators.count)
+    tail = np.zeros(wants.shape)
     targets = {net.source: net.targets for net in operators.nets}
+    row = {op: index for index, op in enumerate(_sources(operators, group_of))}
     for op in reversed(range(operators.count)):
         for target in targets.get(op, ()):
             behind[op] = max(behind[op], fastest[target] + behind[target])
-            step = min(alone[target], unpaid[target], paid[target] + costs[op])
             if group_of[target] == group_of[op]:
-                step = fastest[target]
-            tail[op] = max(tail[op], step + behind[target])
+                continue
+            step = min(unpaid[target], paid[target] + costs[op]) + behind[target]
+            cell = row[op], group_of[target]
+            tail[cell] = max(tail[cell], step)
     return tail
+
+
+def _sources(operators: Groups, group_of: IntArray) -> list[int]:
+    """Operators with consumers in other groups, ascending."""
+    return [
+        net.source
+        for net in operators.nets
+        if any(group_of[target] != group_of[net.source] for target in net.targets)
+    ]
+
+
+def torn(flow: Flow) -> list[int]:
+    """Groups that plans may have to run in pieces on unlimited slots: not paths through ideals.
+
+    Say o and p share a group, o is wanted by x outside, p waits for y outside, and one slot runs x
+    and y: o, then the slot, then p. Ideals of groups cannot say so. Where every such p precedes
+    every such o (or is the same), o would wait for itself: nothing is lost.
+    """
+    after: list[list[int]] = [[] for _ in flow.before]
+    for op, others in enumerate(flow.before):
+        for other in others:
+            after[other].append(op)
+    group_of = {op: g for g, ops in enumerate(flow.groups.members) for op in ops}
+    found = []
+    for group, ops in enumerate(flow.groups.members):
+        leaving = {op for op in ops if any(group_of[b] != group for b in after[op])}
+        entered = [op for op in ops if any(group_of[a] != group for a in flow.before[op])]
+        if any(not leaving <= _reached(op, after, set(ops)) for op in entered):
+            found.append(group)
+    return found
+
+
+def _reached(start: int, after: Sequence[Sequence[int]], inside: set[int]) -> set[int]:
+    """What an operator leads to within its group, itself included."""
+    seen = {start}
+    stack = [start]
+    while stack:
+        for target in after[stack.pop()]:
+            if target in inside and target not in seen:
+                seen.add(target)
+                stack.append(target)
+    return seen

@@ -37,7 +37,8 @@ PRECISION = 2**-36
 ORDERS = 8
 ANNEALING_SHARE = 0.3
 """Of the time that is left; the rest is for the proof."""
-WALKS, STEPS = 10, 300_000
+WALKS = 10
+STEPS_PER_GROUP = 1_000
 
 
 @dataclass(slots=True)
@@ -150,7 +151,7 @@ def solve_free(best: Incumbent) -> None:
     best.raise_bound(least_load_us(groups), "load bound")
     rng = random.Random(best.seed)
     _seed(best, groups, rng)
-    if math.isfinite(best.value_us):
+    if math.isfinite(best.value_us) and not best.is_proved:
         _anneal(best, groups, rng)
     if best.is_proved or best.remaining_s <= 0:
         return
@@ -171,7 +172,9 @@ def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
     until = monotonic() + ANNEALING_SHARE * best.remaining_s
     for _ in range(WALKS):
         plan = [best.slots[members[0]] for members in groups.members] if best.slots else []
-        found = anneal(groups, plan, STEPS, rng, lambda: monotonic() > until)
+        found = anneal(
+            groups, plan, STEPS_PER_GROUP * groups.count, rng, lambda: monotonic() > until
+        )
         best.offer(spread(groups, found), "annealing")
         if best.is_proved or monotonic() > until:
             return

@@ -287,17 +287,27 @@ def topological(nodes: Sequence[int], edges: Iterable[Edge]) -> list[int]:
     return done
 
 
-def initial(problem: Problem) -> Groups:
-    """Operators joined by `together`, and by cycles of these where chains are asked for."""
-    assignment = problem.assignment
+def together(problem: Problem) -> Groups:
+    """Operators joined by `together`, and by nothing else."""
     groups = read(problem)
-    if assignment is None:
-        return groups
     number = {name: index for index, name in enumerate(problem.ops)}
-    pairs = [
-        (number[first], number[other]) for first, *rest in assignment.together for other in rest
-    ]
-    return merge(groups, pairs, is_acyclic=assignment.contiguity is Contiguity.CHAIN)
+    joined = problem.assignment.together if problem.assignment is not None else ()
+    pairs = [(number[first], number[other]) for first, *rest in joined for other in rest]
+    return merge(groups, pairs, is_acyclic=False)
+
+
+def initial(problem: Problem) -> Groups:
+    """Operators that share a slot in every plan; in chains, with all that waits for itself.
+
+    Groups of schedules are acyclic too: only unlimited slots could tear a component apart.
+    """
+    groups = together(problem)
+    assignment = problem.assignment
+    if assignment is None or (
+        assignment.contiguity is not Contiguity.CHAIN and not assignment.is_scheduled
+    ):
+        return groups
+    return merge(groups, (), is_acyclic=True)
 
 
 def spread(groups: Groups, slots: Sequence[int]) -> list[int]:

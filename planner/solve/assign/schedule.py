@@ -17,10 +17,10 @@ import numpy as np
 
 from planner.errors import UsageError
 from planner.solve.assign.diagram import Diagram
-from planner.solve.assign.flow import Flow, flow_of
+from planner.solve.assign.flow import Flow, flow_of, torn
 from planner.solve.assign.ideals import Ideals, TooManyError, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
-from planner.solve.assign.instance import Groups, initial, merge, read, spread
+from planner.solve.assign.instance import Groups, initial, read, spread, together
 from planner.solve.assign.orders import orders
 
 FEW_IDEALS = 2_500
@@ -43,6 +43,8 @@ def solve_schedule(best: Incumbent) -> None:
     if assignment is not None and assignment.shared:
         raise UsageError("schedules with shared devices are not solved", fix="one slot a device")
     operators, groups = read(best.problem), initial(best.problem)
+    if not np.isfinite(groups.time_us.min(axis=0)).all():
+        return
     flow = flow_of(operators, groups)
     best.raise_bound(critical_path_us(operators), "critical path")
     _alone(best, flow)
@@ -54,7 +56,9 @@ def solve_schedule(best: Incumbent) -> None:
     except TooManyError:
         _more_orders(best, flow, groups)
         return
-    _all(best, flow, ideals, is_whole=_is_whole(best, operators, groups))
+    # on unlimited slots a strongly connected component may be torn apart
+    is_whole = together(best.problem).count == groups.count and not torn(flow)
+    _all(best, flow, ideals, is_whole=is_whole)
 
 
 def critical_path_us(operators: Groups) -> float:
@@ -68,17 +72,6 @@ def critical_path_us(operators: Groups) -> float:
         for target in targets.get(op, ()):
             start[target] = max(start[target], done[op])
     return float(done.max(initial=0.0))
-
-
-def _is_whole(best: Incumbent, operators: Groups, groups: Groups) -> bool:
-    """Whether groups are no larger than what must share a slot, so that no plan is lost.
-
-    On unlimited slots a strongly connected component may be torn apart.
-    """
-    number = {name: index for index, name in enumerate(best.problem.ops)}
-    together = best.problem.assignment.together if best.problem.assignment else ()
-    pairs = [(number[first], number[other]) for first, *rest in together for other in rest]
-    return merge(operators, pairs, is_acyclic=False).count == groups.count
 
 
 def _alone(best: Incumbent, flow: Flow) -> None:

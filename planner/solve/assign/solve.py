@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
+import numpy as np
+
 from planner.errors import InfoptError, UsageError
 from planner.ir.assignment import Contiguity
 from planner.ir.problem import Objective, Problem
@@ -14,6 +16,7 @@ from planner.solve.assign.chain import solve_chain
 from planner.solve.assign.evaluate import totals
 from planner.solve.assign.free import solve_free
 from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.instance import together
 from planner.solve.assign.schedule import solve_schedule
 from planner.solve.check import check, value
 from planner.solve.progress import Reporter, relative_gap
@@ -35,8 +38,12 @@ def solve_assignment(
     """
     started = monotonic()
     best = Incumbent(problem, started + time_limit_s, seed, workers, gap, reporter)
+    strategy = _strategy(problem)
     try:
-        _strategy(problem)(best)
+        if np.isfinite(together(problem).time_us.min(axis=0)).all():
+            strategy(best)
+        else:
+            best.is_infeasible = True
     except KeyboardInterrupt:
         best.is_interrupted = True
     return _certified(best, monotonic() - started)

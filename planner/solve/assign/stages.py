@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from planner.solve.assign.glue import is_memory_slack, most_us
+from planner.solve.assign.glue import is_memory_slack
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import Cut, slots_of
@@ -150,12 +150,11 @@ def _crossings(model: StageModel, stage: int) -> Iterator[tuple[int, int]]:
         yield math.floor(net.cost_us / model.unit_us), is_cut
 
 
-def prove_by_stages(best: Incumbent, groups: Groups) -> None:
-    """Searches below the incumbent until proof or the end of the time."""
-    cutoff = best.cutoff_us if math.isfinite(best.value_us) else most_us(groups)
-    model = build(groups, cutoff)
+def prove_by_stages(best: Incumbent, groups: Groups, cutoff_us: float) -> None:
+    """Searches below a finite cutoff until proof or the end of the time."""
+    model = build(groups, cutoff_us)
     if model is None:
-        _proved(best, cutoff)
+        _proved(best, cutoff_us)
         return
 
     def on_point(values: list[int], bound: int) -> None:
@@ -164,7 +163,7 @@ def prove_by_stages(best: Incumbent, groups: Groups) -> None:
 
     effort = Effort(best.remaining_s, best.seed, best.workers, best.gap)
     found = search(model.program, effort, on_point)
-    settle(best, found, cutoff, model.unit_us)
+    settle(best, found, cutoff_us, model.unit_us)
     best.rounding = PRECISION * (groups.count + len(groups.nets))
 
 

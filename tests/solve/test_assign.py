@@ -1,0 +1,341 @@
+"""Free assignment (C12): every solver against brute force, priced by the checker."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from planner.errors import UsageError
+from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
+from planner.ir.devices import Device, Place
+from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting
+from planner.ir.solution import Solution, Status
+from planner.solve.assign import chain, schedule
+from planner.solve.assign.anneal import anneal, state_of
+from planner.solve.assign.diagram import Diagram
+from planner.solve.assign.evaluate import check_assignment, options_at
+from planner.solve.assign.flow import flow_of
+from planner.solve.assign.glue import glue, least_load_us
+from planner.solve.assign.ideals import TooManyError, best_chain, enumerate_ideals
+from planner.solve.assign.instance import initial, read
+from planner.solve.assign.linear import cut, segment_loads
+from planner.solve.check import check
+from planner.solve.solve import solve
+
+
+def option(op: int, place: str, time_us: float, size: int = 0) -> Option:
+    latency = Latency(time_us, time_us, time_us)
+    return Option(
+        f"o{op} on {place}",
+        (f"o{op}",),
+        "plain",
+        ((latency,),),
+        weight_size_bytes=size,
+        place=place,
+    )
+
+
+class Maker:
+    """Random assignment problems with every family of constraints, small enough to enumerate."""
+
+    def __init__(self, seed: int, *, scheduled: bool, contiguity: Contiguity) -> None:
+        rng = self.rng = random.Random(seed)
+        self.count = rng.randint(1, 6)
+        pairs = itertools.combinations(range(self.count), 2)
+        self.edges = [pair for pair in pairs if rng.random() < 0.45]
+        self.scheduled = scheduled
+        self.contiguity = contiguity
+
+    def problem(self) -> Problem:
+        rng = self.rng
+        options = []
+        for op in range(self.count):
+            options.append(option(op, "cpu", rng.choice((0, rng.randint(1, 40))) / 4))
+            if rng.random() < 0.9:
+                options.append(option(op, "gpu", rng.randint(0, 12) / 4, rng.randint(0, 5)))
+        capacity = rng.choice((None, 8, 14))
+        return Problem(
+            ops=tuple(f"o{op}" for op in range(self.count)),
+            edges=tuple((f"o{a}", f"o{b}") for a, b in self.edges),
+            options=tuple(options),
+            settings=(Setting("any", (Latency(0.0, 0.0, 0.0),)),),
+            objectives=(Objective.LATENCY if self.scheduled else Objective.PERIOD,),
+            places=(Place("gpu", "gpu"), Place("cpu", "cpu")),
+            devices=(Device("gpu", capacity), Device("cpu")),
+            assignment=self.assignment(),
+        )
+
+    def assignment(self) -> Assignment:
+        rng = self.rng
+        slots = [Slot(f"gpu {n}", "gpu") for n in range(rng.randint(1, 2))]
+        if self.scheduled:
+            slots.append(Slot("cpu", "cpu", pays_crossings=False, is_unlimited=True))
+        else:
+            slots += [Slot(f"cpu {n}", "cpu", False) for n in range(rng.randint(0, 1))]
+        sources = sorted({a for a, _ in self.edges})
+        names = [f"o{op}" for op in range(self.count)]
+        together = (tuple(rng.sample(names, 2)),) if self.count > 1 and rng.random() < 0.3 else ()
+        return Assignment(
+            tuple(slots),
+            tuple(Crossing(f"o{a}", rng.randint(0, 12) / 4) for a in sources),
+            together,
+            self.contiguity,
+            is_scheduled=self.scheduled,
+        )
+
+
+def answers(problem: Problem) -> Iterator[float]:
+    """The value of every assignment that the checker accepts."""
+    assert problem.assignment is not None
+    slots = problem.assignment.slots
+    for chosen in itertools.product(range(len(slots)), repeat=len(problem.ops)):
+        slot_of = dict(zip(problem.ops, chosen, strict=True))
+        try:
+            options = options_at(problem, slot_of)
+        except KeyError:
+            continue
+        named = tuple((op, slots[slot].name) for op, slot in slot_of.items())
+        answer = Solution(Status.FEASIBLE, tuple(o.name for o in options), slots=named)
+        totals, broken = check_assignment(problem, answer)
+        if not broken:
+            is_period = problem.objectives[0] is Objective.PERIOD
+            yield totals.period_us if is_period else totals.weighted_latency_us
+
+
+def compare(problem: Problem) -> None:
+    """Solver and enumeration agree, and the certificate says so."""
+    solution = solve(problem, time_limit_s=20.0, workers=1)
+    least = min(answers(problem), default=math.inf)
+    if math.isinf(least):
+        assert solution.status is Status.INFEASIBLE
+        return
+    assert solution.status is Status.OPTIMAL
+    assert solution.objective[0] == pytest.approx(least, rel=1e-9, abs=1e-12)
+    assert solution.bound[0] == pytest.approx(least, rel=1e-8, abs=1e-12)
+    assert check(problem, solution) == ()
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_chains_are_optimal(block: int) -> None:
+    for seed in range(60):
+        compare(Maker(100 * block + seed, scheduled=False, contiguity=Contiguity.CHAIN).problem())
+
+
+def test_chains_by_cp_sat_are_optimal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "FEW_IDEALS", 0)
+    for seed in range(40):
+        compare(Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem())
+
+
+def test_free_assignments_are_optimal() -> None:
+    for seed in range(60):
+        compare(Maker(seed, scheduled=False, contiguity=Contiguity.FREE).problem())
+
+
+@pytest.mark.parametrize("block", range(3))
+def test_schedules_are_optimal(block: int) -> None:
+    for seed in range(60):
+        problem = Maker(100 * block + seed, scheduled=True, contiguity=Contiguity.CHAIN).problem()
+        solution = solve(problem, time_limit_s=20.0, workers=1)
+        least = min(answers(problem), default=math.inf)
+        if math.isinf(least):
+            assert solution.status in (Status.INFEASIBLE, Status.UNKNOWN)
+            continue
+        assert solution.objective[0] >= least - 1e-9
+        assert solution.bound[0] <= least + 1e-9
+        if solution.status is Status.OPTIMAL:
+            assert solution.objective[0] == pytest.approx(least)
+        if not problem.assignment or not problem.assignment.together:
+            assert solution.status is Status.OPTIMAL
+
+
+def test_what_is_torn_apart_is_not_called_proved() -> None:
+    """One slot waits for o0 and is waited for by o3; o0 and o3 share the unlimited slot."""
+    fast = {1: 1.0, 2: 1.0}
+    problem = Problem(
+        ops=("o0", "o1", "o2", "o3"),
+        edges=(("o0", "o1"), ("o2", "o3")),
+        options=(
+            *(option(op, "cpu", {**dict.fromkeys(fast, 50.0)}.get(op, 1.0)) for op in range(4)),
+            *(option(op, "gpu", time_us) for op, time_us in fast.items()),
+        ),
+        settings=(Setting("any", (Latency(0.0, 0.0, 0.0),)),),
+        objectives=(Objective.LATENCY,),
+        places=(Place("gpu", "gpu"), Place("cpu", "cpu")),
+        devices=(Device("gpu"), Device("cpu")),
+        assignment=Assignment(
+            (Slot("gpu", "gpu"), Slot("cpu", "cpu", False, True)),
+            together=(("o0", "o3"),),
+            contiguity=Contiguity.CHAIN,
+            is_scheduled=True,
+        ),
+    )
+    assert min(answers(problem)) == 4.0
+    assert solve(problem, time_limit_s=1.0).bound[0] <= 4.0
+
+
+def wide(count: int, seed: int) -> Problem:
+    """Layers of operators that all read the layer before: more than a handful of ideals."""
+    rng = random.Random(seed)
+    edges = [
+        (a, b)
+        for b in range(count)
+        for a in range(max(0, 3 * (b // 3) - 3), 3 * (b // 3))
+        if rng.random() < 0.7
+    ]
+    maker = Maker(seed, scheduled=True, contiguity=Contiguity.CHAIN)
+    maker.count, maker.edges = count, edges
+    return maker.problem()
+
+
+def test_narrow_diagrams_bracket_the_exact_one() -> None:
+    for seed in range(25):
+        problem = wide(9, seed)
+        groups = initial(problem)
+        flow = flow_of(read(problem), groups)
+        ideals = enumerate_ideals(groups, 10_000)
+        later = time.monotonic() + 60
+        values = {}
+        for name, width, is_relaxed in (
+            ("exact", 10**6, False),
+            ("up", 2, False),
+            ("low", 2, True),
+        ):
+            values[name] = Diagram(flow, ideals, math.inf, width, is_relaxed, later).run()
+        assert values["low"] <= values["exact"] <= values["up"]
+
+
+def test_merging_and_bounds_keep_the_optimum() -> None:
+    for seed in range(60):
+        problem = Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem()
+        least = min(answers(problem), default=math.inf)
+        groups = initial(problem)
+        assert least_load_us(groups) <= least + 1e-9
+        if math.isinf(least):
+            continue
+        cutoff = least + 1e-6
+        glued = glue(groups, cutoff, is_acyclic=True)
+        found = best_chain(glued, cutoff, 10_000, time.monotonic() + 60)
+        assert found is not None
+        assert found.value_us == pytest.approx(least)
+        assert best_chain(glued, least - 1e-6, 10_000, time.monotonic() + 60) is None
+
+
+def test_segment_loads_are_those_of_the_checker() -> None:
+    for seed in range(30):
+        problem = Maker(seed, scheduled=False, contiguity=Contiguity.FREE).problem()
+        groups = read(problem)
+        if not all(math.isfinite(value) for value in groups.time_us[0]):
+            continue
+        loads = segment_loads(groups, list(range(groups.count)))[0]
+        slots = 2 * groups.count
+        assert problem.assignment is not None
+        many = tuple(Slot(f"gpu {n}", "gpu") for n in range(slots))
+        roomy = replace(
+            problem,
+            assignment=replace(problem.assignment, slots=many, together=()),
+            devices=(Device("gpu"), Device("cpu")),
+        )
+        for start, end in itertools.combinations(range(groups.count + 1), 2):
+            slot_of = {op: 0 if start <= n < end else n + 1 for n, op in enumerate(roomy.ops)}
+            named = tuple((op, f"gpu {slot}") for op, slot in slot_of.items())
+            chosen = tuple(o.name for o in options_at(roomy, slot_of))
+            totals, _ = check_assignment(roomy, Solution(Status.FEASIBLE, chosen, slots=named))
+            assert loads[start, end] in (pytest.approx(totals.stage_us[0]), math.inf)
+
+
+def test_annealing_keeps_its_books() -> None:
+    problem = replace(wide(12, 1), objectives=(Objective.PERIOD,))
+    assert problem.assignment is not None
+    free = replace(problem.assignment, is_scheduled=False, contiguity=Contiguity.FREE, together=())
+    groups = initial(replace(problem, assignment=free))
+    start = [len(free.slots) - 1] * groups.count
+    found = anneal(groups, start, 4000, random.Random(0), lambda: False)
+    assert state_of(groups, found).largest < state_of(groups, start).largest
+    state = state_of(groups, found)
+    for group, target in ((0, 0), (3, 1), (5, 0)):
+        if state.slot_of[group] != target and math.isfinite(
+            groups.time_us[state.slots[target][1], group]
+        ):
+            state.move(group, target, state.deltas(group, target))
+    fresh = state_of(groups, [state.slots[d][0] for d in state.slot_of])
+    assert state.load == pytest.approx(fresh.load)
+
+
+def test_same_seed_same_answer() -> None:
+    problem = wide(10, 3)
+    first, second = (solve(problem, time_limit_s=60.0, seed=7, workers=1) for _ in range(2))
+    assert first.slots == second.slots
+
+
+def test_too_many_ideals_are_said() -> None:
+    with pytest.raises(TooManyError):
+        enumerate_ideals(initial(wide(12, 0)), 3)
+
+
+def test_many_ideals_still_get_a_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "FEW_IDEALS", 20)
+    solution = solve(wide(12, 0), time_limit_s=0.5, workers=1)
+    assert solution.status in (Status.FEASIBLE, Status.OPTIMAL)
+    assert solution.gap is not None
+
+
+def test_order_follows_what_is_asked() -> None:
+    """Backward operators beside their forward ones: only the forward edges count."""
+    problem = Problem(
+        ops=("o0", "o1", "o2", "o3"),
+        edges=(("o0", "o1"), ("o1", "o2"), ("o2", "o3")),
+        options=tuple(option(op, "gpu", 1.0) for op in range(4)),
+        settings=(Setting("any", (Latency(0.0, 0.0, 0.0),)),),
+        objectives=(Objective.PERIOD,),
+        places=(Place("gpu", "gpu"),),
+        devices=(Device("gpu"),),
+        assignment=Assignment(
+            (Slot("a", "gpu"), Slot("b", "gpu")),
+            together=(("o0", "o3"), ("o1", "o2")),
+            contiguity=Contiguity.CHAIN,
+            order=(("o0", "o1"),),
+        ),
+    )
+    solution = solve(problem)
+    assert solution.objective == (2.0,)
+    assert problem.assignment is not None
+    strict = replace(problem, assignment=replace(problem.assignment, order=None))
+    assert solve(strict).objective == (4.0,)
+
+
+def test_a_limit_that_cannot_be_heeded_is_refused() -> None:
+    problem = Maker(0, scheduled=False, contiguity=Contiguity.CHAIN).problem()
+    with pytest.raises(UsageError, match="cannot heed"):
+        solve(replace(problem, limits=Limits(error=0.1)))
+    with pytest.raises(UsageError, match="one objective"):
+        solve(replace(problem, objectives=(Objective.PERIOD, Objective.LATENCY)))
+
+
+def test_broken_answers_are_found() -> None:
+    problem = next(
+        found
+        for seed in range(100)
+        if (found := Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem()).edges
+        and solve(found).status is Status.OPTIMAL
+    )
+    solution = solve(problem)
+    assert check(problem, replace(solution, slots=solution.slots[1:]))[0].constraint == "C12"
+    elsewhere = tuple((op, "nowhere") for op, _ in solution.slots)
+    assert check(problem, replace(solution, slots=elsewhere))[0].constraint == "names"
+    dearer = replace(solution, objective=(solution.objective[0] + 1.0,))
+    assert {v.constraint for v in check(problem, dearer)} == {"totals"}
+
+
+def test_one_order_can_be_cut() -> None:
+    problem = wide(6, 2)
+    groups = initial(problem)
+    found = cut(groups, list(range(groups.count)))
+    assert found is not None
+    assert len(found.kinds) == max(found.stage) + 1
