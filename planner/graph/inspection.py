@@ -35,7 +35,7 @@ def inspect(path: Path) -> LoadedModel:
     model = container.parse(path)
     container.check_versions(model, MIN_IR_VERSION)
     external, notes = _check_tensors(model, path.parent)
-    notes += _check_graph(model)
+    notes += check_graph(model)
     inputs, defaults = split_inputs(model)
     loaded = LoadedModel(
         path=path,
@@ -46,7 +46,7 @@ def inspect(path: Path) -> LoadedModel:
         inputs=inputs,
         defaults=defaults,
         outputs=tuple(proto.port(value) for value in model.graph.output),
-        op_counts=_count_ops(model),
+        op_counts=count_ops(model),
         parameters=sum(math.prod(tensor.dims) for tensor in proto.initialisers(model.graph)),
         external_files=tuple(external),
     )
@@ -73,7 +73,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names[:_NAMED]) + more
 
 
-def _check_graph(model: ModelProto) -> list[str]:
+def check_graph(model: ModelProto) -> list[str]:
     """Names, order, functions and declared dimensions; sorts the graph in memory."""
     graph = model.graph
     if not graph.output:
@@ -115,7 +115,7 @@ def split_inputs(model: ModelProto) -> tuple[tuple[Port, ...], tuple[Port, ...]]
     return fed, tuple(port for port in ports if port.name in stored)
 
 
-def _count_ops(model: ModelProto) -> dict[str, int]:
+def count_ops(model: ModelProto) -> dict[str, int]:
     counts = Counter(proto.kind(node) for node in judge.all_nodes(model.graph))
     counts.update(proto.kind(node) for function in model.functions for node in function.node)
     return dict(sorted(counts.items()))

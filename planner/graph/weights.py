@@ -112,7 +112,7 @@ def _external_extent(tensor: TensorProto, folder: Path) -> Extent:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     path = _safe_path(tensor, entries.get("location", ""), folder)
     want = proto.tensor_size_bytes(tensor)
-    offset, length = _span(tensor, entries, want)
+    offset, length = declared_span(tensor, entries, want)
     available = path.stat().st_size - offset
     if length != want:
         raise _size_clash(tensor, want, length)
@@ -125,7 +125,12 @@ def _external_extent(tensor: TensorProto, folder: Path) -> Extent:
     return Extent(path, offset, length)
 
 
-def _span(tensor: TensorProto, entries: dict[str, str], want: int) -> tuple[int, int]:
+def declared_span(tensor: TensorProto, entries: dict[str, str], want: int) -> tuple[int, int]:
+    """Offset and length that the header gives, `want` bytes where it gives no length.
+
+    Raises:
+        ModelError: they are no sizes.
+    """
     try:
         offset, length = int(entries.get("offset") or 0), int(entries.get("length") or want)
     except ValueError:

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.report import reading
 from planner.report.text import facts, safe
 from planner.spec.verdict import DryRun
 from planner.units import format_size
@@ -21,6 +22,8 @@ def render(found: DryRun) -> RenderableType:
         for entry in found.workload
         for name, shape in entry.shapes.items()
     ]
+    if found.reading is not None:
+        return Group(*reading.render(found, found.reading), *_warnings(found))
     variants = sum(len(kernel.variants) for kernel in found.pending)
     rows = [
         ("model", safe(found.model)),
@@ -35,8 +38,11 @@ def render(found: DryRun) -> RenderableType:
         parts += [Text(), _kernels(found)]
     if len(found.pending) > MAX_KERNELS:
         parts.append(Text(f"and {len(found.pending) - MAX_KERNELS} more (--json lists all)"))
-    parts += [Text(f"! {warning}", style="yellow") for warning in found.warnings]
-    return Group(*parts)
+    return Group(*parts, *_warnings(found))
+
+
+def _warnings(found: DryRun) -> list[RenderableType]:
+    return [Text(f"! {warning}", style="yellow") for warning in found.warnings]
 
 
 def _kernels(found: DryRun) -> Table:

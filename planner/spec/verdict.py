@@ -6,6 +6,7 @@ from pydantic import Field
 
 from planner.spec.base import Document
 from planner.spec.plan import Estimate, WorkloadShape
+from planner.spec.reading import Reading
 
 
 class Check(Document):
@@ -57,3 +58,5 @@ class DryRun(Document):
     """Measurements already in the store."""
     pending: tuple[PendingMeasurement, ...] = ()
     warnings: tuple[str, ...] = ()
+    reading: Reading | None = None
+    """With `no_weights`: what was read; then nothing can be measured."""

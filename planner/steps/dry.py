@@ -9,12 +9,15 @@ from planner.spec.verdict import DryRun, PendingMeasurement
 from planner.steps.bench import Bench
 from planner.steps.prepare import prepare
 from planner.steps.pricing import session_choices
+from planner.steps.skeleton import dry_skeleton
 from planner.steps.variants import choices, variants
 from planner.steps.workspace import Workspace
 
 
 def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
     """Loads, checks, and lists the kernels whose time the store does not know."""
+    if constraints.no_weights:
+        return dry_skeleton(constraints)
     prepared = prepare(constraints, work)
     offered = choices(constraints, prepared, work)
     uniform = variants(prepared, offered, work, bench)

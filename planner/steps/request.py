@@ -34,8 +34,19 @@ def refuse_absent(constraints: Constraints) -> None:
         raise UsageError(
             "operators are measured with their weights, so that weights must be there",
             where="no_weights",
-            fix="put the external data beside the model",
+            fix="put the external data beside the model, or see what is there with --dry-run",
         )
+
+
+def refuse_unknown_device(device: str) -> None:
+    """Refuses a device that no profile describes; what is not here is no error.
+
+    Raises:
+        UsageError: with the nearest name.
+    """
+    error = None if device in LOCAL else _absent(device)
+    if isinstance(error, UsageError):
+        raise error
 
 
 def _absent(device: str) -> UsageError | EnvironmentMismatchError:
@@ -74,10 +85,16 @@ def unmet_wishes(constraints: Constraints, operators: Sequence[str]) -> tuple[st
     if absent:
         names = ", ".join(dict.fromkeys(absent))
         found.append(f"not among the formats of the CPU, so nothing gets it: {names}")
-    for pattern in pins:
-        if not any(fnmatchcase(name, pattern) for name in operators):
-            found.append(f"the pin {pattern!r} matches no operator{_example(operators)}")
-    return tuple(found)
+    return (*found, *unmet_pins(constraints, operators))
+
+
+def unmet_pins(constraints: Constraints, operators: Sequence[str]) -> tuple[str, ...]:
+    """Pins that match nothing."""
+    return tuple(
+        f"the pin {pattern!r} matches no operator{_example(operators)}"
+        for pattern in constraints.compression.pin
+        if not any(fnmatchcase(name, pattern) for name in operators)
+    )
 
 
 def _example(operators: Sequence[str]) -> str:
