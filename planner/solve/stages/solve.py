@@ -11,7 +11,11 @@ from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.check import check
 from planner.solve.progress import Reporter
+from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, certify, search_exactly
+
+EXACT_COLUMNS = 6_000
+"""Choices up to which the whole model is built; above, the dual is faster and proves more."""
 
 
 def solve_stages(
@@ -28,12 +32,24 @@ def solve_stages(
     state = Exact(problem, started + time_limit_s, gap, seed, workers, reporter)
     status = Status.UNKNOWN
     try:
-        status = search_exactly(state)
+        status = _search(state)
     except KeyboardInterrupt:
         state.is_interrupted = True
-    solution = certify(state, status, monotonic() - started, f"CP-SAT {__version__}")
+    solver = f"CP-SAT {__version__}" if is_small(problem) else "dual, cuts and polish"
+    solution = certify(state, status, monotonic() - started, solver)
     broken = check(problem, solution)
     if broken:
         what = f"{broken[0].constraint}, {broken[0].what}"
         raise InfoptError(f"the checker refuses the answer: {what}")
     return solution
+
+
+def is_small(problem: Problem) -> bool:
+    """Whether the whole model is given to CP-SAT at once."""
+    parts = len(problem.options) * (1 + len(problem.stores)) + len(problem.conversions)
+    moves = len(problem.transfers) * problem.stages * len(problem.links)
+    return (parts + moves) * problem.stages <= EXACT_COLUMNS
+
+
+def _search(state: Exact) -> Status:
+    return search_exactly(state) if is_small(state.problem) else search_large(state)

@@ -1,0 +1,1 @@
+"""Large pipelines: a dual bound, cuts, labels and swaps in place of one whole model."""

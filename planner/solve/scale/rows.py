@@ -1,0 +1,193 @@
+"""What couples the operators of a large pipeline: a few rows, relaxed with multipliers.
+
+For every stage p the real constraints bound its own devices; summed over the stages they bound all
+devices of a type together. With n_d devices of type d in use (0 <= n_d <= count, Σ n_d <= limit):
+    memory/d      Σ degree·bytes <= (capacity - fixed)·n_d                                 C4
+    time/d        Σ degree·time <= n_d / rate                                              C9
+    latency/w     φ·(H + Σ time(w)) <= SLO                                                 C8
+    error, energy Σ <= limit                                                               C10, C11
+    stream/r/w    Σ fetch <= Σ time(w) + E_w, latency counts q_w·E_w: streams end by then  C7
+    store/r       Σ degree·bytes that live there <= capacity of the store                  C7
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.ir.problem import Objective
+from planner.solve.data import FloatArray
+from planner.solve.scale.labels import Kind, Labelled
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Σ use of labels + Σ use of routes <= rhs + Σ per_device·n + E of one shape."""
+
+    name: str
+    rhs: float
+    per_device: FloatArray
+    """By device type."""
+    shape: int = -1
+    """Whose E counts; -1: none."""
+    metric: int = -1
+    """Metric of the edges' costs that counts in this row; -1: none."""
+    factor: float = 1.0
+    """Of that metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All rows of a labelled problem, for one objective."""
+
+    rows: list[Row]
+    use: list[FloatArray]
+    """By kind: (labels, rows)."""
+    aim: list[FloatArray]
+    """By kind: the objective of each label."""
+    aim_metric: float
+    """How much of the edges' expected time the objective counts."""
+    aim_device: FloatArray
+    """Objective of each device, by type."""
+    aim_exposed: FloatArray
+    """Objective of each shape's E."""
+    constant: float
+
+
+def rows(labelled: Labelled, objective: Objective, capacity: FloatArray | None = None) -> Rows:
+    """The rows that this problem's limits ask for.
+
+    Args:
+        capacity: bytes for weights in each stage's devices, where operators have stages: memory and
+            time are then bounded stage by stage, and devices are no question any more.
+    """
+    problem = labelled.problem
+    setting = problem.settings[labelled.row]
+    found = _Collector(labelled)
+    limits = problem.limits
+    if capacity is not None:
+        found.add_stages(capacity)
+    for d, device in enumerate(problem.devices if capacity is None else ()):
+        asked = (device.memory_size_bytes, limits.memory_size_bytes)
+        sizes = [size for size in asked if size is not None]
+        if sizes:
+            fixed = problem.activation_size_bytes + setting.size_bytes
+            found.add_device(f"memory/{device.name}", d, float(max(min(sizes) - fixed, 0)))
+        if limits.throughput_per_s is not None:
+            found.add_device(f"time/{device.name}", d, 1e6 / limits.throughput_per_s)
+    found.add_limits()
+    if capacity is None:
+        found.add_stores()
+    is_latency = objective is Objective.LATENCY
+    overhead = sum(
+        q * cell.expected_us
+        for q, cell in zip(problem.shape_weights, setting.overhead, strict=True)
+    )
+    priced = objective is Objective.COST
+    return Rows(
+        found.rows,
+        [found.use(kind) for kind in labelled.kinds],
+        [_aim(kind, objective) for kind in labelled.kinds],
+        1.0 if is_latency else 0.0,
+        np.array(
+            [
+                device.price_per_hour if priced else float(objective is Objective.DEVICES)
+                for device in problem.devices
+            ]
+        ),
+        np.array(problem.shape_weights) * float(is_latency),
+        overhead if is_latency else setting.price_per_hour if priced else 0.0,
+    )
+
+
+def _aim(kind: Kind, objective: Objective) -> FloatArray:
+    """What a label adds to the objective."""
+    values: dict[Objective, FloatArray] = {
+        Objective.LATENCY: kind.time_us,
+        Objective.ERROR: kind.error,
+        Objective.ENERGY: kind.energy_j,
+    }
+    return values.get(objective, np.zeros(len(kind.rank)))
+
+
+class _Collector:
+    """Gathers rows and computes what labels use of them."""
+
+    def __init__(self, labelled: Labelled) -> None:
+        self._labelled = labelled
+        self.rows: list[Row] = []
+        self.none = np.zeros(len(labelled.problem.devices))
+
+    def add(self, row: Row) -> None:
+        """Adds a row."""
+        self.rows.append(row)
+
+    def add_device(self, name: str, d: int, each: float) -> None:
+        """Adds a row that n_d devices of type d bound together."""
+        per_device = self.none.copy()
+        per_device[d] = each
+        self.rows.append(Row(name, 0.0, per_device))
+
+    def add_limits(self) -> None:
+        """Adds latency, error and energy."""
+        problem = self._labelled.problem
+        limits, setting = problem.limits, problem.settings[self._labelled.row]
+        for w, cell in enumerate(setting.overhead if limits.latency_us is not None else ()):
+            end = float(getattr(cell, self._labelled.end))
+            slo = (limits.latency_us or 0.0) / setting.tail(w) - end
+            self.add(Row(f"latency/{w}", slo, self.none, metric=1 + w))
+        for name in ("error", "energy_j"):
+            limit = getattr(limits, name)
+            if limit is not None:
+                self.add(Row(name, float(limit), self.none))
+
+    def add_stores(self) -> None:
+        """Adds streams and capacities of stores."""
+        shapes = range(len(self._labelled.problem.shape_weights))
+        for r, store in enumerate(self._labelled.problem.stores):
+            for w in shapes:
+                self.add(Row(f"stream/{r}/{w}", 0.0, self.none, shape=w))
+            if store.memory_size_bytes is not None:
+                self.add(Row(f"store/{r}", float(store.memory_size_bytes), self.none))
+
+    def add_stages(self, capacity: FloatArray) -> None:
+        """Adds memory and time of every stage."""
+        rate = self._labelled.problem.limits.throughput_per_s
+        for stage, each in enumerate(capacity.tolist()):
+            if each < float("inf"):
+                self.rows.append(Row(f"held/{stage}", each, self.none))
+            if rate is not None:
+                self.rows.append(Row(f"period/{stage}", 1e6 / rate, self.none))
+
+    def use(self, kind: Kind) -> FloatArray:
+        """(labels, rows)."""
+        found = np.zeros((len(kind.rank), len(self.rows)))
+        for number, row in enumerate(self.rows):
+            found[:, number] = self._column(kind, row)
+        return found
+
+    def _column(self, kind: Kind, row: Row) -> FloatArray:
+        family, _, which = row.name.partition("/")
+        degree = self._labelled.degree[kind.place]
+        devices = self._labelled.problem.devices
+        here = np.zeros(len(kind.rank), dtype=np.bool_)
+        if family in ("memory", "time"):
+            names = [device.name for device in devices]
+            here = self._labelled.device[kind.place] == names.index(which)
+        which, _, shape = which.partition("/")
+        mine = kind.store == int(which) if family in ("stream", "store") else here
+        staged = kind.place == int(which) if family in ("held", "period") else here
+        if family == "latency":
+            return kind.high_us[:, int(which)]
+        plain: dict[str, FloatArray] = {
+            "memory": np.where(here, degree * kind.held_bytes, 0.0),
+            "time": np.where(here, degree * kind.time_us, 0.0),
+            "held": np.where(staged, kind.held_bytes, 0.0),
+            "period": np.where(staged, kind.time_us, 0.0),
+            "error": kind.error,
+            "energy_j": kind.energy_j,
+            "stream": np.where(mine, kind.fetch_us, 0.0) - kind.shape_us[:, int(shape or 0)],
+            "store": np.where(mine, degree * kind.stored_bytes, 0.0),
+        }
+        return plain[family]

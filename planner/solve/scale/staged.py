@@ -1,0 +1,198 @@
+"""One way to cut a large pipeline: options by a second dual, then swaps, then streams."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from time import monotonic
+
+import numpy as np
+
+from planner.ir.problem import Objective, Option, Problem
+from planner.ir.solution import Solution, Stage
+from planner.solve.data import FloatArray, IntArray
+from planner.solve.price import memory_size_bytes, positions
+from planner.solve.running import Chosen, look_up
+from planner.solve.scale.complete import Choice, Completer
+from planner.solve.scale.dual import Dual, Point, most_devices
+from planner.solve.scale.edges import forest
+from planner.solve.scale.labels import Labelled, Stages, label
+from planner.solve.scale.polish import polish, swaps
+from planner.solve.scale.residency import Running, hidden_bytes, stream
+from planner.solve.scale.rows import Row, rows
+from planner.solve.stages.exact import Exact
+from planner.solve.stages.model import ENDS, HIGH
+
+RESERVE = 0.02
+"""Share of a device's memory that the first try leaves for activations."""
+TRIES = 4
+"""How often limits are corrected by what a plan really needed."""
+
+
+def capacity_bytes(problem: Problem, row: int, k: int) -> float:
+    devices = {device.name: device for device in problem.devices}
+    limits = (devices[problem.places[k].device].memory_size_bytes, problem.limits.memory_size_bytes)
+    known = [float(limit) for limit in limits if limit is not None]
+    fixed = problem.activation_size_bytes + problem.settings[row].size_bytes
+    return min(known, default=math.inf) - fixed
+
+
+def unit_of(labelled: Labelled, objective: Objective) -> float:
+    """Size of the objective: the average label, summed over operators."""
+    values = {
+        Objective.ERROR: [float(kind.error.mean()) for kind in labelled.kinds],
+        Objective.ENERGY: [float(kind.energy_j.mean()) for kind in labelled.kinds],
+        Objective.COST: [1.0],
+        Objective.DEVICES: [1.0],
+    }
+    means = values.get(objective, [float(kind.time_us.mean()) for kind in labelled.kinds])
+    return max(sum(means) / len(means) * labelled.ops, 1e-9)
+
+
+class Staged:
+    """A problem whose operators have stages."""
+
+    def __init__(self, state: Exact, row: int, stages: Stages, number: int, bound: float) -> None:
+        self._state, self._row, self._stages = state, row, stages
+        self._number, self._bound = number, bound
+        self._problem = state.problem
+        self._objective = self._problem.objectives[number]
+        names = [place.name for place in self._problem.places]
+        self._full = np.array(
+            [capacity_bytes(self._problem, row, names.index(p.name)) for p in stages.places]
+        )
+        self._reserve = RESERVE * self._full
+        self._freed = np.zeros(len(self._full))
+        self._completer = Completer(self._problem, row)
+
+    def run(self, rounds: int, points: int) -> None:
+        """A second dual with a price for each stage's memory; plans from its points."""
+        labelled = label(self._problem, self._row, ENDS[self._state.end], self._stages)
+        if any(not len(kind.rank) for kind in labelled.kinds):
+            return
+        dual = self._dual(labelled, rounds)
+        best = dual.solve(monotonic() + 0.2 * self._state.remaining_s, rounds)
+        found = dual.rows
+        hard = list(range(len(found.rows)))
+        table = swaps(labelled, found, hard, found.aim)
+        prices = best.multipliers[hard]
+        limit = np.ones(len(hard))
+        for point in sorted(dual.points, key=lambda point: -point.bound)[:points]:
+            start = self._consistent(labelled, dual, best, point.labels)
+            for _ in range(TRIES):
+                if self._state.remaining_s <= 0:
+                    return
+                plan = self._offer(labelled, polish(table, start, limit, prices))
+                if plan is None or not self._corrected(found.rows, hard, limit):
+                    break
+
+    def _dual(self, labelled: Labelled, rounds: int) -> Dual:
+        """With room for what the fastest options could stream for nothing."""
+        graph = forest(labelled, ENDS[self._state.end])
+        unit, most = unit_of(labelled, self._objective), most_devices(self._problem)
+        found = rows(labelled, self._objective, self._full - self._reserve)
+        first = Dual(labelled, graph, found, most, unit)
+        point = first.evaluate(np.zeros(len(found.rows)))
+        self._offer(labelled, self._consistent(labelled, first, point, point.labels))
+        room = self._full - self._reserve + self._freed
+        return Dual(labelled, graph, rows(labelled, self._objective, room), most, unit)
+
+    def _consistent(
+        self, labelled: Labelled, dual: Dual, best: Point, labels: IntArray
+    ) -> IntArray:
+        """Groups that not all members agree on are taken apart: each takes its best label alone."""
+        problem = self._problem
+        index = {name: number for number, name in enumerate(problem.ops)}
+        costs = dual.costs(best.multipliers)
+        found = labels.copy()
+        chosen = [labelled.option(op, int(found[op])) for op in range(labelled.ops)]
+        for op in range(labelled.ops):
+            option = problem.options[chosen[op]]
+            members = [index[name] for name in option.ops]
+            if len(members) == 1 or all(chosen[other] == chosen[op] for other in members):
+                continue
+            ranks = labelled.kind(op).rank.tolist()
+            alone = [len(problem.options[g].ops) == 1 for g in labelled.covering[op]]
+            singles = [number for number, rank in enumerate(ranks) if alone[rank]]
+            cost = costs[int(labelled.kind_of[op])]
+            found[op] = min(singles, key=cost.__getitem__) if singles else found[op]
+        return found
+
+    def _offer(self, labelled: Labelled, labels: IntArray) -> Solution | None:
+        """Completes a choice, lets weights stream as memory asks, and offers the plan."""
+        options: dict[int, int] = {}
+        covered: set[str] = set()
+        for op, name in enumerate(self._problem.ops):
+            if name not in covered:
+                g = labelled.option(op, int(labels[op]))
+                options[g] = int(self._stages.of[op])
+                covered.update(self._problem.options[g].ops)
+        used = sorted(set(options.values()))
+        where = {p: n for n, p in enumerate(used)}
+        places = tuple(self._stages.places[p] for p in used)
+        stages = [where[p] for p in options.values()]
+        choice = Choice(places, list(options), stages, [-1] * len(options))
+        plan = self._completer.complete(choice, is_uncertain=self._state.end != HIGH)
+        chosen = look_up(self._problem, plan) if plan is not None else None
+        if plan is None or not isinstance(chosen, Chosen):
+            return None
+        plan = self._streaming(plan, chosen, used)
+        self._state.offer(plan, "cuts and polish", self._bound, self._number)
+        return plan
+
+    def _streaming(self, plan: Solution, chosen: Chosen, used: list[int]) -> Solution:
+        """The plan with weights in stores where a stage's devices are too small."""
+        problem = self._problem
+        room = {
+            r: float(store.memory_size_bytes)
+            for r, store in enumerate(problem.stores)
+            if store.memory_size_bytes is not None
+        }
+        stages: list[Stage] = []
+        fixed = problem.activation_size_bytes + chosen.setting.size_bytes
+        for p, stage, running in zip(used, plan.stages, chosen.stages, strict=True):
+            needs = memory_size_bytes(problem, chosen, running) - fixed
+            weights = sum(o.weight_size_bytes + o.cache_size_bytes for o in running.options)
+            self._reserve[p] = needs - weights
+            assert running.device is not None
+            reach = [
+                (r, store)
+                for r, store in enumerate(problem.stores)
+                if not store.devices or running.device.name in store.devices
+            ]
+            line = Running(
+                running.options,
+                positions(problem, running.options),
+                self._times(list(running.options)),
+                reach,
+                running.degree,
+            )
+            self._freed[p] = hidden_bytes(line, room)
+            streams = stream(line, needs - self._full[p], room)
+            for r, size in streams.used_bytes.items():
+                room[r] = room.get(r, math.inf) - size
+            names = [option.name for option in running.options]
+            stored = tuple(
+                (name, problem.stores[r].name)
+                for name, r in zip(names, streams.store, strict=True)
+                if r >= 0
+            )
+            stages.append(replace(stage, stored=stored))
+        return replace(plan, stages=tuple(stages))
+
+    def _times(self, options: list[Option]) -> list[list[float]]:
+        """Expected times by shape."""
+        shapes = range(len(self._problem.shape_weights))
+        cells = [option.latency[self._row] for option in options]
+        return [[cell.expected_us if (cell := row[w]) else 0.0 for row in cells] for w in shapes]
+
+    def _corrected(self, found: list[Row], hard: list[int], limit: FloatArray) -> bool:
+        """Limits of the memory rows after what was learned; whether another try makes sense."""
+        before = limit.copy()
+        for position, n in enumerate(hard):
+            family, _, which = found[n].name.partition("/")
+            if family == "held":
+                p = int(which)
+                room = self._full[p] - self._reserve[p] + self._freed[p]
+                limit[position] = room / max(found[n].rhs, 1.0)
+        return bool(np.abs(limit - before).max(initial=0.0) > 1e-3)
