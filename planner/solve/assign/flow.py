@@ -43,7 +43,8 @@ class Flow:
     def tails(self, frontier: Sequence[int], member: BoolArray) -> FloatArray:
         """Least time from each frontier operator's result to the end, outside of an ideal."""
         rows = [self.row[op] for op in frontier]
-        return np.where(member, 0.0, self.tail_us[rows]).max(axis=1, initial=0.0)
+        behind: FloatArray = np.where(member, 0.0, self.tail_us[rows])
+        return np.asarray(behind.max(axis=1, initial=0.0), dtype=np.float64)
 
     def ready(self, member: BoolArray) -> list[int]:
         """Groups outside of an ideal whose predecessors are inside."""

@@ -37,6 +37,8 @@ PRECISION = 2**-36
 ORDERS = 8
 ANNEALING_SHARE = 0.3
 """Of the time that is left; the rest is for the proof."""
+ABOVE = 2**-16
+"""Relative: the program may find the incumbent again, so that its neighbourhoods start there."""
 WALKS = 10
 STEPS_PER_GROUP = 1_000
 
@@ -60,6 +62,32 @@ class FreeModel:
             next(slot for (slot, _), x in zip(self.slots, row, strict=True) if x > 0 and values[x])
             for row in self.on
         ]
+
+    def hint(self, plan: Sequence[int]) -> None:
+        """Starts from a plan: slots of a kind renamed so that none is forbidden by symmetry."""
+        number = {slot: d for d, (slot, _) in enumerate(self.slots)}
+        free: dict[int, list[int]] = {}
+        for d, (_, k) in reversed(list(enumerate(self.slots))):
+            free.setdefault(k, []).append(d)
+        renamed: dict[int, int] = {}
+        for v in by_work(self.groups):
+            slot = plan[v]
+            if slot not in renamed:
+                renamed[slot] = free[self.slots[number[slot]][1]].pop()
+        self.program.hint(
+            {
+                x: int(d == renamed[slot])
+                for slot, row in zip(plan, self.on, strict=True)
+                for d, x in enumerate(row)
+                if x != FALSE
+            }
+        )
+
+
+def by_work(groups: Groups) -> list[int]:
+    """Groups, those with most work first."""
+    order = np.argsort(-groups.time_us.min(axis=0), kind="stable")
+    return [int(v) for v in order]
 
 
 def build_free(groups: Groups, cutoff_us: float) -> FreeModel | None:
@@ -85,8 +113,7 @@ def _columns(
     program: Program, groups: Groups, slots: Sequence[tuple[int, int]], cutoff_us: float
 ) -> list[list[int]]:
     """x, without what is too slow, too large or symmetric."""
-    work = groups.time_us.min(axis=0)
-    rank = {int(v): j for j, v in enumerate(np.argsort(-work, kind="stable"))}
+    rank = {v: j for j, v in enumerate(by_work(groups))}
     place = [
         [n for n, (_, other) in enumerate(slots[:d]) if other == k]
         for d, (_, k) in enumerate(slots)
@@ -182,13 +209,16 @@ def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
 
 def _prove(best: Incumbent, groups: Groups) -> None:
     """CP-SAT below the incumbent, for the rest of the time."""
-    cutoff = best.cutoff_us if math.isfinite(best.value_us) else most_us(groups)
+    cutoff = best.value_us * (1 + ABOVE) if math.isfinite(best.value_us) else most_us(groups)
     glued = glue(groups, cutoff, is_acyclic=False)
     model = build_free(glued, cutoff)
     if model is None:
         best.is_infeasible = math.isinf(best.value_us)
         best.raise_bound(cutoff, NAME)
         return
+
+    if best.slots is not None:
+        model.hint([best.slots[members[0]] for members in glued.members])
 
     def on_point(values: list[int], bound: int) -> None:
         best.offer(spread(glued, model.read(values)), NAME)
