@@ -1,4 +1,4 @@
-"""`solve_pairwise(problem)`: presolve, bounds and plans by messages, proof by HiGHS, a check."""
+"""`solve_pairwise(problem)`: presolve, bounds and plans by messages, proof by solvers, a check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from planner.solve.pairwise.bound import Left
 from planner.solve.pairwise.check import evaluate
 from planner.solve.pairwise.data import FORBIDDEN, Pairwise, validate
 from planner.solve.pairwise.dual import Dual
-from planner.solve.pairwise.linear import PRECISION, minimise
+from planner.solve.pairwise.linear import (
+    PRECISION,
+    Outcome,
+    ask_cpsat,
+    ask_highs,
+    minimise,
+)
 from planner.solve.pairwise.presolve import Core, cheaper, presolve
 from planner.solve.progress import Progress, Reporter, relative_gap
 
@@ -84,10 +90,16 @@ class _Search:
         return max(0.0, self.deadline - monotonic())
 
     @property
+    def must_stop(self) -> bool:
+        return self.hit_time_limit or self.is_interrupted
+
+    @property
     def is_proved(self) -> bool:
         if math.isinf(self.value):
             return self.bound == math.inf
-        return self.bound > self.value - 1 or self.bound >= self.value - self.gap * abs(self.value)
+        if self.bound > self.value - 1:  # integers: exact, whatever their size
+            return True
+        return self.gap > 0 and self.bound >= self.value - self.gap * abs(self.value)
 
     def take(self, plan: IntArray | None, value: float, bound: float, strategy: str) -> None:
         """Whatever is better than what is known."""
@@ -143,10 +155,10 @@ def _run(search: _Search, seed: int) -> None:
         left = _narrow(search, core, dual)
         if left is None:
             return
-        core = cheaper(core, left.problem, left.options)
-        if core.is_feasible and left.pairs <= EXACT:
-            _prove(search, core, dual.moments)
+        if left.pairs <= EXACT:
+            _prove(search, core, dual, seed)
             return
+        core = cheaper(core, left.problem, left.options)
 
 
 def _narrow(search: _Search, core: Core, dual: Dual) -> Left | None:
@@ -183,19 +195,43 @@ def _open_pairs(problem: Pairwise) -> int:
     return int((problem.pairs < FORBIDDEN).sum())
 
 
-def _prove(search: _Search, core: Core, moments: list[int]) -> None:
-    """HiGHS over what a better plan may use: an infeasible rest proves the incumbent."""
-    search.used = "messages + HiGHS"
-    search.rounding = PRECISION
-    outcome = minimise(core.problem, moments, search.remaining_s)
-    plan, value = None, math.inf
-    if outcome.plan is not None:
-        plan = core.lift(outcome.plan)
-        found = evaluate(search.problem, plan.tolist())
-        value = math.inf if found.complaint else found.cost
-    bound = min(search.value, value) if outcome.answer is Answer.OPTIMAL else outcome.bound
+def _prove(search: _Search, core: Core, dual: Dual, seed: int) -> None:
+    """HiGHS, then CP-SAT, each over what a plan cheaper than the best known may use.
+
+    What HiGHS claims counts only where CP-SAT, whose integers are exact, does not get to the end.
+    """
+    claimed = -math.inf
+    for name, solver in (("HiGHS", ask_highs), ("CP-SAT", ask_cpsat)):
+        left = dual.below(search.value)
+        rest = cheaper(core, left.problem, left.options)
+        if not rest.is_feasible:
+            search.take(None, math.inf, search.value, "messages")
+            return
+        outcome = minimise(rest.problem, dual.moments, search.remaining_s, solver, seed)
+        _take(search, rest, outcome, name)
+        is_answered = outcome.answer in (Answer.OPTIMAL, Answer.INFEASIBLE)
+        if is_answered and outcome.rounding == 0:
+            search.take(None, math.inf, search.value, name)
+            return
+        claimed = max(claimed, search.value if is_answered else outcome.bound)
+        if search.must_stop:
+            break
+    if claimed > search.bound:
+        search.rounding = PRECISION
+        search.take(None, math.inf, claimed, "HiGHS")
+
+
+def _take(search: _Search, rest: Core, outcome: Outcome, name: str) -> None:
+    """A solver's plan, evaluated on the original problem."""
+    search.used = f"{search.used} + {name}"
     search.hit_time_limit |= outcome.answer is Answer.TIME
-    search.take(plan, value, bound, "HiGHS")
+    search.is_interrupted |= outcome.answer is Answer.INTERRUPTED
+    if outcome.plan is None:
+        return
+    plan = rest.lift(outcome.plan)
+    found = evaluate(search.problem, plan.tolist())
+    if not found.complaint:
+        search.take(plan, found.cost, search.bound, name)
 
 
 def _certified(search: _Search) -> PairwiseSolution:
