@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ from planner.graph.semantics import program_of
 from planner.kernels.compile import Compiled, compile_each
 from planner.kernels.estimate import estimate
 from planner.kernels.source import Kernel
+from planner.kernels.stage import Config
 from planner.ops.nest import Program
+from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.session import FusedSession, load
 
 Array = np.ndarray[Any, Any]
@@ -67,16 +69,16 @@ def main() -> None:
                 arguments.json.write_text(json.dumps(records, indent=1))
 
 
-def outcome(name: str, arguments: argparse.Namespace) -> list[Record]:
-    """All records of one model; what is not covered is said, and costs the others nothing."""
+def outcome(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
+    """All records of one model; what fails is said, and costs the others nothing."""
     try:
-        return run(name, arguments)
+        yield from run(name, arguments)
     except InfoptError as error:
-        return [{"peer": "infopt", "error": error.text[:300]}]
+        yield {"peer": "infopt", "error": error.text[:300]}
 
 
-def run(name: str, arguments: argparse.Namespace) -> list[Record]:
-    """All records of one model."""
+def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
+    """All records of one model, each as soon as it is known."""
     model = SUITE[name](arguments.format)
     begin = time.perf_counter()
     program = program_of(model)
@@ -86,8 +88,9 @@ def run(name: str, arguments: argparse.Namespace) -> list[Record]:
         if not arguments.gpu_check:
             manifest = build(plan, folder, [arguments.architecture], workers=arguments.workers)
             built_s = round(time.perf_counter() - begin, 1)
-            return [{"peer": "infopt", "built_s": built_s, **described(plan, manifest)}]
-        return on_gpu(model, program, plan, folder, arguments)
+            yield {"peer": "infopt", "built_s": built_s, **described(plan, manifest)}
+            return
+        yield from on_gpu(model, program, plan, folder, arguments)
 
 
 def described(plan: Draft, manifest: Any) -> Record:
@@ -114,34 +117,29 @@ def on_gpu(
     plan: Draft,
     folder: Path,
     arguments: argparse.Namespace,
-) -> list[Record]:
+) -> Iterator[Record]:
     """Builds for this GPU, checks the numbers, times, and compares."""
-    from planner.runtime.fused.driver import Driver
-
     driver = Driver()
-    architecture = driver.architecture
     feeds = inputs_of(program)
     expected = reference_outputs(model, feeds)
-    records = [_measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)]
+    yield _measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)
     if arguments.tune:
-        chosen, table = tuned(plan, architecture, arguments.workers, folder / "first")
+        chosen, table = tuned(plan, driver, arguments.workers)
         better = draft(program, arguments.format, chosen=chosen)
-        record = _measured(
-            "infopt-tuned", better, folder / "tuned", feeds, expected, arguments, driver
-        )
-        records += [{**record, "stage_us": table}]
-    wanted = (
-        list(PEERS) if arguments.peers == "all" else [p for p in arguments.peers.split(",") if p]
-    )
-    if wanted:
-        from benchmarks.small import peers
+        where = folder / "tuned"
+        record = _measured("infopt-tuned", better, where, feeds, expected, arguments, driver)
+        yield {**record, "stage_us": table}
+    named = [name for name in arguments.peers.split(",") if name]
+    wanted = list(PEERS) if arguments.peers == "all" else named
+    if not wanted:
+        return
+    from benchmarks.small import peers
 
-        for record in peers.torch_peers(model, feeds, wanted, driver):
-            records.append(_with_errors(record, expected))
-            print(json.dumps(records[-1]), file=sys.stderr, flush=True)
-        other = peers.ort_cuda(model, feeds, driver)
-        records += [_with_errors(other, expected)] if other is not None else []
-    return records
+    for record in peers.torch_peers(model, feeds, wanted, driver):
+        yield _with_errors(record, expected)
+    other = peers.ort_cuda(model, feeds)
+    if other is not None:
+        yield _with_errors(other, expected)
 
 
 def inputs_of(program: Program) -> dict[str, Array]:
@@ -172,7 +170,8 @@ def reference_outputs(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> lis
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every float16 tensor as float32."""
-    wide = onnx.ModelProto.FromString(model.SerializeToString())
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     for position, item in enumerate(wide.graph.initializer):
         if item.data_type == half:
@@ -208,7 +207,7 @@ def _measured(
     feeds: Mapping[str, Array],
     expected: list[Array],
     arguments: argparse.Namespace,
-    driver: Any,
+    driver: Driver,
 ) -> Record:
     """One build of ours: numbers first (with a poisoned arena), then times."""
     from benchmarks.small.timing import Timer, call_us
@@ -252,57 +251,79 @@ def _host_us(session: FusedSession) -> float:
 
 
 # ---------------------------------------------------------------------- tuning
-def tuned(plan: Draft, architecture: int, workers: int, folder: Path) -> tuple[Any, Record]:
+def tuned(plan: Draft, driver: Driver, workers: int) -> tuple[dict[str, Config], Record]:
     """The fastest measured configuration of each stage, and a table of what was measured."""
     listed = tuning.trials(plan)
     distinct = {trial.kernel.name: trial.kernel for trial in listed}
-    compiled = compile_each(distinct.values(), architecture, workers=workers)
+    compiled = compile_each(distinct.values(), driver.architecture, workers=workers)
+    scratch = Scratch(driver, plan)
     taken: dict[str, float] = {}
-    with load(folder) as session:
-        for name, item in compiled.items():
-            try:
-                taken[name] = launch_us(session, distinct[name], item)
-            except InfoptError as error:
-                print(f"{name}: {error.what}", file=sys.stderr)
-    chosen = tuning.choose(listed, taken)
+    for name, made in compiled.items():
+        try:
+            taken[name] = scratch.launch_us(distinct[name], made)
+        except InfoptError as error:
+            print(f"{name}: {error.what}", file=sys.stderr)
+    scratch.close()
     table: Record = {}
     for trial in listed:
-        row = table.setdefault(trial.stage.root, {})
         if trial.kernel.name in taken:
+            row = table.setdefault(trial.stage.root, {})
             row[trial.config.text] = round(taken[trial.kernel.name], 2)
-    seen: set[str] = set()
-    short = {}
+    return tuning.choose(listed, taken), _first_of_equals(table)
+
+
+def _first_of_equals(table: Record) -> Record:
+    """Rows of repeated layers once."""
+    seen: dict[str, str] = {}
     for root, row in table.items():
-        key = json.dumps(sorted(row))
-        if key not in seen:
-            seen.add(key)
-            short[root] = row
-    return chosen, short
+        seen.setdefault(json.dumps(row, sort_keys=True), root)
+    return {root: table[root] for root in seen.values()}
 
 
-def launch_us(session: FusedSession, item: Kernel, made: Compiled, repeats: int = 40) -> float:
-    """Microseconds a launch in a chain of equal, dependent launches on the engine's memory."""
-    from benchmarks.small.timing import Timer
+class Scratch:
+    """Memory that stands for every tensor of a program, to time kernels alone."""
 
-    driver = session.driver
-    function = driver.load(made.cubin, made.entry, made.shared_size_bytes)
-    addresses = [session.weights_address for _ in item.parameters]
-    addresses[-1] = session.arena_address
+    def __init__(self, driver: Driver, plan: Draft) -> None:
+        largest = max(type_.size for type_ in plan.program.types.values())
+        self._driver = driver
+        self._size_bytes = 8 * largest + 4096
+        self._read, self._written = (driver.allocate(self._size_bytes) for _ in range(2))
+        for address in (self._read, self._written):
+            driver.fill(address, _SMALL_NUMBERS, self._size_bytes)
 
-    def queue() -> None:
-        for position in range(repeats):
-            driver.launch(
-                function,
-                item.programs,
-                made.threads,
-                made.shared_size_bytes,
-                [*addresses, 0, 0],
-                ahead=made.waits and position > 0,
-            )
+    def launch_us(self, item: Kernel, made: Compiled, repeats: int = 40) -> float:
+        """Microseconds a launch in a chain of equal, dependent launches."""
+        from benchmarks.small.timing import Timer
 
-    graph = driver.capture(queue)
-    timer = Timer(driver, driver.stream)
-    return timer.device_us(lambda: driver.replay(graph), cold=False, repeats=20) / repeats
+        driver = self._driver
+        function = driver.load(made.cubin, made.entry, made.shared_size_bytes)
+        stores = item.text.count("tl.store(")
+        reads = len(item.parameters) - stores
+        addresses = [self._read] * reads + [self._written] * stores + [0, 0]
+
+        def queue() -> None:
+            for position in range(repeats):
+                driver.launch(
+                    function,
+                    item.programs,
+                    made.threads,
+                    made.shared_size_bytes,
+                    addresses,
+                    ahead=made.waits and position > 0,
+                )
+
+        graph = driver.capture(queue)
+        timer = Timer(driver, driver.stream)
+        return timer.device_us(lambda: driver.replay(graph), cold=False, repeats=20) / repeats
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        self._driver.free(self._read)
+        self._driver.free(self._written)
+
+
+_SMALL_NUMBERS = 0x11
+"""A byte that makes small normal numbers in every floating-point type."""
 
 
 if __name__ == "__main__":

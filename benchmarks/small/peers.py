@@ -93,9 +93,7 @@ def _times(peer: str, run: Any, inputs: tuple[Any, ...], timer: Timer) -> dict[s
     }
 
 
-def ort_cuda(
-    model: onnx.ModelProto, feeds: Mapping[str, Array], driver: Driver
-) -> dict[str, Any] | None:
+def ort_cuda(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Any] | None:
     """ONNX Runtime with the CUDA provider, I/O binding and CUDA graph, where it is installed."""
     import onnxruntime as ort
 

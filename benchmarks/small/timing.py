@@ -54,7 +54,7 @@ class Timer:
             self._mark(end)
         self._check(self._api.cuStreamSynchronize(self._stream))
         taken = [self._check(self._api.cuEventElapsedTime(a, b)) * 1e3 for a, b in events]
-        return statistics.median(taken)
+        return float(statistics.median(taken))
 
     def _delay(self) -> None:
         done = self._api.cuMemsetD8Async(self._flush, 0, _FLUSH_SIZE_BYTES, self._stream)

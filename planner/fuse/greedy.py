@@ -28,8 +28,13 @@ MAX_CHAIN_COLUMNS = 128
 """Columns of a contraction that may hold another one in its operand: one tile holds them all, so
 that nothing is computed twice."""
 MAX_CHAIN_DEPTH = 512
+MAX_HELD_DEPTH = 128
+"""Longest sum of a contraction held by another: heads of attention, narrow layers. The weights of
+longer ones do not fit beside the outer tile."""
 MAX_CHAIN_LENGTH = 8
 """Contractions inside one stage: each is code, registers and a recomputation."""
+MAX_REPEATED_POINTS = 8192
+"""Multiplications that every block may repeat rather than wait for another stage."""
 MAX_ROW = 2048
 """Longest row whose statistics are repeated by several stages: 64 KiB of fp16 for 16 rows."""
 MAX_REPEATED_FLOPS = 4
@@ -154,7 +159,9 @@ def _can_hold(g: _Grouping, outer: str, inside: set[str]) -> bool:
     depth = math.prod(var.extent for var in nest.reduce_axes)
     if depth > MAX_CHAIN_DEPTH or is_window(nest):
         return False
-    if sum(g.is_heavy(name) for name in _held(g, inside)) > MAX_CHAIN_LENGTH:
+    held_inside = [name for name in _held(g, inside) if g.is_heavy(name)]
+    longest = max(math.prod(v.extent for v in g.nests[n].reduce_axes) for n in held_inside)
+    if len(held_inside) > MAX_CHAIN_LENGTH or longest > MAX_HELD_DEPTH:
         return False
     for name in inside:
         if name in g.outputs or any(r not in inside | {outer} for r in g.readers.get(name, ())):
@@ -164,6 +171,8 @@ def _can_hold(g: _Grouping, outer: str, inside: set[str]) -> bool:
         return False
     held, other = factors if feeding[0] else (factors[1], factors[0])
     axes = set(nest.axes)
+    if not held.variables() & axes:  # a vector: every block of columns computes it again
+        return sum(g.nests[name].points for name in held_inside) <= MAX_REPEATED_POINTS
     columns = math.prod(var.extent for var in (other.variables() - held.variables()) & axes)
     return columns <= MAX_CHAIN_COLUMNS
 

@@ -27,6 +27,8 @@ from planner.kernels.source import Kernel
 
 ARCHITECTURES = (80, 89, 90)
 """Compute capabilities an engine is compiled for when nothing else is asked."""
+_SHARED_LIMIT_BYTES = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448}
+"""Dynamic shared memory a block may ask for (CUDA programming guide, technical specifications)."""
 _SPAWN = multiprocessing.get_context("spawn")
 """A process that has used CUDA must not be forked."""
 _AHEAD_FROM = 90
@@ -100,6 +102,12 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
     if _parameters(ptx) != expected:
         raise InfoptError(
             f"kernel {kernel.name} takes {_parameters(ptx)} parameters, expected {expected}"
+        )
+    shared_limit_bytes = _SHARED_LIMIT_BYTES.get(architecture, _SHARED_LIMIT_BYTES[80])
+    if int(made.metadata.shared) > shared_limit_bytes:
+        raise InfoptError(
+            f"kernel {kernel.name} needs {made.metadata.shared} bytes of shared memory, sm_"
+            f"{architecture} has {shared_limit_bytes}"
         )
     cubin = bytes(made.asm["cubin"])
     return Compiled(

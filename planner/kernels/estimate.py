@@ -81,21 +81,24 @@ def stage_us(program: Program, part: Part, numbers: Numbers) -> float:
     inside = [program.by_name[name] for name in (part.stage.root, *part.stage.internal)]
     products = sum(is_contraction(nest) for nest in inside)
     phases = sum(not nest.is_map for nest in inside) - products
-    own = PHASE_US * (1 + phases) + PRODUCT_US * products
-    moved = sum(_bytes(program, numbers, name) for name in part.stage.reads)
+    own = PHASE_US * phases + (PRODUCT_US * products or PHASE_US)
     written = sum(_bytes(program, numbers, name) for name in part.stage.makes)
-    repeats = _repeats(part)
-    per_block = moved * repeats / part.tiling.programs / BLOCK_BYTES_PER_US
-    memory = max((moved * repeats + written) / L2_BYTES_PER_US, per_block)
+    read = _read_per_block(program, part, numbers)
+    in_all = read * part.tiling.programs + written
+    memory = max(in_all / L2_BYTES_PER_US, read / BLOCK_BYTES_PER_US)
     flops = sum(nest.points * max(flops_of(nest.body), 1) for nest in inside)
     return LINK_US + own + max(memory, flops / FLOPS_PER_US[numbers.product_type])
 
 
-def _repeats(part: Part) -> float:
-    """How often operands are read: the left one by every column of tiles, the right one by rows."""
-    if part.tiling.kind is not Kind.PRODUCT:
-        return 1.0
-    return math.sqrt(math.prod(tile.steps for tile in part.tiling.tiles))
+def _read_per_block(program: Program, part: Part, numbers: Numbers) -> float:
+    """Bytes a block reads: both operand tiles over the whole sum, or its share of everything."""
+    if part.tiling.kind is Kind.PRODUCT and part.anchor is not None:
+        nest = program.by_name[part.anchor]
+        depth = math.prod(var.extent for var in nest.reduce_axes)
+        config = part.tiling.config
+        return (config.rows + config.columns) * depth * ITEM_SIZE_BYTES[numbers.product_type]
+    moved = sum(_bytes(program, numbers, name) for name in part.stage.reads)
+    return moved / part.tiling.programs
 
 
 def _bytes(program: Program, numbers: Numbers, name: str) -> int:

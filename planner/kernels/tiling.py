@@ -23,8 +23,11 @@ from planner.ops.nest import Nest, Program
 TARGET_PROGRAMS = 96
 """Blocks a stage should have: most of an H200's 132 multiprocessors, more than half of which
 saturate L2 (measured: 66 at 102 GB/s each, 132 at 56)."""
-MAX_WHOLE = 65536
-"""Elements of both operand tiles with the whole sum at once: 128 KiB of fp16."""
+MAX_WHOLE_PER_WARP = 4096
+"""Elements of both operand tiles a warp may hold with the whole sum at once: 64 registers of a
+thread in fp16, next to float32 copies of what a normalisation works on. More spills."""
+MAX_PADDING = 1.34
+"""Largest share by which a sum may be padded to a power of two to be taken whole."""
 MAX_ROW = 8192
 """Longest row taken whole."""
 _FLAT_BLOCK = 512
@@ -53,6 +56,8 @@ class Shape:
     """Values of the anchor's sum."""
     is_chain: bool
     """Whether an operand of the anchor holds another contraction."""
+    whole_rows: bool = False
+    """Whether that operand is the one over columns, so that a tile must hold all rows."""
 
     @property
     def m(self) -> int:
@@ -140,11 +145,23 @@ def _product_shape(root: Nest, found: Found, internal: Mapping[str, Nest]) -> Sh
     second = tuple(var for var in axes if var in right and var not in left)
     if not first or not second:
         return None
-    if axes.index(first[0]) > axes.index(second[0]):
+    first_is_left = axes.index(first[0]) < axes.index(second[0])
+    if not first_is_left:
         first, second = second, first
     scalars = tuple(var for var in axes if var not in (*first, *second))
-    chain = any(_holds_product(factor, internal) for factor in factors)
-    return Shape(Kind.PRODUCT, found.nest.name, finer, scalars, first, second, depth, chain)
+    chains = [_holds_product(factor, internal) for factor in factors]
+    over_columns = chains[1] if first_is_left else chains[0]
+    return Shape(
+        Kind.PRODUCT,
+        found.nest.name,
+        finer,
+        scalars,
+        first,
+        second,
+        depth,
+        any(chains),
+        over_columns and not all(chains),
+    )
 
 
 def _leaf_variables(value: Expr, internal: Mapping[str, Nest]) -> set[Var]:
@@ -251,23 +268,32 @@ def _rows(shape: Shape) -> Config:
 def _product(shape: Shape) -> Config:
     """Tiles as large as still give every multiprocessor one; the whole sum at once if it fits."""
     rows, columns = (min(max(power_of_two(size), 16), 64) for size in (shape.m, shape.n))
-    if shape.is_chain:
-        columns = min(max(power_of_two(shape.n), 16), 128)
-    while _programs(shape, rows, columns) < TARGET_PROGRAMS and (rows > 16 or columns > 16):
-        if columns > rows and columns > 16 and not shape.is_chain:
+    least = [16, 16]
+    if shape.is_chain and shape.whole_rows:
+        rows = least[0] = min(max(power_of_two(shape.m), 16), 128)
+    elif shape.is_chain:
+        columns = least[1] = min(max(power_of_two(shape.n), 16), 128)
+    while _programs(shape, rows, columns) < TARGET_PROGRAMS:
+        if columns > least[1] and (columns > rows or rows == least[0]):
             columns //= 2
-        elif rows > 16:
+        elif rows > least[0]:
             rows //= 2
-        elif not shape.is_chain and columns > 16:
-            columns //= 2
         else:
             break
     depth = power_of_two(shape.depth)
-    if depth * (rows + columns) > MAX_WHOLE:
-        return Config(rows, columns, 64, warps=4, pipeline=3)
-    warps = 8 if depth * (rows + columns) > MAX_WHOLE // 2 else 4
-    small = rows * columns <= 512 and depth >= 128 and not shape.is_chain
-    return Config(rows, columns, depth, split=warps if small else 1, warps=warps)
+    for warps in (4, 8):
+        if fits_whole(shape, rows, columns, warps):
+            small = rows * columns <= 512 and depth >= 128 and not shape.is_chain
+            return Config(rows, columns, depth, split=warps if small else 1, warps=warps)
+    return Config(rows, columns, min(64, depth), warps=4, pipeline=3)
+
+
+def fits_whole(shape: Shape, rows: int, columns: int, warps: int) -> bool:
+    """Whether operand tiles over the whole sum fit the registers of so many warps."""
+    depth = power_of_two(shape.depth)
+    if depth > MAX_PADDING * shape.depth and depth > 64:
+        return False
+    return depth * (rows + columns) <= MAX_WHOLE_PER_WARP * warps
 
 
 def _programs(shape: Shape, rows: int, columns: int) -> int:
@@ -299,14 +325,15 @@ def _product_choices(shape: Shape) -> list[Config]:
         for columns in (16, 32, 64, 128):
             if rows > max(power_of_two(shape.m), 16) or columns > max(power_of_two(shape.n), 16):
                 continue
-            if depth * (rows + columns) <= MAX_WHOLE:
-                splits = (1, 4, 8) if rows * columns <= 1024 and not shape.is_chain else (1,)
-                found += [
-                    Config(rows, columns, depth, split, warps)
-                    for split in splits
-                    for warps in (4, 8)
-                    if split in (1, warps) and depth // split >= 16
-                ]
+            splits = (1, 4, 8) if rows * columns <= 1024 and not shape.is_chain else (1,)
+            found += [
+                Config(rows, columns, depth, split, warps)
+                for split in splits
+                for warps in (4, 8)
+                if split in (1, warps)
+                and depth // split >= 16
+                and fits_whole(shape, rows, columns, warps)
+            ]
             if depth > 128:
                 found.append(Config(rows, columns, 128, warps=4))
                 found.append(Config(rows, columns, 64, warps=4, pipeline=4))
