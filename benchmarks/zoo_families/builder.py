@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,6 @@ class Builder:
         )
 
 
-def save(model: ModelProto, path: str) -> None:
+def save(model: ModelProto, path: Path) -> None:
     """Writes the graph; its weights are in no file."""
     onnx.save_model(model, path)

@@ -1,8 +1,8 @@
 """Speech: a streaming Conformer transducer and DeepSpeech 2.
 
 Conformer L (Gulati et al. 2020, table 1: 118.8M; 17 layers of 512, 8 heads, kernel of 32, an LSTM
-of 640 as predictor), streamed: each call takes a chunk of frames and the caches of what came before,
-32 frames of attention and the tail of each convolution. DeepSpeech 2 (Amodei et al. 2016: three
+of 640 as predictor), streamed: each call takes a chunk of frames and caches of what came before, 32
+frames of attention and the tail of each convolution. DeepSpeech 2 (Amodei et al. 2016: three
 convolutions, seven bidirectional recurrent layers, 100M parameters; the paper gives the count of
 its best English model and not its width, which follows: 1840).
 """

@@ -226,7 +226,8 @@ def _experts(b: Builder, size: EncoderDecoder, x: str) -> str:
     slot = b.node("Squeeze", b.node("Where", fits, slot, b.ints(0)), b.ints(1))
     back = b.node("Gather", made, slot, axis=0)
     scaled = b.node("Mul", b.node("Mul", back, chance), b.node("Cast", fits, to=b.dtype))
-    return b.node("Reshape", scaled, b.node("Shape", x))
+    # No tokens are no dimension to copy: a zero means zero.
+    return b.node("Reshape", scaled, b.node("Shape", x), allowzero=1)
 
 
 def _capacity(b: Builder, size: EncoderDecoder, tokens: str) -> str:

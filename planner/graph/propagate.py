@@ -27,6 +27,7 @@ from onnx.reference import ReferenceEvaluator
 
 from planner.errors import ModelError
 from planner.graph import judge, proto
+from planner.graph.piece import Piece
 
 Array = np.ndarray[Any, Any]
 
@@ -104,14 +105,11 @@ class Propagation:
             return self.learn_array(numpy_helper.to_array(tensor))
         return self.learn(helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims)))
 
-    def run(
-        self, nodes: Sequence[NodeProto], looks: Sequence[object], start: Mapping[str, int]
-    ) -> dict[str, int]:
+    def run(self, pieces: Iterable[Piece], start: Mapping[str, int]) -> dict[str, int]:
         """Fact ids of every tensor.
 
         Args:
-            nodes: in topological order.
-            looks: for each of them what it is apart from its operands (`look_of`).
+            pieces: operators in topological order.
             start: ids of inputs and initialisers.
 
         Raises:
@@ -119,26 +117,23 @@ class Propagation:
         """
         ids = dict(start)
         known = self._known
-        for node, look in zip(nodes, looks, strict=True):
-            operands = tuple(ids.get(name, UNKNOWN) if name else ABSENT for name in node.input)
-            captured = proto.captured(node) if _has_body(look) else ()
-            signature = (look, operands, tuple(ids.get(name, UNKNOWN) for name in captured))
+        for piece in pieces:
+            operands = tuple([ids.get(name, UNKNOWN) if name else ABSENT for name in piece.inputs])
+            outer = tuple([ids.get(name, UNKNOWN) for name in piece.captured])
+            signature = (piece.look, operands, piece.captured, outer)
             made = known.get(signature)
             if made is None:
-                made = known[signature] = self._infer(node, operands, ids, captured)
-            ids.update(zip(node.output, made, strict=True))
+                made = known[signature] = self._infer(piece, operands, outer)
+            ids.update(zip(piece.outputs, made, strict=True))
         ids.pop("", None)
         return ids
 
     def _infer(
-        self,
-        node: NodeProto,
-        operands: tuple[int, ...],
-        ids: Mapping[str, int],
-        captured: Sequence[str],
+        self, piece: Piece, operands: tuple[int, ...], captured: tuple[int, ...]
     ) -> tuple[int, ...]:
+        node = piece.node
         facts = [self.facts[one] if one != ABSENT else None for one in operands]
-        outer = {name: self.facts[ids.get(name, UNKNOWN)] for name in captured}
+        outer = {name: self.facts[one] for name, one in zip(piece.captured, captured, strict=True)}
         nothing = (UNKNOWN,) * len(node.output)
         if any(fact is NOTHING for fact in (*facts, *outer.values())):
             return nothing
@@ -208,32 +203,6 @@ class Propagation:
                 fix="bind other shapes with --shapes, or export the model again",
             )
         self.notes[f"onnx objects, ONNX Runtime does not: {proto.label(node)}: {what}"] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """The look of an operator with bodies: they read tensors that are no operands."""
-
-    encoded: bytes
-
-
-def look_of(node: NodeProto) -> object:
-    """What an operator is apart from names and operands: hashable, equal for equal operators."""
-    encoded = b"".join(
-        sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
-    )
-    has_body = next(proto.subgraphs(node), None) is not None
-    present = tuple(bool(name) for name in node.output)
-    return (
-        node.op_type,
-        proto.domain_of(node.domain),
-        Body(encoded) if has_body else encoded,
-        present,
-    )
-
-
-def _has_body(look: object) -> bool:
-    return isinstance(look, tuple) and isinstance(look[2], Body)
 
 
 def _fact(type_: TypeProto, encoded: bytes, value: Array | None) -> Fact:

@@ -33,7 +33,8 @@ from planner.graph import (
 from planner.graph.bind import Shapes, complete_shapes
 from planner.graph.blocks import Repeat, find_repeats
 from planner.graph.model import LoadedModel
-from planner.graph.propagate import NOTHING, Fact, Propagation, look_of
+from planner.graph.piece import pieces_of
+from planner.graph.propagate import NOTHING, Fact, Propagation
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.strip import Stripped, strip
 from planner.ir.graph import Graph, Op, Tensor
@@ -168,9 +169,7 @@ class _Reading:
     def __init__(self, model: ModelProto, kept: frozenset[str]) -> None:
         graph = model.graph
         self._graph: GraphProto = graph
-        self._nodes: tuple[NodeProto, ...] = tuple(graph.node)
-        interned: dict[object, object] = {}
-        self._looks = tuple(interned.setdefault(look, look) for look in map(look_of, self._nodes))
+        self._pieces = pieces_of(graph.node)
         self._outputs = tuple(value.name for value in graph.output)
         self._known = Propagation(judge.opsets(model), int(model.ir_version))
         self._stored = {
@@ -187,7 +186,7 @@ class _Reading:
         start = dict(self._stored)
         for value in self._graph.input:
             start.setdefault(value.name, self._input(value, shapes))
-        ids = self._known.run(self._nodes, self._looks, start)
+        ids = self._known.run(self._pieces, start)
         facts = self._known.facts
         return {name: facts[one] for name, one in ids.items()}
 
@@ -199,21 +198,21 @@ class _Reading:
 
     def strip(self, runs: tuple[dict[str, Fact], ...]) -> Stripped:
         stored, outputs = frozenset(self._stored), frozenset(self._outputs)
-        return strip(self._nodes, self._looks, runs, stored, outputs)
+        return strip(self._pieces, runs, stored, outputs)
 
     def ops(self, stripped: Stripped) -> tuple[Op, ...]:
         """The operators that are left."""
         new = stripped.renamed
         return tuple(
             Op(
-                name=node.name,
-                op_type=node.op_type,
-                domain=proto.domain_of(node.domain),
-                inputs=tuple(new.get(name, name) for name in node.input),
-                outputs=tuple(node.output),
-                captured=tuple(new.get(name, name) for name in proto.captured(node)),
+                name=piece.node.name,
+                op_type=piece.node.op_type,
+                domain=proto.domain_of(piece.node.domain),
+                inputs=tuple([new.get(name, name) for name in piece.inputs]),
+                outputs=piece.outputs,
+                captured=tuple([new.get(name, name) for name in piece.captured]),
             )
-            for node in (self._nodes[position] for position in stripped.kept)
+            for piece in (self._pieces[position] for position in stripped.kept)
         )
 
     def graph(self, ops: tuple[Op, ...], stripped: Stripped, run: Mapping[str, Fact]) -> Graph:
@@ -241,7 +240,7 @@ class _Reading:
                 for graph in graphs[1:]
                 for name in (*op.inputs, *op.outputs)
             )
-            found[op.name] = seen.setdefault((self._looks[position], shapes), len(seen))
+            found[op.name] = seen.setdefault((self._pieces[position].look, shapes), len(seen))
         return found
 
     def attributes(self, ops: tuple[Op, ...], stripped: Stripped) -> dict[str, Attributes]:
@@ -249,10 +248,10 @@ class _Reading:
         made: dict[object, Attributes] = {}
         found: dict[str, Attributes] = {}
         for op, position in zip(ops, stripped.kept, strict=True):
-            look = self._looks[position]
-            if look not in made:
-                made[look] = _plain(self._nodes[position])
-            found[op.name] = made[look]
+            piece = self._pieces[position]
+            if piece.look not in made:
+                made[piece.look] = _plain(piece.node)
+            found[op.name] = made[piece.look]
         return found
 
     def notes(self, stripped: Stripped) -> tuple[str, ...]:

@@ -17,9 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from onnx import NodeProto
-
-from planner.graph import proto
+from planner.graph.piece import Piece
 from planner.graph.propagate import RANDOM, Fact
 
 Facts = Mapping[str, Fact]
@@ -46,8 +44,7 @@ class Stripped:
 
 
 def strip(
-    nodes: Sequence[NodeProto],
-    looks: Sequence[object],
+    pieces: Sequence[Piece],
     runs: Sequence[Facts],
     stored: frozenset[str],
     outputs: frozenset[str],
@@ -55,36 +52,31 @@ def strip(
     """Which operators are needed.
 
     Args:
-        nodes: in topological order.
-        looks: what each is apart from names (`propagate.look_of`).
+        pieces: operators in topological order.
         runs: what is known under each workload shape.
         stored: names of initialisers that nobody overrides.
         outputs: names of the model's outputs: their makers stay.
     """
     found = Stripped(constants=set(stored))
-    readers = Counter(name for node in nodes for name in set(_reads(node)))
-    first: dict[tuple[object, ...], NodeProto] = {}
-    for position, node in enumerate(nodes):
-        reads = [found.renamed.get(name, name) for name in _reads(node)]
-        reason = _removal(node, reads, runs, found, readers, outputs)
-        twin = None if reason else _twin(node, looks[position], reads, first, outputs)
+    readers = Counter(name for piece in pieces for name in set(piece.reads))
+    first: dict[tuple[object, ...], Piece] = {}
+    for position, piece in enumerate(pieces):
+        reads = [found.renamed.get(name, name) for name in piece.reads]
+        reason = _removal(piece, reads, runs, found, readers, outputs)
+        twin = None if reason else _twin(piece, reads, first, outputs)
         if twin is not None:
             reason = "done before"
-            found.renamed.update(zip(node.output, twin.output, strict=True))
+            found.renamed.update(zip(piece.outputs, twin.outputs, strict=True))
         if reason:
             found.reasons[reason] += 1
         else:
             found.kept.append(position)
-    _drop_dead(nodes, found, outputs)
+    _drop_dead(pieces, found, outputs)
     return found
 
 
-def _reads(node: NodeProto) -> tuple[str, ...]:
-    return (*(name for name in node.input if name), *proto.captured(node))
-
-
 def _removal(
-    node: NodeProto,
+    piece: Piece,
     reads: Sequence[str],
     runs: Sequence[Facts],
     found: Stripped,
@@ -92,37 +84,38 @@ def _removal(
     outputs: frozenset[str],
 ) -> str | None:
     """Why the operator is not needed; None where it is. Records what its outputs become."""
-    made = [name for name in node.output if name]
+    made = piece.makes
     if not outputs.isdisjoint(made):
         return None
     if made and all(run[name].value is not None for run in runs for name in made):
         found.constants.update(made)
         return "shape arithmetic"
-    if _is_identity(node, reads, runs):
-        found.renamed[node.output[0]] = reads[0]
+    if _is_identity(piece, reads, runs):
+        found.renamed[piece.outputs[0]] = reads[0]
         return "changes nothing"
-    if _is_on_weights(node, reads, found) and _frees(reads, made, runs[0], readers):
+    if _is_on_weights(piece, reads, found) and _frees(reads, made, runs[0], readers):
         found.constants.update(made)
         return "on weights alone"
     return None
 
 
-def _is_identity(node: NodeProto, reads: Sequence[str], runs: Sequence[Facts]) -> bool:
-    if proto.domain_of(node.domain) or not reads:
+def _is_identity(piece: Piece, reads: Sequence[str], runs: Sequence[Facts]) -> bool:
+    node = piece.node
+    if node.domain not in ("", "ai.onnx") or not reads:
         return False
     if node.op_type == "Identity":
         return True
     if node.op_type == "Dropout":
-        mask = [name for name in node.output[1:] if name]
-        return not mask and len(node.input) < _DROPOUT_WITH_MODE
+        has_mask = any(piece.outputs[1:])
+        return not has_mask and len(piece.inputs) < _DROPOUT_WITH_MODE
     if node.op_type not in _SAME_TYPE:
         return False
-    pairs = ((run[reads[0]], run[node.output[0]]) for run in runs)
+    pairs = ((run[reads[0]], run[piece.outputs[0]]) for run in runs)
     return all(old.shape is not None and old.type_bytes == new.type_bytes for old, new in pairs)
 
 
-def _is_on_weights(node: NodeProto, reads: Sequence[str], found: Stripped) -> bool:
-    if not reads or node.op_type in RANDOM or next(proto.subgraphs(node), None) is not None:
+def _is_on_weights(piece: Piece, reads: Sequence[str], found: Stripped) -> bool:
+    if not reads or piece.node.op_type in RANDOM or piece.has_body:
         return False
     return all(name in found.constants for name in reads)
 
@@ -138,30 +131,29 @@ def _frees(
 
 
 def _twin(
-    node: NodeProto,
-    look: object,
+    piece: Piece,
     reads: Sequence[str],
-    first: dict[tuple[object, ...], NodeProto],
+    first: dict[tuple[object, ...], Piece],
     outputs: frozenset[str],
-) -> NodeProto | None:
+) -> Piece | None:
     """An earlier operator that makes the same of the same."""
-    if node.op_type in RANDOM or next(proto.subgraphs(node), None) is not None:
+    if piece.node.op_type in RANDOM or piece.has_body:
         return None
-    gaps = tuple(bool(name) for name in node.input)
-    twin = first.setdefault((look, gaps, tuple(reads)), node)
-    if twin is node or not outputs.isdisjoint(node.output):
+    gaps = tuple(map(bool, piece.inputs))
+    twin = first.setdefault((piece.look, gaps, tuple(reads)), piece)
+    if twin is piece or not outputs.isdisjoint(piece.outputs):
         return None
     return twin
 
 
-def _drop_dead(nodes: Sequence[NodeProto], found: Stripped, outputs: frozenset[str]) -> None:
+def _drop_dead(pieces: Sequence[Piece], found: Stripped, outputs: frozenset[str]) -> None:
     needed = {found.renamed.get(name, name) for name in outputs}
     alive: list[int] = []
     for position in reversed(found.kept):
-        node = nodes[position]
-        if needed.isdisjoint(node.output):
+        piece = pieces[position]
+        if needed.isdisjoint(piece.outputs):
             found.reasons["no output needs it"] += 1
             continue
         alive.append(position)
-        needed.update(found.renamed.get(name, name) for name in _reads(node))
+        needed.update(found.renamed.get(name, name) for name in piece.reads)
     found.kept = alive[::-1]
