@@ -54,6 +54,8 @@ class Executable:
     """Of the inputs it is run on: they steer control flow and data-dependent shapes."""
     build: Callable[[], Path]
     """Makes the file, or returns it where it exists: only called when something must be run."""
+    interface: str = ""
+    """Digest of what decides inputs and outputs: the same for all variants of one model."""
 
     @property
     def name(self) -> str:
@@ -283,10 +285,11 @@ class Bench:
         yield from process.measure(live, asked, budget_s=_ALONE_S, alone=alone)
 
     def overhead_us(self, executable: Executable, threads: int) -> float:
-        """What one call costs besides its kernels, from the store or measured."""
+        """What one call costs besides its kernels, from the store or measured: feeding inputs
+        and fetching outputs, the same for all variants of one model."""
         key = digest(
-            "overhead", executable.key, executable.feeds_digest, threads,
-            self.environment.device_digest,
+            "overhead", METHOD_VERSION, executable.interface or executable.key,
+            executable.feeds_digest, threads, self.environment.device_digest,
         )  # fmt: skip
 
         def compute() -> float:

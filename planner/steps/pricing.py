@@ -110,6 +110,8 @@ class Pricing:
             self.work.reporter.stage(f"profile ({threads} threads)")
             self.bench.measure([each for v in variants for each in v.executables], threads)
             self._tables[threads] = self._table(variants, threads)
+            for each in variants[0].executables:  # while the process that measures it is there
+                self.bench.overhead_us(each, threads)
         self._fit(variants, sessions)
         self.bench.rest()
 

@@ -248,7 +248,9 @@ def make_variant(
             for name, kind, domain, reads, makes in payload["nodes"]
         ),
         executables=tuple(
-            Executable(key, level.value, shape.feeds_path, shape.feeds_digest, build)
+            Executable(
+                key, level.value, shape.feeds_path, shape.feeds_digest, build, prepared.sha256
+            )
             for shape in prepared.shapes
         ),
         size_bytes=payload["size_bytes"],
