@@ -6,6 +6,7 @@ What sharding planners solve (Alpa, XLA's auto-sharding, the ASPLOS 2025 contest
                 cannot matter are dropped (`memory`); `rebuild` makes every smaller problem
     messages    TRW-S; `bound` turns messages and memory prices into a proof in integers
     dual        the loop: messages, plans (`decode`, `forests`), prices (`master`)
-    linear      the rest, exactly, by HiGHS
+    linear      the rest, exactly, by HiGHS and CP-SAT
     solve       `solve_pairwise(problem)`
+    adapt       planning problems (`ir.Problem`) of this structure, and back
 """

@@ -29,6 +29,8 @@ class Core:
 
 def presolve(problem: Pairwise) -> Core:
     """Moments, followers, options that cannot fit; until nothing changes."""
+    if problem.limit is not None and problem.limit < 0:
+        return Core(problem, (), is_feasible=False)
     return _reduced(at_maximal_moments(problem), ())
 
 
