@@ -52,6 +52,7 @@ def solve_chain(best: Incumbent) -> None:
 
 
 def _seed(best: Incumbent, groups: Groups) -> None:
+    """The best cut of some linear orders."""
     rng = random.Random(best.seed)
     for number, order in enumerate(orders(groups, rng)):
         found = cut(groups, order, best.cutoff_us)

@@ -106,35 +106,37 @@ def _restricted(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> Diag
 
 
 def _all(best: Incumbent, flow: Flow, ideals: Ideals, *, is_whole: bool) -> None:
-    """All ideals, wider and wider, until nothing was dropped."""
+    """All ideals, wider and wider, until the bound meets the plan or nothing was dropped."""
     for width in _widths():
-        diagram = _restricted(best, flow, ideals, width)
+        if is_whole and not _relax(best, flow, ideals, width):
+            return
+        diagram = None if best.is_proved else _restricted(best, flow, ideals, width)
         if diagram is None or not diagram.is_complete:
             return
         if diagram.is_exact:
             _proved(best, is_whole=is_whole)
             return
-        if is_whole:
-            _relax(best, flow, ideals, width)
-        if best.is_proved:
-            return
 
 
 def _widths() -> Iterable[int]:
-    width = NARROW
+    width = 1
     while width <= WIDEST:
         yield width
         width *= WIDER
 
 
-def _relax(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> None:
-    """A bound from a diagram of at least all schedules."""
+def _relax(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> bool:
+    """A bound from a diagram of at least all schedules; whether there was time for it."""
     if best.remaining_s <= 0:
-        return
+        return False
     diagram = Diagram(flow, ideals, best.cutoff_us, width, True, best.deadline)
     value = diagram.run()
-    if diagram.is_complete:
-        best.raise_bound(min(value, best.cutoff_us), "relaxed decision diagram")
+    if not diagram.is_complete:
+        return False
+    if math.isinf(best.value_us) and math.isinf(value):
+        best.is_infeasible = True
+    best.raise_bound(min(value, best.cutoff_us), "relaxed decision diagram")
+    return not best.is_infeasible
 
 
 def _proved(best: Incumbent, *, is_whole: bool) -> None:
