@@ -196,7 +196,7 @@ def _feeds(g: _Grouping, factor: Expr, inside: set[str]) -> bool:
 # ---------------------------------------------------------------------- the rest
 def _must_be_root(g: _Grouping, nest: Nest) -> bool:
     """Whether a nest that no contraction claims is better computed once."""
-    if is_choice(nest.body):
+    if nest.is_map and is_choice(nest.body):
         return choices(nest.body) > MAX_CHOICES
     windowed = [name for name in _contraction_readers(g, nest.name) if is_window(g.nests[name])]
     if nest.is_map:
@@ -221,7 +221,7 @@ def _is_row_statistic(g: _Grouping, nest: Nest) -> bool:
                 if reader not in seen:
                     seen.add(reader)
                     pending.append(reader)
-            elif as_product(inner) and inner.points > nest.points:
+            elif g.is_heavy(reader):
                 return False
     return True
 

@@ -111,6 +111,18 @@ def test_products_of_vectors_are_not_chained() -> None:
     assert [stage.root for stage in group(program)] == ["h", "y"]
 
 
+def test_a_pooled_image_is_not_pooled_again_by_every_column() -> None:
+    node = helper.make_node
+    nodes = [
+        node("GlobalAveragePool", ["x"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("MatMul", ["f", "w"], ["y"]),
+    ]
+    weights = {"w": models.random(16, 10)}
+    program = program_of(models.model(nodes, {"x": (1, 16, 9, 9)}, {"y": (1, 10)}, weights))
+    assert len(group(program)) == 2
+
+
 def test_experts_run_side_by_side() -> None:
     plan = draft(program_of(ranking.mmoe("float32")), "float32")
     assert len(plan.kernels) <= 6
