@@ -91,6 +91,8 @@ class Dual:
         weights = self._weights(multipliers)
         swept = self._sweep.run(self.costs(multipliers), weights)
         labels = swept.labels()
+        if swept.least == np.inf:
+            return Point(multipliers, np.inf, np.zeros(len(multipliers)), labels)
         value = self.rows.aim_device - multipliers @ self._per_device
         devices = _cheapest(value, self.most_devices, self.labelled.problem)
         bound = self.rows.constant + swept.least - multipliers @ self._rhs + value @ devices
@@ -133,7 +135,7 @@ class Dual:
         best = start or self.evaluate(np.zeros(len(self.rows.rows)))
         radius = max(self.unit, 1e-12)
         for _ in range(rounds):
-            if monotonic() > deadline or not len(best.multipliers):
+            if monotonic() > deadline or not len(best.multipliers) or best.bound == np.inf:
                 break
             target, promised = self._step(best, radius)
             if target is None or promised <= best.bound + ENOUGH * max(abs(best.bound), 1e-300):

@@ -73,16 +73,18 @@ class _Node:
 
 @dataclass(slots=True)
 class Pass:
-    """One evaluation: the least cost, and enough to say by which labels."""
+    """One evaluation: the least cost (infinite where no labels fit), and by which labels."""
 
     forest: Forest
     least: float
     nodes: list[_Node]
 
     def labels(self) -> IntArray:
-        """A label for every operator that reaches the least cost. O(operators)."""
+        """A label for every operator that reaches the least cost; any where none is possible."""
         forest = self.forest
         chosen = np.zeros(len(forest.next), dtype=np.int64)
+        if not self.nodes:
+            return chosen
         for op in range(len(forest.next) - 1, -1, -1):
             after = int(forest.next[op])
             node = self.nodes[op]
@@ -133,6 +135,8 @@ class Sweep:
                     values = values + messages[message]
                 node = self._node(values, number, tables, ids, messages)
                 memo[key] = node
+            if node.offset == np.inf:
+                return Pass(forest, np.inf, [])
             nodes.append(node)
             least += node.offset
         return Pass(forest, least, nodes)

@@ -66,6 +66,8 @@ class Large:
             unit_of(labelled, objective),
         )
         best = dual.solve(monotonic() + 0.02 * self.state.remaining_s, QUICK_ROUNDS)
+        if best.bound == math.inf:
+            return best.bound
         self.state.report(self.number, best.bound, "Lagrangian dual")
         for each in self._cuts(dual, best)[:2]:
             if self.state.best is None:

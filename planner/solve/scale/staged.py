@@ -61,7 +61,7 @@ class Staged:
         self._full = np.array(
             [capacity_bytes(self._problem, row, names.index(p.name)) for p in stages.places]
         )
-        self._reserve = RESERVE * self._full
+        self._reserve = np.where(np.isfinite(self._full), RESERVE * self._full, 0.0)
         self._freed = np.zeros(len(self._full))
         self._completer = Completer(self._problem, row)
 
@@ -70,8 +70,10 @@ class Staged:
         labelled = label(self._problem, self._row, ENDS[self._state.end], self._stages)
         if any(not len(kind.rank) for kind in labelled.kinds):
             return
-        dual = self._dual(labelled, rounds)
+        dual = self._dual(labelled)
         best = dual.solve(monotonic() + 0.2 * self._state.remaining_s, rounds)
+        if best.bound == math.inf:
+            return
         found = dual.rows
         hard = list(range(len(found.rows)))
         table = swaps(labelled, found, hard, found.aim)
@@ -86,14 +88,15 @@ class Staged:
                 if plan is None or not self._corrected(found.rows, hard, limit):
                     break
 
-    def _dual(self, labelled: Labelled, rounds: int) -> Dual:
+    def _dual(self, labelled: Labelled) -> Dual:
         """With room for what the fastest options could stream for nothing."""
         graph = forest(labelled, ENDS[self._state.end])
         unit, most = unit_of(labelled, self._objective), most_devices(self._problem)
         found = rows(labelled, self._objective, self._full - self._reserve)
         first = Dual(labelled, graph, found, most, unit)
         point = first.evaluate(np.zeros(len(found.rows)))
-        self._offer(labelled, self._consistent(labelled, first, point, point.labels))
+        if point.bound < math.inf:
+            self._offer(labelled, self._consistent(labelled, first, point, point.labels))
         room = self._full - self._reserve + self._freed
         return Dual(labelled, graph, rows(labelled, self._objective, room), most, unit)
 

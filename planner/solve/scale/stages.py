@@ -96,10 +96,11 @@ def cut(
     """
     ops = labelled.ops
     marks = np.unique(np.linspace(0, ops, min(ops, MOST_CUTS) + 1).astype(np.int64))
-    cost = np.vstack((np.zeros(len(labelled.places)), found.cost.cumsum(axis=0)))[marks]
+    cost = np.vstack((np.zeros(len(labelled.places)), found.cost.cumsum(axis=0)))[marks].copy()
     held = np.vstack((np.zeros(len(labelled.places)), found.held.cumsum(axis=0)))[marks]
     if not np.isfinite(cost[-1][list(set(sequence))]).all():
         return None
+    cost[~np.isfinite(cost)] = 0.0  # of places that this sequence does not use
     whole = float(cost[-1][list(sequence)].mean())
     best = np.full(len(marks), np.inf)
     best[0] = 0.0

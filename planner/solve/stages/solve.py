@@ -13,9 +13,14 @@ from planner.solve.check import check
 from planner.solve.progress import Reporter
 from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, certify, search_exactly
+from planner.solve.stages.model import HIGH
 
+SMALL_COLUMNS = 1_000
+"""Choices up to which the whole model is solved at once."""
 EXACT_COLUMNS = 6_000
-"""Choices up to which the whole model is built; above, the dual is faster and proves more."""
+"""Choices up to which the whole model is built at all; above, the dual proves more."""
+LARGE_SHARE = 0.3
+"""Share of the time in between that dual, cuts and swaps get."""
 
 
 def solve_stages(
@@ -35,7 +40,8 @@ def solve_stages(
         status = _search(state)
     except KeyboardInterrupt:
         state.is_interrupted = True
-    solver = f"CP-SAT {__version__}" if is_small(problem) else "dual, cuts and polish"
+    is_large = choices(problem) > EXACT_COLUMNS
+    solver = "dual, cuts and polish" if is_large else f"CP-SAT {__version__}"
     solution = certify(state, status, monotonic() - started, solver)
     broken = check(problem, solution)
     if broken:
@@ -44,12 +50,31 @@ def solve_stages(
     return solution
 
 
-def is_small(problem: Problem) -> bool:
-    """Whether the whole model is given to CP-SAT at once."""
+def choices(problem: Problem) -> int:
+    """About how many binary columns the whole model has."""
     parts = len(problem.options) * (1 + len(problem.stores)) + len(problem.conversions)
     moves = len(problem.transfers) * problem.stages * len(problem.links)
-    return (parts + moves) * problem.stages <= EXACT_COLUMNS
+    return (parts + moves) * problem.stages
 
 
 def _search(state: Exact) -> Status:
-    return search_exactly(state) if is_small(state.problem) else search_large(state)
+    """Small: the whole model. Large: dual, cuts and swaps. Between: these first, for a plan and a
+    bound, then the whole model with what time is left."""
+    count = choices(state.problem)
+    if count <= SMALL_COLUMNS:
+        return search_exactly(state)
+    if count > EXACT_COLUMNS:
+        return search_large(state)
+    end = state.deadline
+    state.deadline = monotonic() + LARGE_SHARE * state.remaining_s
+    status = search_large(state)
+    state.deadline, state.hit_time_limit = end, False
+    if status is Status.OPTIMAL and len(state.problem.objectives) == 1:
+        return status
+    if state.end != HIGH:
+        state.best, state.values = None, ()
+    known = state.bounds[:1] if state.end == HIGH else []
+    status = search_exactly(state)
+    if known and state.bounds:
+        state.bounds[0] = min(max(state.bounds[0], known[0]), state.values[0])
+    return status

@@ -1,0 +1,177 @@
+"""Joint planning problems of real structures: value, bound, gap and time, growth, and pipelines.
+
+    python benchmarks/joint.py [--instance bert-2000-8 gpt-2000-8 ...] [--options 30]
+                               [--time-limit 60] [--gap 0.01] [--seed 0] [--json FILE]
+    python benchmarks/joint.py --growth growth.png      time and gap against size (needs matplotlib)
+    python benchmarks/joint.py --pipelines [bert ...]   joint optimum against every sequential order
+
+An instance is STRUCTURE-OPERATORS-GPUS; structures are bert, gpt, switch, conformer and resnet.
+Costs, options and limits: `joint_models.py`. Every value printed was re-priced by the checker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.joint_models import STRUCTURES, Case, make
+from benchmarks.joint_pipelines import compare
+from planner.solve.progress import Progress
+from planner.solve.solve import solve
+
+if TYPE_CHECKING:
+    from planner.ir.problem import Problem
+
+INSTANCES = tuple(f"{name}-2000-8" for name in STRUCTURES)
+SIZES = (200, 500, 1000, 2000, 5000, 10000)
+"""Operators of the growth figure."""
+PIPELINE_OPS = 80
+"""Operators of the comparison with sequential orders: 24 orders of four solves each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One run."""
+
+    instance: str
+    problem: str
+    value: float | None
+    bound: float | None
+    gap: float | None
+    status: str
+    seconds: float
+    build_seconds: float
+    best_known: float | None
+    first_plan_seconds: float | None
+    operators: int
+    options: int
+
+
+def parse(name: str, options: int, seed: int) -> Case:
+    """An instance by its name.
+
+    Raises:
+        SystemExit: the name is not STRUCTURE-OPERATORS-GPUS.
+    """
+    parts = name.split("-")
+    if len(parts) != 3 or parts[0] not in STRUCTURES or not (parts[1] + parts[2]).isdigit():
+        known = ", ".join(STRUCTURES)
+        raise SystemExit(f"{name!r} is not STRUCTURE-OPERATORS-GPUS with one of {known}")
+    return Case(parts[0], int(parts[1]), int(parts[2]), options, seed)
+
+
+def run(case: Case, time_limit_s: float, gap: float, seed: int) -> Record:
+    """Makes and solves one instance."""
+    started = monotonic()
+    problem: Problem = make(case)
+    built = monotonic() - started
+    first: list[float] = []
+
+    def hear(progress: Progress) -> None:
+        if progress.incumbent is not None and not first:
+            first.append(progress.seconds)
+
+    solution = solve(problem, time_limit_s=time_limit_s, gap=gap, seed=seed, reporter=hear)
+    return Record(
+        f"{case.structure}-{case.ops}-{case.gpus}",
+        "joint latency",
+        solution.objective[0] if solution.objective else None,
+        solution.bound[0] if solution.bound else None,
+        solution.gap,
+        solution.status.value,
+        round(solution.seconds, 2),
+        round(built, 2),
+        None,
+        round(first[0], 2) if first else None,
+        len(problem.ops),
+        len(problem.options),
+    )
+
+
+def show(record: Record) -> None:
+    """One line of the table."""
+    gap = "-" if record.gap is None else f"{100 * record.gap:.2f} %"
+    value = "-" if record.value is None else f"{record.value:.1f}"
+    first = "-" if record.first_plan_seconds is None else f"{record.first_plan_seconds:.1f}"
+    print(
+        f"{record.instance:18} {record.operators:7} {record.options:8} {value:>14} {gap:>8}"
+        f" {record.status:10} {first:>7} {record.seconds:8.1f}",
+        flush=True,
+    )
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """Time and gap against operators, log-log."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    for structure in dict.fromkeys(record.instance.split("-")[0] for record in records):
+        mine = [r for r in records if r.instance.startswith(structure) and r.gap is not None]
+        sizes = [r.operators for r in mine]
+        left.loglog(sizes, [r.seconds for r in mine], marker="o", label=structure)
+        right.loglog(sizes, [max(r.gap or 0.0, 1e-6) for r in mine], marker="o", label=structure)
+    for axes, label in ((left, "seconds"), (right, "gap")):
+        axes.set_xlabel("operators")
+        axes.set_ylabel(label)
+        axes.grid(visible=True, which="both", alpha=0.3)
+        axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--instance", nargs="+", default=list(INSTANCES), metavar="NAME")
+    parser.add_argument("--options", type=int, default=30, help="formats: a sixth of this")
+    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S")
+    parser.add_argument("--gap", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--growth", type=Path, metavar="PNG")
+    parser.add_argument("--pipelines", nargs="*", choices=tuple(STRUCTURES), metavar="STRUCTURE")
+    args = parser.parse_args()
+    if args.pipelines is not None:
+        found = []
+        for structure in args.pipelines or STRUCTURES:
+            case = Case(structure, PIPELINE_OPS, 8, args.options, args.seed)
+            found.append(compare(case, args.time_limit))
+            print(found[-1].line(), flush=True)
+        save([asdict(each) for each in found], args.json)
+        return
+    names = args.instance
+    if args.growth is not None:
+        names = [f"{name}-{size}-8" for name in STRUCTURES for size in SIZES]
+    print(
+        "instance               ops  options        value us      gap status       first  seconds"
+    )
+    records = []
+    for name in names:
+        records.append(
+            run(parse(name, args.options, args.seed), args.time_limit, args.gap, args.seed)
+        )
+        show(records[-1])
+    save([asdict(record) for record in records], args.json)
+    if args.growth is not None:
+        draw(records, args.growth)
+
+
+def save(records: Sequence[dict[str, object]], path: Path | None) -> None:
+    """Writes the records where a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
