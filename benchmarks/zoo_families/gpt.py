@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, TensorProto
 
-from benchmarks.zoo_families.builder import Builder
+from benchmarks.zoo_families.builder import Builder, Dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def build(name: str, dtype: str) -> ModelProto:
 
 
 def _past(b: Builder, size: Decoder, layer: int) -> tuple[str, str]:
-    dims = ["batch", size.heads, "past", size.head_width]
+    dims: list[Dim] = ["batch", size.heads, "past", size.head_width]
     return b.input(f"past_key_{layer}", dims), b.input(f"past_value_{layer}", dims)
 
 
@@ -112,7 +112,7 @@ def _attention(
     )
     key = b.node("Concat", past[0], key, axis=2)
     value = b.node("Concat", past[1], value, axis=2)
-    dims = ["batch", size.heads, "total", size.head_width]
+    dims: list[Dim] = ["batch", size.heads, "total", size.head_width]
     b.output(key, f"present_key_{layer}", dims)
     b.output(value, f"present_value_{layer}", dims)
     scores = b.node("MatMul", query, b.node("Transpose", key, perm=[0, 1, 3, 2]))

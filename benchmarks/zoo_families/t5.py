@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, TensorProto
 
-from benchmarks.zoo_families.builder import Builder
+from benchmarks.zoo_families.builder import Builder, Dim
 
 BUCKETS = 32
 """Of relative positions (Raffel et al. 2020, section 2.1)."""
@@ -95,7 +95,7 @@ def build(name: str, dtype: str) -> ModelProto:
 
 
 def _past(b: Builder, size: EncoderDecoder, name: str, length: str) -> Past:
-    dims = ["batch", size.heads, length, size.head_width]
+    dims: list[Dim] = ["batch", size.heads, length, size.head_width]
     return b.input(f"past_key_{name}", dims), b.input(f"past_value_{name}", dims)
 
 
@@ -178,7 +178,7 @@ def _keys(b: Builder, size: EncoderDecoder, x: str, name: str) -> Past:
 
 def _extended(b: Builder, size: EncoderDecoder, past: Past, new: Past, name: str) -> Past:
     """Keys and values with those of the past before them; handed out for the next step."""
-    dims = ["batch", size.heads, f"total_{name}", size.head_width]
+    dims: list[Dim] = ["batch", size.heads, f"total_{name}", size.head_width]
     key, value = (b.node("Concat", old, add, axis=2) for old, add in zip(past, new, strict=True))
     b.output(key, f"present_key_{name}", dims)
     b.output(value, f"present_value_{name}", dims)

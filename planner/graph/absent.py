@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from onnx import GraphProto, ModelProto, TensorProto
@@ -18,14 +19,11 @@ def check_tensors(model: ModelProto, folder: Path) -> int:
             outside the model's folder or declared with another length than its type and shape.
     """
     total = 0
-    root = folder.resolve()
     for tensor in proto.tensors(model):
-        if not weights.is_external(tensor):
+        if weights.is_external(tensor):
+            total += _check_declared(tensor)
+        else:
             weights.check_bytes(tensor, folder)
-            continue
-        weights.check_dims(tensor)
-        _check_declared(tensor, root)
-        total += proto.tensor_size_bytes(tensor)
     if total > proto.MAX_SIZE_BYTES:
         raise ModelError(
             "the weights together are more bytes than 64-bit arithmetic can count",
@@ -34,26 +32,38 @@ def check_tensors(model: ModelProto, folder: Path) -> int:
     return total
 
 
-def _check_declared(tensor: TensorProto, root: Path) -> None:
-    name = proto.short(tensor.name)
+def _check_declared(tensor: TensorProto) -> int:
+    """Bytes of a tensor whose data lies elsewhere."""
+    weights.check_dims(tensor)
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    if not location or "\0" in location:
-        raise ModelError(f"tensor {name!r} has external data without a file name")
-    if Path(location).is_absolute() or ".." in Path(location).parts:
+    wrong = _location_fault(entries.get("location", ""))
+    if wrong is not None:
         raise ModelError(
-            f"tensor {name!r} points to external data outside the model's folder:"
-            f" {proto.short(location, 200)!r}",
+            f"tensor {proto.short(tensor.name)!r} {wrong}",
             fix="refer to a file beside the model by its name",
         )
-    if proto.dtype_bits(proto.dtype_name(tensor.data_type)) == 0:
-        raise ModelError(f"tensor {name!r} has external data of a type without a size")
     want = proto.tensor_size_bytes(tensor)
+    if proto.dtype_bits(proto.dtype_name(tensor.data_type)) == 0:
+        raise ModelError(
+            f"tensor {proto.short(tensor.name)!r} has external data of a type without a size"
+        )
     if weights.declared_span(tensor, entries, want)[1] != want:
         raise ModelError(
-            f"tensor {name!r} should hold {want} bytes but declares {entries['length']!r}",
+            f"tensor {proto.short(tensor.name)!r} should hold {want} bytes but declares"
+            f" {proto.short(entries['length'])!r}",
             fix="the file is damaged: export the model again",
         )
+    return want
+
+
+@lru_cache(maxsize=1024)
+def _location_fault(location: str) -> str | None:
+    """Why data cannot lie there; most tensors name the same file."""
+    if not location or "\0" in location:
+        return "has external data without a file name"
+    if Path(location).is_absolute() or ".." in Path(location).parts:
+        return f"points to external data outside the model's folder: {proto.short(location, 200)!r}"
+    return None
 
 
 def shared(graph: GraphProto) -> dict[str, str]:

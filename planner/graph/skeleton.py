@@ -8,6 +8,7 @@ External data may be absent; nothing here reads it. What needs values is skipped
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,9 +92,16 @@ def load_skeleton(
     bounds = (limits or BOUNDS).for_size(path.stat().st_size)
     sandbox = Sandbox("reading the model without its weights", str(path), bounds)
     try:
-        return sandbox.call(read_skeleton, path, {n: dict(s) for n, s in workload.items()})
+        return sandbox.call(_read_apart, path, {n: dict(s) for n, s in workload.items()})
     except ModelError as error:
         raise ModelError(error.what, where=error.where or str(path), fix=error.fix) from None
+
+
+def _read_apart(path: Path, workload: Mapping[str, Shapes]) -> Skeleton:
+    """`read_skeleton` in a process that ends with it: no garbage is looked for among millions of
+    objects that all stay."""
+    gc.disable()
+    return read_skeleton(path, workload)
 
 
 def read_skeleton(path: Path, workload: Mapping[str, Shapes]) -> Skeleton:

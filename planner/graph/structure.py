@@ -27,7 +27,8 @@ def check_names(graph: GraphProto, outer: Sequence[set[str]] = ()) -> None:
     scopes = (*outer, own)
     for node in graph.node:
         for name in node.input:
-            _check_known(name, scopes, f"operator {proto.label(node)} reads")
+            if name not in own:  # wording a complaint costs more than finding that there is none
+                _check_known(name, scopes, f"operator {proto.label(node)} reads")
         for body in proto.subgraphs(node):
             check_names(body, scopes)
     for value in graph.output:
