@@ -309,7 +309,7 @@ def test_a_solver_that_lies_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> 
     edges = [(i, j, [0, 3, 3, 0]) for i in range(12) for j in range(i) if (i + j) % 3]
     holds = [(i, 0, 1, [rng.randrange(3, 9), 1]) for i in range(12)]
     problem = make(costs, edges, holds, limit=30)
-    solution = solve_pairwise(problem, time_limit_s=20)
+    solution = solve_pairwise(problem, time_limit_s=1)
     assert lies
     assert solution.status is Status.FEASIBLE
     assert solution.bound < 1e18

@@ -34,6 +34,8 @@ SOON = 2
 """Rounds between two looks at what is left, where HiGHS will be asked,"""
 LATER = 25
 """and where not."""
+SHARE = 0.7
+"""Share of the time left that HiGHS gets; without an answer, the rest is for better plans."""
 PATIENCE = 8
 """Rounds in which the gap must shrink by a share of `PROGRESS`, else HiGHS is asked."""
 PROGRESS = 0.1
@@ -157,6 +159,8 @@ def _run(search: _Search, seed: int) -> None:
             return
         if left.pairs <= EXACT:
             _prove(search, core, dual, seed)
+            while not search.is_proved and not search.is_interrupted and search.remaining_s > 0:
+                _round(search, core, dual)
             return
         core = cheaper(core, left.problem, left.options)
 
@@ -169,10 +173,7 @@ def _narrow(search: _Search, core: Core, dual: Dual) -> Left | None:
         if search.remaining_s <= 0:
             search.hit_time_limit = True
             return None
-        known = dual.value
-        dual.round()
-        plan = core.lift(dual.best) if dual.best is not None and dual.value < known else None
-        search.take(plan, dual.value, dual.proved, "messages")
+        _round(search, core, dual)
         history.append(search.value - search.bound)
         if len(history) % (SOON if is_small else LATER):
             continue
@@ -182,6 +183,13 @@ def _narrow(search: _Search, core: Core, dual: Dual) -> Left | None:
         if is_small and _is_stuck(history):
             return left
     return None
+
+
+def _round(search: _Search, core: Core, dual: Dual) -> None:
+    known = dual.value
+    dual.round()
+    plan = core.lift(dual.best) if dual.best is not None and dual.value < known else None
+    search.take(plan, dual.value, dual.proved, "messages")
 
 
 def _is_stuck(history: list[float]) -> bool:
@@ -201,13 +209,13 @@ def _prove(search: _Search, core: Core, dual: Dual, seed: int) -> None:
     What HiGHS claims counts only where CP-SAT, whose integers are exact, does not get to the end.
     """
     claimed = -math.inf
-    for name, solver in (("HiGHS", ask_highs), ("CP-SAT", ask_cpsat)):
+    for name, solver, share in (("HiGHS", ask_highs, SHARE), ("CP-SAT", ask_cpsat, 1.0)):
         left = dual.below(search.value)
         rest = cheaper(core, left.problem, left.options)
         if not rest.is_feasible:
             search.take(None, math.inf, search.value, "messages")
             return
-        outcome = minimise(rest.problem, dual.moments, search.remaining_s, solver, seed)
+        outcome = minimise(rest.problem, dual.moments, share * search.remaining_s, solver, seed)
         _take(search, rest, outcome, name)
         is_answered = outcome.answer in (Answer.OPTIMAL, Answer.INFEASIBLE)
         if is_answered and outcome.rounding == 0:
