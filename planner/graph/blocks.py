@@ -34,6 +34,8 @@ MIN_BLOCK = 2
 """Operators; a single repeated operator is no block."""
 MANY_READERS = 3
 """Alike readers from which on a tensor is read before the blocks that share it."""
+MOST_READERS = 5
+"""From here on it is shared between blocks; fewer may be one block's own queries, keys, values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +139,18 @@ def _depth(sources: Sequence[Sequence[int]]) -> list[int]:
 def _common(
     sources: Sequence[Sequence[int]], letters: Sequence[int], depth: Sequence[int]
 ) -> list[int]:
-    """Operators whose results many alike operators read, by depth."""
+    """Operators whose results many alike operators read: those that surely are shared between
+    blocks first, then by depth."""
     alike: Counter[tuple[int, int]] = Counter()
     for place, reads in enumerate(sources):
         alike.update((source, letters[place]) for source in dict.fromkeys(reads))
-    common = {source for (source, _), count in alike.items() if count >= MANY_READERS}
-    return sorted(common, key=lambda place: (depth[place], letters[place], place))
+    most: dict[int, int] = {}
+    for (source, _), count in alike.items():
+        most[source] = max(count, most.get(source, 0))
+    common = [source for source, count in most.items() if count >= MANY_READERS]
+    return sorted(
+        common, key=lambda place: (most[place] < MOST_READERS, depth[place], letters[place], place)
+    )
 
 
 def _visit(root: int, sources: Sequence[Sequence[int]], done: list[bool], order: list[int]) -> None:
