@@ -460,8 +460,8 @@ def make(case: Case) -> Problem:
         ),
         stages=min(case.gpus, 8),
         stores=(
-            Store("host", 5.0, 50e3, ahead=12),
-            Store("peer", 5.0, 200e3, ahead=12, devices=("h200",), memory_size_bytes=memory // 2),
+            Store("host", 5.0, 50e3, ahead=48),
+            Store("peer", 5.0, 200e3, ahead=48, devices=("h200",), memory_size_bytes=memory // 2),
         ),
         transfers=tuple(t for op in ops if op.name in reads for t in maker.transfers(op)),
     )

@@ -85,6 +85,12 @@ class Dual:
                 weights[row.metric] += multipliers[number] / self._scale[number]
         return weights
 
+    def relabel(self, multipliers: FloatArray, charges: dict[int, FloatArray]) -> IntArray:
+        """Labels of least cost under multipliers when some operators are charged more."""
+        weights = self._weights(multipliers)
+        scaled = {op: weights[0] * each for op, each in charges.items()}
+        return self._sweep.run(self.costs(multipliers), weights, scaled).labels()
+
     def evaluate(self, multipliers: FloatArray) -> Point:
         """L(λ) with a slope."""
         multipliers = self._valid(multipliers)

@@ -107,13 +107,20 @@ class Sweep:
         self._forest = forest
         self._grid = GRID * unit
 
-    def run(self, costs: Sequence[FloatArray], weights: FloatArray) -> Pass:
+    def run(
+        self,
+        costs: Sequence[FloatArray],
+        weights: FloatArray,
+        charges: dict[int, FloatArray] | None = None,
+    ) -> Pass:
         """The least cost of the forest.
 
         Args:
             costs: of each kind's labels.
             weights: of each metric of the edges' costs.
+            charges: added to the labels of single operators.
         """
+        charged = charges or {}
         forest = self._forest
         tables = [
             np.where(edge.is_possible, np.tensordot(weights, edge.costs, 1), np.inf)
@@ -128,13 +135,14 @@ class Sweep:
             kind, number = int(forest.kind_of[op]), int(forest.edge_of[op])
             received = tuple(nodes[a].message for a in before)
             key = (kind, number, received)
-            node = memo.get(key)
+            node = memo.get(key) if op not in charged else None
             if node is None:
-                values = costs[kind]
+                values = costs[kind] + charged[op] if op in charged else costs[kind]
                 for message in received:
                     values = values + messages[message]
                 node = self._node(values, number, tables, ids, messages)
-                memo[key] = node
+                if op not in charged:
+                    memo[key] = node
             if node.offset == np.inf:
                 return Pass(forest, np.inf, [])
             nodes.append(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from time import monotonic
 
@@ -14,6 +15,7 @@ from planner.solve.data import FloatArray, IntArray
 from planner.solve.price import memory_size_bytes, positions
 from planner.solve.running import Chosen, look_up
 from planner.solve.scale.complete import Choice, Completer
+from planner.solve.scale.context import Context
 from planner.solve.scale.dual import Dual, Point, most_devices
 from planner.solve.scale.edges import forest
 from planner.solve.scale.labels import Labelled, Stages, label
@@ -25,6 +27,8 @@ from planner.solve.stages.model import ENDS, HIGH
 
 RESERVE = 0.02
 """Share of a device's memory that the first try leaves for activations."""
+SWEEPS = 6
+"""Sweeps of the forest that charge other consumers by the labels of the last."""
 TRIES = 4
 """How often limits are corrected by what a plan really needed."""
 
@@ -79,14 +83,27 @@ class Staged:
         table = swaps(labelled, found, hard, found.aim)
         prices = best.multipliers[hard]
         limit = np.ones(len(hard))
-        for point in sorted(dual.points, key=lambda point: -point.bound)[:points]:
-            start = self._consistent(labelled, dual, best, point.labels)
+        for start in self._starts(labelled, dual, best, points):
             for _ in range(TRIES):
                 if self._state.remaining_s <= 0:
                     return
                 plan = self._offer(labelled, polish(table, start, limit, prices))
                 if plan is None or not self._corrected(found.rows, hard, limit):
                     break
+
+    def _starts(
+        self, labelled: Labelled, dual: Dual, best: Point, points: int
+    ) -> Iterator[IntArray]:
+        """Labels to polish: the best point's, moved by what the forest leaves out; others'."""
+        context = Context(labelled, dual.forest)
+        labels = self._consistent(labelled, dual, best, best.labels)
+        yield labels
+        for _ in range(SWEEPS if self._objective is Objective.LATENCY else 0):
+            labels = dual.relabel(best.multipliers, context.charges(labels))
+            labels = self._consistent(labelled, dual, best, labels)
+            yield labels
+        for point in sorted(dual.points, key=lambda point: -point.bound)[1:points]:
+            yield self._consistent(labelled, dual, best, point.labels)
 
     def _dual(self, labelled: Labelled) -> Dual:
         """With room for what the fastest options could stream for nothing."""
