@@ -14,9 +14,9 @@ import numpy as np
 
 from planner.ir.problem import State
 from planner.solve.data import FloatArray, IntArray
-from planner.solve.scale.edges import Router
 from planner.solve.scale.forest import Forest
 from planner.solve.scale.labels import Labelled
+from planner.solve.scale.routes import Router
 
 PRODUCER_SHARE = 0.5
 """Share of a way that its producer is charged as well: either end may move."""
@@ -38,7 +38,7 @@ class Context:
 
     def __init__(self, labelled: Labelled, graph: Forest) -> None:
         self._labelled = labelled
-        self._router = Router(labelled, labelled.end)
+        self._router = Router(labelled.problem, labelled.places, labelled.row, labelled.end)
         self._tensors = tuple(_shared(labelled, graph))
 
     def charges(self, labels: IntArray) -> dict[int, FloatArray]:

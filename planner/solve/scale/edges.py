@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from planner.ir.problem import Conversion, Problem, State, Transfer
+from planner.ir.problem import Problem, State
 from planner.solve.data import FloatArray
 from planner.solve.scale.forest import Edge, Forest
-from planner.solve.scale.labels import Labelled
+from planner.solve.scale.labels import Labelled, hand_over
+from planner.solve.scale.routes import Router, Routes
+from planner.solve.scale.sharing import Sharing
 
 Class = tuple[Hashable, int, int]
 """What a label leaves or wants, its place, and its store where a group must agree in it."""
@@ -18,104 +19,17 @@ ANY = ""
 """A label that leaves nothing, or wants nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """How one tensor changes its form and place: (metrics, place, form) -> (place, form)."""
-
-    forms: dict[str, int]
-    times: FloatArray
-    """(metrics, places, forms, places, forms)."""
-
-
-class Router:
-    """Cheapest changes of each tensor, computed once for tensors that change alike."""
-
-    def __init__(self, labelled: Labelled, end: str) -> None:
-        self._labelled, self._end = labelled, end
-        problem = labelled.problem
-        self._changes: dict[str, list[Conversion]] = {}
-        for change in problem.conversions:
-            self._changes.setdefault(change.source.tensor, []).append(change)
-        self._moves: dict[str, list[Transfer]] = {}
-        for move in problem.transfers:
-            self._moves.setdefault(move.source.tensor, []).append(move)
-        self._known: dict[Hashable, Routes] = {}
-        self._links = {(link.source, link.target): link for link in problem.links}
-
-    def key(self, tensor: str, forms: tuple[str, ...]) -> Hashable:
-        """Equal for tensors that change alike."""
-        changes = tuple(
-            (c.source.form, c.target.form, c.latency, c.place)
-            for c in self._changes.get(tensor, ())
-        )
-        moves = tuple(
-            (m.source.form, m.target.form, m.size_bytes) for m in self._moves.get(tensor, ())
-        )
-        return forms, changes, moves
-
-    def routes(self, tensor: str, key: Hashable, forms: tuple[str, ...]) -> Routes:
-        """Least times between all forms and places."""
-        if key not in self._known:
-            self._known[key] = self._make(tensor, forms)
-        return self._known[key]
-
-    def _make(self, tensor: str, forms: tuple[str, ...]) -> Routes:
-        changes, moves = self._changes.get(tensor, []), self._moves.get(tensor, [])
-        names = [*forms, *(form for c in changes for form in (c.source.form, c.target.form))]
-        names += [form for m in moves for form in (m.source.form, m.target.form)]
-        index = {form: number for number, form in enumerate(dict.fromkeys(names))}
-        places, count = len(self._labelled.places), len(index)
-        metrics = 1 + len(self._labelled.problem.shape_weights)
-        times = np.full((metrics, places, count, places, count), np.inf)
-        for k in range(places):
-            times[:, k, :, k, :] = np.where(np.eye(count) > 0, 0.0, np.inf)
-        for change in changes:
-            self._add_change(times, change, index)
-        for move in moves:
-            self._add_move(times, move, index)
-        flat = times.reshape(metrics, places * count, places * count)
-        for middle in range(places * count):
-            through = flat[:, :, middle, None] + flat[:, None, middle, :]
-            np.minimum(flat, through, out=flat)
-        return Routes(index, flat.reshape(times.shape))
-
-    def _add_change(self, times: FloatArray, change: Conversion, index: dict[str, int]) -> None:
-        problem, row = self._labelled.problem, self._labelled.row
-        cells = [cell for cell in change.latency[row] if cell is not None]
-        if len(cells) < len(change.latency[row]):
-            return
-        pairs = zip(problem.shape_weights, cells, strict=True)
-        found = [sum(q * cell.expected_us for q, cell in pairs)]
-        found += [float(getattr(cell, self._end)) for cell in cells]
-        a, b = index[change.source.form], index[change.target.form]
-        for k, place in enumerate(self._labelled.places):
-            if change.place in (None, place.name):
-                times[:, k, a, k, b] = np.minimum(times[:, k, a, k, b], found)
-
-    def _add_move(self, times: FloatArray, move: Transfer, index: dict[str, int]) -> None:
-        problem = self._labelled.problem
-        a, b = index[move.source.form], index[move.target.form]
-        for k, source in enumerate(self._labelled.places):
-            for j, target in enumerate(self._labelled.places):
-                link = self._links.get((source.device, target.device))
-                if link is None:
-                    continue
-                each = [link.time_us(size) for size in move.size_bytes]
-                weighted = sum(q * us for q, us in zip(problem.shape_weights, each, strict=True))
-                found = [weighted, *each]
-                times[:, k, a, j, b] = np.minimum(times[:, k, a, j, b], found)
-
-
 def forest(labelled: Labelled, end: str) -> Forest:
     """Each operator's primary consumer and the costs on the way. O(options)."""
     problem = labelled.problem
-    router = Router(labelled, end)
+    router = Router(problem, labelled.places, labelled.row, end)
+    sharing = Sharing(problem, labelled.covering)
     after, tensors = _primary(labelled)
     known: dict[Hashable, int] = {}
     edges: list[Edge] = []
     edge_of = np.full(labelled.ops, -1, dtype=np.int64)
     before: list[list[int]] = [[] for _ in problem.ops]
-    maker = _Maker(labelled, router)
+    maker = _Maker(labelled, router, sharing)
     for op, target in enumerate(after):
         if target < 0:
             continue
@@ -131,12 +45,7 @@ def forest(labelled: Labelled, end: str) -> Forest:
 def _primary(labelled: Labelled) -> tuple[list[int], list[str]]:
     """Next operator of each, and the tensor that is handed on (empty: none is named)."""
     problem = labelled.problem
-    index = {name: number for number, name in enumerate(problem.ops)}
-    after = [-1] * len(problem.ops)
-    for producer, consumer in problem.edges:
-        a, b = index[producer], index[consumer]
-        if after[a] < 0 or b < after[a]:
-            after[a] = b
+    after = hand_over(problem)
     needed: list[set[str]] = [set() for _ in problem.ops]
     made: list[dict[str, None]] = [{} for _ in problem.ops]
     for op, members in enumerate(labelled.covering):
@@ -155,8 +64,8 @@ def _primary(labelled: Labelled) -> tuple[list[int], list[str]]:
 class _Maker:
     """Makes edges."""
 
-    def __init__(self, labelled: Labelled, router: Router) -> None:
-        self._labelled, self._router = labelled, router
+    def __init__(self, labelled: Labelled, router: Router, sharing: Sharing) -> None:
+        self._labelled, self._router, self._sharing = labelled, router, sharing
         self._problem: Problem = labelled.problem
         self._metrics = len(self._problem.shape_weights) + 1
 
@@ -188,7 +97,8 @@ class _Maker:
         left, wanted = self._left(op, target, tensor), self._wanted(op, target, tensor)
         kinds = self._labelled.kind_of
         routes = self._router.key(tensor, _all_forms(left, wanted)) if tensor else None
-        return int(kinds[op]), int(kinds[target]), tuple(left), tuple(wanted), routes
+        share = self._sharing.key(tensor)
+        return int(kinds[op]), int(kinds[target]), tuple(left), tuple(wanted), routes, share
 
     def edge(self, op: int, target: int, tensor: str) -> Edge:
         """Classes of labels, and what lies between them."""
@@ -212,6 +122,8 @@ class _Maker:
             forms = _all_forms(left, wanted)
             routes = self._router.routes(tensor, self._router.key(tensor, forms), forms)
         costs = self._costs(list(out_ids), list(in_ids), routes)
+        for name, j in in_ids.items():
+            costs[:, :, j] *= self._sharing.share(tensor, name[0])
         possible = np.isfinite(costs[0])
         wants = np.array([in_ids[name] for name in ins], dtype=np.int64)
         return Edge(order, starts, leaves, wants, np.where(possible, costs, 0.0), possible)

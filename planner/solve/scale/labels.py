@@ -16,6 +16,8 @@ from planner.ir.devices import Place
 from planner.ir.problem import Latency, Option, Problem
 from planner.solve.data import FloatArray, IntArray
 from planner.solve.price import fetch_us
+from planner.solve.scale.routes import Router
+from planner.solve.scale.sharing import Sharing
 from planner.solve.stages.model import may_store
 
 RESIDENT = -1
@@ -33,6 +35,8 @@ class Kind:
     store: IntArray
     time_us: FloatArray
     """Expected, weighted over shapes."""
+    charge_us: FloatArray
+    """Its part of conversions that it shares with others (`sharing`)."""
     shape_us: FloatArray
     """Expected: (labels, shapes)."""
     high_us: FloatArray
@@ -107,30 +111,53 @@ def label(problem: Problem, row: int, end: str, stages: Stages | None = None) ->
         for op in members:
             covering[op].append(g)
     places = stages.places if stages is not None else problem.places
+    router = Router(problem, places, row, end)
+    sharing = Sharing(problem, covering)
+    after = hand_over(problem)
+    charges = sharing.charges(router, after, first, len(places))
     devices = {device.name: number for number, device in enumerate(problem.devices)}
-    maker = _Maker(problem, places, row, end, stages is None)
+    maker = _Maker(problem, places, row, end, stages is None, charges)
     known: dict[Hashable, int] = {}
     kinds: list[Kind] = []
     kind_of = np.zeros(len(problem.ops), dtype=np.int64)
     for op, members in enumerate(covering):
         only = int(stages.of[op]) if stages is not None else -1
-        key = (only, tuple(maker.key(problem.options[g], first[g] == op) for g in members))
+        key = (only, tuple(maker.key(g, first[g] == op) for g in members))
         if key not in known:
             known[key] = len(kinds)
             carried = [first[g] == op for g in members]
-            kinds.append(maker.kind([problem.options[g] for g in members], carried, only))
+            kinds.append(maker.kind(members, carried, only))
         kind_of[op] = known[key]
     degree = np.array([place.degree for place in places], dtype=np.float64)
     device = np.array([devices[place.device] for place in places], dtype=np.int64)
     return Labelled(problem, places, row, end, covering, first, kinds, kind_of, degree, device)
 
 
+def hand_over(problem: Problem) -> list[int]:
+    """The operator that each hands its tensor to, its first consumer; -1 where nobody reads."""
+    index = {name: number for number, name in enumerate(problem.ops)}
+    after = [-1] * len(problem.ops)
+    for producer, consumer in problem.edges:
+        a, b = index[producer], index[consumer]
+        if after[a] < 0 or b < after[a]:
+            after[a] = b
+    return after
+
+
 class _Maker:
     """Makes kinds; tables that are the same object are compared once."""
 
     def __init__(
-        self, problem: Problem, places: tuple[Place, ...], row: int, end: str, streams: bool
+        self,
+        problem: Problem,
+        places: tuple[Place, ...],
+        row: int,
+        end: str,
+        streams: bool,
+        charges: dict[int, FloatArray],
     ) -> None:
+        self._charges = charges
+        self._nothing = np.zeros(len(places))
         self._problem, self._places, self._row, self._end = problem, places, row, end
         self._streams = streams
         self._seen: dict[int, int] = {}
@@ -144,8 +171,9 @@ class _Maker:
         degree = self._places[k].degree
         return (count is None or degree <= count) and (limit is None or degree <= limit)
 
-    def key(self, option: Option, carries: bool) -> Hashable:
+    def key(self, g: int, carries: bool) -> Hashable:
         """Equal for options that make the same labels."""
+        option = self._problem.options[g]
         identity = id(option.latency)
         if identity not in self._seen:
             self._seen[identity] = self._tables.setdefault(option.latency, len(self._tables))
@@ -158,10 +186,12 @@ class _Maker:
             option.energy_j,
             option.place,
             option.stores,
+            self._charges[g].tobytes() if carries and g in self._charges else b"",
         )
 
-    def kind(self, options: Sequence[Option], carried: Sequence[bool], only: int) -> Kind:
+    def kind(self, members: Sequence[int], carried: Sequence[bool], only: int) -> Kind:
         """The labels of one operator, at one place only or (-1) anywhere."""
+        options = [self._problem.options[g] for g in members]
         rows = [
             (rank, k, r)
             for rank, option in enumerate(options)
@@ -171,6 +201,10 @@ class _Maker:
             for r in self._homes(option, k)
         ]
         values = [self._values(options[rank], k, r, carried[rank]) for rank, k, r in rows]
+        charge = [
+            float(self._charges.get(members[rank], self._nothing)[k]) if carried[rank] else 0.0
+            for rank, k, _ in rows
+        ]
         shapes = len(self._problem.shape_weights)
         table = np.array(values, dtype=np.float64).reshape(len(rows), 6 + 2 * shapes)
         names = np.array(rows, dtype=np.int64).reshape(len(rows), 3)
@@ -179,6 +213,7 @@ class _Maker:
             place=names[:, 1].copy(),
             store=names[:, 2].copy(),
             time_us=table[:, 0].copy(),
+            charge_us=np.array(charge, dtype=np.float64),
             shape_us=table[:, 6 : 6 + shapes].copy(),
             high_us=table[:, 6 + shapes :].copy(),
             error=table[:, 1].copy(),

@@ -104,7 +104,7 @@ def rows(labelled: Labelled, objective: Objective, capacity: FloatArray | None =
 def _aim(kind: Kind, objective: Objective) -> FloatArray:
     """What a label adds to the objective."""
     values: dict[Objective, FloatArray] = {
-        Objective.LATENCY: kind.time_us,
+        Objective.LATENCY: kind.time_us + kind.charge_us,
         Objective.ERROR: kind.error,
         Objective.ENERGY: kind.energy_j,
     }
