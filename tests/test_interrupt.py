@@ -142,7 +142,7 @@ def test_a_rerun_ends_and_keeps_what_was_measured(user: User) -> None:
     ("stage", "wait_s", "number"),
     [
         ("build", 0.1, signal.SIGTERM),
-        ("golden", 0.3, signal.SIGINT),
+        ("golden", 0.05, signal.SIGINT),
         ("measure", 0.5, signal.SIGTERM),
     ],
 )

@@ -20,5 +20,9 @@ def main() -> None:
         if not interrupts.were_asked_for():
             raise
         sys.stderr.write(f"{interrupts.TEXT}\n")
+        interrupts.settle()
         sys.exit(interrupts.EXIT_CODE)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if interrupts.were_asked_for():
+        interrupts.settle()
+    sys.exit(code)

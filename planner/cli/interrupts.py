@@ -26,6 +26,16 @@ def were_asked_for() -> bool:
     return _asked
 
 
+def settle() -> None:
+    """An interruption that was told is over: the exit code counts again.
+
+    CPython (3.11: `run_eval_code_obj`) notes a KeyboardInterrupt that leaves an `exec` of text,
+    which dataclasses use while modules load, and dies of SIGINT in the end even if it was caught.
+    The next `exec` of text forgets the note.
+    """
+    exec("")
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     global _asked
     _asked = True

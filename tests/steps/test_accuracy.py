@@ -14,6 +14,7 @@ from planner import pipeline
 from planner.compress.measure import runner
 from planner.runtime.engine import load
 from planner.spec.session import SessionSettings
+from planner.steps import contest
 from tests.endtoend import Workshop
 
 METRIC = """
@@ -25,6 +26,12 @@ def exact(run):
     "1 where the answer has the very bits that the unchanged model gives."
     return float(run(FEEDS)["y"].tobytes().hex() == "WANTED")
 """
+
+
+@pytest.fixture(autouse=True)
+def _whoever_is_within_the_budget_may_ship(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests ask what accuracy allows, not what this machine's timing prefers."""
+    monkeypatch.setattr(contest, "_LEAST_THRESHOLD", 10.0)
 
 
 def evaluation(workshop: Workshop, samples: int, path: Path) -> Path:
