@@ -14,6 +14,7 @@ from time import monotonic
 
 import numpy as np
 
+from planner.errors import InfoptError
 from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Status
 from planner.solve.scale.dual import Dual, Point, most_devices
@@ -133,6 +134,8 @@ def search_large(state: Exact) -> Status:
         state.hit_time_limit |= state.remaining_s <= 0
         if state.best is None:
             continue
+        if bound > state.values[0] + 1e-6 * abs(state.values[0]):
+            raise InfoptError(f"the bound {bound} lies above a checked plan, {state.values[0]}")
         state.bounds.append(min(bound, state.values[0]))
         is_proved = bound >= state.values[0] - max(state.gap, 1e-9) * abs(state.values[0])
         return Status.OPTIMAL if is_proved else Status.FEASIBLE
