@@ -35,6 +35,11 @@ def profiles() -> tuple[Path, ...]:
     return tuple(sorted(folder("profiles").glob("*.yaml")))
 
 
+def nodes() -> tuple[Path, ...]:
+    """Every shipped node profile, by name."""
+    return tuple(sorted((folder("profiles") / "nodes").glob("*.yaml")))
+
+
 def configs() -> tuple[Path, ...]:
     """Every shipped example constraint file, by name."""
     return tuple(sorted(folder("configs").glob("*.yaml")))

@@ -18,7 +18,7 @@ from planner.spec.quantities import FROM_TEXT, refusal
 from planner.spec.yaml_source import KeyPath, load
 from planner.spec.yaml_text import to_yaml
 
-Unit = Literal["bytes", "bytes/s", "flop/s", "op/s", "us", "W", "USD/h"]
+Unit = Literal["bytes", "bytes/s", "flop/s", "op/s", "us", "Hz", "W", "USD/h"]
 
 
 class Quantity(Document):
@@ -68,6 +68,10 @@ class DeviceProfile(Document):
     """Sustained by one device reading its own memory."""
     peak: dict[str, Quantity] = Field(min_length=1)
     """Multiply-add rate of a dense GEMM per format: `fp32`, `fp16`, `int8`, ... (2 per FMA)."""
+    clock: Quantity | None = None
+    """Highest sustained clock of the multiprocessors."""
+    cache_size: Quantity | None = None
+    """Last cache shared by the whole device (L2 on a GPU)."""
     launch: Quantity | None = None
     """Cost of starting one kernel or operator."""
     barrier: Quantity | None = None

@@ -7,6 +7,7 @@ from typing import Any
 from planner.spec.base import Document
 from planner.spec.constraints import Constraints
 from planner.spec.manifest import Manifest
+from planner.spec.node import NodeProfile
 from planner.spec.plan import Plan
 from planner.spec.profile import DeviceProfile
 
@@ -17,6 +18,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "plan": Plan,
     "manifest": Manifest,
     "profile": DeviceProfile,
+    "node": NodeProfile,
 }
 
 

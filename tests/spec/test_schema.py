@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from planner import resources
+from planner.spec.node import read_node
 from planner.spec.profile import read_profile, write_profile
 from planner.spec.resolve import resolve
 from planner.spec.schema import DOCUMENTS, json_schema
@@ -59,6 +60,13 @@ def test_every_shipped_profile_is_valid_and_reads_back(path: Path, tmp_path: Pat
     copy = tmp_path / path.name
     write_profile(copy, profile)
     assert read_profile(copy) == profile
+
+
+@pytest.mark.parametrize("path", resources.nodes(), ids=lambda path: path.stem)
+def test_every_shipped_node_is_valid_and_names_a_device(path: Path) -> None:
+    node = read_node(path)
+    assert node.name == path.stem
+    assert node.device in {known.stem for known in resources.profiles()}
 
 
 def test_targets_named_in_configs_exist() -> None:

@@ -1,0 +1,189 @@
+"""What a kernel has to do, in the terms its price depends on: one frozen description per family.
+
+Equal descriptions are equal kernels, so prices can be kept by description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+WEIGHT_BYTES = {
+    "fp32": 4.0,
+    "tf32": 4.0,
+    "fp16": 2.0,
+    "bf16": 2.0,
+    "fp8": 1.0,
+    "int8": 1.0,
+    "int8_wo": 1.0,
+    "int4_wo": 0.5,
+    "2:4": 1.125,
+    "2:4_int8": 0.625,
+}
+"""Bytes of one weight. 2:4 keeps half the values and two bits of position for each value kept."""
+ACTIVATION_BYTES = {
+    **WEIGHT_BYTES,
+    "int8_wo": 2.0,
+    "int4_wo": 2.0,
+    "2:4": 2.0,
+    "2:4_int8": 1.0,
+}
+"""Bytes of one input activation."""
+OUTPUT_BYTES = {name: 4.0 if name in ("fp32", "tf32") else 2.0 for name in WEIGHT_BYTES}
+"""Bytes of one output: 16-bit except in 32-bit formats."""
+
+
+class Flow(StrEnum):
+    """Kinds of kernels that are bound by memory."""
+
+    ELEMENTWISE = "elementwise"
+    NORMALISATION = "normalisation"
+    SOFTMAX = "softmax"
+    REDUCTION = "reduction"
+    COPY = "copy"
+    GATHER = "gather"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """`batch` products [m, k] x [k, n]."""
+
+    m: int
+    n: int
+    k: int
+    batch: int = 1
+    format: str = "fp16"
+    """One of `WEIGHT_BYTES`."""
+
+    @property
+    def flops(self) -> float:
+        """Of the dense product, a multiply-add being two."""
+        return 2.0 * self.batch * self.m * self.n * self.k
+
+    @property
+    def weight_size_bytes(self) -> float:
+        """Of the right operand."""
+        return self.batch * self.k * self.n * WEIGHT_BYTES[self.format]
+
+    @property
+    def size_bytes(self) -> float:
+        """Both operands read and the result written, once."""
+        rows = self.batch * self.m
+        read = rows * self.k * ACTIVATION_BYTES[self.format] + self.weight_size_bytes
+        return read + rows * self.n * OUTPUT_BYTES[self.format]
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A 2-D convolution (1-D: height 1) as the product it is computed as."""
+
+    batch: int
+    channels_in: int
+    channels_out: int
+    height: int
+    """Of the output."""
+    width: int
+    """Of the output."""
+    kernel: tuple[int, int]
+    stride: int = 1
+    groups: int = 1
+    format: str = "fp16"
+
+    @property
+    def flops(self) -> float:
+        """A multiply-add is two."""
+        inner = self.channels_in // self.groups * self.kernel[0] * self.kernel[1]
+        return 2.0 * self.batch * self.height * self.width * self.channels_out * inner
+
+    @property
+    def weight_size_bytes(self) -> float:
+        """Of the kernel."""
+        inner = self.channels_in // self.groups * self.kernel[0] * self.kernel[1]
+        return self.channels_out * inner * WEIGHT_BYTES[self.format]
+
+    @property
+    def size_bytes(self) -> float:
+        """Input, weights and output once: overlapping windows come from the cache."""
+        pixels = self.batch * self.height * self.width
+        read = pixels * self.stride**2 * self.channels_in * ACTIVATION_BYTES[self.format]
+        written = pixels * self.channels_out * OUTPUT_BYTES[self.format]
+        return read + self.weight_size_bytes + written
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One fused attention: softmax(Q K') V without the scores ever in memory."""
+
+    batch: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    queries: int
+    """Positions that ask: the prompt's length in prefill, 1 in decode."""
+    keys: int
+    """Positions seen, the new ones included."""
+    is_causal: bool = True
+    format: str = "fp16"
+
+    @property
+    def flops(self) -> float:
+        """Both products; half of the new positions' square where causal."""
+        seen = self.keys - (self.queries - 1) / 2 if self.is_causal else self.keys
+        return 4.0 * self.batch * self.heads * self.queries * seen * self.head_dim
+
+    @property
+    def size_bytes(self) -> float:
+        """Queries and results of all heads, keys and values of the kv heads."""
+        width = self.batch * self.head_dim * ACTIVATION_BYTES[self.format]
+        return 2 * width * (self.heads * self.queries + self.kv_heads * self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A kernel bound by memory: what it reads and writes once it is fused with its neighbours."""
+
+    read_size_bytes: float
+    write_size_bytes: float
+    flow: Flow = Flow.ELEMENTWISE
+    flops: float = 0.0
+
+    @property
+    def size_bytes(self) -> float:
+        """Everything that moves."""
+        return self.read_size_bytes + self.write_size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """Steps that follow each other: an LSTM, GRU or RNN layer, all directions of one layer."""
+
+    steps: int
+    batch: int
+    inputs: int
+    hidden: int
+    gates: int
+    """4 of an LSTM, 3 of a GRU, 1 of an RNN."""
+    directions: int = 1
+    format: str = "fp16"
+
+    @property
+    def flops(self) -> float:
+        """Input and recurrent products; a multiply-add is two."""
+        rows = self.gates * self.hidden * self.directions
+        return 2.0 * self.steps * self.batch * rows * (self.inputs + self.hidden)
+
+    @property
+    def weight_size_bytes(self) -> float:
+        """Input and recurrent weights."""
+        rows = self.gates * self.hidden * self.directions
+        return rows * (self.inputs + self.hidden) * WEIGHT_BYTES[self.format]
+
+    @property
+    def size_bytes(self) -> float:
+        """Weights once and every step's input and output."""
+        elements = self.steps * self.batch * (self.inputs + self.hidden * self.directions)
+        return self.weight_size_bytes + elements * ACTIVATION_BYTES[self.format]
+
+
+Work: TypeAlias = Product | Convolution | Attention | Traffic | Recurrence
