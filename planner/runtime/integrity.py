@@ -7,6 +7,7 @@ listed can still change what a model computes.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from planner.errors import SpecError, VerificationError
 from planner.spec import io
-from planner.spec.io import canonical_json
+from planner.spec.io import canonical_bytes, canonical_json
 from planner.spec.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
@@ -52,11 +53,21 @@ def read_manifest(directory: Path) -> Manifest:
         raise VerificationError(error.what, where=error.where, fix=error.fix or _REBUILD) from None
     except OSError as error:
         raise VerificationError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    if manifest_bytes(manifest) != data:
+    if not _is_sealed(data):
         raise VerificationError(
             "damaged or edited: it does not match its own digest", where=str(path), fix=_REBUILD
         )
     return manifest
+
+
+def _is_sealed(data: bytes) -> bool:
+    """Whether these are the bytes that were written. What they hold is looked at, not what it means
+    today: a manifest from before a field existed is as whole as ever."""
+    found = json.loads(data)
+    unsealed = canonical_bytes({**found, "digest": ""})
+    return (
+        canonical_bytes(found) == data and hashlib.sha256(unsealed).hexdigest() == found["digest"]
+    )
 
 
 def check_files(directory: Path, entries: Iterable[FileEntry], *, verify_hashes: bool) -> None:

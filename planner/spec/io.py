@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -114,7 +115,11 @@ def _refuse_write(path: Path, error: OSError) -> NoReturn:
 
 def canonical_json(document: Document) -> bytes:
     """The one way a document is written: sorted keys, two spaces, UTF-8, a final newline."""
-    data = document.model_dump(mode="json", by_alias=True)
+    return canonical_bytes(document.model_dump(mode="json", by_alias=True))
+
+
+def canonical_bytes(data: Mapping[str, Any]) -> bytes:
+    """The same of a document's data."""
     text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 

@@ -104,7 +104,7 @@ def _measured(
     engine: Path, manifest: Manifest, golden: GoldenCheck, plan: Plan, work: Workspace
 ) -> _Measured:
     """Times the engine's part on the inputs of one golden check."""
-    segment = manifest.stages[0].segments[0]
+    segment = manifest.ort_segments[0]
     contestant = Contestant("engine", engine / segment.file, segment.settings)
     raced = race(
         [contestant], engine / golden.inputs, work, rounds=_ROUNDS, budget_s=_BUDGET_S,
