@@ -104,7 +104,7 @@ def described(plan: Draft, manifest: Any) -> Record:
         "kernels": len({item.kernel for item in manifest.launches}),
         "stages": len(plan.stages),
         "weights_bytes": manifest.weights_size_bytes,
-        "arena_bytes": manifest.arena_size_bytes,
+        "arena_bytes": sum(bucket.arena_size_bytes for bucket in manifest.buckets),
         "max_registers": max(item.registers for item in manifest.binaries),
         "spilling": [item.kernel for item in manifest.binaries if item.stack_size_bytes],
     }
@@ -216,19 +216,19 @@ def _measured(
     manifest = build(plan, folder, [driver.architecture], workers=arguments.workers)
     built_s = time.perf_counter() - begin
     with load(folder) as session:
-        session.poison()
+        session.first.poison()
         made = session.run(feeds)
         again = session.run(feeds)
         same = all(np.array_equal(made[name], again[name], equal_nan=True) for name in made)
-        listed = [made[slot.name] for slot in session.manifest.outputs]
+        listed = [made[slot.name] for slot in session.first.bucket.outputs]
         timer = Timer(session.driver, session.driver.stream)
-        plain = session.driver.capture(lambda: session.queue(ahead=False))
+        plain = session.driver.capture(lambda: session.first.queue(ahead=False))
         return {
             "peer": peer,
             **errors(listed, expected),
             "repeatable": same,
-            "gpu_us": timer.device_us(session.replay, cold=False),
-            "gpu_cold_us": timer.device_us(session.replay, cold=True),
+            "gpu_us": timer.device_us(session.first.replay, cold=False),
+            "gpu_cold_us": timer.device_us(session.first.replay, cold=True),
             "gpu_without_dependent_launch_us": timer.device_us(
                 lambda: session.driver.replay(plain), cold=False
             ),
@@ -244,7 +244,7 @@ def _host_us(session: FusedSession) -> float:
     session.driver.synchronize()
     begin = time.perf_counter_ns()
     for _ in range(50):
-        session.replay()
+        session.first.replay()
     taken = (time.perf_counter_ns() - begin) / 50e3
     session.driver.synchronize()
     return round(taken, 2)

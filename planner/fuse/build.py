@@ -9,7 +9,7 @@ from pathlib import Path
 from planner.fuse.greedy import group
 from planner.fuse.schedule import schedule
 from planner.kernels.compile import Compiled, compile_all
-from planner.kernels.pack import numbers_for, write
+from planner.kernels.pack import Sheet, numbers_for, write
 from planner.kernels.source import Kernel, Numbers, Part, kernel
 from planner.kernels.stage import Config, Stage
 from planner.ops.nest import Program
@@ -56,18 +56,26 @@ def draft(
 
 
 def build(
-    plan: Draft,
+    plan: Draft | Mapping[str, Draft],
     directory: Path,
     architectures: Iterable[int],
     *,
     workers: int = 1,
     compiled: Mapping[tuple[str, int], Compiled] | None = None,
 ) -> FusedManifest:
-    """Compiles what is not yet compiled, and writes the engine directory."""
+    """Compiles what is not yet compiled, and writes the engine directory.
+
+    Args:
+        plan: a draft, or one per bucket, by the name of its workload shape.
+        compiled: (kernel, architecture) -> what is there already.
+    """
+    drafts = plan if isinstance(plan, Mapping) else {"default": plan}
     wanted = tuple(architectures)
+    kernels = [item for one in drafts.values() for item in one.kernels]
     made = dict(compiled or {})
-    missing = [item for item in plan.kernels if any((item.name, a) not in made for a in wanted)]
+    missing = [item for item in kernels if any((item.name, a) not in made for a in wanted)]
     made.update(compile_all(missing, wanted, workers=workers))
-    names = {item.name for item in plan.kernels}
+    names = {item.name for item in kernels}
     used = {key: one for key, one in made.items() if key[0] in names and key[1] in wanted}
-    return write(directory, plan.program, plan.launches, plan.numbers, used)
+    sheets = [Sheet(name, one.program, one.numbers, one.launches) for name, one in drafts.items()]
+    return write(directory, sheets, used)

@@ -16,6 +16,8 @@ from planner.errors import EnvironmentMismatchError, InfoptError
 
 _STATIC_SHARED_LIMIT_BYTES = 48 * 1024
 """More shared memory a block must be asked for (CUDA programming guide)."""
+_NOT_READY = 600
+"""CUDA_ERROR_NOT_READY"""
 
 
 class Driver:
@@ -74,6 +76,31 @@ class Driver:
     def free(self, address: int) -> None:
         """Gives memory back."""
         self._call(self.api.cuMemFree, address)
+
+    def allocate_pinned(self, size_bytes: int) -> int:
+        """The address of host memory that the device copies from and to without a detour.
+
+        Raises:
+            EnvironmentMismatchError: there is not that much.
+        """
+        try:
+            return int(self._call(self.api.cuMemHostAlloc, max(size_bytes, 256), 0))
+        except InfoptError as error:
+            raise EnvironmentMismatchError(
+                f"no {size_bytes} bytes of pinned host memory are left ({error.what})"
+            ) from None
+
+    def free_pinned(self, address: int) -> None:
+        """Gives host memory back."""
+        self._call(self.api.cuMemFreeHost, address)
+
+    def free_bytes(self) -> int:
+        """Device memory that nobody holds now."""
+        return int(self._call(self.api.cuMemGetInfo)[0])
+
+    def copy(self, target: int, source: int, size_bytes: int) -> None:
+        """Device to device, in stream order."""
+        self._call(self.api.cuMemcpyDtoDAsync, target, source, size_bytes, self.stream)
 
     def fill(self, address: int, value: int, size_bytes: int) -> None:
         """Sets bytes, in stream order."""
@@ -157,6 +184,19 @@ class Driver:
         error = self.api.cuGraphLaunch(graph, self.stream)[0]
         if int(error) != 0:
             raise InfoptError(f"cuGraphLaunch: {error.name}")
+
+    def is_done(self) -> bool:
+        """Whether everything queued is done.
+
+        Raises:
+            InfoptError: a kernel failed.
+        """
+        error = self.api.cuStreamQuery(self.stream)[0]
+        if int(error) == 0:
+            return True
+        if int(error) != _NOT_READY:
+            raise InfoptError(f"cuStreamQuery: {error.name}")
+        return False
 
     def synchronize(self) -> None:
         """Waits until everything queued is done."""
