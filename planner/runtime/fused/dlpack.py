@@ -49,7 +49,7 @@ class _Managed(ctypes.Structure):
 
 
 _Deleter = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
-_Managed._fields_ = (  # noqa: SLF001 - how ctypes declares a structure that names itself
+_Managed._fields_ = (
     ("dl_tensor", _Tensor),
     ("manager_ctx", ctypes.c_void_p),
     ("deleter", _Deleter),

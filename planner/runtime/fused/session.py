@@ -1,8 +1,6 @@
 """A fused engine, loaded: weights once, and per bucket of shapes the arenas and graphs of calls.
 
-    with load("engine/parts/000") as session:
-        outputs = session.run({"x": array})                    # NumPy in, NumPy out
-        outputs = session.run_on_device({"x": device_tensor})  # DLPack in, DLPack out
+`run` takes and returns NumPy arrays, `run_on_device` whatever speaks DLPack.
 """
 
 from __future__ import annotations
