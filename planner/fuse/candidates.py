@@ -4,9 +4,9 @@ Every candidate is one or more *stages* side by side. A stage is told by its roo
 it reads from memory; whatever lies between is computed on chip, recomputed where several stages
 need it. Candidates are the rule-based grouping (`greedy.py`) and what single moves make of it:
 
-    cut        a tensor inside a stage goes through memory instead (and is made by a stage of its own)
-    take in    a stage of no contraction that this one reads is computed inside, for each reader anew
-    open       the contraction is written, and what follows it elementwise is a stage of its own
+    cut        a tensor inside goes through memory instead, made by a stage of its own
+    take in    a stage without contraction that this one reads is computed inside, once a reader
+    open       the contraction is written; what follows it elementwise is a stage of its own
     beside     independent stages of one level share a launch
 
 Moves of one stage combine freely, up to a budget for the whole program. Nests that no candidate
