@@ -164,7 +164,7 @@ def _release(managed: Any) -> None:
     _EXPORTED.pop(ctypes.addressof(managed.contents), None)
 
 
-def _drop(capsule: int | None) -> None:
+def _drop(capsule: int) -> None:
     """Destroys a capsule that nobody consumed; a consumed one has another name."""
     held = ctypes.cast(capsule, ctypes.py_object)
     if _python.PyCapsule_IsValid(held, _NAME):
