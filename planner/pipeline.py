@@ -29,6 +29,7 @@ from planner.steps.conflict import ConflictError, feasible
 from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
+from planner.steps.request import elsewhere
 from planner.steps.settle import settle
 from planner.steps.workspace import workspace
 
@@ -55,6 +56,11 @@ def plan(
         NoPlanInTimeError: the time limit ended first (6).
     """
     with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
+        profile = elsewhere(constraints)
+        if profile is not None:
+            from planner.steps.fused.plan import plan_fused
+
+            return PlanResult(plan_fused(constraints, profile, work))
         case = open_case(constraints, work, bench)
         settled = settle(case, probes(case))
         outcome = contest(case, entrants(case, settled))

@@ -5,6 +5,7 @@
       plan.json                  the plan it was built from
       parts/000/model.onnx       one folder a segment (and rank of a sharded one: parts/000/rank1);
                                  its external weights keep their names
+      parts/000/fused/           kernels, weights and schedule of a generated part
       golden/<shape>.*.npz       inputs, outputs, and the unchanged model's outputs
 
 Everything is written into a sibling directory, flushed to disk, and moved into place by one rename
@@ -30,10 +31,11 @@ from planner.emit.golden import FOLDER as GOLDEN_FOLDER
 from planner.emit.golden import Golden, write_goldens
 from planner.errors import ModelError, UsageError
 from planner.graph import proto
-from planner.runtime.integrity import MANIFEST, file_entry, manifest_bytes, read_manifest
+from planner.runtime.integrity import MANIFEST, VERIFIED, file_entry, manifest_bytes, read_manifest
 from planner.spec.io import canonical_json
 from planner.spec.manifest import (
     CollectiveSegment,
+    FusedSegment,
     Manifest,
     OrtSegment,
     Segment,
@@ -48,7 +50,7 @@ PARTS = "parts"
 _ANY_NAME = "model"
 """What most tools call the file they export: it tells nobody which model it is."""
 _URL_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER})
+_LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER, VERIFIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Part:
     """Who runs it."""
     shard_paths: tuple[Path, ...] = ()
     """Files of the second rank and those after it, where the ranks' parts differ."""
+    fused_path: Path | None = None
+    """Folder of the same part as generated kernels; `onnx_path` is the library path then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class Blueprint:
     environment: Environment
     predicted_latency_us: Mapping[str, Estimate]
     """p50 per workload shape."""
+    built_for: str | None = None
+    """Device profile, where this machine is not what it is built for."""
 
 
 def write_engine(directory: Path, blueprint: Blueprint) -> Manifest:
@@ -179,6 +185,7 @@ def _fill(scratch: Path, blueprint: Blueprint) -> Manifest:
         stages=stages,
         golden=golden,
         predicted_latency_us=dict(blueprint.predicted_latency_us),
+        built_for=blueprint.built_for,
         files=tuple(file_entry(scratch, path) for path in files),
     )
     (scratch / MANIFEST).write_bytes(manifest_bytes(manifest))
@@ -197,7 +204,21 @@ def _write_stages(scratch: Path, parts: Sequence[Part | Talk]) -> tuple[Stage, .
     )
 
 
-def _segment(scratch: Path, index: int, part: Part) -> OrtSegment:
+def _segment(scratch: Path, index: int, part: Part) -> OrtSegment | FusedSegment:
+    library = _library(scratch, index, part)
+    if part.fused_path is None:
+        return library
+    target = scratch / PARTS / f"{index:03d}" / "fused"
+    shutil.copytree(part.fused_path, target)
+    return FusedSegment(
+        folder=target.relative_to(scratch).as_posix(),
+        inputs=part.inputs,
+        outputs=part.outputs,
+        library=library,
+    )
+
+
+def _library(scratch: Path, index: int, part: Part) -> OrtSegment:
     folder = scratch / PARTS / f"{index:03d}"
     sources = (part.onnx_path, *part.shard_paths)
     folders = [folder if len(sources) == 1 else folder / f"rank{n}" for n in range(len(sources))]

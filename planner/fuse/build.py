@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.errors import InfoptError
 from planner.fuse.greedy import group
 from planner.fuse.schedule import schedule
 from planner.kernels.compile import Compiled, compile_all
@@ -53,6 +54,33 @@ def draft(
         (parts, kernel(program, parts, numbers)) for parts in schedule(program, cut, chosen)
     )
     return Draft(program, numbers, cut, launches)
+
+
+def drafted(program: Program, numbers: Numbers, chosen: Sequence[Sequence[Part]]) -> Draft:
+    """The launches of groups that were chosen, ordered so that each finds what it reads.
+
+    Raises:
+        InfoptError: they wait for each other, or something is made by nobody.
+    """
+    there = {*program.inputs, *program.constants}
+    waiting = list(chosen)
+    ordered: list[tuple[Part, ...]] = []
+    while waiting:
+        ready = [parts for parts in waiting if _reads(parts) <= there]
+        if not ready:
+            missing = sorted(_reads(waiting[0]) - there)
+            raise InfoptError(f"no group makes {missing[0]!r} before it is needed")
+        for parts in ready:
+            ordered.append(tuple(parts))
+            there.update(name for part in parts for name in part.stage.makes)
+        waiting = [parts for parts in waiting if parts not in ready]
+    stages = tuple(part.stage for parts in ordered for part in parts)
+    launches = tuple((parts, kernel(program, parts, numbers)) for parts in ordered)
+    return Draft(program, numbers, stages, launches)
+
+
+def _reads(parts: Sequence[Part]) -> set[str]:
+    return {name for part in parts for name in part.stage.reads}
 
 
 def build(

@@ -41,18 +41,20 @@ class Form:
     error: float
     """NMSE at the outputs."""
     weights_size_bytes: int
+    overhead_us: tuple[float, ...]
+    """What a call costs besides its launches, per workload shape: its start, other parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One workload shape: its candidates, and numbers for each form."""
+    """A part of the model under one workload shape: its candidates, and numbers for each form."""
 
     name: str
+    shape: int
+    """Number of its workload shape."""
     space: Space
     numbers: Mapping[str, Numbers]
     """By name of the form."""
-    overhead_us: Mapping[str, float]
-    """What a call costs besides its launches, by name of the form: its start, other segments."""
     activation_size_bytes: int
 
 
@@ -93,18 +95,19 @@ def pose(
     choices: dict[str, Choice] = {}
     options: list[Option] = []
     ops: list[str] = []
-    for number, bucket in enumerate(buckets):
+    total = max(sum(len(bucket.space.heavy) for bucket in buckets), 1)
+    for bucket in buckets:
         covered = _covered(bucket.space)
         ops += [_op(bucket, name) for name in covered]
         parts = _parts(bucket.space, configure)
         for row, form in enumerate(forms):
-            at = _Place(row, number, len(forms), len(buckets))
+            at = _Place(row, bucket.shape, len(forms), len(shape_weights))
             for index, candidate in enumerate(bucket.space.candidates):
                 own = tuple(parts[id(stage)] for stage in candidate.stages)
                 time_us = launch_us(bucket.space.program, own, bucket.numbers[form.name], rates)
                 name = f"{bucket.name}/{form.name}/{index}:{candidate.makes[0]}"
                 choices[name] = Choice(bucket.name, candidate, own, time_us)
-                options.append(_option(name, candidate, bucket, form, covered, time_us, at))
+                options.append(_option(name, candidate, bucket, form, covered, time_us, at, total))
             options += [_inside(bucket, form, tensor, at) for tensor in bucket.space.optional]
     problem = Problem(
         ops=tuple(ops),
@@ -113,7 +116,7 @@ def pose(
         settings=tuple(
             Setting(
                 form.name,
-                tuple(_interval(bucket.overhead_us[form.name]) for bucket in buckets),
+                tuple(_interval(time_us) for time_us in form.overhead_us),
                 size_bytes=form.weights_size_bytes,
             )
             for form in forms
@@ -181,6 +184,7 @@ def _option(
     covered: Mapping[str, None],
     time_us: float,
     at: _Place,
+    contractions: int,
 ) -> Option:
     heavy = bucket.space.heavy
     computed = dict.fromkeys(candidate.makes)
@@ -195,7 +199,7 @@ def _option(
         latency=at.table(_interval(time_us)),
         needs=tuple(_state(bucket, read) for read in candidate.reads if read not in constants),
         makes=tuple(_state(bucket, made) for made in candidate.makes),
-        error=form.error * own / max(len(heavy), 1) / at.shapes,
+        error=form.error * own / contractions,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from planner.graph import proto
 from planner.graph.semantics import read_node, static_types
 from planner.ops.builder import Builder, Node, NotCovered
-from planner.ops.lower import kind_of, lower, lower_node
+from planner.ops.lower import kind_of, lower_node, lower_owned
 from planner.ops.nest import Program, TensorType
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +41,8 @@ class Segment:
     outputs: tuple[str, ...]
     program: Program | None
     """What it means; None: ONNX Runtime alone runs it."""
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """Nest of the program -> operator that it is part of."""
     reasons: tuple[str, ...] = ()
     """Why it is not generated: each operator that is not covered, and why."""
 
@@ -71,17 +73,26 @@ class _Model:
     outputs: tuple[str, ...]
 
 
-def cut(path: Path) -> Cut:
-    """Cuts the model at `path`; external data is read.
+def cut(path: Path, shapes: Sequence[Mapping[str, tuple[int, ...]]] = ({},)) -> tuple[Cut, ...]:
+    """Cuts the model at `path` for each set of input shapes, between the same operators.
 
-    Picklable, for a process of its own: models are somebody else's input.
+    Picklable, for a process of its own: models are somebody else's input. External data is read.
     """
-    model = _read(onnx.load(path))
-    missing = _missing(model)
-    generated = [name not in missing for name in (node.name for node in model.nodes)]
-    groups = _groups(model, generated)
-    parts = tuple(_segment(model, members, kind, missing) for members, kind in groups)
-    return Cut(parts, len(model.nodes) - len(missing), len(model.nodes))
+    models = [_read(path, given) for given in shapes]
+    missing: dict[str, str] = {}
+    for model in models:
+        missing.update(_missing(model))
+    names = [node.name for node in models[0].nodes]
+    groups = _groups(models[0], [name not in missing for name in names])
+    covered = sum(name not in missing for name in names)
+    return tuple(
+        Cut(
+            tuple(_segment(model, members, kind, missing) for members, kind in groups),
+            covered,
+            len(names),
+        )
+        for model in models
+    )
 
 
 def extract(path: Path, segment: Segment, target: Path) -> None:
@@ -118,8 +129,12 @@ def _name(node: NodeProto, position: int) -> str:
     return node.name or f"{node.op_type}_{position}"
 
 
-def _read(source: ModelProto) -> _Model:
-    source = onnx.shape_inference.infer_shapes(source, data_prop=True)
+def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> _Model:
+    given = onnx.load(path)
+    proto.set_shapes(given.graph, shapes)
+    if shapes:
+        _forget_shapes(given)
+    source = onnx.shape_inference.infer_shapes(given, data_prop=True)
     graph = source.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     inputs = tuple(value.name for value in graph.input if value.name not in stored)
@@ -136,6 +151,13 @@ def _read(source: ModelProto) -> _Model:
     types.update({name: TensorType(v.dtype.name, v.shape) for name, v in stored.items()})
     outputs = tuple(value.name for value in graph.output)
     return _Model(tuple(nodes), tuple(reads), types, stored, inputs, outputs)
+
+
+def _forget_shapes(model: ModelProto) -> None:
+    """Of everything but inputs: declared ones may be those of other input shapes."""
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
 
 
 def _missing(model: _Model) -> dict[str, str]:
@@ -193,10 +215,10 @@ def _segment(
     inside = set(members)
     elsewhere = {n for i, reads in enumerate(model.reads) if i not in inside for n in reads}
     outputs = tuple(name for name in made if name in elsewhere or name in model.outputs)
-    program = None
+    program, owners = None, dict[str, str]()
     if is_generated and outputs:
         stored = {name: model.stored[name] for name in read if name in model.stored}
-        program = lower(nodes, model.types, stored, inputs, outputs)
+        program, owners = lower_owned(nodes, model.types, stored, inputs, outputs)
     names = tuple(node.name for node in nodes)
     reasons = tuple(f"{name}: {missing[name]}" for name in names if name in missing)
-    return Segment(names, inputs, outputs, program, reasons)
+    return Segment(names, inputs, outputs, program, owners, reasons)

@@ -149,6 +149,20 @@ def launch_us(
     return rates.link_us + own + max(alone, traffic, compute)
 
 
+def launch_floor_us(
+    program: Program, parts: Sequence[Part], numbers: Numbers, rates: Rates = H200
+) -> float:
+    """What its traffic and arithmetic alone take, each byte moved once, at the best rates seen."""
+    names = {name for part in parts for name in (*part.stage.reads, *part.stage.makes)}
+    inside = {name for part in parts for name in (part.stage.root, *part.stage.internal)}
+    moved = sum(_bytes(program, numbers, name) for name in names)
+    flops = sum(
+        nest.points * max(flops_of(nest.body), 1) for nest in program.nests if nest.name in inside
+    )
+    compute = flops / rates.flops_per_us[numbers.product_type] / 2
+    return rates.hard_link_us + max(moved / rates.l2_bytes_per_us, compute)
+
+
 def stage_us(program: Program, part: Part, numbers: Numbers, rates: Rates = H200) -> float:
     """One stage, alone in its launch."""
     return launch_us(program, (part,), numbers, rates)

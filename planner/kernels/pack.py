@@ -76,6 +76,11 @@ def lives(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> dict
     }
 
 
+def arena_size_bytes(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> int:
+    """Bytes that inputs, outputs and intermediates need when lifetimes share them."""
+    return place(lives(program, kernels, numbers))[1]
+
+
 def _size_bytes(program: Program, numbers: Numbers, name: str) -> int:
     return program.types[name].size * storage_dtype(numbers.storage[name]).itemsize
 

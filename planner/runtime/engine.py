@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from planner.errors import DataError, UsageError
 from planner.runtime import dtypes, integrity, ort
-from planner.runtime.segments import Bound, bind, chain, dead_after
-from planner.spec.manifest import Manifest, TensorSpec
+from planner.runtime.segments import Bound, bind, bind_fused, chain, dead_after
+from planner.runtime.selection import read_verified
+from planner.spec.manifest import FusedSegment, Manifest, OrtSegment, TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -106,6 +107,40 @@ class Session:
                 raise self._misfit(feeds, expected)
         return self._execute(segments, feeds)
 
+    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Device tensors (DLPack) in and out, without a copy through the host.
+
+        Raises:
+            DataError: names, dtypes or shapes that do not fit.
+            UsageError: the session is closed, or ONNX Runtime runs a part of it.
+        """
+        segments = self._segments
+        if segments is None:
+            raise UsageError("the session is closed", where=self.name)
+        if {expected.name for expected in self._expected} != set(feeds):
+            raise self._wrong_names(feeds)
+        alive = dict(feeds)
+        for segment in segments:
+            if segment.kernels is None:
+                raise UsageError(
+                    "ONNX Runtime runs a part of this engine, on NumPy arrays",
+                    where=segment.file,
+                    fix="session.run",
+                )
+            alive.update(segment.kernels.run_on_device({n: alive[n] for n in segment.inputs}))
+        return {name: alive[name] for name in self._output_names}
+
+    @property
+    def parts(self) -> tuple[Bound, ...]:
+        """What runs one after the other; none once it is closed."""
+        return self._segments or ()
+
+    @property
+    def is_healthy(self) -> bool:
+        """False once a GPU gave no answer in time: the process must start anew."""
+        parts = self._segments or ()
+        return all(part.kernels is None or part.kernels.is_healthy for part in parts)
+
     def _execute(self, segments: tuple[Bound, ...], feeds: Mapping[str, Array]) -> dict[str, Any]:
         """Runs on feeds that fit."""
         if len(segments) == 1:
@@ -132,7 +167,10 @@ class Session:
     def close(self) -> None:
         """Free the weights once no run uses them any more; later runs are refused."""
         with self._lock:
-            self._segments = None
+            segments, self._segments = self._segments or (), None
+        for segment in segments:
+            if segment.kernels is not None:
+                segment.kernels.close()
 
     def __enter__(self) -> Self:
         return self
@@ -156,11 +194,22 @@ def _expected(spec: TensorSpec) -> _Expected:
     return _Expected(spec, spec.name, dtypes.numpy_dtype(spec.dtype), spec.shape, fixed)
 
 
-def load(directory: Path | str, *, verify_hashes: bool = True) -> Session:
+def load(
+    directory: Path | str,
+    *,
+    verify_hashes: bool = True,
+    path: Literal["verified", "fused", "library"] = "verified",
+    copies: int = 1,
+) -> Session:
     """Check an engine directory and make it ready to run; ranks are started where there are any.
 
     Whether this machine resembles the one it was built on is not asked here: see
     `planner.runtime.fingerprint.fingerprint_differences`.
+
+    Args:
+        path: how parts with generated kernels run: as `infopt verify` found to be faster on this
+            device (kernels where it has not run yet), or all one way.
+        copies: calls of generated kernels that may run at once; each has memory of its own.
 
     Raises:
         VerificationError: manifest, file list, sizes or hashes are not what was built.
@@ -175,13 +224,38 @@ def load(directory: Path | str, *, verify_hashes: bool = True) -> Session:
 
         return load_group(directory, manifest)
     listed = {entry.path for entry in manifest.files}
-    segments = manifest.ort_segments
+    segments = selected(directory, manifest, path)
     dead = dead_after(directory, manifest, segments)
     if len(segments) == 1:
         returned = tuple(spec.name for spec in manifest.outputs)
         segments = (segments[0].model_copy(update={"outputs": returned}),)
     bound = [
-        bind(directory, segment, segment.file, listed, gone)
+        bind_fused(directory, segment, listed, gone, copies)
+        if isinstance(segment, FusedSegment)
+        else bind(directory, segment, segment.file, listed, gone)
         for segment, gone in zip(segments, dead, strict=True)
     ]
     return Session(directory, manifest, bound)
+
+
+def selected(
+    directory: Path, manifest: Manifest, path: Literal["verified", "fused", "library"]
+) -> tuple[OrtSegment | FusedSegment, ...]:
+    """Which way each part runs.
+
+    Raises:
+        EnvironmentMismatchError: there are kernels to run, and no GPU.
+    """
+    if not manifest.fused_segments or path == "library":
+        return manifest.ort_segments
+    known = read_verified(directory, manifest) if path == "verified" else None
+    found = [segment for stage in manifest.stages for segment in stage.segments]
+    return tuple(
+        segment.library
+        if isinstance(segment, FusedSegment)
+        and known is not None
+        and known.choice(segment.folder) == "library"
+        else segment
+        for segment in found
+        if isinstance(segment, OrtSegment | FusedSegment)
+    )

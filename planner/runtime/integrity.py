@@ -20,6 +20,8 @@ from planner.spec.io import canonical_bytes, canonical_json
 from planner.spec.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
+VERIFIED = "verified.json"
+"""What a target measured; beside the sealed files, and only asked which of them to run."""
 _REBUILD = "build the engine again: infopt deploy plan.json"
 _HASH_THREADS = 4
 
@@ -80,7 +82,7 @@ def check_files(directory: Path, entries: Iterable[FileEntry], *, verify_hashes:
     for name in listed:
         _refuse_escape(directory, name)
     present = _walk(directory)
-    for name in sorted(present - listed.keys() - {MANIFEST}):
+    for name in sorted(present - listed.keys() - {MANIFEST, VERIFIED}):
         raise VerificationError(
             "not listed in the manifest",
             where=str(directory / name),

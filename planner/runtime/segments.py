@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.errors import VerificationError
 from planner.runtime import integrity, ort
-from planner.spec.manifest import CollectiveSegment, Manifest, OrtSegment
+from planner.spec.manifest import FusedSegment, Manifest, OrtSegment, Segment
+
+if TYPE_CHECKING:
+    from planner.runtime.fused.session import FusedSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Bound:
     outputs: tuple[str, ...]
     dead: tuple[str, ...]
     file: str
+    kernels: FusedSession | None = None
+    """Generated kernels; None: ONNX Runtime runs it."""
 
     def call(self, feeds: dict[str, Any]) -> dict[str, Any]:
         """Outputs by name.
@@ -67,8 +72,34 @@ def bind(
     return Bound(ort.bind(session, segment.outputs), segment.inputs, segment.outputs, dead, file)
 
 
+def bind_fused(
+    directory: Path, segment: FusedSegment, listed: set[str], dead: tuple[str, ...], copies: int
+) -> Bound:
+    """The part's kernels, loaded; their files were checked with the engine's.
+
+    Raises:
+        VerificationError: its table of contents is not in the list of files, or damaged.
+        EnvironmentMismatchError: no GPU, another architecture, too little memory, an old driver.
+    """
+    from planner.runtime.fused import manifest as fused
+    from planner.runtime.fused.session import open_checked
+
+    if f"{segment.folder}/{fused.FILE}" not in listed:
+        raise VerificationError(
+            f"segment folder {segment.folder!r} is not in the list of files",
+            where=str(directory / integrity.MANIFEST),
+        )
+    kernels = open_checked(directory / segment.folder, copies=copies)
+
+    def run(feeds: dict[str, Any]) -> list[Any]:
+        found = kernels.run(feeds)
+        return [found[name] for name in segment.outputs]
+
+    return Bound(run, segment.inputs, segment.outputs, dead, segment.folder, kernels)
+
+
 def dead_after(
-    directory: Path, manifest: Manifest, segments: Sequence[OrtSegment | CollectiveSegment]
+    directory: Path, manifest: Manifest, segments: Sequence[Segment]
 ) -> list[tuple[str, ...]]:
     """For each segment, the tensors that nothing reads after it (its caller's inputs included).
 

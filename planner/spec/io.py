@@ -24,6 +24,7 @@ from planner.spec.manifest import MANIFEST_VERSION, Manifest
 from planner.spec.package import PACKAGE_VERSION, Package
 from planner.spec.plan import SCHEMA_VERSION, Plan
 from planner.spec.problems import explain, path_text
+from planner.spec.verified import VERIFIED_VERSION, Verified
 
 MAX_JSON_SIZE_BYTES = 512 * 2**20
 """A plan of 100,000 operators is about 60 MB."""
@@ -178,6 +179,15 @@ def read_manifest(path: Path) -> Manifest:
         SpecError: missing, not JSON, another manifest version, or not a manifest.
     """
     return _read(path, Manifest, "engine manifest", "manifest_version", MANIFEST_VERSION)
+
+
+def read_verified_file(path: Path) -> Verified:
+    """Reads what a target measured of an engine.
+
+    Raises:
+        SpecError: missing, not JSON, another version, or none.
+    """
+    return _read(path, Verified, "verified engine", "verified_version", VERIFIED_VERSION)
 
 
 def read_package(path: Path) -> Package:

@@ -58,6 +58,18 @@ class OrtSegment(Document):
         return (self.file, *self.shards)
 
 
+class FusedSegment(Document):
+    """Generated kernels as one CUDA graph, beside the library path that they must beat."""
+
+    kind: Literal["fused"] = "fused"
+    folder: str
+    """Holds `fused.json`, weights and cubins; relative to the engine directory."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    library: OrtSegment
+    """The same part for ONNX Runtime: run where it is faster (`verified.json`)."""
+
+
 class CollectiveSegment(Document):
     """What the ranks of a stage do together to one tensor."""
 
@@ -87,8 +99,8 @@ class CollectiveSegment(Document):
         return (self.result,)
 
 
-Segment = Annotated[OrtSegment | CollectiveSegment, Field(discriminator="kind")]
-"""`kind` tells them apart; fused segments are to join them."""
+Segment = Annotated[OrtSegment | FusedSegment | CollectiveSegment, Field(discriminator="kind")]
+"""`kind` tells them apart."""
 
 
 class Stage(Document):
@@ -148,6 +160,9 @@ class Manifest(Document):
     """One per workload shape."""
     predicted_latency_us: dict[str, Estimate]
     """p50 per workload shape."""
+    built_for: str | None = None
+    """Profile of the device it was built for away from it: unverified until `infopt verify` has run
+    there; None: built and verified where it runs."""
     files: tuple[FileEntry, ...]
     """Every file of the directory except this one."""
     digest: str = ""
@@ -160,6 +175,16 @@ class Manifest(Document):
 
     @property
     def ort_segments(self) -> tuple[OrtSegment, ...]:
-        """The segments that ONNX Runtime runs, in order."""
-        found = (segment for stage in self.stages for segment in stage.segments)
+        """The segments that ONNX Runtime runs, or can run, in order."""
+        found = [
+            segment.library if isinstance(segment, FusedSegment) else segment
+            for stage in self.stages
+            for segment in stage.segments
+        ]
         return tuple(segment for segment in found if isinstance(segment, OrtSegment))
+
+    @property
+    def fused_segments(self) -> tuple[FusedSegment, ...]:
+        """The segments with generated kernels, in order."""
+        found = (segment for stage in self.stages for segment in stage.segments)
+        return tuple(segment for segment in found if isinstance(segment, FusedSegment))

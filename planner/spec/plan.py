@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from planner.spec.base import Document
+from planner.spec.fusion import FusionPlan
 from planner.spec.session import SessionSettings
 
 SCHEMA_VERSION = 1
@@ -249,6 +250,8 @@ class Plan(Document):
     guard: GuardReport | None = None
     machine_state_us: float | None = None
     """Reference probe while the operators were measured; deploy compares its own with it."""
+    fusion: FusionPlan | None = None
+    """Kernels, where the model runs as generated ones."""
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()
     digest: str = ""

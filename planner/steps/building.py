@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ _ONE_RUN_MARGIN = 10.0
 """The error of one run may exceed the budget, which is a mean over all samples, by this factor: the
 golden check finds a broken engine; the budget itself was checked on all samples when planning."""
 _LEAST_GOLDEN_NMSE = 1e-6
+_LEAST_FUSED_NMSE = 1e-5
+"""Of generated kernels against the CPU: sums in another order, in float32."""
 
 
 def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> Path:
@@ -46,6 +49,8 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
         )
     given = [shape.shapes for shape in plan.workload]
     files = bound_files(loaded, given, work, [None] * len(given))
+    if plan.fusion is not None:
+        return _build_fused(plan, out, path, files, work)
     part = _part(plan, path, files, work)
     session = make_session(part, plan.settings)
     inputs, outputs = tensor_specs(session)
@@ -71,6 +76,39 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
             goldens=goldens,
             environment=this_environment(),
             predicted_latency_us=plan.prediction.latency_p50_us,
+        ),
+    )
+    return out
+
+
+def _build_fused(plan: Plan, out: Path, path: Path, files: Files, work: Workspace) -> Path:
+    """The engine of generated kernels; its golden answers are the unchanged model's, on the CPU."""
+    from planner.steps.fused.building import fused_parts
+
+    assert plan.fusion is not None
+    parts = fused_parts(plan, files, work)
+    here = SessionSettings()
+    session = make_session(files.model_path, here)
+    inputs, outputs = tensor_specs(session)
+    del session
+    work.reporter.stage("golden")
+    on_cpu = plan.model_copy(update={"settings": here})
+    goldens = [
+        _golden(on_cpu, shape, files, files.model_path, inputs, work) for shape in plan.workload
+    ]
+    limit = max(_ONE_RUN_MARGIN * plan.accuracy.measured_error, _LEAST_FUSED_NMSE)
+    write_engine(
+        out,
+        Blueprint(
+            name=served_name(path),
+            plan=plan,
+            parts=parts,
+            inputs=inputs,
+            outputs=outputs,
+            goldens=tuple(replace(one, max_nmse=limit) for one in goldens),
+            environment=plan.environment,
+            predicted_latency_us=plan.prediction.latency_p50_us,
+            built_for=plan.fusion.device,
         ),
     )
     return out

@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.profiling.race import Contestant
 from planner.report.text import unprovable_text
+from planner.runtime import integrity
 from planner.runtime.engine import load
 from planner.runtime.fingerprint import fingerprint_differences, this_environment
 from planner.runtime.verify import verify_outputs
@@ -34,6 +35,10 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     Raises:
         VerificationError: damaged or altered files: such an engine is not run at all.
     """
+    if integrity.read_manifest(engine).fused_segments:
+        from planner.steps.fused.verifying import verify_fused
+
+        return verify_fused(engine, work)
     work.reporter.stage("verify")
     with load(engine) as session:
         manifest = session.manifest

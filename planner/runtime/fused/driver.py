@@ -20,6 +20,12 @@ _NOT_READY = 600
 """CUDA_ERROR_NOT_READY"""
 
 
+def _text(value: Any) -> str:
+    """A C string in a buffer."""
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return data.split(b"\0", 1)[0].decode(errors="replace")
+
+
 class Driver:
     """The CUDA driver on one device, with a stream of its own."""
 
@@ -43,6 +49,8 @@ class Driver:
         major = self.attribute(kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
         minor = self.attribute(kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
         self.architecture = 10 * major + minor
+        self.name = _text(self._call(self.api.cuDeviceGetName, 256, self.device))
+        self.version = int(self._call(self.api.cuDriverGetVersion))
         flags = self.api.CUstream_flags.CU_STREAM_NON_BLOCKING
         self.stream = self._call(self.api.cuStreamCreate, flags)
 
@@ -178,6 +186,10 @@ class Driver:
         self._call(self.api.cuGraphUpload, graph, self.stream)
         self.synchronize()
         return graph
+
+    def release(self, graph: Any) -> None:
+        """Forgets an executable graph."""
+        self._call(self.api.cuGraphExecDestroy, graph)
 
     def replay(self, graph: Any) -> None:
         """Queues a graph."""

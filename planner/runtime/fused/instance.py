@@ -12,12 +12,13 @@ import numpy as np
 from planner.errors import EngineHungError
 from planner.runtime.fused.dlpack import Borrowed, DeviceTensor
 from planner.runtime.fused.driver import Driver
-from planner.runtime.fused.manifest import Argument, Binary, Bucket, Slot
+from planner.runtime.fused.manifest import Argument, Binary, Bucket, Launch, Slot
 
 Array = np.ndarray[Any, Any]
 _SPIN_S = 2e-3
 """How long a wait polls before it sleeps between polls: most calls end sooner."""
 _SLEEP_S = 5e-5
+_REPLAYS = 5
 ALIGNMENT_BYTES = 256
 
 
@@ -51,16 +52,36 @@ class Instance:
     def queue(self, *, ahead: bool = True) -> None:
         """Queues every launch on the stream; `ahead`: kernels may start early and wait."""
         for position, launch in enumerate(self.bucket.launches):
-            item = self._binaries[launch.kernel]
-            addresses = [*(self._address(a) for a in launch.arguments), 0, 0]
-            self.driver.launch(
-                self._functions[launch.kernel],
-                launch.programs,
-                item.threads,
-                item.shared_size_bytes,
-                addresses,
-                ahead=ahead and item.waits and position > 0,
-            )
+            self._queue_one(launch, ahead=ahead and position > 0)
+
+    def _queue_one(self, launch: Launch, *, ahead: bool) -> None:
+        item = self._binaries[launch.kernel]
+        self.driver.launch(
+            self._functions[launch.kernel],
+            launch.programs,
+            item.threads,
+            item.shared_size_bytes,
+            [*(self._address(a) for a in launch.arguments), 0, 0],
+            ahead=ahead and item.waits,
+        )
+
+    def launch_us(self, position: int, repeats: int) -> float:
+        """Microseconds of one launch in a chain of its like: the shortest of some replays."""
+        launch = self.bucket.launches[position]
+
+        def chain() -> None:
+            for number in range(repeats):
+                self._queue_one(launch, ahead=number > 0)
+
+        graph = self.driver.capture(chain)
+        taken = []
+        for _ in range(_REPLAYS):
+            begin = time.perf_counter()
+            self.driver.replay(graph)
+            self.driver.synchronize()
+            taken.append((time.perf_counter() - begin) * 1e6 / repeats)
+        self.driver.release(graph)
+        return min(taken)
 
     def _queue_with_copies(self) -> None:
         for slot, start in zip(self.bucket.inputs, self._given, strict=False):

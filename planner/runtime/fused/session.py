@@ -112,6 +112,18 @@ class FusedSession:
                 _refuse_elsewhere(slot, tensor, instance.driver.ordinal)
             return instance.run_on_device(tensors, self.timeout_s)
 
+    def kernel_us(self, repeats: int = 50) -> dict[str, float]:
+        """Microseconds of one launch of each kernel, in a chain of its like; nobody else may run.
+
+        What the arena holds is lost.
+        """
+        found: dict[str, float] = {}
+        for instance in self._instances:
+            for position, launch in enumerate(instance.bucket.launches):
+                if launch.kernel not in found:
+                    found[launch.kernel] = instance.launch_us(position, repeats)
+        return found
+
     def _bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Bucket:
         """The bucket with these input shapes.
 
@@ -203,8 +215,18 @@ def load(
         EnvironmentMismatchError: no GPU, another architecture, too little memory, an old driver.
     """
     directory = Path(directory)
+    manifests.check_files(directory, manifests.read(directory))
+    return open_checked(directory, device=device, copies=copies, timeout_s=timeout_s)
+
+
+def open_checked(
+    directory: Path, *, device: int = 0, copies: int = 1, timeout_s: float = TIMEOUT_S
+) -> FusedSession:
+    """The same, for files that were checked already.
+
+    Raises: as `load`.
+    """
     manifest = manifests.read(directory)
-    manifests.check_files(directory, manifest)
     return FusedSession(directory, manifest, Driver(device), copies=copies, timeout_s=timeout_s)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import VerificationError
-from planner.spec.manifest import CollectiveSegment, Manifest, OrtSegment, Stage
+from planner.spec.manifest import CollectiveSegment, FusedSegment, Manifest, OrtSegment, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,8 @@ def _own(stage: Stage, position: int) -> Iterator[Step]:
         if isinstance(segment, CollectiveSegment):
             yield Together(segment, stage.ranks)
         else:
-            yield Compute(segment, segment.file_of(position))
+            part = segment.library if isinstance(segment, FusedSegment) else segment
+            yield Compute(part, part.file_of(position))
 
 
 def _with_deaths(steps: Sequence[Step], wanted: set[str]) -> tuple[Step, ...]:
