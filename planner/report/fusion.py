@@ -124,8 +124,7 @@ def ops_text(launch: LaunchPlan, bucket: BucketPlan) -> str:
 def _binaries(fusion: FusionPlan, built: Built) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("kernel", no_wrap=True)
-    names = ("launches", "registers", "spilled", "shared", "threads", "resident", "code")
-    for name in (*names, "predicted", "measured", "off"):
+    for name in ("regs", "spilled", "shared", "resident", "predicted", "measured", "off"):
         table.add_column(name, justify="right", no_wrap=True)
     launches = [launch for bucket in fusion.buckets for launch in launches_of(bucket)]
     count = Counter(launch.kernel for launch in launches)
@@ -137,14 +136,11 @@ def _binaries(fusion: FusionPlan, built: Built) -> Table:
         share = occupancy(item.architecture, item.threads, item.registers, item.shared_size_bytes)
         measured = built.measured_us.get(kernel)
         table.add_row(
-            kernel,
-            str(number),
+            f"{number} x {kernel.removeprefix('fused_')}",
             str(item.registers),
             format_size(item.stack_size_bytes) if item.stack_size_bytes else "-",
             format_size(item.shared_size_bytes),
-            str(item.threads),
             f"{share:.0%}",
-            format_size(item.code_size_bytes),
             format_duration(predicted[kernel]),
             "-" if measured is None else format_duration(measured),
             "-" if measured is None else f"{predicted[kernel] / measured - 1:+.0%}",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from planner.spec.base import Document
 
+NumberFormat = Literal["float16", "bfloat16", "float32"]
 Edge = Literal["first", "dependent launch", "graph node"]
 """How a launch follows its predecessor: early, waiting inside for its data; or once that ended."""
 
@@ -96,7 +97,7 @@ class FusionPlan(Document):
     """Name of the device profile that prices were made for."""
     architectures: tuple[int, ...] = Field(min_length=1)
     """Compute capabilities the engine is compiled for: 80, 89, 90."""
-    number_format: Literal["float16", "bfloat16", "float32"]
+    number_format: NumberFormat
     """How weights and intermediates are stored and multiplied."""
     buckets: tuple[BucketPlan, ...] = Field(min_length=1)
     """One per workload shape; weights and equal kernels are shared."""

@@ -15,11 +15,12 @@ from planner.errors import InfoptError
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.spec.constraints import Constraints
 from planner.spec.formats import Format
+from planner.spec.fusion import NumberFormat
 from planner.spec.session import SessionSettings
 from planner.steps.prepare import Prepared
 from planner.steps.workspace import Workspace, digest
 
-DTYPES: Mapping[str, str] = MappingProxyType(
+DTYPES: Mapping[str, NumberFormat] = MappingProxyType(
     {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 )
 """Format -> how the generator calls it."""
@@ -34,7 +35,7 @@ class Rounding:
     """A format and what it does to the answers."""
 
     name: str
-    dtype: str
+    dtype: NumberFormat
     error: float
     """NMSE at the outputs, the worst sample set's; 0 where it is the model's own format."""
 
@@ -56,7 +57,7 @@ def roundings(constraints: Constraints, prepared: Prepared, work: Workspace) -> 
 def _native(prepared: Prepared) -> str:
     """The format that most bytes of the model's floats are in."""
     sizes = {"fp32": 0, "fp16": 0, "bf16": 0}
-    names = {dtype: name for name, dtype in DTYPES.items()}
+    names: dict[str, str] = {dtype: name for name, dtype in DTYPES.items()}
     for tensor in prepared.graph.tensors.values():
         if tensor.dtype in names:
             sizes[names[tensor.dtype]] += tensor.size_bytes

@@ -258,7 +258,7 @@ def _of(part: _Part, way: str) -> dict[str, float]:
 def _call_us(session: Session, feeds: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     for _ in range(_WARM_UP):
         session.run(feeds)
-    taken = []
+    taken: list[float] = []
     end = time.perf_counter() + _BUDGET_S
     while len(taken) < _ROUNDS * 5 and time.perf_counter() < end:
         begin = time.perf_counter_ns()
