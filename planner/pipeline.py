@@ -10,6 +10,7 @@ Each function below is one command of the tool; the steps stand in `planner/step
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,15 +149,27 @@ def explain_infeasible(
         return feasible(constraints, settled.problem)
 
 
-def pareto(constraints: Constraints, *, reporter: Reporter | None = None) -> ParetoCurve:
-    """What latency, memory and error can be traded for each other: exact, each point certified.
+def pareto(
+    constraints: Constraints,
+    *,
+    axes: Sequence[str] | None = None,
+    points: int = 12,
+    reporter: Reporter | None = None,
+) -> ParetoCurve:
+    """What two or three of latency, memory, error, cost and devices can be traded for each other:
+    exact, each point certified.
 
-    Raises: as `plan`.
+    Args:
+        axes: None: latency against error, and latency against memory.
+        points: of each frontier, at most.
+
+    Raises: as `plan`; UsageError for axes that cannot be traded.
     """
-    from planner.steps.frontier import frontier
+    from planner.steps.frontier import check_axes, frontier
 
+    check_axes(axes)
     with workspace(reporter or Silent()) as work, Bench(work, this_environment()) as bench:
-        return frontier(open_case(constraints, work, bench))
+        return frontier(open_case(constraints, work, bench), axes, points)
 
 
 def dry_run(constraints: Constraints) -> DryRun:

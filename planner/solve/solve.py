@@ -56,6 +56,7 @@ def solve(
     workers: int = 2,
     reporter: Reporter | None = None,
     backends: Sequence[Backend] = BACKENDS,
+    known: Sequence[Solution] = (),
 ) -> Solution:
     """The best plan, with its certificate; the status says how far the proof got.
 
@@ -66,6 +67,8 @@ def solve(
         workers: solver threads, at least one; those beyond the first join in long searches only.
         reporter: receives progress, also from a solver's thread.
         backends: solvers, first choice first.
+        known: plans of problems with the same parts, tried first in a pipeline; those that break
+            something are passed over.
 
     Ctrl-C returns the incumbent, marked `is_interrupted`.
 
@@ -93,6 +96,7 @@ def solve(
             seed=seed,
             workers=max(workers, 1),
             reporter=reporter,
+            known=known,
         )
     search = Search(
         index(problem), backends, started + time_limit_s, gap, seed, max(workers, 1), reporter
@@ -107,8 +111,8 @@ def solve(
                 break
     except KeyboardInterrupt:
         search.is_interrupted = True
-        known = Status.FEASIBLE if search.best is not None else Status.UNKNOWN
-        outcome = _Round(known, outcome.bounds)
+        reached = Status.FEASIBLE if search.best is not None else Status.UNKNOWN
+        outcome = _Round(reached, outcome.bounds)
     return _certified(search, outcome, end, monotonic() - started)
 
 
