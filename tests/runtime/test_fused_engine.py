@@ -37,7 +37,7 @@ def engine(tmp_path: Path) -> Path:
         [helper.make_node("Mul", ["x", "four"], ["h"]), helper.make_node("Add", ["h", "c"], ["y"])],
         [build.tensor("x", TensorProto.FLOAT, [4])],
         [build.tensor("y", TensorProto.FLOAT, [4])],
-        {"four": np.float32(4).reshape(()), "c": np.float32(0.5).reshape(())},
+        {"four": np.array(4, np.float32), "c": np.array(0.5, np.float32)},
     )
     library = build.part(build.save(model, tmp_path / "source"))
     fake_cuda.engine(tmp_path / "kernels")
