@@ -26,6 +26,7 @@ from planner.solve.cpsat import CpSat
 from planner.solve.data import EXPECTED, HIGH, LOW, Data, index
 from planner.solve.formulation import Formulation, Linear, Row, assemble
 from planner.solve.highs import Highs
+from planner.solve.pairwise.adapt import has_pairs, solve_adapted
 from planner.solve.presolve import undominated
 from planner.solve.progress import Reporter, relative_gap
 from planner.solve.relax import Relaxation, certified, projected, refutes, relax
@@ -97,6 +98,10 @@ def solve(
             workers=max(workers, 1),
             reporter=reporter,
             known=known,
+        )
+    if has_pairs(problem):
+        return solve_adapted(
+            problem, time_limit_s=time_limit_s, gap=gap, seed=seed, reporter=reporter
         )
     search = Search(
         index(problem), backends, started + time_limit_s, gap, seed, max(workers, 1), reporter
