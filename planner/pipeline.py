@@ -141,6 +141,11 @@ def explain_infeasible(
     Raises: as `plan`, but for infeasible requests.
     """
     with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
+        profile = elsewhere(constraints)
+        if profile is not None:
+            from planner.steps.fused.plan import conflict_fused
+
+            return conflict_fused(constraints, profile, work)
         case = open_case(constraints, work, bench)
         try:
             settled = settle(case, probes(case))

@@ -1,11 +1,12 @@
 """What storing every intermediate and every weight in a narrow float does to the answers.
 
-Generated kernels compute in float32 and store in the engine's format. That is imitated here by a
-cast to the format and back after every operator, which rounds at least as often.
+Generated kernels compute in float32; they round what they write to memory and what they multiply.
+That is imitated here by a cast to the format and back of just those tensors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,29 @@ MIN_NARROWED = 4096
 """Constants with fewer elements stay in float32, as in `planner.kernels.pack`."""
 
 
-def write_rounded(path: Path, dtype: str, target: Path) -> None:
-    """Writes the model at `path` with every float32 tensor rounded to `dtype` once it is made.
+_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN"})
+
+
+def write_rounded(path: Path, dtype: str, target: Path, stored: Collection[str]) -> None:
+    """Writes the model at `path` with float32 tensors rounded to `dtype` once they are made.
+
+    Args:
+        stored: tensors that reach memory; operands of products are rounded anyway.
 
     Picklable, for a process of its own.
     """
     source = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
-    rounded(source, dtype)
+    rounded(source, dtype, stored)
     onnx.save(source, target)
 
 
-def rounded(model: ModelProto, dtype: str) -> None:
+def rounded(model: ModelProto, dtype: str, stored: Collection[str]) -> None:
     """The same in memory, in place."""
     graph = model.graph
+    narrow = {*stored}
+    for node in graph.node:
+        if node.op_type in _PRODUCTS:
+            narrow.update(node.input)
     floats = {
         value.name
         for value in (*graph.value_info, *graph.input)
@@ -43,7 +54,7 @@ def rounded(model: ModelProto, dtype: str) -> None:
     for node in graph.node:
         nodes.append(node)
         for position, name in enumerate(node.output):
-            if name in floats and name not in kept:
+            if name in floats & narrow and name not in kept:
                 exact = f"{name}__exact"
                 node.output[position] = exact
                 nodes += _cast_twice(exact, name, dtype)

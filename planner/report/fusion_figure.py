@@ -17,7 +17,7 @@ _ARCS = 90
 _CHIPS = 560
 _BAR = 190
 _WIDTH = _ARCS + _CHIPS + _BAR + 250
-_CHARACTER = 6.6
+_CHARACTER = 7.3
 """Width of a character of the chips' font, pixels (12 px, generous)."""
 _GOLDEN_DEGREES = 137.508
 """Hues a golden angle apart stay distinct however many there are."""
@@ -48,14 +48,14 @@ def figure(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'width="{_WIDTH}" height="{height}" role="img" aria-label="kernels of the model" '
-        f'font-family="system-ui, sans-serif" font-size="12">{_STYLE}{"".join(parts)}</svg>'
+        f'font-family="system-ui, sans-serif" font-size="12">{_STYLE}<rect class="g" width="100%" height="100%"/>{"".join(parts)}</svg>'
     )
 
 
 _STYLE = (
-    "<style>.t{fill:#1b1f24}.s{fill:#57606a}.arc{fill:none;stroke:#8c959f;stroke-opacity:.55}"
+    "<style>.g{fill:#fff}.t{fill:#1b1f24}.s{fill:#57606a}.arc{fill:none;stroke:#8c959f;stroke-opacity:.55}"
     ".m{fill:none;stroke:#1b1f24;stroke-width:1.5}"
-    "@media (prefers-color-scheme:dark){.t{fill:#e6edf3}.s{fill:#9198a1}.m{stroke:#e6edf3}}</style>"
+    "@media (prefers-color-scheme:dark){.g{fill:#0d1117}.t{fill:#e6edf3}.s{fill:#9198a1}.m{stroke:#e6edf3}}</style>"
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,9 @@ from planner.compress.measure import joint_error
 from planner.compress.samples import Samples
 from planner.compress.storage import write_rounded
 from planner.errors import InfoptError
+from planner.fuse.greedy import group
 from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.segments import Cut
 from planner.spec.constraints import Constraints
 from planner.spec.formats import Format
 from planner.spec.fusion import NumberFormat
@@ -40,8 +42,11 @@ class Rounding:
     """NMSE at the outputs, the worst sample set's; 0 where it is the model's own format."""
 
 
-def roundings(constraints: Constraints, prepared: Prepared, work: Workspace) -> list[Rounding]:
+def roundings(
+    constraints: Constraints, prepared: Prepared, cuts: Sequence[Cut], work: Workspace
+) -> list[Rounding]:
     """The formats that the request allows, each measured on the CPU; the model's own first."""
+    stored = _stored(cuts[0])
     native = _native(prepared)
     allowed = [
         native,
@@ -49,7 +54,7 @@ def roundings(constraints: Constraints, prepared: Prepared, work: Workspace) -> 
     ]
     found = []
     for name in allowed:
-        error = 0.0 if name == native else _error(prepared, DTYPES[name], work)
+        error = 0.0 if name == native else _error(prepared, DTYPES[name], stored, work)
         found.append(Rounding(name, DTYPES[name], error))
     return found
 
@@ -72,28 +77,40 @@ def _is_allowed(constraints: Constraints, name: str) -> bool:
     return name != "fp32" and (formats is None or wanted in formats)
 
 
-def _error(prepared: Prepared, dtype: str, work: Workspace) -> float:
-    return max(_error_on(prepared, samples, dtype, work) for samples in prepared.samples)
+def _stored(found: Cut) -> tuple[str, ...]:
+    """Tensors that the rule-based grouping writes to memory: much the same under any grouping."""
+    programs = (segment.program for segment in found.segments if segment.program is not None)
+    return tuple(
+        sorted(name for program in programs for stage in group(program) for name in stage.makes)
+    )
 
 
-def _error_on(prepared: Prepared, given: Samples, dtype: str, work: Workspace) -> float:
+def _error(prepared: Prepared, dtype: str, stored: tuple[str, ...], work: Workspace) -> float:
+    return max(_error_on(prepared, samples, dtype, stored, work) for samples in prepared.samples)
+
+
+def _error_on(
+    prepared: Prepared, given: Samples, dtype: str, stored: tuple[str, ...], work: Workspace
+) -> float:
     samples = given.first(_RUNS)
-    key = digest("rounded storage", prepared.sha256, dtype, samples.digest)
+    key = digest("rounded storage", prepared.sha256, dtype, stored, samples.digest)
 
     def compute() -> float:
         work.reporter.stage("sensitivity")
         target = work.scratch / f"rounded-{dtype}.onnx"
-        return _measured(prepared, samples, dtype, target)
+        return _measured(prepared, samples, dtype, target, stored)
 
     return float(work.once("joint", key, compute))
 
 
-def _measured(prepared: Prepared, samples: Samples, dtype: str, target: Path) -> float:
+def _measured(
+    prepared: Prepared, samples: Samples, dtype: str, target: Path, stored: tuple[str, ...]
+) -> float:
     path = prepared.model_path
     bounds = _LONG.for_size(prepared.loaded.size_bytes)
     sandbox = Sandbox(f"measuring {dtype}", str(path), bounds)
     try:
-        sandbox.call(write_rounded, path, dtype, target)
+        sandbox.call(write_rounded, path, dtype, target, stored)
         found = sandbox.call(joint_error, path, target, samples, SessionSettings())
     except InfoptError:
         return HOPELESS  # ONNX Runtime cannot imitate it, so nothing can be promised

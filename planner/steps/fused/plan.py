@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from planner import __version__
 from planner.graph.segments import Cut
 from planner.runtime.fingerprint import onnxruntime_version
+from planner.spec.conflict import ConflictReport
 from planner.spec.constraints import Constraints
 from planner.spec.fusion import BucketPlan, FusionPlan
 from planner.spec.plan import (
@@ -22,6 +24,7 @@ from planner.spec.plan import (
 )
 from planner.spec.profile import DeviceProfile
 from planner.spec.session import SessionSettings
+from planner.steps.conflict import ConflictError, feasible
 from planner.steps.fused.forms import roundings
 from planner.steps.fused.parts import read_cuts
 from planner.steps.fused.record import fusion_plan
@@ -30,6 +33,30 @@ from planner.steps.prepare import Prepared, prepare_elsewhere
 from planner.steps.shapes import sizes
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A model read, cut, and decided upon."""
+
+    prepared: Prepared
+    cuts: tuple[Cut, ...]
+    decided: Decided
+
+
+def settle_fused(constraints: Constraints, profile: DeviceProfile, work: Workspace) -> Settled:
+    """What `plan_fused` decides, before it is written down.
+
+    Raises: as `plan_fused`.
+    """
+    prepared = prepare_elsewhere(constraints, work)
+    shapes = [sizes(shape.specs) for shape in prepared.shapes]
+    cuts = read_cuts(prepared.model_path, shapes, prepared.loaded.size_bytes)
+    formats = roundings(constraints, prepared, cuts, work)
+    named = [(shape.name, shape.share) for shape in prepared.shapes]
+    return Settled(
+        prepared, cuts, decide(constraints, profile, named, cuts, formats, work.reporter)
+    )
 
 
 def plan_fused(constraints: Constraints, profile: DeviceProfile, work: Workspace) -> Plan:
@@ -41,14 +68,24 @@ def plan_fused(constraints: Constraints, profile: DeviceProfile, work: Workspace
         ConflictError: proved that no plan meets the limits.
         NoPlanInTimeError: the time limit ended first.
     """
-    prepared = prepare_elsewhere(constraints, work)
-    shapes = [sizes(shape.specs) for shape in prepared.shapes]
-    cuts = read_cuts(prepared.model_path, shapes, prepared.loaded.size_bytes)
-    formats = roundings(constraints, prepared, work)
-    named = [(shape.name, shape.share) for shape in prepared.shapes]
-    decided = decide(constraints, profile, named, cuts, formats, work.reporter)
-    fusion = fusion_plan(profile, [name for name, _ in named], cuts, decided)
-    return _document(constraints, profile, prepared, cuts, decided, fusion)
+    found = settle_fused(constraints, profile, work)
+    names = [shape.name for shape in found.prepared.shapes]
+    fusion = fusion_plan(profile, names, found.cuts, found.decided)
+    return _document(constraints, profile, found.prepared, found.cuts, found.decided, fusion)
+
+
+def conflict_fused(
+    constraints: Constraints, profile: DeviceProfile, work: Workspace
+) -> ConflictReport:
+    """Which limits conflict, or that none do.
+
+    Raises: as `plan_fused`, but for infeasible requests.
+    """
+    try:
+        found = settle_fused(constraints, profile, work)
+    except ConflictError as error:
+        return error.report
+    return feasible(constraints, found.decided.groups.problem)
 
 
 def _document(

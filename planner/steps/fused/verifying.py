@@ -81,6 +81,7 @@ def _unverified(
     return Verdict(
         engine=str(engine),
         passed=all(check.passed for check in checks),
+        is_unverified=True,
         checks=(*checks, Check(name="device", passed=True, detail=detail)),
         predicted_us=plan.prediction.latency_p50_us,
         warnings=(
