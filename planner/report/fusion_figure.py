@@ -48,14 +48,15 @@ def figure(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'width="{_WIDTH}" height="{height}" role="img" aria-label="kernels of the model" '
-        f'font-family="system-ui, sans-serif" font-size="12">{_STYLE}<rect class="g" width="100%" height="100%"/>{"".join(parts)}</svg>'
+        f'font-family="system-ui, sans-serif" font-size="12">{_STYLE}{"".join(parts)}</svg>'
     )
 
 
 _STYLE = (
-    "<style>.g{fill:#fff}.t{fill:#1b1f24}.s{fill:#57606a}.arc{fill:none;stroke:#8c959f;stroke-opacity:.55}"
-    ".m{fill:none;stroke:#1b1f24;stroke-width:1.5}"
-    "@media (prefers-color-scheme:dark){.g{fill:#0d1117}.t{fill:#e6edf3}.s{fill:#9198a1}.m{stroke:#e6edf3}}</style>"
+    "<style>.g{fill:#fff}.t{fill:#1b1f24}.s{fill:#57606a}.m{fill:none;stroke:#1b1f24;"
+    "stroke-width:1.5}.arc{fill:none;stroke:#8c959f;stroke-opacity:.55}"
+    "@media (prefers-color-scheme:dark){.g{fill:#0d1117}.t{fill:#e6edf3}.s{fill:#9198a1}"
+    '.m{stroke:#e6edf3}}</style><rect class="g" width="100%" height="100%"/>'
 )
 
 

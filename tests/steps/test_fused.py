@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def planned(model: onnx.ModelProto, folder: Path, **sections: Any) -> Plan:
-    with Store(folder / "store.db") as store:
+    with closing(Store(folder / "store.db")) as store:
         constraints = request(saved(model, folder), **sections)
         return pipeline.plan(constraints, store=store).plan
 
