@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from planner.profiling.store import Store
 from planner.progress import Reporter, Silent
@@ -88,6 +89,28 @@ def build(
 
     with workspace(reporter or Silent()) as work:
         return build_engine(plan, out, model, work)
+
+
+def spread(
+    plan: Plan,
+    *,
+    tensor: int = 1,
+    stages: int = 1,
+    device: Literal["cpu", "cuda"] = "cpu",
+    model: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Plan:
+    """A plan for one device on `tensor` x `stages` of them, its time predicted anew.
+
+    Raises:
+        UsageError: the model is missing or another one, or has fewer operators than stages.
+        EnvironmentMismatchError: ranks have no library to talk through, or nothing to share.
+    """
+    from planner.steps.spreading import Wish
+    from planner.steps.spreading import spread as spread_plan
+
+    with workspace(reporter or Silent()) as work:
+        return spread_plan(plan, Wish(tensor, stages, device), model, work)
 
 
 def verify(engine: Path, *, reporter: Reporter | None = None) -> Verdict:

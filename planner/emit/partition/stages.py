@@ -31,6 +31,8 @@ class StageCut:
     choices: Mapping[str, Index] = field(default_factory=dict)
     """Operator -> the index it is cut along; what is not in it, every rank does whole."""
     device: str = "cpu"
+    threads: int = 0
+    """Of each rank inside one operator; 0: as the settings say."""
 
 
 def partition(
@@ -52,12 +54,19 @@ def partition(
             the ranks cannot share equally.
     """
     _check(graph, cuts)
-    writer = Writer(model, graph, Weights(model, base), folder, settings)
+    weights = Weights(model, base)
     found: list[Part | Talk] = []
     for number, cut in enumerate(cuts):
         ops = [op for op in graph.ops if op.name in cut.ops]
         wanted = _wanted(graph, ops, cut)
         levels = schedule(ops, graph, cut.choices, wanted)
+        own = settings.model_copy(
+            update={
+                "intra_op_threads": cut.threads or settings.intra_op_threads,
+                "provider": cut.device,
+            }
+        )
+        writer = Writer(model, graph, weights, folder, own)
         found += _stage(writer, cut, number, levels, wanted)
     return tuple(found)
 

@@ -28,6 +28,7 @@ from planner.runtime.ranks.fabric import JOIN_S, MPI
 from planner.runtime.ranks.fault import Fault, first
 from planner.runtime.ranks.program import Program
 
+WORKER = "planner.runtime.ranks.worker"
 _LOAD_S = 600.0
 """Loading all parts must not take longer."""
 _POLL_S = 0.2
@@ -54,13 +55,18 @@ class _Pending:
 class RankGroup:
     """Running ranks. `run` may be called from several threads: stages then work side by side."""
 
-    def __init__(self, directory: Path, programs: Sequence[Program], library: str) -> None:
-        """Starts the ranks and waits until all have loaded.
+    def __init__(
+        self, directory: Path, programs: Sequence[Program], library: str, module: str = WORKER
+    ) -> None:
+        """Starts the ranks (processes of `module`) and waits until all have loaded.
 
         Raises:
             EnvironmentMismatchError: they do not start, meet or load (or what a rank says).
         """
         self._programs = programs
+        self._module = module
+        self.told: dict[int, Any] = {}
+        """What a rank had to say when it was ready."""
         self._lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
         self._number = 0
@@ -94,12 +100,13 @@ class RankGroup:
             self._accept(listener, time.monotonic() + JOIN_S)
         until = time.monotonic() + _LOAD_S
         for channel in self._waiting:
-            rank, pid = self._await_ready(channel, until)
+            rank, pid, told = self._await_ready(channel, until)
             self._channels[rank] = channel
             self.pids[rank] = pid
+            self.told[rank] = told
 
     def _launch(self, library: str, arguments: Sequence[str]) -> list[subprocess.Popen[bytes]]:
-        command = [sys.executable, "-P", "-m", "planner.runtime.ranks.worker", *arguments]
+        command = [sys.executable, "-P", "-m", self._module, *arguments]
         world = len(self._programs)
         log = self._log.open("wb")
         with log:
@@ -127,7 +134,7 @@ class RankGroup:
             if time.monotonic() > until:
                 raise EnvironmentMismatchError(f"the ranks did not start in {JOIN_S:.0f} s")
 
-    def _await_ready(self, channel: Channel, until: float) -> tuple[int, int]:
+    def _await_ready(self, channel: Channel, until: float) -> tuple[int, int, Any]:
         timer = threading.Timer(max(until - time.monotonic(), 0.0), channel.close)
         timer.daemon = True
         timer.start()
@@ -141,7 +148,7 @@ class RankGroup:
             timer.cancel()
         if word != "ready":
             raise rest[0].error
-        return int(rest[0]), int(rest[1])
+        return int(rest[0]), int(rest[1]), rest[2]
 
     def run(self, feeds: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """The outputs that ranks make, by name.

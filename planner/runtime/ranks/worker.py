@@ -29,7 +29,7 @@ Alive = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Action:
+class Action:
     """A step, ready to be done."""
 
     do: Callable[[Alive], None]
@@ -39,20 +39,32 @@ class _Action:
 
 def main(arguments: list[str]) -> int:
     """Serves until the driver hangs up."""
-    engine, address, library, world, meeting, *rest = arguments
+    directory = Path(arguments[0])
+
+    def prepare(fabric: Fabric) -> tuple[Program, Sequence[Action], object]:
+        manifest = integrity.read_manifest(directory)
+        program = programs(manifest)[fabric.rank]
+        return program, _actions(directory, manifest, program, fabric), None
+
+    return serve(arguments, prepare)
+
+
+def serve(
+    arguments: Sequence[str],
+    prepare: Callable[[Fabric], tuple[Program, Sequence[Action], object]],
+) -> int:
+    """Joins the others, prepares, says so (with what there is to tell), and serves."""
+    _, address, library, world, meeting, *rest = arguments
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     channel = Channel(connection)
     try:
         fabric = join(library, int(rest[0]) if rest else 0, int(world), meeting)
-        directory = Path(engine)
-        manifest = integrity.read_manifest(directory)
-        program = programs(manifest)[fabric.rank]
-        actions = _actions(directory, manifest, program, fabric)
+        program, actions, told = prepare(fabric)
     except Exception as error:  # noqa: BLE001 - whatever it is, the driver must hear of it
         channel.send(("refused", fault_of(error)))
         return 1
-    channel.send(("ready", fabric.rank, os.getpid()))
+    channel.send(("ready", fabric.rank, os.getpid(), told))
     with contextlib.suppress(EOFError, OSError):
         _serve(channel, program, actions)
     if library != MPI:
@@ -60,7 +72,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _serve(channel: Channel, program: Program, actions: Sequence[_Action]) -> None:
+def _serve(channel: Channel, program: Program, actions: Sequence[Action]) -> None:
     while True:
         number, feeds = channel.receive()
         alive: Alive = dict(zip(program.feeds, feeds, strict=True))
@@ -69,7 +81,7 @@ def _serve(channel: Channel, program: Program, actions: Sequence[_Action]) -> No
         channel.send((number, fault, returned))
 
 
-def _run(actions: Sequence[_Action], alive: Alive) -> Fault | None:
+def _run(actions: Sequence[Action], alive: Alive) -> Fault | None:
     fault: Fault | None = None
     for action in actions:
         if fault is not None:
@@ -82,18 +94,16 @@ def _run(actions: Sequence[_Action], alive: Alive) -> Fault | None:
     return fault
 
 
-def _actions(
-    directory: Path, manifest: Manifest, program: Program, fabric: Fabric
-) -> list[_Action]:
+def _actions(directory: Path, manifest: Manifest, program: Program, fabric: Fabric) -> list[Action]:
     listed = {entry.path for entry in manifest.files}
     groups: dict[tuple[int, ...], Group] = {}
     for stage in manifest.stages:
         if len(stage.ranks) > 1 and stage.ranks not in groups:
             groups[stage.ranks] = fabric.group(stage.ranks)
 
-    def action(step: Step) -> _Action:
+    def action(step: Step) -> Action:
         if isinstance(step, Compute):
-            return _Action(bind(directory, step.segment, step.file, listed, step.dead).advance)
+            return Action(bind(directory, step.segment, step.file, listed, step.dead).advance)
         if isinstance(step, Together):
             return _together(step.segment, groups[step.ranks], step.dead)
         if isinstance(step, Send):
@@ -103,7 +113,7 @@ def _actions(
     return [action(step) for step in program.steps]
 
 
-def _together(segment: CollectiveSegment, group: Group, dead: tuple[str, ...]) -> _Action:
+def _together(segment: CollectiveSegment, group: Group, dead: tuple[str, ...]) -> Action:
     tensor, result = segment.tensor, segment.result
     operation, axis = getattr(group, segment.operation), segment.axis
     more = () if axis is None else (axis,)
@@ -113,19 +123,19 @@ def _together(segment: CollectiveSegment, group: Group, dead: tuple[str, ...]) -
         for name in dead:
             del alive[name]
 
-    return _Action(do)
+    return Action(do)
 
 
-def _send(step: Send, fabric: Fabric) -> _Action:
+def _send(step: Send, fabric: Fabric) -> Action:
     def do(alive: Alive) -> None:
         fabric.send(alive[step.tensor], step.to)
         for name in step.dead:
             del alive[name]
 
-    return _Action(do, partial(fabric.send, None, step.to))
+    return Action(do, partial(fabric.send, None, step.to))
 
 
-def _receive(step: Receive, fabric: Fabric) -> _Action:
+def _receive(step: Receive, fabric: Fabric) -> Action:
     def do(alive: Alive) -> None:
         value = fabric.receive(step.source)
         if value is None:
@@ -134,7 +144,7 @@ def _receive(step: Receive, fabric: Fabric) -> _Action:
         for name in step.dead:
             del alive[name]
 
-    return _Action(do, lambda: _drop(fabric.receive(step.source)))
+    return Action(do, lambda: _drop(fabric.receive(step.source)))
 
 
 def _drop(_: Any) -> None:
