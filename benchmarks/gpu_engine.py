@@ -188,9 +188,13 @@ def device_tensors(engine: Path, feeds: Feeds) -> Record:
         same = _equal({name: value.cpu().numpy() for name, value in made.items()}, wanted)
         on_cuda = all(value.is_cuda for value in made.values())
         call_us = _median_us(lambda: session.run_on_device(given), 300)
+        out = {name: torch.empty_like(value) for name, value in made.items()}
+        into_us = _median_us(lambda: session.run_on_device(given, out), 300)
+        same = same and _equal({name: value.cpu().numpy() for name, value in out.items()}, wanted)
     first = next(iter(made.values()))
     alive = bool(torch.isfinite(first.float()).any())  # outputs outlive the session
-    return {"passed": same and on_cuda and alive, "call_us": call_us}
+    passed = same and on_cuda and alive
+    return {"passed": passed, "call_us": call_us, "call_into_own_us": into_us}
 
 
 def not_numbers(engine: Path, feeds: Feeds) -> Record:

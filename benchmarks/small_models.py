@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--gpu-check", action="store_true", help="run and time on this GPU")
     parser.add_argument("--tune", action="store_true", help="measure configurations first")
     parser.add_argument("--peers", default="", help="`all`, or names separated by commas")
+    parser.add_argument("--groups", default="solver", choices=("solver", "rules"))
     parser.add_argument("--json", type=Path, help="write records here")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
@@ -82,7 +83,7 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
     model = SUITE[name](arguments.format)
     begin = time.perf_counter()
     program = program_of(model)
-    plan = draft(program, arguments.format)
+    plan = grouped(program, arguments)
     with tempfile.TemporaryDirectory(prefix="infopt-small-") as scratch:
         folder = Path(scratch)
         if not arguments.gpu_check:
@@ -91,6 +92,15 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
             yield {"peer": "infopt", "built_s": built_s, **described(plan, manifest)}
             return
         yield from on_gpu(model, program, plan, folder, arguments)
+
+
+def grouped(program: Program, arguments: argparse.Namespace) -> Draft:
+    """The launches: as the solver chooses them, or by rule."""
+    if arguments.groups == "rules":
+        return draft(program, arguments.format)
+    from benchmarks.small.groups import solved
+
+    return solved(program, arguments.format)
 
 
 def described(plan: Draft, manifest: Any) -> Record:
@@ -125,7 +135,7 @@ def on_gpu(
     yield _measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)
     if arguments.tune:
         chosen, table = tuned(plan, driver, arguments.workers)
-        better = draft(program, arguments.format, chosen=chosen)
+        better = draft(program, arguments.format, chosen=chosen, stages=plan.stages)
         where = folder / "tuned"
         record = _measured("infopt-tuned", better, where, feeds, expected, arguments, driver)
         yield {**record, "stage_us": table}

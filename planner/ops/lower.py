@@ -45,6 +45,8 @@ LOWERINGS: Mapping[str, Callable[[Builder, Node], None]] = {
 _MAX_FOLDED_GROWTH = 4
 """A constant may grow by this factor when it is computed ahead (broadcast tables stay small)."""
 
+_EMPTY_MEANS_ABSENT = frozenset({"Resize"})
+"""Operators whose optional inputs exporters leave empty: no region of interest, no scales."""
 _MAX_PROPAGATED = 1024
 """Points of an integer nest that is evaluated while lowering: shapes and their like."""
 
@@ -104,11 +106,16 @@ def lower_node(builder: Builder, node: Node) -> None:
     for name in (*node.inputs, *node.outputs):
         if name and name not in builder.types:
             raise NotCovered(f"{name!r} has no static shape", where=node.name)
-        if name and (builder.types[name].size == 0 or builder.types[name].dtype == "object"):
+        is_absent = kind_of(node) in _EMPTY_MEANS_ABSENT and name in node.inputs[1:]
+        if name and not is_absent and _is_nothing(builder.types[name]):
             raise NotCovered(f"{name!r} is empty or holds strings", where=node.name)
     before = len(builder.nests)
     meaning(builder, node)
     _propagate(builder, before)
+
+
+def _is_nothing(type_: TensorType) -> bool:
+    return type_.size == 0 or type_.dtype == "object"
 
 
 def _propagate(builder: Builder, start: int) -> None:

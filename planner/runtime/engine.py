@@ -107,8 +107,13 @@ class Session:
                 raise self._misfit(feeds, expected)
         return self._execute(segments, feeds)
 
-    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    def run_on_device(
+        self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Device tensors (DLPack) in and out, without a copy through the host.
+
+        Args:
+            out: the caller's own tensors for outputs by name; the others get new memory.
 
         Raises:
             DataError: names, dtypes or shapes that do not fit.
@@ -127,7 +132,9 @@ class Session:
                     where=segment.file,
                     fix="session.run",
                 )
-            alive.update(segment.kernels.run_on_device({n: alive[n] for n in segment.inputs}))
+            given = {name: alive[name] for name in segment.inputs}
+            own = {n: value for n, value in (out or {}).items() if n in segment.outputs}
+            alive.update(segment.kernels.run_on_device(given, own))
         return {name: alive[name] for name in self._output_names}
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from planner.emit.engine import write_engine
-from planner.errors import EnvironmentMismatchError, UsageError, VerificationError
+from planner.errors import DataError, EnvironmentMismatchError, UsageError, VerificationError
 from planner.runtime.engine import load
 from planner.runtime.fused.dlpack import DeviceTensor
 from planner.runtime.integrity import VERIFIED, read_manifest
@@ -91,7 +91,13 @@ def test_device_tensors_pass_through_the_engine(fake: FakeDriver, engine: Path) 
     given = DeviceTensor(held.ctypes.data, (4,), "float32", 0, lambda address: None)
     with load(engine) as session:
         made = session.run_on_device({"x": given})["y"]
+        place = np.zeros(4, np.float32)
+        target = DeviceTensor(place.ctypes.data, (4,), "float32", 0, lambda address: None)
+        assert session.run_on_device({"x": given}, out={"y": target})["y"] is target
+        with pytest.raises(DataError, match=r"output 'y': is no device tensor"):
+            session.run_on_device({"x": given}, out={"y": place})
     assert list((ctypes.c_float * 4).from_address(made.address)) == list(4 * X)
+    assert list(place) == list(4 * X)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ class Driver:
             ) from None
 
     def free(self, address: int) -> None:
-        """Gives memory back."""
+        """Gives memory back, from whatever thread; waits for who still uses it."""
+        self.activate()
         self._call(self.api.cuMemFree, address)
 
     def allocate_pinned(self, size_bytes: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from planner.errors import DataError, EngineHungError, EnvironmentMismatchError, UsageError
 from planner.runtime.fused import manifest as manifests
-from planner.runtime.fused.dlpack import Borrowed, DeviceTensor, is_device_tensor
+from planner.runtime.fused.dlpack import Borrowed, is_device_tensor
 from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.instance import Instance
 from planner.runtime.fused.manifest import Binary, Bucket, FusedManifest, Slot
@@ -96,10 +96,13 @@ class FusedSession:
         with self._lent(bucket) as instance:
             return instance.run(arrays, self.timeout_s)
 
-    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, DeviceTensor]:
+    def run_on_device(
+        self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The same for anything that speaks DLPack; NumPy arrays are uploaded.
 
-        Outputs stay on the device, each in memory of its own: `torch.from_dlpack(output)`.
+        Outputs stay on the device: in the caller's tensors of `out`, which saves an allocation
+        each, or in memory of their own, `torch.from_dlpack(output)`.
 
         Raises: as `run`.
         """
@@ -110,7 +113,13 @@ class FusedSession:
             tensors = [_borrowed(slot, feeds[slot.name], stream) for slot in bucket.inputs]
             for slot, tensor in zip(bucket.inputs, tensors, strict=True):
                 _refuse_elsewhere(slot, tensor, instance.driver.ordinal)
-            return instance.run_on_device(tensors, self.timeout_s)
+            given = out or {}
+            targets = {
+                slot.name: _target(slot, given[slot.name], stream)
+                for slot in bucket.outputs
+                if slot.name in given
+            }
+            return {**given, **instance.run_on_device(tensors, self.timeout_s, targets)}
 
     def kernel_us(self, repeats: int = 50) -> dict[str, float]:
         """Microseconds of one launch of each kernel, in a chain of its like; nobody else may run.
@@ -289,11 +298,11 @@ def fitting(slot: Slot, feeds: Mapping[str, Array]) -> Array:
     return np.ascontiguousarray(value)
 
 
-def _refuse_misfit(slot: Slot, dtype: Any, shape: tuple[int, ...]) -> None:
+def _refuse_misfit(slot: Slot, dtype: Any, shape: tuple[int, ...], where: str = "") -> None:
     if dtype != np.dtype(slot.dtype) or shape != slot.shape:
         raise DataError(
             f"got {dtype} {shape}, expected {slot.dtype} {slot.shape}",
-            where=f"input {slot.name!r}",
+            where=where or f"input {slot.name!r}",
         )
 
 
@@ -302,6 +311,20 @@ def _borrowed(slot: Slot, value: Any, stream: int) -> Borrowed | Array:
         return fitting(slot, {slot.name: np.asarray(value)})
     found = Borrowed(value, stream, f"input {slot.name!r}")
     _refuse_misfit(slot, found.dtype, found.shape)
+    return found
+
+
+def _target(slot: Slot, value: Any, stream: int) -> Borrowed:
+    """Where the caller wants an output.
+
+    Raises:
+        DataError: not on a device, or of another dtype or shape.
+    """
+    where = f"output {slot.name!r}"
+    if not is_device_tensor(value):
+        raise DataError(f"is no device tensor but a {type(value).__name__}", where=where)
+    found = Borrowed(value, stream, where)
+    _refuse_misfit(slot, found.dtype, found.shape, where)
     return found
 
 
