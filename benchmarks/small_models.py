@@ -54,7 +54,6 @@ def main() -> None:
     parser.add_argument("--gpu-check", action="store_true", help="run and time on this GPU")
     parser.add_argument("--tune", action="store_true", help="measure configurations first")
     parser.add_argument("--peers", default="", help="`all`, or names separated by commas")
-    parser.add_argument("--groups", default="solver", choices=("solver", "rules"))
     parser.add_argument("--json", type=Path, help="write records here")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
@@ -83,7 +82,7 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
     model = SUITE[name](arguments.format)
     begin = time.perf_counter()
     program = program_of(model)
-    plan = grouped(program, arguments)
+    plan = draft(program, arguments.format)
     with tempfile.TemporaryDirectory(prefix="infopt-small-") as scratch:
         folder = Path(scratch)
         if not arguments.gpu_check:
@@ -92,15 +91,6 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
             yield {"peer": "infopt", "built_s": built_s, **described(plan, manifest)}
             return
         yield from on_gpu(model, program, plan, folder, arguments)
-
-
-def grouped(program: Program, arguments: argparse.Namespace) -> Draft:
-    """The launches: as the solver chooses them, or by rule."""
-    if arguments.groups == "rules":
-        return draft(program, arguments.format)
-    from benchmarks.small.groups import solved
-
-    return solved(program, arguments.format)
 
 
 def described(plan: Draft, manifest: Any) -> Record:
@@ -114,7 +104,7 @@ def described(plan: Draft, manifest: Any) -> Record:
         "kernels": len({item.kernel for item in manifest.launches}),
         "stages": len(plan.stages),
         "weights_bytes": manifest.weights_size_bytes,
-        "arena_bytes": sum(bucket.arena_size_bytes for bucket in manifest.buckets),
+        "arena_bytes": manifest.arena_size_bytes,
         "max_registers": max(item.registers for item in manifest.binaries),
         "spilling": [item.kernel for item in manifest.binaries if item.stack_size_bytes],
     }
@@ -135,7 +125,7 @@ def on_gpu(
     yield _measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)
     if arguments.tune:
         chosen, table = tuned(plan, driver, arguments.workers)
-        better = draft(program, arguments.format, chosen=chosen, stages=plan.stages)
+        better = draft(program, arguments.format, chosen=chosen)
         where = folder / "tuned"
         record = _measured("infopt-tuned", better, where, feeds, expected, arguments, driver)
         yield {**record, "stage_us": table}
@@ -226,19 +216,19 @@ def _measured(
     manifest = build(plan, folder, [driver.architecture], workers=arguments.workers)
     built_s = time.perf_counter() - begin
     with load(folder) as session:
-        session.first.poison()
+        session.poison()
         made = session.run(feeds)
         again = session.run(feeds)
         same = all(np.array_equal(made[name], again[name], equal_nan=True) for name in made)
-        listed = [made[slot.name] for slot in session.first.bucket.outputs]
+        listed = [made[slot.name] for slot in session.manifest.outputs]
         timer = Timer(session.driver, session.driver.stream)
-        plain = session.driver.capture(lambda: session.first.queue(ahead=False))
+        plain = session.driver.capture(lambda: session.queue(ahead=False))
         return {
             "peer": peer,
             **errors(listed, expected),
             "repeatable": same,
-            "gpu_us": timer.device_us(session.first.replay, cold=False),
-            "gpu_cold_us": timer.device_us(session.first.replay, cold=True),
+            "gpu_us": timer.device_us(session.replay, cold=False),
+            "gpu_cold_us": timer.device_us(session.replay, cold=True),
             "gpu_without_dependent_launch_us": timer.device_us(
                 lambda: session.driver.replay(plain), cold=False
             ),
@@ -254,7 +244,7 @@ def _host_us(session: FusedSession) -> float:
     session.driver.synchronize()
     begin = time.perf_counter_ns()
     for _ in range(50):
-        session.first.replay()
+        session.replay()
     taken = (time.perf_counter_ns() - begin) / 50e3
     session.driver.synchronize()
     return round(taken, 2)

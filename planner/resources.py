@@ -40,6 +40,11 @@ def nodes() -> tuple[Path, ...]:
     return tuple(sorted((folder("profiles") / "nodes").glob("*.yaml")))
 
 
+def fits() -> tuple[Path, ...]:
+    """What was learnt from measurements, one file a device."""
+    return tuple(sorted((folder("profiles") / "fits").glob("*.yaml")))
+
+
 def configs() -> tuple[Path, ...]:
     """Every shipped example constraint file, by name."""
     return tuple(sorted(folder("configs").glob("*.yaml")))

@@ -1,10 +1,11 @@
-"""Predicts what kernels, collectives and copies cost on a device from its profile.
+"""Predicts what kernels, collectives and copies cost on a device from its profile and its fits.
 
 The interface other floors build on:
 
     predictor = Predictor(device, node)              # DeviceProfile, NodeProfile | None
     predictor.why_not("fp8")                         # None, or the reason the device lacks it
     predictor.kernel(Product(m=512, n=4096, k=4096)) # -> Cost: low/expected/high us, source
+    predictor.kernels(works)                         # -> many at once, much faster than one by one
     predictor.collective("all_reduce", size_bytes, ranks)   # -> Cost
     predictor.transfer("host", "device", size_bytes)        # -> Cost
     predictor.launch_us                              # of one kernel behind another, on the device
@@ -18,17 +19,27 @@ whole tensor: what every rank holds before an all_reduce and a reduce_scatter, a
 sends in an all_to_all, and the message of a send_recv. Prices of equal work are kept, so asking
 twice is cheap. `transfer` is between `host`, `device` and `peer` (a neighbour's memory), one
 direction, nothing else on the link.
+
+The source of a price is `interpolated` where the device's own measurements were fitted, and
+`modelled` where parameters come from other devices.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Literal
 
-from planner.cost.work import Recurrence, Traffic, Work
+import numpy as np
+
+from planner.cost import curves
+from planner.cost.curves import Fitted, Library
+from planner.cost.family import FAMILIES, as_product, family_of, is_depthwise
+from planner.cost.links import PRIOR, Messages, collective_us
+from planner.cost.machine import Machine
+from planner.cost.work import Convolution, Flow, Product, Recurrence, Traffic, Work
 from planner.errors import UsageError
 from planner.ir.cost import Cost, Source
-from planner.spec.node import NodeProfile
+from planner.spec.node import Domain, NodeProfile
 from planner.spec.profile import DeviceProfile
 
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"]
@@ -40,28 +51,44 @@ _CONTEXT_BYTES = 500e6
 """CUDA context with cuBLAS and cuDNN loaded: 300 to 700 MB, by driver and libraries."""
 _WORKSPACE_BYTES = 32 * 2**20
 """cuBLAS on sm_90 asks for 32 MiB."""
-_RATE, _BANDWIDTH, _LINK = 0.75, 0.85, 0.8
-"""Shares of datasheet rates that good kernels reach."""
-_SPREAD = 2.0
-"""95 % interval of an unfitted roofline: a factor of two either way."""
+_COPY_SHARE = 0.85
+"""Of a datasheet rate that large pinned copies reach: 55.5 of 63 GB/s measured on an H200."""
+_COPY_SPREAD = (0.85, 1.3)
+_GUESS = (0.5, 2.0)
+"""95 % interval where nothing was fitted: a factor of two either way."""
 
 
 class Predictor:
     """Prices on one device and its node."""
 
-    def __init__(self, device: DeviceProfile, node: NodeProfile | None = None) -> None:
+    def __init__(
+        self,
+        device: DeviceProfile,
+        node: NodeProfile | None = None,
+        library: Library | None = None,
+        collectives: str = "nccl",
+    ) -> None:
+        """
+        Args:
+            library: what was learnt; what ships with infopt where it is None.
+            collectives: the implementation that runs them.
+        """
         self.device = device
         self.node = node
+        self.machine = Machine.of(device)
         self.launch_us = device.launch.value if device.launch else _LAUNCH_US
         self.runtime_context_bytes = _CONTEXT_BYTES
         self.workspace_bytes = float(_WORKSPACE_BYTES)
-        self._kernel = lru_cache(maxsize=None)(self._price)
+        self._library = library or curves.shipped(device.name, device.architecture)
+        self._collectives = collectives
+        self._known: dict[Work, Cost] = {}
+        self._fits: dict[str, Fitted] = {}
 
     def why_not(self, format: str) -> str | None:
         """The reason why the device cannot multiply in this format, or None."""
-        if self._peak(format) > 0:
+        if self.machine.rate(format) > 0:
             return None
-        return f"{self.device.title} has no {format} tensor arithmetic"
+        return f"{self.device.title} has no {format} arithmetic"
 
     def kernel(self, work: Work) -> Cost:
         """The latency of one kernel, launch included.
@@ -69,7 +96,27 @@ class Predictor:
         Raises:
             UsageError: the device lacks the format.
         """
-        return self._kernel(work)
+        return self.kernels([work])[0]
+
+    def kernels(self, works: Sequence[Work]) -> list[Cost]:
+        """The latency of each kernel.
+
+        Raises:
+            UsageError: the device lacks a format.
+        """
+        fresh = {work: None for work in works if work not in self._known}
+        groups: dict[str, list[Work]] = {}
+        for work in fresh:
+            if isinstance(work, Recurrence):
+                self._known[work] = self._recurrence(work)
+                continue
+            if isinstance(work, Convolution) and is_depthwise(work):
+                self._known[work] = self.kernel(_depthwise(work))
+                continue
+            groups.setdefault(family_of(work), []).append(work)
+        for key, group in groups.items():
+            self._price(key, group)
+        return [self._known[work] for work in works]
 
     def collective(self, kind: Collective, size_bytes: float, ranks: int) -> Cost:
         """The latency of one collective.
@@ -83,11 +130,7 @@ class Predictor:
         if domain is None:
             where = self.node.title if self.node else self.device.title
             raise UsageError(f"{where} cannot host {ranks} ranks", where="collective")
-        share = {"all_reduce": 2 * (ranks - 1) / ranks, "send_recv": 1.0}.get(
-            kind, (ranks - 1) / ranks
-        )
-        moved_us = share * size_bytes / (domain.link.bandwidth.value * _LINK) * 1e6
-        return _spread(domain.link.latency.value * (1 + 0.3 * (ranks - 1)) + moved_us)
+        return self._collective(kind, size_bytes, ranks, domain)
 
     def transfer(self, source: Place, target: Place, size_bytes: float) -> Cost:
         """The latency of one copy.
@@ -99,25 +142,65 @@ class Predictor:
         link = self.device.links.get(far)
         if link is None:
             raise UsageError(f"{self.device.title} has no link to a {far}", where="transfer")
-        return _spread(link.latency.value + size_bytes / (link.bandwidth.value * _LINK) * 1e6)
+        is_measured = link.bandwidth.source.startswith("measured")
+        rate = link.bandwidth.value * (1.0 if is_measured else _COPY_SHARE) / 1e6
+        latency_us = link.latency.value + size_bytes / rate
+        return _cost(latency_us, _COPY_SPREAD, Source.MODELLED)
 
-    def _price(self, work: Work) -> Cost:
-        format = "fp32" if isinstance(work, Traffic) else work.format
-        reason = self.why_not(format)
-        if reason is not None:
-            raise UsageError(reason, where="kernel")
-        rate = self._peak(format)
-        moved_us = work.size_bytes / (self.device.memory_bandwidth.value * _BANDWIDTH) * 1e6
-        computed_us = work.flops / (rate * _RATE) * 1e6
-        steps = work.steps if isinstance(work, Recurrence) else 1
-        return _spread(self.launch_us * steps + max(moved_us, computed_us))
+    def fit(self, key: str) -> Fitted:
+        """The curve that prices a family in a format, `product/fp16`."""
+        if key not in self._fits:
+            self._fits[key] = self._library.find(self.device, key)
+        return self._fits[key]
 
-    def _peak(self, format: str) -> float:
-        """Rate of a format; weight-only formats multiply in 16 bits."""
-        name = {"int8_wo": "fp16", "int4_wo": "fp16", "2:4_int8": "int8"}.get(format, format)
-        found = self.device.peak.get(name)
-        return found.value if found else 0.0
+    def _price(self, key: str, works: Sequence[Work]) -> None:
+        family, _, format = key.partition("/")
+        if family != "traffic":
+            reason = self.why_not(format)
+            if reason is not None:
+                raise UsageError(reason, where="kernel")
+        model, fit = FAMILIES[family], self.fit(key)
+        columns = model.columns(works, format)
+        latencies = model.latency_us(columns, self.machine, fit.parameters)
+        if fit.lattice is not None:
+            latencies = latencies * np.exp(fit.lattice.at(model.coordinates(columns)))
+        if family != "traffic":
+            flops = np.array([work.flops for work in works])
+            latencies = np.maximum(latencies, flops / self.machine.rate(format))
+        source = Source.INTERPOLATED if fit.is_own else Source.MODELLED
+        for work, latency_us in zip(works, latencies.tolist(), strict=True):
+            self._known[work] = _cost(latency_us, fit.band(latency_us), source)
+
+    def _recurrence(self, work: Recurrence) -> Cost:
+        """Inputs of all steps as one product; then the steps, one behind the other."""
+        width = work.gates * work.hidden * work.directions
+        whole = Product(work.steps * work.batch, width, work.inputs, format=work.format)
+        step = Product(work.batch, width, work.hidden, format=work.format)
+        inputs, one = self.kernels([whole, step])
+        return inputs + one.scaled(work.steps)
+
+    def _collective(self, kind: str, size_bytes: float, ranks: int, domain: Domain) -> Cost:
+        link = np.array([domain.link.bandwidth.value / 1e6])
+        works = Messages(kind, np.array([size_bytes]), np.array([float(ranks)]), link)
+        curve = self._library.link(f"{kind}/{self._collectives}/{domain.fabric}")
+        if curve is None:
+            typical = {name: value for name, (value, _) in PRIOR.items()}
+            typical["alpha"] = domain.link.latency.value
+            return _cost(float(collective_us(works, typical)[0]), _GUESS, Source.MODELLED)
+        fit = curves.fitted(curve)
+        latency = collective_us(works, fit.parameters)
+        if fit.lattice is not None:
+            at = np.log2(np.column_stack([np.maximum(works.size_bytes, 1.0), works.ranks]))
+            latency = latency * np.exp(fit.lattice.at(at))
+        latency_us = float(latency[0])
+        return _cost(latency_us, fit.band(latency_us), Source.MODELLED)
 
 
-def _spread(latency_us: float) -> Cost:
-    return Cost(latency_us / _SPREAD, latency_us, latency_us * _SPREAD, Source.MODELLED)
+def _depthwise(work: Convolution) -> Traffic:
+    plain = as_product(work)
+    written = plain.m * work.channels_out * 2.0
+    return Traffic(work.size_bytes - written, written, Flow.REDUCTION)
+
+
+def _cost(latency_us: float, band: tuple[float, float], source: Source) -> Cost:
+    return Cost(latency_us * band[0], latency_us, latency_us * band[1], source)

@@ -38,6 +38,8 @@ class Flow(StrEnum):
     """Kinds of kernels that are bound by memory."""
 
     ELEMENTWISE = "elementwise"
+    ACTIVATION = "activation"
+    """One block a row, gated or not."""
     NORMALISATION = "normalisation"
     SOFTMAX = "softmax"
     REDUCTION = "reduction"
@@ -147,6 +149,8 @@ class Traffic:
     write_size_bytes: float
     flow: Flow = Flow.ELEMENTWISE
     flops: float = 0.0
+    rows: int = 0
+    """Independent rows, each the work of one block; 0 where a kernel splits as it likes."""
 
     @property
     def size_bytes(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import resources
@@ -17,6 +17,7 @@ DEVICES = {path.stem: Predictor(read_profile(path)) for path in resources.profil
 SIZES = st.integers(1, 20_000)
 
 
+@settings(deadline=None)
 @given(SIZES, SIZES, SIZES, st.sampled_from(sorted(WEIGHT_BYTES)), st.sampled_from(sorted(DEVICES)))
 def test_no_product_beats_the_datasheet(m: int, n: int, k: int, form: str, device: str) -> None:
     predictor, work = DEVICES[device], Product(m, n, k, format=form)

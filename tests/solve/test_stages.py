@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import replace
 
@@ -16,8 +15,6 @@ from planner.solve.solve import solve
 from planner.solve.validate import validate
 from tests.solve.pipelines import Pipelines, plans
 
-EXAMPLES = int(os.environ.get("INFOPT_EXAMPLES", "300"))
-"""Random problems: more where the environment asks."""
 Key = tuple[float, ...]
 
 
@@ -48,7 +45,7 @@ def best(problem: Problem) -> tuple[Key, str] | None:
 
 
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=300,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -1,0 +1,158 @@
+"""Learns what profiles/fits/ holds from a folder of measurement tables.
+
+    python benchmarks/fit.py TABLES [--results benchmarks/results] [-o profiles/fits]
+
+Tables have the columns that benchmarks/tables/rows.py reads; they stay where they are, and only
+parameters, remainders on a coarse lattice and errors go into the fits. Takes about two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.tables.hardware import devices
+from benchmarks.tables.learning import (
+    FEWEST,
+    TWINS,
+    curve,
+    general,
+    general_curve,
+    learn_kernel,
+    learn_link,
+)
+from benchmarks.tables.observations import Message, Timed, observations
+from benchmarks.tables.rows import Row, read_folder
+from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
+from benchmarks.tables.study import Study, sort
+from planner.cost.curves import ANY, LINKS, Library
+from planner.spec.fits import Curve, FitFile, read_fits, write_fits
+
+T = TypeVar("T")
+
+
+def device_files(kernels: Sequence[Timed]) -> list[FitFile]:
+    """One file a device."""
+    files = []
+    for name, timed in sorted(_grouped((t.device, t) for t in kernels).items()):
+        curves = {}
+        for key, group in sorted(_grouped((t.key, t) for t in timed).items()):
+            if len(group) >= FEWEST:
+                curves[key] = curve(learn_kernel(group), _sources(group))
+                _say(f"{name} {key}", curves[key])
+        if curves:
+            profile = devices()[name]
+            files.append(
+                FitFile(
+                    device=name,
+                    architecture=profile.architecture,
+                    units=profile.units,
+                    curves=curves,
+                )
+            )
+    return files
+
+
+def general_file(kernels: Sequence[Timed]) -> FitFile:
+    """What holds on average over devices."""
+    curves = {}
+    for key, timed in sorted(_grouped((_class(t.key), t) for t in kernels).items()):
+        parts = _grouped((f"{t.device} {t.key}", t) for t in timed)
+        large = {name: part for name, part in parts.items() if len(part) >= FEWEST}
+        if not large:
+            continue
+        parameters, errors, predicted = general(large)
+        points = sum(len(part) for part in large.values())
+        found = general_curve(parameters, errors, predicted, points, _sources(timed))
+        curves[key] = found
+        _say(f"{ANY} {key}", found)
+    for key, found in list(curves.items()):
+        family, _, format = key.partition("/")
+        for twin in (name for name, other in TWINS.items() if other == format):
+            curves[f"{family}/{twin}"] = found
+    return FitFile(device=ANY, curves=curves)
+
+
+def link_file(messages: Sequence[Message]) -> FitFile:
+    """Collectives by implementation and fabric."""
+    curves = {}
+    for key, group in sorted(_grouped((m.key, m) for m in messages).items()):
+        if len(group) >= FEWEST:
+            curves[key] = curve(learn_link(group), _sources(group))
+            _say(key, curves[key])
+    return FitFile(device=LINKS, curves=curves)
+
+
+def _class(key: str) -> str:
+    family, _, format = key.partition("/")
+    return f"{family}/{TWINS.get(format, format)}"
+
+
+def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = defaultdict(list)
+    for key, value in pairs:
+        found[key].append(value)
+    return found
+
+
+def _sources(group: Sequence[Timed] | Sequence[Message]) -> str:
+    names = sorted({item.source for item in group})
+    return f"fitted on measurements published by {', '.join(names)}"
+
+
+def _say(name: str, found: Curve) -> None:
+    errors = f"median {found.median_error:.1%}, p90 {found.p90_error:.1%}"
+    print(f"{name:45} {found.points:6} points, unseen: {errors}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Reads tables, learns, writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("profiles/fits"))
+    parser.add_argument("--only", choices=("kernels", "software"))
+    parser.add_argument("--family", help="learn one kernel family, and keep the rest")
+    options = parser.parse_args()
+    rows = itertools.chain.from_iterable(read_folder(options.tables).values())
+    kernels, messages = observations(rows)
+    if options.family:
+        kernels = [k for k in kernels if k.key.split("/")[0] == options.family]
+        messages = []
+    options.output.mkdir(parents=True, exist_ok=True)
+    kernel_files = device_files(kernels) if options.only in (None, "kernels") else []
+    if options.only in (None, "kernels"):
+        kernel_files += [general_file(kernels), link_file(messages)]
+        _write(options.output, kernel_files)
+    if options.only in (None, "software"):
+        _write(options.output, [software_file(read_folder(options.tables), options.output)])
+
+
+def software_file(tables: Mapping[str, Sequence[Row]], fits: Path) -> FitFile:
+    """What software adds, and needs, on top of the kernels that `fits` predict."""
+    files = [read_fits(path) for path in sorted(fits.glob("*.yaml")) if path.stem != RUNTIMES]
+    study = Study(sort(tables), Library(files), {})
+    timings, _ = study.timings()
+    curves = learn_runtimes(timings) | learn_memories(study.rows.memories)
+    for name, found in curves.items():
+        _say(name, found)
+    return FitFile(device=RUNTIMES, curves=curves)
+
+
+def _write(folder: Path, files: Iterable[FitFile]) -> None:
+    """Curves learnt anew take the place of old ones of their name; others stay."""
+    for file in files:
+        path = folder / f"{file.device}.yaml"
+        old = read_fits(path).curves if path.exists() else {}
+        merged = dict(sorted({**old, **file.curves}.items()))
+        write_fits(path, file.model_copy(update={"curves": merged}))
+
+
+if __name__ == "__main__":
+    main()

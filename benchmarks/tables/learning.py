@@ -1,0 +1,183 @@
+"""Learns curves from observations, and keeps what each predicted for what it had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.tables.hardware import devices
+from benchmarks.tables.observations import Message, Timed
+from planner.cost import links
+from planner.cost.curves import in_percent
+from planner.cost.family import FAMILIES, Family
+from planner.cost.fitting import Learnt, bands, fit_parameters, learn
+from planner.cost.links import Messages
+from planner.cost.machine import Machine
+from planner.spec.fits import Curve
+
+Array = npt.NDArray[np.float64]
+
+FEWEST = 12
+"""Points below which nothing is learnt."""
+_FEWEST_FOR_LATTICE = 40
+_PER_DEVICE = 500
+"""Points of each device that general parameters are learnt from."""
+_LINK_KNOTS = (tuple(float(x) for x in range(8, 35)), (1.0, 2.0, 3.0, 4.0, 6.0))
+TWINS = {"fp16": "bf16"}
+"""Formats of one rate, learnt together for devices in general."""
+
+
+def columns_of(timed: Sequence[Timed]) -> tuple[Family, Any]:
+    """The family of observations with one key, and their works as columns."""
+    name, _, format = timed[0].key.partition("/")
+    family = FAMILIES[name]
+    return family, family.columns([t.work for t in timed], format)
+
+
+def measured(timed: Sequence[Timed] | Sequence[Message]) -> Array:
+    """Microseconds."""
+    return np.array([t.measured_us for t in timed])
+
+
+def learn_kernel(timed: Sequence[Timed]) -> Learnt:
+    """The curve of one device and key."""
+    family, columns = columns_of(timed)
+    machine = Machine.of(devices()[timed[0].device])
+    has_lattice = len(timed) >= _FEWEST_FOR_LATTICE
+    return learn(
+        lambda at, which: family.latency_us(columns.part(which), machine, at),
+        family.prior,
+        family.coordinates(columns),
+        measured(timed),
+        _labels([t.group for t in timed]),
+        family.knots if has_lattice else None,
+        rough=family.rough,
+    )
+
+
+def learn_link(messages: Sequence[Message]) -> Learnt:
+    """The curve of one collective, implementation and fabric."""
+    columns = link_columns(messages)
+    at = np.log2(np.column_stack([np.maximum(columns.size_bytes, 1.0), columns.ranks]))
+    groups = _labels(
+        [(m.collective.ranks, round(np.log2(m.collective.size_bytes) * 4)) for m in messages]
+    )
+    return learn(
+        lambda values, which: links.collective_us(columns.part(which), values),
+        links.PRIOR,
+        at,
+        measured(messages),
+        groups,
+        _LINK_KNOTS if len(messages) >= _FEWEST_FOR_LATTICE else None,
+        rough=(1,),
+    )
+
+
+def link_columns(messages: Sequence[Message]) -> Messages:
+    """Collectives of one kind as columns."""
+    rows = [
+        (m.collective.size_bytes, m.collective.ranks, m.domain.link.bandwidth.value / 1e6)
+        for m in messages
+    ]
+    return Messages(messages[0].collective.kind, *np.array(rows, dtype=np.float64).T)
+
+
+def general(groups: Mapping[str, Sequence[Timed]]) -> tuple[dict[str, float], Array, Array]:
+    """Parameters for devices in general, and errors on each device by the others' parameters.
+
+    Args:
+        groups: observations by device and format, all of one family and class of formats.
+
+    Returns:
+        parameters; log(predicted / measured) and predictions in microseconds of a sample of every
+        device, by parameters learnt without it. Empty where there is one device only.
+    """
+    samples = {name: _sample(timed) for name, timed in groups.items()}
+    whole = _together(list(samples.values()))
+    errors, predictions = [np.empty(0)], [np.empty(0)]
+    names = {timed[0].device for timed in samples.values()}
+    for left_out in sorted(names) if len(names) > 1 else []:
+        seen = [t for t in samples.values() if t[0].device != left_out]
+        parameters = _together(seen, start=whole)
+        for timed in (t for t in samples.values() if t[0].device == left_out):
+            family, columns = columns_of(timed)
+            machine = Machine.of(devices()[left_out])
+            predicted = family.latency_us(columns, machine, parameters)
+            predictions.append(predicted)
+            errors.append(np.log(predicted / measured(timed)))
+    return whole, np.concatenate(errors), np.concatenate(predictions)
+
+
+def curve(learnt: Learnt, source: str) -> Curve:
+    """The curve as it stands in a file."""
+    lattice = learnt.lattice
+    return Curve(
+        source=source,
+        points=len(learnt.errors),
+        **_errors(learnt.errors),
+        parameters=_rounded(learnt.parameters),
+        bands=_bands(learnt.errors, learnt.predicted_us),
+        knots=lattice.knots if lattice else (),
+        values=in_percent(lattice) if lattice else (),
+    )
+
+
+def general_curve(
+    parameters: Mapping[str, float], errors: Array, predicted_us: Array, points: int, source: str
+) -> Curve:
+    """The curve of devices in general."""
+    known = len(errors) > 0
+    return Curve(
+        source=source,
+        points=points,
+        **_errors(errors if known else np.array([0.0])),
+        parameters=_rounded(parameters),
+        bands=_bands(errors, predicted_us) if known else ((1e12, 0.6, 1.7),),
+    )
+
+
+def _sample(timed: Sequence[Timed]) -> Sequence[Timed]:
+    if len(timed) <= _PER_DEVICE:
+        return timed
+    chosen = np.random.default_rng(0).choice(len(timed), _PER_DEVICE, replace=False)
+    return [timed[i] for i in np.sort(chosen)]
+
+
+def _together(
+    groups: Sequence[Sequence[Timed]], start: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """One set of parameters for several devices."""
+    parts = [(*columns_of(timed), Machine.of(devices()[timed[0].device])) for timed in groups]
+    family = parts[0][0]
+    times = np.concatenate([measured(timed) for timed in groups])
+
+    def model(at: Mapping[str, float], which: npt.NDArray[np.int64]) -> Array:
+        every = [family.latency_us(columns, machine, at) for _, columns, machine in parts]
+        return np.concatenate(every)[which]
+
+    return fit_parameters(model, family.prior, times, np.arange(len(times)), start=start)
+
+
+def _labels(groups: Sequence[tuple[float, ...]]) -> Array:
+    known = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    return np.array([known[group] for group in groups], dtype=np.float64)
+
+
+def _errors(errors: Array) -> dict[str, Any]:
+    relative = np.abs(np.expm1(errors))
+    return {
+        "median_error": round(float(np.median(relative)), 4),
+        "p90_error": round(float(np.quantile(relative, 0.9)), 4),
+    }
+
+
+def _bands(errors: Array, predicted_us: Array) -> tuple[tuple[float, float, float], ...]:
+    found = bands(errors, predicted_us)
+    return tuple((min(limit, 1e12), round(low, 4), round(high, 4)) for limit, low, high in found)
+
+
+def _rounded(parameters: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.5g}") for name, value in parameters.items()}

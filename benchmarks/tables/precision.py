@@ -1,0 +1,38 @@
+"""Which format a `precision` text means."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.tables.rows import UnpredictableError
+
+_PATTERNS = (
+    (r"sparse-marlin", "int4_wo"),
+    (r"int4|uintx?-?4|w4a16|awq|gptq|nf4", "int4_wo"),
+    (r"int8dq|w8a8|\bsq\b|smoothquant|int8 dynamic", "int8"),
+    (r"int8[_ -]?w|weight.only|w8a16", "int8_wo"),
+    (r"autoquant", "int8_wo"),
+    (r"fp8|float8|e4m3", "fp8"),
+    (r"int8", "int8"),
+    (r"bf16|bfloat16", "bf16"),
+    (r"amp|mixed|fp16|half|float16", "fp16"),
+    (r"tf32|tensorfloat", "tf32"),
+    (r"fp32|float32|\bfloat\b|single", "fp32"),
+)
+
+
+def format_of(precision: str, sparsity: str) -> str:
+    """The predictor's format.
+
+    Raises:
+        UnpredictableError: the text names none that is modelled.
+    """
+    text = precision.lower()
+    if re.search(r"fp6|uintx-2|int2|fp4|nvfp4|mxfp", text):
+        raise UnpredictableError(f"format {precision!r} is not modelled")
+    if sparsity.strip() == "2:4" and not re.search(r"int4|marlin", text):
+        return "2:4_int8" if "int8" in text else "2:4"
+    for pattern, name in _PATTERNS:
+        if re.search(pattern, text):
+            return name
+    raise UnpredictableError(f"format {precision!r} is unknown")

@@ -1,0 +1,52 @@
+"""Which software ran a row, by what its source and notes say; a known factor of every latency."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.tables.rows import Row
+
+_PATTERNS: tuple[tuple[str, str], ...] = (
+    (r"column \"torchscript|torchscript|torch\.jit", "torchscript"),
+    (r"column \"tf(-fp16|-xla)?\"", "tensorflow"),
+    (r"petals", "petals"),
+    (r"tensorflow2", "tensorflow2"),
+    (r"hugging face accelerate", "accelerate"),
+    (r"zero-inference|zero-offload", "deepspeed-zero"),
+    (r"flexgen|flexllmgen", "flexgen"),
+    (r"paddle-?trt", "paddle-trt"),
+    (r"paddle", "paddle"),
+    (r"trt-?llm|tensorrt-llm", "tensorrt-llm"),
+    (r"tensorrt", "tensorrt"),
+    (r"dense eff|ft dense|ft sparse|sparse eff", "fastertransformer-sparsity"),
+    (r"eff-ft|ft-tf|\bft\b|fastertransformer", "fastertransformer"),
+    (r"onnx ?runtime", "onnxruntime"),
+    (r"vllm", "vllm"),
+    (r"megatron", "megatron"),
+    (r"deepspeed", "deepspeed"),
+    (r"tensorflow", "tensorflow"),
+    (r"compile=false|eager", "torch-eager"),
+    (r"compile=true|torch\.compile|gpt-fast|pytorch/ao|torchao", "torch-compile"),
+    (r"pytorch|transformers|hugging", "torch-eager"),
+)
+LIBRARY = "library"
+"""Kernels alone, nothing added: what rows of unknown software are predicted as."""
+UNFUSED = frozenset(
+    {"torchscript", "torch-eager", "tensorflow", "tensorflow2", "accelerate", "deepspeed-zero"}
+)
+"""Attention is two products and a softmax; bias and residual are kernels of their own."""
+
+
+def runtime_of(row: Row) -> str:
+    """The software, with its version where the text states one and versions are known to differ."""
+    text = f"{row.model} {row.text}".lower()
+    for pattern, name in _PATTERNS:
+        if not re.search(pattern, text):
+            continue
+        if name == "tensorrt":
+            version = re.search(r"tensorrt\s*v?(\d+)\.(\d+)", text)
+            return f"tensorrt-{version[1]}.{version[2]}" if version else name
+        if name == "fastertransformer" and "tensorflow" in text:
+            return "fastertransformer-tensorflow"
+        return name
+    return LIBRARY

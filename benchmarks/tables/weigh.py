@@ -1,0 +1,91 @@
+"""Memory of a model in use: weights, cache, activations, and what the software keeps for itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.tables.hardware import device_of
+from benchmarks.tables.precision import format_of
+from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.shapes import Transformer, transformer_of
+from benchmarks.tables.software import runtime_of
+from planner.cost.work import ACTIVATION_BYTES, WEIGHT_BYTES
+
+Array = npt.NDArray[np.float64]
+
+PRIOR: Mapping[str, tuple[float, float]] = {
+    "weights": (1.0, 0.05),
+    "cache": (1.0, 0.2),
+    "activations": (1.5, 0.7),
+    "context": (0.9, 0.6),
+}
+"""Factor -> (typical value, spread in natural logarithm); `context` in 10^9 bytes."""
+GB = 1e9
+
+
+def memory_key(row: Row) -> str:
+    """Of the curve that a software's memory is learnt into."""
+    return f"memory/{runtime_of(row)}"
+
+
+def parts_of(row: Row) -> list[float]:
+    """Weights, cache and activations of one device in 10^9 bytes.
+
+    Raises:
+        UnpredictableError: the model or format is unknown.
+    """
+    model = transformer_of(row)
+    if model is None:
+        raise UnpredictableError(f"memory of {row.model!r} is not modelled")
+    return parts(model, row, format_of(row.precision, row.sparsity))
+
+
+def parts(model: Transformer, row: Row, format: str) -> list[float]:
+    """The same for a known model."""
+    ranks = row.number("tp", 1) * row.number("pp", 1)
+    batch, length = row.number("batch", 1), row.number("seq_in", 128)
+    positions = length + row.number("seq_out", 0)
+    wide = ACTIVATION_BYTES[format] if format not in ("int8", "fp8") else 2.0
+    outer = model.vocab * model.hidden * wide
+    weights = model.layers * model.layer_parameters * WEIGHT_BYTES[format] + outer
+    cache = 2 * model.layers * model.kv_heads * model.width * batch * positions * wide
+    cache = cache if model.kind == "decoder" else 0.0
+    inner = 6 * model.hidden + (2 if model.is_gated else 1) * model.ffn
+    return [x / GB / ranks for x in (weights, cache, batch * length * inner * wide)]
+
+
+def memory_gb(features: Array, at: Mapping[str, float]) -> Array:
+    """10^9 bytes of each row."""
+    weights, cache, activations = features.T
+    held = at["weights"] * weights + at["cache"] * cache
+    total: Array = held + at["activations"] * activations + at["context"]
+    return total
+
+
+def is_memory(row: Row) -> bool:
+    """Whether a row weighs a model instead of timing it."""
+    return re.search(r"memory|mem_gb|peak_mem", row.metric.lower()) is not None
+
+
+def is_out_of_memory(row: Row) -> bool:
+    """Whether the row says that the model did not fit."""
+    return re.search(r"\boom\b|out.of.memory", f"{row.value} {row.notes}".lower()) is not None
+
+
+def capacity_gb(row: Row) -> float:
+    """Of the row's device, less what the driver keeps."""
+    return device_of(row.gpu).memory_size.value / GB
+
+
+def typical() -> dict[str, float]:
+    """Factors where no software is known."""
+    return {name: value for name, (value, _) in PRIOR.items()}
+
+
+def features(rows: Sequence[Row]) -> Array:
+    """[rows, 3]."""
+    return np.array([parts_of(row) for row in rows]).reshape(-1, 3)

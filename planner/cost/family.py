@@ -1,0 +1,149 @@
+"""Kernel families: which model prices a work, and where it stands on that model's lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from planner.cost import attention, gemm, traffic
+from planner.cost.attention import Attentions
+from planner.cost.gemm import Products
+from planner.cost.machine import Machine
+from planner.cost.traffic import Flows
+from planner.cost.work import Attention, Convolution, Product, Recurrence, Traffic, Work
+
+Array = npt.NDArray[np.float64]
+Knots = tuple[tuple[float, ...], ...]
+
+_DEPTHWISE_CHANNELS = 8
+"""Fewer channels a group leave tensor cores idle: the kernel is bound by memory."""
+_DECODE_QUERIES = 8
+"""Up to so many new positions, keys are the bottleneck."""
+_GROUPS = (0.0, 1.0, 2.0, 3.0, 4.0, 4.6, 5.0, 6.0, 6.6)
+"""log2 of query heads per kv head; 4.6 and 6.6 are 24 and 96."""
+
+
+def _steps(first: int, last: int) -> tuple[float, ...]:
+    return tuple(float(x) for x in range(first, last + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A model with its columns."""
+
+    columns: Callable[[Sequence[Any], str], Any]
+    """Works of one format -> columns."""
+    latency_us: Callable[[Any, Machine, Mapping[str, float]], Array]
+    prior: Mapping[str, tuple[float, float]]
+    coordinates: Callable[[Any], Array]
+    knots: Knots
+    rough: tuple[int, ...] = ()
+
+
+def family_of(work: Work) -> str:
+    """Name of the family that prices a work; a recurrence is priced by its products."""
+    match work:
+        case Traffic():
+            return f"traffic/{work.flow.value}"
+        case Attention():
+            name = "decode" if work.queries <= _DECODE_QUERIES < work.keys else "prefill"
+            is_step = work.queries == 1
+            return f"{'decode' if is_step else name}/{work.format}"
+        case Product():
+            return f"{'batched' if work.batch > 1 else 'product'}/{work.format}"
+        case Convolution():
+            return f"convolution/{work.format}"
+        case Recurrence():
+            return f"product/{work.format}"
+
+
+def is_depthwise(work: Convolution) -> bool:
+    """Whether a convolution is bound by memory whatever its arithmetic."""
+    return work.groups > 1 and work.channels_in // work.groups < _DEPTHWISE_CHANNELS
+
+
+def as_product(work: Convolution) -> Product:
+    """The implicit product of a convolution."""
+    return Product(
+        m=work.batch * work.height * work.width,
+        n=work.channels_out // work.groups,
+        k=work.channels_in // work.groups * work.kernel[0] * work.kernel[1],
+        batch=work.groups,
+        format=work.format,
+    )
+
+
+def _products(works: Sequence[Product | Convolution], format: str) -> Products:
+    plain = [as_product(w) if isinstance(w, Convolution) else w for w in works]
+    shares = [
+        min(1.0, w.stride**2 / (w.kernel[0] * w.kernel[1])) if isinstance(w, Convolution) else 1.0
+        for w in works
+    ]
+    rows = [(p.m, p.n, p.k, p.batch, share) for p, share in zip(plain, shares, strict=True)]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    return Products(format, *table.T)
+
+
+def _attentions(works: Sequence[Attention], format: str) -> Attentions:
+    rows = [
+        (w.batch, w.heads, w.kv_heads, w.head_dim, w.queries, w.keys, w.is_causal) for w in works
+    ]
+    return Attentions(format, *np.array(rows, dtype=np.float64).reshape(-1, 7).T)
+
+
+def _flows(works: Sequence[Traffic], format: str) -> Flows:
+    rows = [(w.size_bytes, w.rows) for w in works]
+    return Flows(*np.array(rows, dtype=np.float64).reshape(-1, 2).T)
+
+
+def _at_product(w: Products) -> Array:
+    return np.log2(np.column_stack([w.m * w.batch, w.n, w.k]))
+
+
+def _at_prefill(w: Attentions) -> Array:
+    return np.log2(np.column_stack([w.batch * w.heads, w.queries, w.heads / w.kv_heads]))
+
+
+def _at_decode(w: Attentions) -> Array:
+    return np.log2(np.column_stack([w.batch * w.kv_heads, w.keys, w.heads / w.kv_heads]))
+
+
+def _at_flow(w: Flows) -> Array:
+    at: Array = np.log2(np.maximum(w.size_bytes, 1.0))[:, None]
+    return at
+
+
+_PRODUCT = Family(
+    _products,
+    gemm.products_us,
+    gemm.PRIOR,
+    _at_product,
+    (_steps(0, 16), _steps(5, 17), _steps(5, 17)),
+)
+FAMILIES: Mapping[str, Family] = {
+    "product": _PRODUCT,
+    "batched": _PRODUCT,
+    "convolution": _PRODUCT,
+    "prefill": Family(
+        _attentions,
+        attention.prefill_us,
+        attention.PREFILL_PRIOR,
+        _at_prefill,
+        (_steps(2, 15), _steps(4, 15), _GROUPS),
+        rough=(2,),
+    ),
+    "decode": Family(
+        _attentions,
+        attention.decode_us,
+        attention.DECODE_PRIOR,
+        _at_decode,
+        (_steps(0, 17), _steps(1, 17), _GROUPS),
+        rough=(2,),
+    ),
+    "traffic": Family(_flows, traffic.traffic_us, traffic.PRIOR, _at_flow, (_steps(8, 34),)),
+}
+"""First part of a curve's key -> its model."""

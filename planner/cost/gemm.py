@@ -1,0 +1,137 @@
+"""How long a product takes: the best of many tilings, each priced by its waves and its traffic.
+
+A library picks a tile (rows x columns of the result made by one block) and a split of the inner
+dimension. For each of them
+
+    blocks  = ceil(m / rows) * ceil(n / columns) * batch * splits
+    waves   = blocks / multiprocessors, rounded up in part (`quantisation`)
+    compute = waves * (2 * rows * columns * k / splits / (rate of one multiprocessor * efficiency)
+                       + prologue)
+    memory  = bytes / (bandwidth * share), less where few blocks run
+    cache   = what blocks read of both operands / cache bandwidth
+
+and the product takes `start` + the p-norm of the three, of the best tiling. Efficiency falls with
+the tile's ratio of arithmetic to loads as a power law. All parameters are relative to the device's
+own rates, so that those of one device are a fair guess for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from planner.cost.machine import Machine
+from planner.cost.work import ACTIVATION_BYTES, OUTPUT_BYTES, WEIGHT_BYTES
+
+Array = npt.NDArray[np.float64]
+
+_TILES = (
+    *((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (32, 128)),
+    *((64, 32), (32, 64), (16, 128), (16, 64), (32, 32), (16, 32)),
+)
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+_TILINGS = np.array([(*tile, split) for tile in _TILES for split in _SPLITS], dtype=np.float64)
+_LARGEST_TILE = 256 * 128 / (256 + 128)
+"""Ratio of arithmetic to loads of the largest tile."""
+_STEP = 32
+"""Inner dimension of one step of the main loop."""
+_CHUNK = 512
+"""Products priced at once: keeps arrays within the processor's cache."""
+
+PRIOR: Mapping[str, tuple[float, float]] = {
+    "start": (3.0, 1.0),
+    "efficiency": (0.85, 0.3),
+    "tile_power": (0.5, 0.6),
+    "prologue": (0.8, 0.7),
+    "bandwidth": (0.85, 0.15),
+    "reach": (1.6, 0.4),
+    "cache": (2.5, 0.5),
+    "quantisation": (0.7, 0.4),
+    "split": (1.0, 0.7),
+    "sharpness": (4.0, 0.4),
+}
+"""Parameter -> (typical value, its spread in natural logarithm): `start`, `prologue` and `split` in
+microseconds, `cache` in multiples of memory bandwidth, `reach` in multiples of what one
+multiprocessor must draw when all draw; the rest are shares and powers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Many products of one format, as columns."""
+
+    format: str
+    m: Array
+    n: Array
+    k: Array
+    batch: Array
+    share: Array
+    """Bytes of the left operand over m * k elements: less than 1 where windows overlap."""
+
+    def part(self, at: npt.NDArray[np.int64] | slice) -> Products:
+        """Some of them."""
+        columns = (self.m[at], self.n[at], self.k[at], self.batch[at], self.share[at])
+        return Products(self.format, *columns)
+
+    def __len__(self) -> int:
+        return len(self.m)
+
+
+def products_us(works: Products, machine: Machine, parameters: Mapping[str, float]) -> Array:
+    """Microseconds of each product on a machine.
+
+    Args:
+        parameters: a value for each name in `PRIOR`.
+    """
+    starts = range(0, len(works), _CHUNK)
+    parts = [_priced(works.part(slice(s, s + _CHUNK)), machine, parameters) for s in starts]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _priced(works: Products, machine: Machine, at: Mapping[str, float]) -> Array:
+    m, n, k, batch = (x[:, None] for x in (works.m, works.n, works.k, works.batch))
+    left = m * k * works.share[:, None]
+    rows, columns, splits = (_TILINGS[:, i][None] for i in range(3))
+    inner = np.ceil(k / splits / _STEP) * _STEP
+    blocks = np.ceil(m / rows) * np.ceil(n / columns) * batch * splits
+
+    compute = _waves(blocks / machine.units, at) * _block(rows, columns, inner, works, machine, at)
+    partial = np.where(splits > 1, 2 * 4 * m * n * batch, 0.0)
+    width = (WEIGHT_BYTES[works.format], ACTIVATION_BYTES[works.format], OUTPUT_BYTES[works.format])
+    moved = batch * (k * n * width[0] + left * width[1] + m * n * width[2]) + 0.5 * partial
+    drawn = np.minimum(1.0, np.minimum(blocks, machine.units) * at["reach"] / machine.units)
+    memory = moved / (machine.bandwidth * min(at["bandwidth"], 1.0) * drawn)
+    loaded = blocks * (rows * width[1] + columns * width[0]) * inner
+    cache = loaded / (machine.bandwidth * at["cache"])
+
+    power = at["sharpness"]
+    longest = np.maximum(np.maximum(compute, memory), cache)
+    shares = (compute / longest) ** power + (memory / longest) ** power + (cache / longest) ** power
+    total = longest * shares ** (1 / power)
+    total += np.where(splits > 1, at["split"] * (1 + 0.3 * np.log2(splits)), 0.0)
+    best: Array = at["start"] + total.min(axis=1)
+    return best
+
+
+def _waves(full: Array, at: Mapping[str, float]) -> Array:
+    rounded = min(at["quantisation"], 1.0)
+    waves: Array = np.maximum((1 - rounded) * full + rounded * np.ceil(full), 1.0)
+    return waves
+
+
+def _block(
+    rows: Array,
+    columns: Array,
+    inner: Array,
+    works: Products,
+    machine: Machine,
+    at: Mapping[str, float],
+) -> Array:
+    """Microseconds of one block on its multiprocessor."""
+    ratio = rows * columns / (rows + columns) / _LARGEST_TILE
+    efficiency = np.minimum(at["efficiency"], 1.0) * ratio ** at["tile_power"]
+    rate = machine.rate(works.format) / machine.units
+    block: Array = 2 * rows * columns * inner / (rate * efficiency) + at["prologue"]
+    return block

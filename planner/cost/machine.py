@@ -1,0 +1,56 @@
+"""The few numbers of a device that kernel models are written in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.spec.profile import DeviceProfile
+
+STAND_INS = {
+    "int8_wo": "fp16",
+    "int4_wo": "fp16",
+    "2:4_int8": "int8",
+    "bf16": "fp16",
+}
+"""Format -> the format it multiplies in, where a profile does not name it itself. bf16 has the
+tensor rate of fp16 wherever it exists at all (see `bf16` in `_NEEDS`)."""
+_NEEDS = {"bf16": 80, "tf32": 80, "2:4": 80, "2:4_int8": 80, "fp8": 89}
+"""Format -> lowest compute capability (CUDA C++ programming guide, arithmetic of tensor cores)."""
+DEFAULT_CACHE_BYTES = 4e6
+"""Of the last cache, where a profile is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Rates in units per microsecond."""
+
+    units: int
+    """Multiprocessors, or cores."""
+    bandwidth: float
+    """Bytes per microsecond of device memory."""
+    cache_size_bytes: float
+    peak: dict[str, float]
+    """Format -> operations per microsecond."""
+    capability: int
+    """80 for sm_80; 0 for what is no CUDA device."""
+
+    @classmethod
+    def of(cls, device: DeviceProfile) -> Machine:
+        """The numbers of one profile."""
+        name = device.architecture or ""
+        digits = "".join(c for c in name.removeprefix("sm_") if c.isdigit())
+        return cls(
+            units=device.units,
+            bandwidth=device.memory_bandwidth.value / 1e6,
+            cache_size_bytes=device.cache_size.value if device.cache_size else DEFAULT_CACHE_BYTES,
+            peak={form: rate.value / 1e6 for form, rate in device.peak.items()},
+            capability=int(digits) if name.startswith("sm_") else 0,
+        )
+
+    def rate(self, format: str) -> float:
+        """Operations per microsecond in a format; 0 where the device lacks it."""
+        if 0 < self.capability < _NEEDS.get(format, 0):
+            return 0.0
+        if format in self.peak:
+            return self.peak[format]
+        return self.peak.get(STAND_INS.get(format, ""), 0.0)

@@ -1,0 +1,57 @@
+"""How long a kernel takes that only moves data: start, then bytes over bandwidth.
+
+    memory = bytes / (bandwidth * share), faster by `cache` while everything fits the last cache
+    row    = bytes of one row / what one multiprocessor draws, times waves of rows
+
+Kernels of one block a row (normalisation, softmax, gated activation) are bound by the row as long
+as there are fewer rows than multiprocessors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from planner.cost.machine import Machine
+
+Array = npt.NDArray[np.float64]
+
+PRIOR: Mapping[str, tuple[float, float]] = {
+    "start": (2.5, 0.8),
+    "bandwidth": (0.85, 0.15),
+    "cache": (1.8, 0.5),
+    "row_reach": (3.0, 0.8),
+    "sharpness": (4.0, 0.5),
+}
+"""Parameter -> (typical value, spread in natural logarithm), relative as for products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """Many kernels, as columns."""
+
+    size_bytes: Array
+    rows: Array
+    """0 where a kernel splits as it likes."""
+
+    def part(self, at: npt.NDArray[np.int64] | slice) -> Flows:
+        """Some of them."""
+        return Flows(self.size_bytes[at], self.rows[at])
+
+
+def traffic_us(works: Flows, machine: Machine, at: Mapping[str, float]) -> Array:
+    """Microseconds of each kernel."""
+    rate = machine.bandwidth * min(at["bandwidth"], 1.0)
+    in_cache = 1 / (1 + (works.size_bytes / machine.cache_size_bytes) ** 2)
+    memory = works.size_bytes / (rate * (1 + (at["cache"] - 1) * in_cache))
+    rows = np.maximum(works.rows, 1.0)
+    waves = np.maximum(rows / machine.units, 1.0)
+    row = works.size_bytes / rows * machine.units / (machine.bandwidth * at["row_reach"]) * waves
+    row = np.where(works.rows > 0, row, 0.0)
+    longest = np.maximum(np.maximum(memory, row), 1e-9)
+    power = at["sharpness"]
+    total: Array = longest * ((memory / longest) ** power + (row / longest) ** power) ** (1 / power)
+    return at["start"] + total
