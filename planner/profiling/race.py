@@ -86,6 +86,16 @@ def speedup(reference_us: ArrayLike, other_us: ArrayLike) -> Interval:
     return median_interval(list(np.asarray(reference_us) / np.asarray(other_us)))
 
 
+def weighted_rounds(
+    shapes_us: Sequence[Sequence[float]], shares: Sequence[float]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The whole workload by round: the mean of all shapes' times, weighted by their shares; as far
+    as every shape has rounds."""
+    rounds = min(len(times) for times in shapes_us)
+    by_shape = np.array([times[:rounds] for times in shapes_us], dtype=np.float64)
+    return np.average(by_shape, axis=0, weights=shares)
+
+
 class _Process:
     """One contestant's process, stopped unless it is its turn."""
 

@@ -126,6 +126,12 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
 
+    def keep(self, kind: str, entries: Mapping[str, Any]) -> None:
+        """Adds those of `{key: payload}` whose key is not here yet: the first writer wins, so that
+        two planners at work on one model end up with the same timings."""
+        now = time.time()
+        self.merge((key, kind, _encode(value), now) for key, value in entries.items())
+
     def rows(self) -> Iterator[Row]:
         """Every entry, by key.
 

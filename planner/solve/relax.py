@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, diags, hstack
 
 from planner.solve.data import BoolArray, Data, FloatArray, IntArray
@@ -88,6 +87,8 @@ def _linprog(
 ) -> tuple[int, FloatArray, FloatArray]:
     """HiGHS's status (0 optimal, 2 infeasible), point and multipliers of the scaled rows."""
     equal, less = rows.is_equality, ~rows.is_equality
+    from scipy.optimize import linprog  # a third of a second to load, and often not needed
+
     result = linprog(
         costs,
         A_ub=rows.matrix[less] if less.any() else None,

@@ -192,7 +192,7 @@ class Bench:
         analysis = self.analysis(executable)
         budget_s = min(_SECONDS_PER_KERNEL * len(requests), _MOST_SECONDS)
         for key, time in self._timed(executable, threads, requests, budget_s):
-            self.work.store.put("kernel", {key: time})
+            self.work.store.keep("kernel", {key: time})
             yield f"{analysis.kernels[names[key]].op_type} ({threads} threads)"
 
     def _timed(

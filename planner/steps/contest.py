@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from planner.errors import ModelError, VerificationError
-from planner.profiling.race import Contestant, speedup
+from planner.profiling.race import Contestant, speedup, weighted_rounds
 from planner.profiling.timing import Interval
 from planner.spec.constraints import Constraints
 from planner.spec.plan import Estimate, GuardReport, ShapeTiming, Timing
@@ -24,6 +22,7 @@ from planner.steps.case import Case
 from planner.steps.racing import at_percentile, race
 from planner.steps.shapes import BoundShape
 from planner.steps.variants import Variant
+from planner.steps.winner import Kind, pick
 from planner.steps.workspace import digest
 from planner.units import format_duration
 
@@ -32,7 +31,6 @@ CONTROL = "plain again"
 ROUNDS = 200
 BUDGET_S = 8.0
 _LEAST_THRESHOLD = 0.02
-Kind = Literal["plan", "uniform", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +122,10 @@ def _raced(case: Case, shape: BoundShape, entrants: Sequence[Entrant]) -> dict[s
 
 
 def _ratio(case: Case, raced: Sequence[Mapping[str, Any]], name: str) -> Interval:
-    """How many times faster than plain ONNX Runtime, over the whole workload.
-
-    ratio_i = Σ_w share_w · plain_w,i / Σ_w share_w · own_w,i: both sums of a round i are made of
-    medians that were taken within the same rounds.
-    """
+    """How many times faster than plain ONNX Runtime, over the whole workload."""
     shares = [shape.share for shape in case.prepared.shapes]
-    rounds = min(len(on_shape[name]["medians_us"]) for on_shape in raced)
-
-    def total_us(what: str) -> Any:
-        return np.array(shares) @ np.array([on_shape[name][what][:rounds] for on_shape in raced])
-
-    return speedup(total_us("first_us"), total_us("medians_us"))
+    firsts, owns = ([on[name][what] for on in raced] for what in ("first_us", "medians_us"))
+    return speedup(weighted_rounds(firsts, shares), weighted_rounds(owns, shares))
 
 
 def _timing(case: Case, raced: Sequence[Mapping[str, Any]], name: str, ratio: Interval) -> Timing:
@@ -173,29 +163,10 @@ def _winner(
     timings: Mapping[str, Timing],
     threshold: float,
 ) -> tuple[Entrant | None, str]:
-    ran = [entrant for entrant in entrants if entrant.name in timings]
-    if not ran:
-        return None, "no other variant could be run"
-    best = max(ran, key=lambda entrant: timings[entrant.name].ratio)
-    plan = next((entrant for entrant in ran if entrant.kind == "plan"), None)
-    if plan is not None and plan is not best:
-        within = timings[best.name].ratio / timings[plan.name].ratio <= threshold
-        best = plan if within else best
-    ratio = timings[best.name].ratio
-    others = "memory" if constraints.objective == "memory" else None
-    if others is not None and plan is not None and timings[plan.name].ratio >= 1 / threshold:
-        return plan, f"least {others}, and not slower than plain ONNX Runtime"
-    if ratio < threshold:
-        return None, (
-            f"nothing beat plain ONNX Runtime by more than {threshold:.3f}x, which is how much "
-            f"it differs from itself (best: {best.name}, {ratio:.3f}x)"
-        )
-    if best.kind != "plan" and plan is not None:
-        return best, (
-            f"measured {ratio:.3f}x plain ONNX Runtime; the solver's plan only "
-            f"{timings[plan.name].ratio:.3f}x"
-        )
-    return best, f"measured {ratio:.3f}x plain ONNX Runtime"
+    kinds = {entrant.name: entrant.kind for entrant in entrants}
+    wants_memory = constraints.objective == "memory"
+    name, reason = pick(kinds, timings, threshold, wants_memory=wants_memory)
+    return next((entrant for entrant in entrants if entrant.name == name), None), reason
 
 
 def _refuse_broken_promise(

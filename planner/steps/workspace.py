@@ -53,11 +53,12 @@ class Workspace:
     reporter: Reporter
 
     def once(self, kind: str, key: str, compute: Callable[[], Any]) -> Any:
-        """The payload stored under `key`, computed and stored where it is not there yet."""
+        """The payload stored under `key`, computed and stored where it is not there yet; another
+        planner's, where that was faster."""
         found = self.store.get(key)
         if found is None:
-            found = compute()
-            self.store.put(kind, {key: found})
+            self.store.keep(kind, {key: compute()})
+            found = self.store.get(key)
         return found
 
     def kept_folder(self, key: str, make: Callable[[Path], None]) -> Path:

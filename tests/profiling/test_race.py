@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from planner.profiling.race import Contestant, Race, Result, speedup
+from planner.profiling.race import Contestant, Race, Result, speedup, weighted_rounds
 from planner.spec.session import SessionSettings
 from tests.profiling.build import perceptron, save
 
@@ -142,3 +142,8 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert (found.low, found.median, found.high) == (3.0, 3.0, 3.0)
     assert slow.runs == 36
     assert fast.percentile_us(50) == 15.0
+
+
+def test_a_workload_is_the_weighted_mean_of_its_shapes_round_by_round() -> None:
+    found = weighted_rounds([[10.0, 20.0, 30.0], [100.0, 200.0]], [0.75, 0.25])
+    assert list(found) == [32.5, 65.0]

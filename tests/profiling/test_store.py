@@ -70,6 +70,17 @@ def test_an_entry_is_replaced_forgotten_and_kinds_are_removed(tmp_path: Path) ->
     store.close()
 
 
+def test_the_first_of_two_planners_decides_what_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    ours, theirs = Store(path), Store(path)
+    theirs.keep("kernel", {"both": KernelTime(1, 1, 1, 1, 1)})
+    ours.keep("kernel", {"both": KernelTime(2, 2, 2, 2, 2), "mine": KernelTime(3, 3, 3, 3, 3)})
+    found = [ours.kernel(key) for key in ("both", "mine")]
+    assert found == [KernelTime(1, 1, 1, 1, 1), KernelTime(3, 3, 3, 3, 3)]
+    ours.close()
+    theirs.close()
+
+
 def test_a_payload_that_is_no_number_writes_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.sqlite")
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -1,0 +1,73 @@
+"""Which of the timed variants ships."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from planner.spec.plan import Timing
+
+Kind = Literal["plan", "uniform", "plain"]
+_LEAST_SHAPE_RATIO = 0.98
+"""No workload shape may become slower than this multiple of plain ONNX Runtime's speed, however
+much the others gain: within 2 % two timings of the same are not told apart."""
+
+
+def pick(
+    kinds: Mapping[str, Kind],
+    timings: Mapping[str, Timing],
+    threshold: float,
+    *,
+    wants_memory: bool = False,
+) -> tuple[str | None, str]:
+    """The name of the variant that ships (None: plain ONNX Runtime), and why.
+
+    The fastest over the whole workload ships if it beats plain ONNX Runtime by the threshold; the
+    solver's plan is preferred to another variant that beats it by less than that.
+
+    Args:
+        kinds: name -> kind of everyone who may ship.
+        timings: of everyone who could be run.
+        wants_memory: the plan was made to need least memory, so it need not be faster.
+    """
+    ran = [name for name in kinds if name in timings]
+    if not ran:
+        return None, "no other variant could be run"
+    kept = [name for name in ran if _slowest(timings[name])[1] >= _LEAST_SHAPE_RATIO]
+    if not kept:
+        best = max(ran, key=lambda name: timings[name].ratio)
+        shape, ratio = _slowest(timings[best])
+        return None, (
+            f"nothing keeps up with plain ONNX Runtime on every shape (best: {best}, "
+            f"{ratio:.3f}x on {shape})"
+        )
+    best = max(kept, key=lambda name: timings[name].ratio)
+    plan = next((name for name in kept if kinds[name] == "plan"), None)
+    if plan is not None and timings[best].ratio / timings[plan].ratio <= threshold:
+        best = plan
+    if wants_memory and plan is not None and timings[plan].ratio >= 1 / threshold:
+        return plan, "least memory, and not slower than plain ONNX Runtime"
+    return _against_plain(best, plan, timings, threshold)
+
+
+def _against_plain(
+    best: str, plan: str | None, timings: Mapping[str, Timing], threshold: float
+) -> tuple[str | None, str]:
+    ratio = timings[best].ratio
+    if ratio < threshold:
+        return None, (
+            f"nothing beat plain ONNX Runtime by more than {threshold:.3f}x, which is how much "
+            f"it differs from itself (best: {best}, {ratio:.3f}x)"
+        )
+    if plan is not None and best != plan:
+        return best, (
+            f"measured {ratio:.3f}x plain ONNX Runtime; the solver's plan only "
+            f"{timings[plan].ratio:.3f}x"
+        )
+    return best, f"measured {ratio:.3f}x plain ONNX Runtime"
+
+
+def _slowest(timing: Timing) -> tuple[str, float]:
+    """The shape that gains least, and how fast it is relative to plain ONNX Runtime."""
+    name, found = min(timing.shapes.items(), key=lambda pair: pair[1].ratio)
+    return repr(name), found.ratio

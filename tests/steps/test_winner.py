@@ -1,0 +1,73 @@
+"""Who ships: against the rule said in other words, over all small contests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.spec.plan import ShapeTiming, Timing
+from planner.steps.winner import Kind, pick
+
+_KINDS: Mapping[str, Kind] = {"plan": "plan", "int8": "uniform", "native": "uniform"}
+_THRESHOLD = 1.02
+
+
+def _timing(name: str, *ratios: float) -> Timing:
+    shapes = {
+        str(number): ShapeTiming(p50_us=100.0 / ratio, p99_us=200.0, slo_us=200.0, ratio=ratio)
+        for number, ratio in enumerate(ratios)
+    }
+    mean = len(ratios) / sum(1 / ratio for ratio in ratios)
+    return Timing(
+        name=name, p50_us=100.0 / mean, p99_us=200.0, slo_us=200.0, ratio=mean, ratio_low=mean,
+        ratio_high=mean, runs=1, memory_size_bytes=1, shapes=shapes,
+    )  # fmt: skip
+
+
+_RATIOS = st.lists(
+    st.sampled_from([0.5, 0.97, 0.99, 1.0, 1.01, 1.03, 1.5, 3.0]), min_size=2, max_size=2
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(_KINDS)), _RATIOS), st.booleans())
+def test_no_shape_becomes_slower_and_nothing_much_better_is_passed_over(
+    ratios: dict[str, list[float]], wants_memory: bool
+) -> None:
+    timings = {name: _timing(name, *found) for name, found in ratios.items()}
+    winner, reason = pick(_KINDS, timings, _THRESHOLD, wants_memory=wants_memory)
+    assert reason
+    able = [name for name, found in ratios.items() if min(found) >= 0.98]
+    worth = [name for name in able if timings[name].ratio >= _THRESHOLD]
+    if winner is None:
+        assert not worth
+        return
+    assert winner in able
+    best = max(timings[name].ratio for name in able)
+    if winner != "plan":
+        assert timings[winner].ratio == best
+    elif wants_memory:
+        assert timings[winner].ratio >= 1 / _THRESHOLD
+    else:
+        assert best / timings[winner].ratio <= _THRESHOLD
+
+
+def test_a_shape_that_would_become_slower_is_named() -> None:
+    timings = {"int8": _timing("int8", 0.5, 3.0, 3.0, 3.0)}
+    assert timings["int8"].ratio > _THRESHOLD
+    winner, reason = pick(_KINDS, timings, _THRESHOLD)
+    assert winner is None
+    assert "best: int8, 0.500x on '0'" in reason
+
+
+@pytest.mark.parametrize(("ratio", "shipped"), [(1.01, None), (1.03, "native")])
+def test_a_win_must_exceed_what_plain_differs_from_itself(
+    ratio: float, shipped: str | None
+) -> None:
+    assert pick(_KINDS, {"native": _timing("native", ratio)}, _THRESHOLD)[0] == shipped
+
+
+def test_nobody_who_ran_leaves_plain() -> None:
+    assert pick(_KINDS, {}, _THRESHOLD) == (None, "no other variant could be run")
