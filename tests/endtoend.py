@@ -29,7 +29,7 @@ from planner.profiling.store import Store, default_path
 from planner.spec.constraints import Constraints
 from planner.spec.io import sealed
 from planner.spec.plan import Plan
-from planner.steps import bench, contest, pricing, verifying
+from planner.steps import bench, contest, verifying, whole_runs
 
 ROOT = Path(__file__).parents[1]
 _QUICK_S = 0.1
@@ -240,10 +240,10 @@ class Workshop:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("INFOPT_CACHE", str(self.cache))
             patch.setattr(contest, "BUDGET_S", _QUICK_S)
-            patch.setattr(pricing, "CONTEXT_SECONDS", _QUICK_S)
+            patch.setattr(whole_runs, "CONTEXT_SECONDS", _QUICK_S)
             patch.setattr(verifying, "_BUDGET_S", _QUICK_S)
             patch.setattr(bench, "_SECONDS_PER_KERNEL", _QUICK_S)
-            patch.setattr(pricing, "usable_cores", lambda: 1)  # half the kernels to measure
+            patch.setattr(whole_runs, "usable_cores", lambda: 1)  # half the kernels to measure
             yield
 
     @property

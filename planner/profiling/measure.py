@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import onnxruntime as ort
@@ -159,7 +160,11 @@ class Meter:
             ir_version=analysis.model.ir_version,
             copies=copies,
         )
-        sample = Sample(request.key, make_runner(self._session(built.model), built.feeds))
+        with NamedTemporaryFile(suffix=".onnx") as file:  # a session of bytes holds them for good
+            file.writelines(built.parts())
+            file.flush()
+            session = self._session(file.name)
+        sample = Sample(request.key, make_runner(session, built.feeds))
         sample.run()
         sample.once()
         return _Item(request, sample, built.copies, sample.times_us[0])

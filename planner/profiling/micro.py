@@ -11,7 +11,7 @@ buffer: as in the whole model, results are written to memory that is still in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +41,26 @@ _LARGEST_MICRO_BYTES = 128 * _MIB
 class MicroModel:
     """One session's worth of the same kernel, `copies` times."""
 
-    model: bytes
+    skeleton: onnx.ModelProto
+    """Everything but the constants that each copy has for itself."""
+    own: Mapping[str, onnx.TensorProto]
+    """Those, by name; copy 7 reads its `w` as `w#7`."""
     copies: int
     feeds: Mapping[str, Array]
+
+    def parts(self) -> Iterator[bytes]:
+        """The model file, piece by piece: never whole in memory, for it may be all of 100 MB.
+
+        Messages that follow each other are merged, by the rules of protobuf's encoding: repeated
+        fields of `graph` are joined. So each constant is a model that has nothing else.
+        """
+        yield self.skeleton.SerializeToString()
+        for copy in range(self.copies):
+            for name in sorted(self.own):
+                part = onnx.ModelProto()
+                part.graph.initializer.append(self.own[name])
+                part.graph.initializer[0].name = f"{name}#{copy}"
+                yield part.SerializeToString()
 
 
 def footprint_class(constant_size_bytes: int, model_constant_size_bytes: int) -> int:
@@ -80,38 +97,25 @@ def build(
     copies: int,
 ) -> MicroModel:
     """The micro-model of `node`; every input is in `constants` or in `activations`."""
-    model = _replicate(node, constants, activations, opsets, ir_version, copies)
-    return MicroModel(model, copies, dict(activations))
-
-
-def _replicate(
-    node: onnx.NodeProto,
-    constants: Mapping[str, onnx.TensorProto],
-    activations: Mapping[str, Array],
-    opsets: Sequence[onnx.OperatorSetIdProto],
-    ir_version: int,
-    count: int,
-) -> bytes:
-    own = {name for name in node.input if name in constants and _is_large(constants[name])}
+    own = {name: constants[name] for name in node.input if name in constants}
+    own = {name: tensor for name, tensor in own.items() if _is_large(tensor)}
     nodes: list[onnx.NodeProto] = []
-    initializers = [tensor for name, tensor in constants.items() if name not in own]
-    for copy in range(count):
+    for copy in range(copies):
         clone = _renamed(node, own, copy)
         made = next(name for name in clone.output if name)
         nodes += [clone, helper.make_node("Shape", [made], [f"shape#{copy}"])]
-        initializers.extend(_copy_of(constants[name], copy) for name in sorted(own))
     graph = helper.make_graph(
         nodes,
         "micro",
         [_value_info(name, value) for name, value in activations.items()],
-        [onnx.ValueInfoProto(name=f"shape#{count - 1}")],
-        initializers,
+        [onnx.ValueInfoProto(name=f"shape#{copies - 1}")],
+        [tensor for name, tensor in constants.items() if name not in own],
     )
     imports = list(opsets)
     if not any(entry.domain == "" for entry in imports):
         imports.append(helper.make_opsetid("", 17))
     model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
-    return bytes(model.SerializeToString())
+    return MicroModel(model, own, copies, dict(activations))
 
 
 def shapes_model(count: int) -> bytes:
@@ -131,7 +135,7 @@ def _is_large(tensor: onnx.TensorProto) -> bool:
     return int(np.prod(tensor.dims, dtype=np.int64)) > _SMALL_CONSTANT_BYTES // 4
 
 
-def _renamed(node: onnx.NodeProto, own: set[str], copy: int) -> onnx.NodeProto:
+def _renamed(node: onnx.NodeProto, own: Container[str], copy: int) -> onnx.NodeProto:
     clone = onnx.NodeProto()
     clone.CopyFrom(node)
     clone.name = f"copy_{copy}"
@@ -139,13 +143,6 @@ def _renamed(node: onnx.NodeProto, own: set[str], copy: int) -> onnx.NodeProto:
         clone.input[position] = f"{name}#{copy}" if name in own else name
     for position, name in enumerate(node.output):
         clone.output[position] = f"{name}#{copy}" if name else ""
-    return clone
-
-
-def _copy_of(tensor: onnx.TensorProto, copy: int) -> onnx.TensorProto:
-    clone = onnx.TensorProto()
-    clone.CopyFrom(tensor)
-    clone.name = f"{tensor.name}#{copy}"
     return clone
 
 

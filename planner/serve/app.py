@@ -20,7 +20,7 @@ from planner.serve import reply
 from planner.serve.faults import ClientFault, shown
 from planner.serve.protocol import HEADER
 from planner.serve.reply import Reply
-from planner.serve.service import RETRY, Service
+from planner.serve.service import RETRY, Arrival, Service
 
 _OUTCOMES = {200: "ok", 500: "error", 503: "busy", 504: "timeout"}
 _DISCONNECTED = 499
@@ -111,7 +111,8 @@ async def _infer(service: Service, request: Request) -> Reply:
 
 
 async def _admitted(service: Service, request: Request) -> Reply:
-    """Refuse early, then hold one place until the work is really over, not only abandoned."""
+    """Refuse early; once the body is here, hold one place until the work is really over, not only
+    abandoned."""
     limits = service.limits
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
@@ -119,17 +120,23 @@ async def _admitted(service: Service, request: Request) -> Reply:
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.max_body_bytes:
         return reply.refusal(413, f"the body has more than {limits.max_body_bytes} bytes")
-    if not service.admit():
-        return reply.refusal(503, f"{limits.max_in_flight} requests are in flight", **RETRY)
+    if service.is_full:
+        return _busy(service)
     try:
         async with asyncio.timeout(limits.request_timeout_s):
-            body = await _body(request, limits.max_body_bytes)
+            with service.arriving() as arrival:
+                body = await _body(request, arrival)
     except (TimeoutError, ClientFault, ClientDisconnect) as error:
-        service.release()
         return _unread(error)
+    if not service.admit():
+        return _busy(service)
     future = service.submit(body, request.headers.get(HEADER))
     future.add_done_callback(lambda _: service.release())
     return await _outcome(future, limits.request_timeout_s)
+
+
+def _busy(service: Service) -> Reply:
+    return reply.refusal(503, f"{service.limits.max_in_flight} requests are in flight", **RETRY)
 
 
 async def _outcome(future: Future[Reply], timeout_s: float) -> Reply:
@@ -143,18 +150,16 @@ async def _outcome(future: Future[Reply], timeout_s: float) -> Reply:
 
 def _unread(error: Exception) -> Reply:
     if isinstance(error, ClientFault):
-        return reply.refusal(error.status, str(error))
+        return reply.refusal(error.status, str(error), **(RETRY if error.status == 503 else {}))
     if isinstance(error, ClientDisconnect):
         return reply.refusal(_DISCONNECTED, "the client went away")
     return reply.refusal(408, "the body did not arrive in time", connection="close")
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    chunks, size = [], 0
+async def _body(request: Request, arrival: Arrival) -> bytes:
+    chunks = []
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise ClientFault(f"the body has more than {limit} bytes", status=413)
+        arrival.take(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 

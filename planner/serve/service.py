@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +34,29 @@ class Limits:
     request_timeout_s: float
 
 
+class Arrival:
+    """One body that is being sent, and how much of it is here."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.size_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """So many more bytes are here.
+
+        Raises:
+            ClientFault: one body too large (413), or all together (503).
+        """
+        limit = self._service.limits.max_body_bytes
+        if self.size_bytes + size_bytes > limit:
+            raise ClientFault(f"the body has more than {limit} bytes", status=413)
+        self._service._take(size_bytes)
+        self.size_bytes += size_bytes
+
+
 class Service:
-    """The engine with what it serves; `admit` and `release` bound the work taken on."""
+    """The engine with what it serves; `admit` and `release` bound the work taken on, `arriving`
+    the memory of bodies that are still being sent."""
 
     def __init__(self, session: Session, limits: Limits) -> None:
         _refuse_unservable(session.inputs)
@@ -45,6 +68,8 @@ class Service:
         self.metrics = Metrics(session)
         self.is_ready = False
         self._in_flight = 0
+        self._arriving = 0
+        self._arrived_bytes = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(
             min(limits.max_in_flight, max(2, usable_cores())), thread_name_prefix="infer"
@@ -57,13 +82,37 @@ class Service:
 
     @property
     def in_flight(self) -> int:
-        """Requests admitted and not yet answered."""
-        return self._in_flight
+        """Requests whose body arrives, or that are admitted, and not yet answered."""
+        return self._in_flight + self._arriving
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further request would be admitted now."""
+        return self._in_flight >= self.limits.max_in_flight
+
+    @contextlib.contextmanager
+    def arriving(self) -> Iterator[Arrival]:
+        """A body that is being sent. It takes no place from requests that could be answered: a
+        client that sends slowly, or never ends, holds up nobody. Called by one thread only."""
+        arrival = Arrival(self)
+        self._arriving += 1
+        try:
+            yield arrival
+        finally:
+            self._arriving -= 1
+            self._arrived_bytes -= arrival.size_bytes
+
+    def _take(self, size_bytes: int) -> None:
+        """All bodies that arrive may together hold what admitted ones may."""
+        limit = self.limits.max_in_flight * self.limits.max_body_bytes
+        if self._arrived_bytes + size_bytes > limit:
+            raise ClientFault("too much is being sent at the same time", status=503)
+        self._arrived_bytes += size_bytes
 
     def admit(self) -> bool:
         """Take on one more request, if the limit allows; each must be released."""
         with self._lock:
-            if self._in_flight >= self.limits.max_in_flight:
+            if self.is_full:
                 return False
             self._in_flight += 1
         self.metrics.in_flight.inc()

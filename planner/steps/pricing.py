@@ -13,32 +13,33 @@ left out of its prediction. Every shape of the workload has whole runs and corre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 
-from planner.compress.base import NATIVE
 from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun
 from planner.cost.table import CostTable
 from planner.errors import ModelError
 from planner.ir.cost import Cost
 from planner.ir.problem import Latency
-from planner.profiling.race import Contestant
 from planner.profiling.timing import FAST_SHARE
-from planner.runtime.fingerprint import usable_cores
 from planner.spec.plan import Estimate
 from planner.spec.session import SessionSettings
 from planner.steps.bench import Bench, times_of
 from planner.steps.prepare import Prepared
-from planner.steps.racing import at_percentile, race
-from planner.steps.variants import LEVELS, Variant
+from planner.steps.racing import at_percentile
+from planner.steps.variants import Variant
+from planner.steps.whole_runs import (
+    Observed,
+    format_of,
+    observed,
+    pool_name,
+    session_choices,
+    whole_runs,
+)
 from planner.steps.workspace import Workspace, digest
-
-CONTEXT_ROUNDS = 80
-CONTEXT_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +56,6 @@ class PlanSetting:
     def pool(self) -> str:
         """The thread pool's name, whatever the graph level."""
         return pool_name(self.session)
-
-
-def pool_name(session: SessionSettings) -> str:
-    """Threads, and whether idle ones spin."""
-    return f"{session.intra_op_threads}{'' if session.spinning else ' sleeping'}"
-
-
-def session_choices() -> tuple[SessionSettings, ...]:
-    """Thread pools (size, whether idle threads spin) x graph levels that a plan may choose from."""
-    cores = usable_cores()
-    pools = [(1, True)]
-    pools += [(n, spin) for n in sorted({cores, cores // 2} - {0, 1}) for spin in (True, False)]
-    return tuple(
-        SessionSettings(intra_op_threads=threads, spinning=spinning, graph_level=level)
-        for threads, spinning in pools
-        for level in LEVELS
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """A whole variant that is timed to learn corrections."""
-
-    variant: Variant
-    session: SessionSettings
-
-    @property
-    def name(self) -> str:
-        return f"{self.variant.name} {self.session.name}"
 
 
 class Pricing:
@@ -114,24 +86,6 @@ class Pricing:
                 self.bench.overhead_us(each, threads)
         self._fit(variants, sessions)
         self.bench.rest()
-
-    def _rival(
-        self, variants: Sequence[Variant], sessions: Sequence[SessionSettings], shape: int
-    ) -> Iterator[_Observed]:
-        """The best compressed variant with all threads: what is learnt there of the native plan."""
-        most = max(session.intra_op_threads for session in sessions)
-        if most == 1:
-            return
-        rivals = [
-            _Observed(variant, session)
-            for session, variant in product(sessions, variants)
-            if session.intra_op_threads == most and session.spinning
-            if variant.realised and variant.level == session.graph_level
-        ]
-        if rivals:
-            yield min(
-                rivals, key=lambda e: self.sum_of_kernels(e.variant, e.session, shape).expected_us
-            )
 
     def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
         executables = [each for variant in variants for each in variant.executables]
@@ -165,7 +119,7 @@ class Pricing:
         return self._references_us.get(threads, self._references_us[min(self._references_us)])
 
     def _fit(self, variants: Sequence[Variant], sessions: Sequence[SessionSettings]) -> None:
-        raced = [self._whole_runs(n, variants, sessions) for n in range(len(self.prepared.shapes))]
+        raced = [self._raced(n, variants, sessions) for n in range(len(self.prepared.shapes))]
         native = [
             {pool_name(e.session): timed for e, timed in runs if not e.variant.realised}
             for runs in raced
@@ -197,7 +151,7 @@ class Pricing:
             for session in sessions
         )
 
-    def _run(self, entry: _Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
+    def _run(self, entry: Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
         whole_us = timed["to_reference"] * self._fast_us(entry.session.intra_op_threads)
         total = self.sum_of_kernels(entry.variant, entry.session, shape).expected_us
         at = self._circumstances(entry.variant, entry.session, shape)
@@ -208,31 +162,14 @@ class Pricing:
         keys = self.bench.keys(variant.executables[shape], session.intra_op_threads)
         return digest(pool_name(session), keys)
 
-    def _whole_runs(
+    def _raced(
         self, number: int, variants: Sequence[Variant], sessions: Sequence[SessionSettings]
-    ) -> list[tuple[_Observed, dict[str, Any]]]:
-        """Whole variants on one shape, with their times; those that could not be run are left
-        out."""
-        shape = self.prepared.shapes[number]
-        observed = [*_observed(variants, sessions), *self._rival(variants, sessions, number)]
-        names = [(e.name, e.variant.executable.key) for e in observed]
-        key = digest(
-            "context", self.prepared.sha256, shape.feeds_digest, names,
-            self.bench.environment.device_digest, CONTEXT_ROUNDS,
-        )  # fmt: skip
+    ) -> list[tuple[Observed, Mapping[str, Any]]]:
+        def sum_of_kernels(entry: Observed) -> float:
+            return self.sum_of_kernels(entry.variant, entry.session, number).expected_us
 
-        def compute() -> dict[str, dict[str, Any]]:
-            self.work.reporter.stage("whole runs")
-            self.bench.rest()
-            return race(
-                [Contestant(e.name, e.variant.executable.build(), e.session) for e in observed],
-                shape.feeds_path, self.work,
-                rounds=CONTEXT_ROUNDS, budget_s=CONTEXT_SECONDS,
-                model_size_bytes=self.prepared.loaded.size_bytes,
-            )  # fmt: skip
-
-        found: dict[str, dict[str, Any]] = self.work.once("context", key, compute)
-        return [(entry, found[entry.name]) for entry in observed if entry.name in found]
+        entries = observed(variants, sessions, sum_of_kernels)
+        return whole_runs(entries, number, self.prepared, self.bench, self.work)
 
     def kernel_latency(self, variant: Variant, index: int, setting: int, shape: int) -> Latency:
         """One kernel of a variant under a setting, corrected to its share of a whole.
@@ -290,32 +227,8 @@ class Pricing:
         self, variant: Variant, session: SessionSettings, shape: int
     ) -> Circumstances:
         known = self._shares.get(variant.executable.key)
-        shares = known[shape] if known is not None else {_format_of(variant): 1.0}
+        shares = known[shape] if known is not None else {format_of(variant): 1.0}
         return Circumstances(pool_name(session), str(session.graph_level), shares)
-
-
-def _observed(
-    variants: Sequence[Variant], sessions: Sequence[SessionSettings]
-) -> Iterator[_Observed]:
-    """The native variant in every pool, and at its other level; each format with one thread."""
-    most = max(session.intra_op_threads for session in sessions)
-    best: dict[str, Variant] = {}
-    for variant in variants:
-        best.setdefault(_format_of(variant), variant)
-    native = best[str(NATIVE)]
-    for session, variant in product(sessions, best.values()):
-        is_wanted = variant is native or session.intra_op_threads == 1
-        if is_wanted and variant.level == session.graph_level:
-            yield _Observed(variant, session)
-    for session, variant in product(sessions, variants):
-        is_other = not variant.realised and variant.level != native.level
-        is_full = session.spinning and session.intra_op_threads == most
-        if is_other and is_full and variant.level == session.graph_level:
-            yield _Observed(variant, session)
-
-
-def _format_of(variant: Variant) -> str:
-    return str(variant.format if variant.realised else NATIVE)
 
 
 def _relative(timed: Mapping[str, Any], percentile: float) -> float:

@@ -106,7 +106,9 @@ def _run(found: Analysis, index: int, copies: int) -> None:
     )
     options = quiet_options("disabled")
     options.use_per_session_threads = True
-    session = ort.InferenceSession(built.model, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        b"".join(built.parts()), options, providers=["CPUExecutionProvider"]
+    )
     assert len(session.run(None, dict(built.feeds))) == 1
     assert built.copies == copies
 
@@ -150,7 +152,9 @@ def test_copies_own_their_weights_and_share_small_constants(
         ir_version=found.model.ir_version,
         copies=4,
     )
-    names = {tensor.name for tensor in onnx.load_from_string(built.model).graph.initializer}
+    names = {
+        tensor.name for tensor in onnx.load_from_string(b"".join(built.parts())).graph.initializer
+    }
     assert {f"w1#{copy}" for copy in range(4)} <= names
     assert sum(name.startswith("b1") for name in names) == 1
 
@@ -186,6 +190,31 @@ def test_equal_layers_share_a_signature(tmp_path: Path, monkeypatch: pytest.Monk
     found = _analysis((model(nodes, feeds, ["t3"], weights), feeds), tmp_path)
     assert len(found.kernels) == 3
     assert len({kernel.signature for kernel in found.kernels}) == 1
+
+
+def test_a_file_in_parts_is_a_whole_model_in_which_every_copy_has_its_own_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _own_threads(monkeypatch)
+    found = _analysis(perceptron(), tmp_path)
+    constants, activations = micro_inputs(found, 0)
+    built = micro.build(
+        found.model.graph.node[0],
+        constants,
+        activations,
+        opsets=found.model.opset_import,
+        ir_version=found.model.ir_version,
+        copies=3,
+    )
+    pieces = list(built.parts())
+    whole = onnx.load_from_string(b"".join(pieces))
+    assert len(pieces) == 1 + 3 * len(built.own)
+    assert [node.op_type for node in whole.graph.node] == ["FusedGemm", "Shape"] * 3
+    weights = {tensor.name: tensor.raw_data for tensor in whole.graph.initializer}
+    for name, tensor in built.own.items():
+        assert [weights[f"{name}#{copy}"] for copy in range(3)] == [tensor.raw_data] * 3
+    reads = [name for node in whole.graph.node for name in node.input]
+    assert len(set(weights) & set(reads)) == len(weights)
 
 
 def test_the_meter_times_kernels_and_names_what_fails(

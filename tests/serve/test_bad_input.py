@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import select
 import socket
 from typing import Any
 
@@ -187,6 +189,33 @@ def test_a_body_that_never_arrives_times_out(engine: Any) -> None:
             )
             assert b"408" in connection.recv(200).split(b"\r\n")[0]
         assert impatient.infer(_with()).status == 200
+
+
+def _unfinished(server: Server, sent: int, declared: int) -> socket.socket:
+    """A connection whose request never ends."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    head = f"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: a\r\nContent-Length: {declared}\r\n\r\n"
+    connection.sendall(head.encode() + b" " * sent)
+    return connection
+
+
+def test_who_sends_slowly_holds_up_nobody(engine: Any) -> None:
+    with Server(engine, max_in_flight=2) as server, contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(_unfinished(server, 1, 9))
+        assert [server.infer(_with()).status for _ in range(3)] == [200] * 3
+
+
+def test_bodies_that_arrive_together_are_bounded(engine: Any) -> None:
+    limits = {"max_in_flight": 1, "max_body_bytes": 1 << 16}
+    with Server(engine, **limits) as server, contextlib.ExitStack() as stack:
+        both = [stack.enter_context(_unfinished(server, 40_000, 60_000)) for _ in range(2)]
+        refused, *others = select.select(both, [], [], 10)[0]
+        answer = refused.recv(4096).lower()
+        assert not others
+        assert answer.startswith(b"http/1.1 503")
+        assert b"retry-after: 1" in answer
+        assert server.infer(_with()).status == 200
 
 
 def _mutated(body: bytes, rng: random.Random) -> bytes:
