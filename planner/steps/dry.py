@@ -8,9 +8,9 @@ from planner.spec.constraints import Constraints
 from planner.spec.verdict import DryRun, PendingMeasurement
 from planner.steps.bench import Bench
 from planner.steps.prepare import prepare
-from planner.steps.whole_runs import session_choices
 from planner.steps.skeleton import dry_skeleton
 from planner.steps.variants import choices, variants
+from planner.steps.whole_runs import session_choices
 from planner.steps.workspace import Workspace
 
 

@@ -8,9 +8,6 @@ from typing import Literal
 from planner.spec.plan import Timing
 
 Kind = Literal["plan", "uniform", "plain"]
-_LEAST_SHAPE_RATIO = 0.98
-"""No workload shape may become slower than this multiple of plain ONNX Runtime's speed, however
-much the others gain: within 2 % two timings of the same are not told apart."""
 
 
 def pick(
@@ -22,10 +19,12 @@ def pick(
 ) -> tuple[str | None, str]:
     """The name of the variant that ships (None: plain ONNX Runtime), and why.
 
-    The fastest over the whole workload ships if it beats plain ONNX Runtime by the threshold; the
-    solver's plan is preferred to another variant that beats it by less than that.
+    The fastest over the whole workload ships if it beats plain ONNX Runtime by the threshold; a
+    solver's plan that does so as well is preferred if it loses to the fastest by less than that. No
+    workload shape may become slower, however much the others gain.
 
     Args:
+        threshold: how many times faster one must be to count as faster.
         kinds: name -> kind of everyone who may ship.
         timings: of everyone who could be run.
         wants_memory: the plan was made to need least memory, so it need not be faster.
@@ -33,7 +32,7 @@ def pick(
     ran = [name for name in kinds if name in timings]
     if not ran:
         return None, "no other variant could be run"
-    kept = [name for name in ran if _slowest(timings[name])[1] >= _LEAST_SHAPE_RATIO]
+    kept = [name for name in ran if _slowest(timings[name])[1] >= 1 / threshold]
     if not kept:
         best = max(ran, key=lambda name: timings[name].ratio)
         shape, ratio = _slowest(timings[best])
@@ -43,10 +42,10 @@ def pick(
         )
     best = max(kept, key=lambda name: timings[name].ratio)
     plan = next((name for name in kept if kinds[name] == "plan"), None)
-    if plan is not None and timings[best].ratio / timings[plan].ratio <= threshold:
-        best = plan
-    if wants_memory and plan is not None and timings[plan].ratio >= 1 / threshold:
+    if wants_memory and plan is not None:
         return plan, "least memory, and not slower than plain ONNX Runtime"
+    if plan is not None and timings[plan].ratio >= threshold:
+        best = plan if timings[best].ratio / timings[plan].ratio <= threshold else best
     return _against_plain(best, plan, timings, threshold)
 
 

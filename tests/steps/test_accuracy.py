@@ -99,6 +99,7 @@ def test_enough_samples_prove_the_drop(workshop: Workshop, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("untimed")
+@pytest.mark.usefixtures("untimed")
 def test_a_loss_may_grow_by_a_share_of_itself(workshop: Workshop, tmp_path: Path) -> None:
     inputs = np.random.default_rng(4).standard_normal((64, 64), "f4")
     run = runner(workshop.model("mlp"), SessionSettings())
