@@ -2,7 +2,8 @@
 
     python benchmarks/joint.py [--instance bert-2000-8 gpt-2000-8 ...] [--options 30]
                                [--time-limit 60] [--gap 0.01] [--seed 0] [--json FILE]
-    python benchmarks/joint.py --growth growth.png      time and gap against size (needs matplotlib)
+    python benchmarks/joint.py --growth growth.svg      time and gap against operators, options and
+                                                        devices (needs matplotlib)
     python benchmarks/joint.py --pipelines [bert ...]   joint optimum against every sequential order
 
 An instance is STRUCTURE-OPERATORS-GPUS; structures are bert, gpt, switch, conformer and resnet.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.joint_growth import Measured, draw, sizes
 from benchmarks.joint_models import STRUCTURES, Case, make
 from benchmarks.joint_pipelines import compare
 from planner.solve.progress import Progress
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from planner.ir.problem import Problem
 
 INSTANCES = tuple(f"{name}-2000-8" for name in STRUCTURES)
-SIZES = (200, 500, 1000, 2000, 5000, 10000)
-"""Operators of the growth figure."""
 PIPELINE_OPS = 80
 """Operators of the comparison with sequential orders: 24 orders of four solves each."""
 
@@ -108,26 +108,20 @@ def show(record: Record) -> None:
     )
 
 
-def draw(records: Sequence[Record], path: Path) -> None:
-    """Time and gap against operators, log-log."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
-    for structure in dict.fromkeys(record.instance.split("-")[0] for record in records):
-        mine = [r for r in records if r.instance.startswith(structure) and r.gap is not None]
-        sizes = [r.operators for r in mine]
-        left.loglog(sizes, [r.seconds for r in mine], marker="o", label=structure)
-        right.loglog(sizes, [max(r.gap or 0.0, 1e-6) for r in mine], marker="o", label=structure)
-    for axes, label in ((left, "seconds"), (right, "gap")):
-        axes.set_xlabel("operators")
-        axes.set_ylabel(label)
-        axes.grid(visible=True, which="both", alpha=0.3)
-        axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+def grow(seed: int, time_limit_s: float, gap: float, path: Path) -> list[dict[str, object]]:
+    """Measures every size of the growth figure and draws it."""
+    measured: list[Measured] = []
+    found: list[dict[str, object]] = []
+    for size in sizes(seed):
+        record = run(size.case, time_limit_s, gap, seed)
+        show(record)
+        amount = record.options / record.operators if size.axis == "options" else size.amount
+        amount = record.operators if size.axis == "operators" else amount
+        point = Measured(size.axis, amount, size.case.structure, record.seconds, record.gap)
+        measured.append(point)
+        found.append({"axis": size.axis, "amount": round(amount, 2), **asdict(record)})
+    draw(measured, path)
+    return found
 
 
 def main() -> None:
@@ -139,7 +133,7 @@ def main() -> None:
     parser.add_argument("--gap", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--growth", type=Path, metavar="PNG")
+    parser.add_argument("--growth", type=Path, metavar="PICTURE")
     parser.add_argument("--pipelines", nargs="*", choices=tuple(STRUCTURES), metavar="STRUCTURE")
     args = parser.parse_args()
     if args.pipelines is not None:
@@ -150,21 +144,19 @@ def main() -> None:
             print(found[-1].line(), flush=True)
         save([asdict(each) for each in found], args.json)
         return
-    names = args.instance
-    if args.growth is not None:
-        names = [f"{name}-{size}-8" for name in STRUCTURES for size in SIZES]
     print(
         "instance               ops  options        value us      gap status       first  seconds"
     )
+    if args.growth is not None:
+        save(grow(args.seed, args.time_limit, args.gap, args.growth), args.json)
+        return
     records = []
-    for name in names:
+    for name in args.instance:
         records.append(
             run(parse(name, args.options, args.seed), args.time_limit, args.gap, args.seed)
         )
         show(records[-1])
     save([asdict(record) for record in records], args.json)
-    if args.growth is not None:
-        draw(records, args.growth)
 
 
 def save(records: Sequence[dict[str, object]], path: Path | None) -> None:

@@ -175,7 +175,7 @@ def _recording(sessions: list[Any]) -> Callable[..., Any]:
 
 def _raw(engine: Session, sessions: Sequence[Any], feeds: dict[str, Any]) -> Call:
     """The engine's own sessions, as a user of ONNX Runtime would call them."""
-    parts = [segment for stage in engine.manifest.stages for segment in stage.segments]
+    parts = engine.manifest.ort_segments
 
     def call() -> Any:
         value = next(iter(feeds.values()))

@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--gpu-check", action="store_true", help="run and time on this GPU")
     parser.add_argument("--tune", action="store_true", help="measure configurations first")
     parser.add_argument("--peers", default="", help="`all`, or names separated by commas")
+    parser.add_argument("--groups", default="solver", choices=("solver", "rules"))
     parser.add_argument("--json", type=Path, help="write records here")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
@@ -82,7 +83,7 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
     model = SUITE[name](arguments.format)
     begin = time.perf_counter()
     program = program_of(model)
-    plan = draft(program, arguments.format)
+    plan = grouped(program, arguments)
     with tempfile.TemporaryDirectory(prefix="infopt-small-") as scratch:
         folder = Path(scratch)
         if not arguments.gpu_check:
@@ -91,6 +92,15 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
             yield {"peer": "infopt", "built_s": built_s, **described(plan, manifest)}
             return
         yield from on_gpu(model, program, plan, folder, arguments)
+
+
+def grouped(program: Program, arguments: argparse.Namespace) -> Draft:
+    """The launches: as the solver chooses them, or by rule."""
+    if arguments.groups == "rules":
+        return draft(program, arguments.format)
+    from benchmarks.small.groups import solved
+
+    return solved(program, arguments.format)
 
 
 def described(plan: Draft, manifest: Any) -> Record:
@@ -104,7 +114,7 @@ def described(plan: Draft, manifest: Any) -> Record:
         "kernels": len({item.kernel for item in manifest.launches}),
         "stages": len(plan.stages),
         "weights_bytes": manifest.weights_size_bytes,
-        "arena_bytes": manifest.arena_size_bytes,
+        "arena_bytes": sum(bucket.arena_size_bytes for bucket in manifest.buckets),
         "max_registers": max(item.registers for item in manifest.binaries),
         "spilling": [item.kernel for item in manifest.binaries if item.stack_size_bytes],
     }
@@ -125,7 +135,7 @@ def on_gpu(
     yield _measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)
     if arguments.tune:
         chosen, table = tuned(plan, driver, arguments.workers)
-        better = draft(program, arguments.format, chosen=chosen)
+        better = draft(program, arguments.format, chosen=chosen, stages=plan.stages)
         where = folder / "tuned"
         record = _measured("infopt-tuned", better, where, feeds, expected, arguments, driver)
         yield {**record, "stage_us": table}
@@ -216,19 +226,19 @@ def _measured(
     manifest = build(plan, folder, [driver.architecture], workers=arguments.workers)
     built_s = time.perf_counter() - begin
     with load(folder) as session:
-        session.poison()
+        session.first.poison()
         made = session.run(feeds)
         again = session.run(feeds)
         same = all(np.array_equal(made[name], again[name], equal_nan=True) for name in made)
-        listed = [made[slot.name] for slot in session.manifest.outputs]
+        listed = [made[slot.name] for slot in session.first.bucket.outputs]
         timer = Timer(session.driver, session.driver.stream)
-        plain = session.driver.capture(lambda: session.queue(ahead=False))
+        plain = session.driver.capture(lambda: session.first.queue(ahead=False))
         return {
             "peer": peer,
             **errors(listed, expected),
             "repeatable": same,
-            "gpu_us": timer.device_us(session.replay, cold=False),
-            "gpu_cold_us": timer.device_us(session.replay, cold=True),
+            "gpu_us": timer.device_us(session.first.replay, cold=False),
+            "gpu_cold_us": timer.device_us(session.first.replay, cold=True),
             "gpu_without_dependent_launch_us": timer.device_us(
                 lambda: session.driver.replay(plain), cold=False
             ),
@@ -244,7 +254,7 @@ def _host_us(session: FusedSession) -> float:
     session.driver.synchronize()
     begin = time.perf_counter_ns()
     for _ in range(50):
-        session.replay()
+        session.first.replay()
     taken = (time.perf_counter_ns() - begin) / 50e3
     session.driver.synchronize()
     return round(taken, 2)

@@ -8,6 +8,7 @@
     ├── InfeasibleError             3   proved: no plan meets the limits
     ├── VerificationError           4   an engine or plan does not keep what it promised
     ├── EnvironmentMismatchError    5   this machine cannot run it (device, version, memory)
+    │   └── EngineHungError         5   the GPU stopped answering: the process must start anew
     ├── NoPlanInTimeError           6   the time limit ended before any feasible plan was found
     └── RegressionError             7   worse than the CI baseline
 
@@ -72,6 +73,10 @@ class EnvironmentMismatchError(InfoptError):
     """This machine cannot run it: device, version or memory differ."""
 
     exit_code = 5
+
+
+class EngineHungError(EnvironmentMismatchError):
+    """The GPU stopped answering; what the process holds there is lost, a new process may work."""
 
 
 class NoPlanInTimeError(InfoptError):

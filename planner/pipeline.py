@@ -10,8 +10,10 @@ Each function below is one command of the tool; the steps stand in `planner/step
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from planner.profiling.store import Store
 from planner.progress import Reporter, Silent
@@ -29,6 +31,7 @@ from planner.steps.conflict import ConflictError, feasible
 from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
+from planner.steps.request import elsewhere
 from planner.steps.settle import settle
 from planner.steps.workspace import workspace
 
@@ -55,6 +58,11 @@ def plan(
         NoPlanInTimeError: the time limit ended first (6).
     """
     with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
+        profile = elsewhere(constraints)
+        if profile is not None:
+            from planner.steps.fused.plan import plan_fused
+
+            return PlanResult(plan_fused(constraints, profile, work))
         case = open_case(constraints, work, bench)
         settled = settle(case, probes(case))
         outcome = contest(case, entrants(case, settled))
@@ -81,6 +89,28 @@ def build(
 
     with workspace(reporter or Silent()) as work:
         return build_engine(plan, out, model, work)
+
+
+def spread(
+    plan: Plan,
+    *,
+    tensor: int = 1,
+    stages: int = 1,
+    device: Literal["cpu", "cuda"] = "cpu",
+    model: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Plan:
+    """A plan for one device on `tensor` x `stages` of them, its time predicted anew.
+
+    Raises:
+        UsageError: the model is missing or another one, or has fewer operators than stages.
+        EnvironmentMismatchError: ranks have no library to talk through, or nothing to share.
+    """
+    from planner.steps.spreading import Wish
+    from planner.steps.spreading import spread as spread_plan
+
+    with workspace(reporter or Silent()) as work:
+        return spread_plan(plan, Wish(tensor, stages, device), model, work)
 
 
 def verify(engine: Path, *, reporter: Reporter | None = None) -> Verdict:
@@ -134,6 +164,11 @@ def explain_infeasible(
     Raises: as `plan`, but for infeasible requests.
     """
     with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
+        profile = elsewhere(constraints)
+        if profile is not None:
+            from planner.steps.fused.plan import conflict_fused
+
+            return conflict_fused(constraints, profile, work)
         case = open_case(constraints, work, bench)
         try:
             settled = settle(case, probes(case))
@@ -142,15 +177,27 @@ def explain_infeasible(
         return feasible(constraints, settled.problem)
 
 
-def pareto(constraints: Constraints, *, reporter: Reporter | None = None) -> ParetoCurve:
-    """What latency, memory and error can be traded for each other: exact, each point certified.
+def pareto(
+    constraints: Constraints,
+    *,
+    axes: Sequence[str] | None = None,
+    points: int = 12,
+    reporter: Reporter | None = None,
+) -> ParetoCurve:
+    """What two or three of latency, memory, error, cost and devices can be traded for each other:
+    exact, each point certified.
 
-    Raises: as `plan`.
+    Args:
+        axes: None: latency against error, and latency against memory.
+        points: of each frontier, at most.
+
+    Raises: as `plan`; UsageError for axes that cannot be traded.
     """
-    from planner.steps.frontier import frontier
+    from planner.steps.frontier import check_axes, frontier
 
+    check_axes(axes)
     with workspace(reporter or Silent()) as work, Bench(work, this_environment()) as bench:
-        return frontier(open_case(constraints, work, bench))
+        return frontier(open_case(constraints, work, bench), axes, points)
 
 
 def dry_run(constraints: Constraints) -> DryRun:

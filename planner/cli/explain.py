@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from planner.cli.console import reporting, show, show_json
+from planner.cli.console import reporting, show, show_json, tell, write_text
 from planner.cli.options import limit_options, resolved
 
 DEFAULT_PLAN = "plan.json"
@@ -15,7 +15,8 @@ _TYPED = click.core.ParameterSource.COMMANDLINE
 
 
 @click.command(short_help="Say why each layer is what it is, or why a request cannot be met.")
-@click.argument("subject", metavar="[PLAN|MODEL]", required=False)
+@click.argument("subject", metavar="[PLAN|ENGINE|MODEL]", required=False)
+@click.option("--figure", metavar="FILE", help="Draw the graph coloured by kernel: SVG or HTML.")
 @click.option("--layer", metavar="NAME", help="Only this layer (or a pattern), in full.")
 @click.option(
     "--infeasible", is_flag=True, help="Say which limits of a request (-c, options) conflict."
@@ -25,6 +26,7 @@ _TYPED = click.core.ParameterSource.COMMANDLINE
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def explain(
     subject: str | None,
+    figure: str | None,
     layer: str | None,
     infeasible: bool,
     constraints_file: str | None,
@@ -34,6 +36,9 @@ def explain(
 ) -> None:
     """Say for each layer of PLAN what was chosen, what came second and what it would cost.
 
+    Where kernels are generated: groups, times and the distance to the floor; of an engine directory
+    in place of PLAN also registers, shared memory, occupancy, and measured times once verified.
+
     With --infeasible: name the lines and options of a request that cannot hold together, the
     nearest feasible value of each, and the fastest feasible plan. It ends with 3 if the request is
     infeasible, with 0 if it is feasible. The other options only matter there.
@@ -42,7 +47,7 @@ def explain(
     if infeasible:
         _explain_request({"model": subject, **flags}, constraints_file, as_json, quiet)
     else:
-        _explain_plan(Path(subject or DEFAULT_PLAN), layer, as_json)
+        _explain_plan(Path(subject or DEFAULT_PLAN), layer, as_json, figure)
 
 
 def _refuse_useless(infeasible: bool, layer: str | None, flags: dict[str, Any]) -> None:
@@ -59,16 +64,25 @@ def _refuse_useless(infeasible: bool, layer: str | None, flags: dict[str, Any]) 
         raise UsageError("means nothing without --infeasible", where=option)
 
 
-def _explain_plan(plan_file: Path, layer: str | None, as_json: bool) -> None:
+def _explain_plan(subject: Path, layer: str | None, as_json: bool, figure: str | None) -> None:
     import json
 
+    from planner.report.built import built_of
     from planner.report.explain import explain as explained
     from planner.report.explain import matching
     from planner.spec.io import read_plan
 
-    plan = read_plan(plan_file)
+    is_engine = subject.is_dir()
+    plan = read_plan(subject / "plan.json" if is_engine else subject)
+    built = built_of(subject if is_engine else None, plan)
+    if figure is not None:
+        from planner.report.built import drawn
+
+        write_text(Path(figure), drawn(plan, built, as_html=not figure.endswith(".svg")))
+        tell(f"wrote {figure}")
+        return
     if not as_json:
-        show(explained(plan, layer))
+        show(explained(plan, layer, built))
         return
     decisions = matching(plan, layer) if layer else plan.decisions
     click.echo(json.dumps([decision.model_dump(mode="json") for decision in decisions], indent=2))

@@ -16,11 +16,13 @@ from planner.cli.plan import plan
 from planner.cli.profile import profile
 from planner.cli.schema import schema
 from planner.cli.serve import serve
+from planner.cli.spread import spread
 from planner.cli.verify import verify
 
 COMMANDS = (
     plan,
     deploy,
+    spread,
     serve,
     verify,
     explain,

@@ -3,7 +3,9 @@
     engine/
       manifest.json              what there is, with SHA-256 of every file
       plan.json                  the plan it was built from
-      parts/000/model.onnx       one folder a segment; its external weights keep their names
+      parts/000/model.onnx       one folder a segment (and rank of a sharded one: parts/000/rank1);
+                                 its external weights keep their names
+      parts/000/fused/           kernels, weights and schedule of a generated part
       golden/<shape>.*.npz       inputs, outputs, and the unchanged model's outputs
 
 Everything is written into a sibling directory, flushed to disk, and moved into place by one rename
@@ -29,9 +31,17 @@ from planner.emit.golden import FOLDER as GOLDEN_FOLDER
 from planner.emit.golden import Golden, write_goldens
 from planner.errors import ModelError, UsageError
 from planner.graph import proto
-from planner.runtime.integrity import MANIFEST, file_entry, manifest_bytes, read_manifest
+from planner.runtime.integrity import MANIFEST, VERIFIED, file_entry, manifest_bytes, read_manifest
 from planner.spec.io import canonical_json
-from planner.spec.manifest import Manifest, OrtSegment, Stage, TensorSpec
+from planner.spec.manifest import (
+    CollectiveSegment,
+    FusedSegment,
+    Manifest,
+    OrtSegment,
+    Segment,
+    Stage,
+    TensorSpec,
+)
 from planner.spec.plan import Environment, Estimate, Plan
 from planner.spec.session import SessionSettings
 
@@ -40,7 +50,7 @@ PARTS = "parts"
 _ANY_NAME = "model"
 """What most tools call the file they export: it tells nobody which model it is."""
 _URL_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER})
+_LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER, VERIFIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,22 @@ class Part:
     is_temporary: bool = False
     """True: nobody else writes to these files, so weights are hard-linked instead of copied."""
     device: str = "cpu"
-    """Consecutive parts on one device make a stage."""
+    """Consecutive parts on one device and the same ranks make a stage."""
+    ranks: tuple[int, ...] = (0,)
+    """Who runs it."""
+    shard_paths: tuple[Path, ...] = ()
+    """Files of the second rank and those after it, where the ranks' parts differ."""
+    fused_path: Path | None = None
+    """Folder of the same part as generated kernels; `onnx_path` is the library path then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A collective between parts of a sharded stage."""
+
+    segment: CollectiveSegment
+    device: str
+    ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +89,15 @@ class Blueprint:
     name: str
     """Model name under which it is served."""
     plan: Plan
-    parts: tuple[Part, ...]
+    parts: tuple[Part | Talk, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     goldens: tuple[Golden, ...]
     environment: Environment
     predicted_latency_us: Mapping[str, Estimate]
     """p50 per workload shape."""
+    built_for: str | None = None
+    """Device profile, where this machine is not what it is built for."""
 
 
 def write_engine(directory: Path, blueprint: Blueprint) -> Manifest:
@@ -158,37 +185,64 @@ def _fill(scratch: Path, blueprint: Blueprint) -> Manifest:
         stages=stages,
         golden=golden,
         predicted_latency_us=dict(blueprint.predicted_latency_us),
+        built_for=blueprint.built_for,
         files=tuple(file_entry(scratch, path) for path in files),
     )
     (scratch / MANIFEST).write_bytes(manifest_bytes(manifest))
     return read_manifest(scratch)
 
 
-def _write_stages(scratch: Path, parts: Sequence[Part]) -> tuple[Stage, ...]:
-    stages: list[tuple[str, list[OrtSegment]]] = []
+def _write_stages(scratch: Path, parts: Sequence[Part | Talk]) -> tuple[Stage, ...]:
+    stages: list[tuple[str, tuple[int, ...], list[Segment]]] = []
     for index, part in enumerate(parts):
-        folder = scratch / PARTS / f"{index:03d}"
-        segment = OrtSegment(
-            file=_pack(folder, part).relative_to(scratch).as_posix(),
-            inputs=part.inputs,
-            outputs=part.outputs,
-            settings=part.settings,
-        )
-        if not stages or stages[-1][0] != part.device:
-            stages.append((part.device, []))
-        stages[-1][1].append(segment)
-    return tuple(Stage(device=device, segments=tuple(found)) for device, found in stages)
+        segment = part.segment if isinstance(part, Talk) else _segment(scratch, index, part)
+        if not stages or stages[-1][:2] != (part.device, part.ranks):
+            stages.append((part.device, part.ranks, []))
+        stages[-1][2].append(segment)
+    return tuple(
+        Stage(device=device, ranks=ranks, segments=tuple(found)) for device, ranks, found in stages
+    )
 
 
-def _pack(folder: Path, part: Part) -> Path:
-    folder.mkdir()
-    source = part.onnx_path
+def _segment(scratch: Path, index: int, part: Part) -> OrtSegment | FusedSegment:
+    library = _library(scratch, index, part)
+    if part.fused_path is None:
+        return library
+    target = scratch / PARTS / f"{index:03d}" / "fused"
+    shutil.copytree(part.fused_path, target)
+    return FusedSegment(
+        folder=target.relative_to(scratch).as_posix(),
+        inputs=part.inputs,
+        outputs=part.outputs,
+        library=library,
+    )
+
+
+def _library(scratch: Path, index: int, part: Part) -> OrtSegment:
+    folder = scratch / PARTS / f"{index:03d}"
+    sources = (part.onnx_path, *part.shard_paths)
+    folders = [folder if len(sources) == 1 else folder / f"rank{n}" for n in range(len(sources))]
+    files = [
+        _pack(own, source, may_link=part.is_temporary).relative_to(scratch).as_posix()
+        for own, source in zip(folders, sources, strict=True)
+    ]
+    return OrtSegment(
+        file=files[0],
+        shards=tuple(files[1:]),
+        inputs=part.inputs,
+        outputs=part.outputs,
+        settings=part.settings,
+    )
+
+
+def _pack(folder: Path, source: Path, *, may_link: bool) -> Path:
+    folder.mkdir(parents=True)
     packed = folder / "model.onnx"
-    _place(source, packed, may_link=part.is_temporary)
+    _place(source, packed, may_link=may_link)
     for location in external_locations(source):
         target = folder / location
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(source.parent / location, target, may_link=part.is_temporary)
+        _place(source.parent / location, target, may_link=may_link)
     return packed
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.errors import InfoptError
 from planner.fuse.greedy import group
 from planner.fuse.schedule import schedule
 from planner.kernels.compile import Compiled, compile_all
-from planner.kernels.pack import numbers_for, write
+from planner.kernels.pack import Sheet, numbers_for, write
 from planner.kernels.source import Kernel, Numbers, Part, kernel
 from planner.kernels.stage import Config, Stage
 from planner.ops.nest import Program
@@ -55,19 +56,54 @@ def draft(
     return Draft(program, numbers, cut, launches)
 
 
+def drafted(program: Program, numbers: Numbers, chosen: Sequence[Sequence[Part]]) -> Draft:
+    """The launches of groups that were chosen, ordered so that each finds what it reads.
+
+    Raises:
+        InfoptError: they wait for each other, or something is made by nobody.
+    """
+    there = {*program.inputs, *program.constants}
+    waiting = list(chosen)
+    ordered: list[tuple[Part, ...]] = []
+    while waiting:
+        ready = [parts for parts in waiting if _reads(parts) <= there]
+        if not ready:
+            missing = sorted(_reads(waiting[0]) - there)
+            raise InfoptError(f"no group makes {missing[0]!r} before it is needed")
+        for parts in ready:
+            ordered.append(tuple(parts))
+            there.update(name for part in parts for name in part.stage.makes)
+        waiting = [parts for parts in waiting if parts not in ready]
+    stages = tuple(part.stage for parts in ordered for part in parts)
+    launches = tuple((parts, kernel(program, parts, numbers)) for parts in ordered)
+    return Draft(program, numbers, stages, launches)
+
+
+def _reads(parts: Sequence[Part]) -> set[str]:
+    return {name for part in parts for name in part.stage.reads}
+
+
 def build(
-    plan: Draft,
+    plan: Draft | Mapping[str, Draft],
     directory: Path,
     architectures: Iterable[int],
     *,
     workers: int = 1,
     compiled: Mapping[tuple[str, int], Compiled] | None = None,
 ) -> FusedManifest:
-    """Compiles what is not yet compiled, and writes the engine directory."""
+    """Compiles what is not yet compiled, and writes the engine directory.
+
+    Args:
+        plan: a draft, or one per bucket, by the name of its workload shape.
+        compiled: (kernel, architecture) -> what is there already.
+    """
+    drafts = plan if isinstance(plan, Mapping) else {"default": plan}
     wanted = tuple(architectures)
+    kernels = [item for one in drafts.values() for item in one.kernels]
     made = dict(compiled or {})
-    missing = [item for item in plan.kernels if any((item.name, a) not in made for a in wanted)]
+    missing = [item for item in kernels if any((item.name, a) not in made for a in wanted)]
     made.update(compile_all(missing, wanted, workers=workers))
-    names = {item.name for item in plan.kernels}
+    names = {item.name for item in kernels}
     used = {key: one for key, one in made.items() if key[0] in names and key[1] in wanted}
-    return write(directory, plan.program, plan.launches, plan.numbers, used)
+    sheets = [Sheet(name, one.program, one.numbers, one.launches) for name, one in drafts.items()]
+    return write(directory, sheets, used)

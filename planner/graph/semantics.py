@@ -34,7 +34,7 @@ def program_of(model: ModelProto) -> Program:
     graph = model.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     inputs = [value.name for value in graph.input if value.name not in stored]
-    types = _types(model)
+    types = static_types(model)
     types.update({n: TensorType(value.dtype.name, value.shape) for n, value in stored.items()})
     unknown = [name for name in inputs if name not in types]
     if unknown:
@@ -46,7 +46,7 @@ def program_of(model: ModelProto) -> Program:
     return lower(nodes, types, stored, inputs, [value.name for value in graph.output])
 
 
-def _types(model: ModelProto) -> dict[str, TensorType]:
+def static_types(model: ModelProto) -> dict[str, TensorType]:
     """Of every tensor whose shape is static."""
     graph = model.graph
     found: dict[str, TensorType] = {}

@@ -11,10 +11,11 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
@@ -45,6 +46,8 @@ Attributes = Mapping[str, Any]
 
 BOUNDS = Bounds(wall_s=90.0, memory_size_bytes=4 * 2**30, memory_factor=40.0, wall_s_per_gib=9000.0)
 """A file without weights is all operators: each byte costs more than that of a weight."""
+MOST_VALUES = 64
+"""Elements of integer operands whose values are kept: no operator has more axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class Skeleton:
     repeats: tuple[Repeat, ...]
     """Blocks that occur again, largest share of the operators first."""
     notes: tuple[str, ...]
+    values: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Small integer operands that are the same under every workload entry: axes, steps, pads."""
 
     @property
     def graph(self) -> Graph:
@@ -125,7 +130,22 @@ def read_skeleton(path: Path, workload: Mapping[str, Shapes]) -> Skeleton:
         attributes=read.attributes(ops, stripped),
         repeats=find_repeats(next(iter(graphs.values())), marks),
         notes=(*loaded.notes, *read.notes(stripped)),
+        values=_small_values(ops, tuple(runs.values())),
     )
+
+
+def _small_values(
+    ops: tuple[Op, ...], runs: tuple[dict[str, Fact], ...]
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for name in dict.fromkeys(name for op in ops for name in op.inputs if name):
+        facts = [run.get(name, NOTHING).value for run in runs]
+        first = facts[0]
+        if first is None or first.dtype.kind != "i" or first.size > MOST_VALUES:
+            continue
+        if all(value is not None and np.array_equal(value, first) for value in facts):
+            found[name] = tuple(int(value) for value in first.reshape(-1))
+    return found
 
 
 def _checked(path: Path) -> tuple[ModelProto, LoadedModel]:

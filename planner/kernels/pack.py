@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from planner.runtime.fused import manifest as manifests
 from planner.runtime.fused.manifest import (
     Argument,
     Binary,
+    Bucket,
     FileDigest,
     FusedManifest,
     Launch,
@@ -74,46 +76,62 @@ def lives(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> dict
     }
 
 
+def arena_size_bytes(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> int:
+    """Bytes that inputs, outputs and intermediates need when lifetimes share them."""
+    return place(lives(program, kernels, numbers))[1]
+
+
 def _size_bytes(program: Program, numbers: Numbers, name: str) -> int:
     return program.types[name].size * storage_dtype(numbers.storage[name]).itemsize
 
 
-def pack_weights(
-    program: Program, kernels: Sequence[Kernel], numbers: Numbers
-) -> tuple[bytes, dict[str, int]]:
-    """Constants that kernels read, each once, and their offsets."""
-    used = dict.fromkeys(
-        parameter.tensor
-        for item in kernels
-        for parameter in item.parameters
-        if parameter.tensor in program.constants
-    )
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A program as launches: what one bucket of an engine is packed from."""
+
+    name: str
+    """Of the workload shape."""
+    program: Program
+    numbers: Numbers
+    launches: Sequence[tuple[Sequence[Part], Kernel]]
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """In launch order; equal ones repeat."""
+        return tuple(item for _, item in self.launches)
+
+
+def pack_weights(sheets: Sequence[Sheet]) -> tuple[bytes, tuple[dict[str, int], ...]]:
+    """Constants that kernels read, equal ones once whatever the bucket; offsets per sheet."""
     blob = bytearray()
-    offsets: dict[str, int] = {}
     seen: dict[str, int] = {}
-    for name in used:
-        data = np.ascontiguousarray(
-            program.constants[name].astype(storage_dtype(numbers.storage[name]))
-        ).tobytes()
-        digest = hashlib.sha256(data).hexdigest()
-        if digest not in seen:
-            seen[digest] = len(blob)
-            blob += data + b"\0" * (aligned(len(data)) - len(data))
-        offsets[name] = seen[digest]
-    return bytes(blob), offsets
+    placed = []
+    for sheet in sheets:
+        constants = sheet.program.constants
+        used = dict.fromkeys(
+            parameter.tensor
+            for item in sheet.kernels
+            for parameter in item.parameters
+            if parameter.tensor in constants
+        )
+        offsets: dict[str, int] = {}
+        for name in used:
+            dtype = storage_dtype(sheet.numbers.storage[name])
+            data = np.ascontiguousarray(constants[name].astype(dtype)).tobytes()
+            digest = hashlib.sha256(data).hexdigest()
+            if digest not in seen:
+                seen[digest] = len(blob)
+                blob += data + b"\0" * (aligned(len(data)) - len(data))
+            offsets[name] = seen[digest]
+        placed.append(offsets)
+    return bytes(blob), tuple(placed)
 
 
 def write(
-    directory: Path,
-    program: Program,
-    launches: Sequence[tuple[Sequence[Part], Kernel]],
-    numbers: Numbers,
-    compiled: Mapping[tuple[str, int], Compiled],
+    directory: Path, sheets: Sequence[Sheet], compiled: Mapping[tuple[str, int], Compiled]
 ) -> FusedManifest:
     """Writes the engine directory; the same input gives the same bytes."""
-    kernels = [item for _, item in launches]
-    weights, in_weights = pack_weights(program, kernels, numbers)
-    in_arena, arena_size_bytes = place(lives(program, kernels, numbers))
+    weights, in_weights = pack_weights(sheets)
     directory.mkdir(parents=True, exist_ok=True)
     written = [_write(directory, manifests.WEIGHTS, weights)]
     binaries = []
@@ -124,16 +142,25 @@ def write(
     manifest = FusedManifest(
         manifests.VERSION,
         f"triton {compiler.version()}",
-        tuple(_slot(program, numbers, name, in_arena) for name in program.inputs),
-        tuple(_slot(program, numbers, name, in_arena) for name in program.outputs),
-        arena_size_bytes,
+        tuple(_bucket(sheet, own) for sheet, own in zip(sheets, in_weights, strict=True)),
         len(weights),
-        tuple(_launch(parts, item, in_weights, in_arena) for parts, item in launches),
         tuple(binaries),
         tuple(written),
     )
     (directory / manifests.FILE).write_text(manifest.text(), encoding="utf-8")
     return manifest
+
+
+def _bucket(sheet: Sheet, in_weights: Mapping[str, int]) -> Bucket:
+    program, numbers = sheet.program, sheet.numbers
+    in_arena, arena_size_bytes = place(lives(program, sheet.kernels, numbers))
+    return Bucket(
+        sheet.name,
+        tuple(_slot(program, numbers, name, in_arena) for name in program.inputs),
+        tuple(_slot(program, numbers, name, in_arena) for name in program.outputs),
+        arena_size_bytes,
+        tuple(_launch(parts, item, in_weights, in_arena) for parts, item in sheet.launches),
+    )
 
 
 def _write(directory: Path, file: str, data: bytes) -> FileDigest:

@@ -45,6 +45,11 @@ LOWERINGS: Mapping[str, Callable[[Builder, Node], None]] = {
 _MAX_FOLDED_GROWTH = 4
 """A constant may grow by this factor when it is computed ahead (broadcast tables stay small)."""
 
+_EMPTY_MEANS_ABSENT = frozenset({"Resize"})
+"""Operators whose optional inputs exporters leave empty: no region of interest, no scales."""
+_MAX_PROPAGATED = 1024
+"""Points of an integer nest that is evaluated while lowering: shapes and their like."""
+
 
 def kind_of(node: Node) -> str:
     """`op_type`, qualified where the domain is not ONNX's own."""
@@ -63,14 +68,30 @@ def lower(
     Raises:
         NotCovered: an operator, or a form of one, has no lowering, or a shape is not known.
     """
+    return lower_owned(nodes, types, constants, inputs, outputs)[0]
+
+
+def lower_owned(
+    nodes: Sequence[Node],
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> tuple[Program, dict[str, str]]:
+    """The same, and whose nest each is: nest -> node.
+
+    Raises: as `lower`.
+    """
     builder = Builder(dict(types), dict(constants))
+    owners: dict[str, str] = {}
     for node in nodes:
+        before = len(builder.nests)
         lower_node(builder, node)
-    return tidy(
-        Program(
-            tuple(inputs), tuple(outputs), tuple(builder.nests), builder.types, builder.constants
-        )
-    )
+        owners.update((nest.name, node.name) for nest in builder.nests[before:])
+    made = {nest.name for nest in builder.nests}
+    constants = {name: value for name, value in builder.constants.items() if name not in made}
+    program = Program(tuple(inputs), tuple(outputs), tuple(builder.nests), builder.types, constants)
+    return tidy(program), owners
 
 
 def lower_node(builder: Builder, node: Node) -> None:
@@ -85,9 +106,26 @@ def lower_node(builder: Builder, node: Node) -> None:
     for name in (*node.inputs, *node.outputs):
         if name and name not in builder.types:
             raise NotCovered(f"{name!r} has no static shape", where=node.name)
-        if name and (builder.types[name].size == 0 or builder.types[name].dtype == "object"):
+        is_absent = kind_of(node) in _EMPTY_MEANS_ABSENT and name in node.inputs[1:]
+        if name and not is_absent and _is_nothing(builder.types[name]):
             raise NotCovered(f"{name!r} is empty or holds strings", where=node.name)
+    before = len(builder.nests)
     meaning(builder, node)
+    _propagate(builder, before)
+
+
+def _is_nothing(type_: TensorType) -> bool:
+    return type_.size == 0 or type_.dtype == "object"
+
+
+def _propagate(builder: Builder, start: int) -> None:
+    """Sizes computed from shapes are known at once: later nodes ask for their values."""
+    for nest in builder.nests[start:]:
+        is_small = nest.points <= _MAX_PROPAGATED and not nest.type.is_float
+        if is_small and all(name in builder.constants for name in nest.reads):
+            values = {name: _wide(builder.constants[name]) for name in nest.reads}
+            found = reference.evaluate(nest, values)
+            builder.constants[nest.name] = found.astype(np.dtype(nest.type.dtype))
 
 
 def tidy(program: Program) -> Program:

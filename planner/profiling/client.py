@@ -59,7 +59,7 @@ class MeasuringProcess(Closing):
         return start(
             "planner.profiling.worker",
             str(self.threads),
-            environment={"OMP_NUM_THREADS": str(self.threads), **self._places},
+            own={"OMP_NUM_THREADS": str(self.threads), **self._places},
         )
 
     def close(self) -> None:

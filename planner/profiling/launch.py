@@ -25,19 +25,33 @@ class Closing(ABC):
         self.close()
 
 
-def start(
-    module: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
-) -> subprocess.Popen[str]:
-    """`python -m module`, talking in lines over stdin and stdout.
+def command(module: str) -> list[str]:
+    """`python -m module`.
 
     `-P` keeps the current folder off the path: a user's own `json.py` there must not be imported.
     """
+    return [sys.executable, "-P", "-m", module]
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Ours, with our import path and what is a process' own."""
     paths = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": paths, **own}
+
+
+def start(
+    module: str, *arguments: str, own: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
+    """A module as a process that talks in lines over stdin and stdout.
+
+    Args:
+        own: environment variables of its own.
+    """
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", module, *arguments],
+        [*command(module), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": paths, **environment},
+        env=environment(own),
     )

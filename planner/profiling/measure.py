@@ -172,6 +172,8 @@ class Meter:
     def _run(
         self, items: Sequence[_Item], budget_s: float
     ) -> Iterator[tuple[Request, KernelTime | str]]:
+        if not items:  # none of the batch can be built alone
+            return
         # Warm, as in a race, where a probe's turn is many runs: the two are compared.
         probe = Sample("probe", self._probe, warm_up=2)
         overheads_us = self.call_overheads_us()

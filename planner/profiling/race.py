@@ -8,9 +8,7 @@ so that a machine that slows down for a while slows all of them down.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planner.errors import ModelError
-from planner.profiling.launch import Closing, start
+from planner.profiling.forked import Zygote
+from planner.profiling.launch import Closing
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.session import SessionSettings
 
@@ -99,15 +98,17 @@ def weighted_rounds(
 class _Process:
     """One contestant's process, stopped unless it is its turn."""
 
-    def __init__(self, contestant: Contestant, feeds_path: Path) -> None:
+    def __init__(self, contestant: Contestant, feeds_path: Path, zygote: Zygote) -> None:
         self.result = Result(contestant.name)
         self.beside = contestant.beside
-        self._process = start(
-            "planner.profiling.racer",
-            str(contestant.model_path),
-            contestant.settings.model_dump_json(),
-            str(feeds_path),
+        self._process = zygote.fork(
+            str(contestant.model_path), contestant.settings.model_dump_json(), str(feeds_path)
         )
+
+    @property
+    def pid(self) -> int:
+        """The process' number."""
+        return self._process.pid
 
     def await_ready(self) -> None:
         """Waits until the session is loaded, then stops the process until its turn.
@@ -116,21 +117,18 @@ class _Process:
             ModelError: it died, or did not load in time.
         """
         self._expect_line(_READY_S)
-        self._signal(signal.SIGSTOP)
+        self._process.signal(signal.SIGSTOP)
 
     def _expect_line(self, timeout_s: float | None = None) -> str:
-        stdout = self._process.stdout
-        assert stdout is not None
-        if timeout_s is not None and not select.select([stdout], [], [], timeout_s)[0]:
-            raise ModelError(f"the variant {self.result.name!r} did not load in {timeout_s:.0f} s")
-        line = stdout.readline()
+        try:
+            line = self._process.read_line(timeout_s)
+        except TimeoutError:
+            raise ModelError(
+                f"the variant {self.result.name!r} did not load in {timeout_s:.0f} s"
+            ) from None
         if not line:
             raise ModelError(f"the variant {self.result.name!r} cannot be run by ONNX Runtime")
         return line
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
 
     def turn(self, runs: int) -> list[float]:
         """Runs `runs` times while all others are stopped.
@@ -138,24 +136,16 @@ class _Process:
         Raises:
             ModelError: the process died.
         """
-        assert self._process.stdin is not None
-        self._signal(signal.SIGCONT)
-        with contextlib.suppress(OSError):  # a dead process shows when it does not answer
-            self._process.stdin.write(f"{runs}\n")
-            self._process.stdin.flush()
+        self._process.signal(signal.SIGCONT)
+        self._process.send_line(str(runs))
         reply = json.loads(self._expect_line())
-        self._signal(signal.SIGSTOP)
+        self._process.signal(signal.SIGSTOP)
         self.result.peak_size_bytes = int(reply["peak_size_bytes"])
         times: list[float] = reply["times_us"]
         return times
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        self._process.close()
 
 
 class Race(Closing):
@@ -166,14 +156,24 @@ class Race(Closing):
         contestants: Sequence[Contestant],
         feeds_path: Path,
         own_feeds: Mapping[str, Path] = MappingProxyType({}),
+        *,
+        zygote: Zygote | None = None,
     ) -> None:
+        """
+        Args:
+            own_feeds: inputs of contestants that do not take `feeds_path`'s, by name.
+            zygote: what processes are forked from; races in a row may share one.
+        """
+        self._own_zygote = Zygote() if zygote is None else None
+        forking = zygote or self._own_zygote
+        assert forking is not None
         self._processes: list[_Process] = []
         self.failed: dict[str, str] = {}
         """Contestants that could not be started or died on the way, with the reason."""
         try:
             for contestant in contestants:
                 feeds = own_feeds.get(contestant.name, feeds_path)
-                self._processes.append(_Process(contestant, feeds))
+                self._processes.append(_Process(contestant, feeds, forking))
             for process in list(self._processes):
                 self._await(process)
         except BaseException:
@@ -192,6 +192,8 @@ class Race(Closing):
         """Ends every process."""
         for process in self._processes:
             process.close()
+        if self._own_zygote is not None:
+            self._own_zygote.close()
 
     def run(self, *, rounds: int, budget_s: float) -> dict[str, Result]:
         """A few rounds at least, then more until `rounds` or the budget is spent.

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.errors import UsageError
+from planner.report.fusion import NOTHING_BUILT, Built, tables
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import facts, safe
 from planner.spec.plan import Decision, Plan, RunnerUp
@@ -17,12 +18,14 @@ from planner.spec.problems import nearest
 from planner.units import format_duration
 
 
-def explain(plan: Plan, layer: str | None = None) -> RenderableType:
+def explain(plan: Plan, layer: str | None = None, built: Built = NOTHING_BUILT) -> RenderableType:
     """A table of layers, or everything known about those that `layer` (a name or glob) matches.
 
     Raises:
         UsageError: no layer matches.
     """
+    if layer is None and plan.fusion is not None:
+        return Group(tables(plan, built), Text(), _legend(plan))
     if layer is None:
         return Group(_table(plan.decisions), Text(), _legend(plan))
     found = matching(plan, layer)

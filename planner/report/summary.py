@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.report import fusion
 from planner.report.text import (
     SHIPPED,
     by_shape,
@@ -59,6 +60,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ),
         ("ships", safe(_ships(plan))),
         ("formats", formats_text(count_formats(plan))),
+        *fusion.rows(plan),
         *_latency_rows(plan),
         ("memory", _memory(plan)),
         ("accuracy", safe(accuracy_text(plan))),
@@ -69,6 +71,8 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _ships(plan: Plan) -> str:
+    if plan.fusion is not None:
+        return f"generated kernels for {plan.fusion.device}, beside the library path"
     session = plan.settings
     threads = session.intra_op_threads
     threads_text = (

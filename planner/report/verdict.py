@@ -17,6 +17,8 @@ def render(verdict: Verdict) -> RenderableType:
     """The verdict for a terminal."""
     word = "keeps its promise" if verdict.passed else "does NOT keep its promise"
     style = "bold green" if verdict.passed else "bold red"
+    if verdict.passed and verdict.is_unverified:
+        word, style = "is complete, and unverified: its device is not here", "bold yellow"
     parts: list[RenderableType] = [
         Text(f"{verdict.engine} {word}", style=style),
         _checks(verdict),

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
-from planner.errors import DataError, UsageError, VerificationError
+from planner.errors import DataError, UsageError
 from planner.runtime import dtypes, integrity, ort
-from planner.spec.manifest import Manifest, OrtSegment, TensorSpec
+from planner.runtime.segments import Bound, bind, bind_fused, chain, dead_after
+from planner.runtime.selection import read_verified
+from planner.spec.manifest import FusedSegment, Manifest, OrtSegment, TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -72,21 +74,10 @@ class _Expected:
         return DataError(f"shape is {shape_text(value.shape)}, expected {wanted}", where=where)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """One segment, ready to run; `dead` are the tensors nobody reads after it."""
-
-    run: ort.BoundRun
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    dead: tuple[str, ...]
-    file: str
-
-
 class Session:
     """A loaded engine. `run` may be called from several threads; `close` frees the weights."""
 
-    def __init__(self, directory: Path, manifest: Manifest, segments: Sequence[_Bound]) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, segments: Sequence[Bound]) -> None:
         self.directory = directory
         self.manifest = manifest
         self.name = manifest.name
@@ -94,7 +85,7 @@ class Session:
         self.outputs = manifest.outputs
         self._expected = tuple(_expected(spec) for spec in manifest.inputs)
         self._output_names = tuple(spec.name for spec in manifest.outputs)
-        self._segments: tuple[_Bound, ...] | None = tuple(segments)
+        self._segments: tuple[Bound, ...] | None = tuple(segments)
         self._lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
@@ -114,17 +105,54 @@ class Session:
             value = feeds.get(expected.name)
             if not expected.fits(value):
                 raise self._misfit(feeds, expected)
-        if len(segments) == 1:
-            return _call(segments[0], ort.feed_dict(feeds))
-        return self._chain(segments, feeds)
+        return self._execute(segments, feeds)
 
-    def _chain(self, segments: tuple[_Bound, ...], feeds: Mapping[str, Array]) -> dict[str, Any]:
-        alive: dict[str, Any] = dict(feeds)
+    def run_on_device(
+        self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Device tensors (DLPack) in and out, without a copy through the host.
+
+        Args:
+            out: the caller's own tensors for outputs by name; the others get new memory.
+
+        Raises:
+            DataError: names, dtypes or shapes that do not fit.
+            UsageError: the session is closed, or ONNX Runtime runs a part of it.
+        """
+        segments = self._segments
+        if segments is None:
+            raise UsageError("the session is closed", where=self.name)
+        if {expected.name for expected in self._expected} != set(feeds):
+            raise self._wrong_names(feeds)
+        alive = dict(feeds)
         for segment in segments:
-            alive.update(_call(segment, {name: alive[name] for name in segment.inputs}))
-            for name in segment.dead:
-                del alive[name]
+            if segment.kernels is None:
+                raise UsageError(
+                    "ONNX Runtime runs a part of this engine, on NumPy arrays",
+                    where=segment.file,
+                    fix="session.run",
+                )
+            given = {name: alive[name] for name in segment.inputs}
+            own = {n: value for n, value in (out or {}).items() if n in segment.outputs}
+            alive.update(segment.kernels.run_on_device(given, own))
         return {name: alive[name] for name in self._output_names}
+
+    @property
+    def parts(self) -> tuple[Bound, ...]:
+        """What runs one after the other; none once it is closed."""
+        return self._segments or ()
+
+    @property
+    def is_healthy(self) -> bool:
+        """False once a GPU gave no answer in time: the process must start anew."""
+        parts = self._segments or ()
+        return all(part.kernels is None or part.kernels.is_healthy for part in parts)
+
+    def _execute(self, segments: tuple[Bound, ...], feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """Runs on feeds that fit."""
+        if len(segments) == 1:
+            return segments[0].call(ort.feed_dict(feeds))
+        return chain(segments, feeds, self._output_names)
 
     def _wrong_names(self, feeds: Mapping[str, Any]) -> DataError:
         expected = [item.name for item in self._expected]
@@ -146,7 +174,10 @@ class Session:
     def close(self) -> None:
         """Free the weights once no run uses them any more; later runs are refused."""
         with self._lock:
-            self._segments = None
+            segments, self._segments = self._segments or (), None
+        for segment in segments:
+            if segment.kernels is not None:
+                segment.kernels.close()
 
     def __enter__(self) -> Self:
         return self
@@ -160,14 +191,6 @@ class Session:
         self.close()
 
 
-def _call(segment: _Bound, feeds: dict[str, Any]) -> dict[str, Any]:
-    try:
-        values = segment.run(feeds)
-    except ort.ORT_ERRORS as error:
-        raise ort.run_error(error, segment.file) from None
-    return dict(zip(segment.outputs, values, strict=True))
-
-
 def shape_text(shape: Sequence[int | None]) -> str:
     """`[1, ?, 3]`."""
     return f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
@@ -178,75 +201,68 @@ def _expected(spec: TensorSpec) -> _Expected:
     return _Expected(spec, spec.name, dtypes.numpy_dtype(spec.dtype), spec.shape, fixed)
 
 
-def load(directory: Path | str, *, verify_hashes: bool = True) -> Session:
-    """Check an engine directory and make it ready to run.
+def load(
+    directory: Path | str,
+    *,
+    verify_hashes: bool = True,
+    path: Literal["verified", "fused", "library"] = "verified",
+    copies: int = 1,
+) -> Session:
+    """Check an engine directory and make it ready to run; ranks are started where there are any.
 
     Whether this machine resembles the one it was built on is not asked here: see
     `planner.runtime.fingerprint.fingerprint_differences`.
 
+    Args:
+        path: how parts with generated kernels run: as `infopt verify` found to be faster on this
+            device (kernels where it has not run yet), or all one way.
+        copies: calls of generated kernels that may run at once; each has memory of its own.
+
     Raises:
         VerificationError: manifest, file list, sizes or hashes are not what was built.
-        EnvironmentMismatchError: a provider is absent, or the memory does not suffice.
+        EnvironmentMismatchError: a provider, devices or a library for the ranks to talk through
+            are absent, or the memory does not suffice.
     """
     directory = Path(directory)
     manifest = integrity.read_manifest(directory)
     integrity.check_files(directory, manifest.files, verify_hashes=verify_hashes)
+    if manifest.ranks > 1:
+        from planner.runtime.ranks.session import load_group
+
+        return load_group(directory, manifest)
     listed = {entry.path for entry in manifest.files}
-    segments = [segment for stage in manifest.stages for segment in stage.segments]
-    dead = _dead_after(directory, manifest, segments)
+    segments = selected(directory, manifest, path)
+    dead = dead_after(directory, manifest, segments)
     if len(segments) == 1:
         returned = tuple(spec.name for spec in manifest.outputs)
-        segments = [segments[0].model_copy(update={"outputs": returned})]
+        segments = (segments[0].model_copy(update={"outputs": returned}),)
     bound = [
-        _bind(directory, segment, listed, gone)
+        bind_fused(directory, segment, listed, gone, copies)
+        if isinstance(segment, FusedSegment)
+        else bind(directory, segment, segment.file, listed, gone)
         for segment, gone in zip(segments, dead, strict=True)
     ]
     return Session(directory, manifest, bound)
 
 
-def _bind(directory: Path, segment: OrtSegment, listed: set[str], dead: tuple[str, ...]) -> _Bound:
-    if segment.file not in listed:
-        raise VerificationError(
-            f"segment file {segment.file!r} is not in the list of files",
-            where=str(directory / integrity.MANIFEST),
-        )
-    session = ort.make_session(directory / segment.file, segment.settings)
-    inputs, outputs = ort.tensor_specs(session)
-    declared = {spec.name for spec in inputs}, {spec.name for spec in outputs}
-    if set(segment.inputs) != declared[0] or not set(segment.outputs) <= declared[1]:
-        raise VerificationError(
-            "its inputs and outputs are not those the manifest declares",
-            where=str(directory / segment.file),
-        )
-    run = ort.bind(session, segment.outputs)
-    return _Bound(run, segment.inputs, segment.outputs, dead, segment.file)
-
-
-def _dead_after(
-    directory: Path, manifest: Manifest, segments: Sequence[OrtSegment]
-) -> list[tuple[str, ...]]:
-    """For each segment, the tensors that nothing reads after it (its caller's inputs included).
+def selected(
+    directory: Path, manifest: Manifest, path: Literal["verified", "fused", "library"]
+) -> tuple[OrtSegment | FusedSegment, ...]:
+    """Which way each part runs.
 
     Raises:
-        VerificationError: a segment reads, or the engine returns, what nobody makes.
+        EnvironmentMismatchError: there are kernels to run, and no GPU.
     """
-    alive = {spec.name for spec in manifest.inputs}
-    wanted = {spec.name for spec in manifest.outputs}
-    dead = []
-    for index, segment in enumerate(segments):
-        _refuse_unmade(directory, set(segment.inputs) - alive)
-        alive |= set(segment.outputs)
-        later = {name for follower in segments[index + 1 :] for name in follower.inputs}
-        gone = alive - later - wanted
-        alive -= gone
-        dead.append(tuple(sorted(gone)))
-    _refuse_unmade(directory, wanted - alive)
-    return dead
-
-
-def _refuse_unmade(directory: Path, names: set[str]) -> None:
-    if names:
-        raise VerificationError(
-            f"no segment makes {', '.join(sorted(map(repr, names)))}",
-            where=str(directory / integrity.MANIFEST),
-        )
+    if not manifest.fused_segments or path == "library":
+        return manifest.ort_segments
+    known = read_verified(directory, manifest) if path == "verified" else None
+    found = [segment for stage in manifest.stages for segment in stage.segments]
+    return tuple(
+        segment.library
+        if isinstance(segment, FusedSegment)
+        and known is not None
+        and known.choice(segment.folder) == "library"
+        else segment
+        for segment in found
+        if isinstance(segment, OrtSegment | FusedSegment)
+    )

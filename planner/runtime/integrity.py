@@ -7,6 +7,7 @@ listed can still change what a model computes.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterable
@@ -15,10 +16,12 @@ from pathlib import Path, PurePosixPath
 
 from planner.errors import SpecError, VerificationError
 from planner.spec import io
-from planner.spec.io import canonical_json
+from planner.spec.io import canonical_bytes, canonical_json
 from planner.spec.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
+VERIFIED = "verified.json"
+"""What a target measured; beside the sealed files, and only asked which of them to run."""
 _REBUILD = "build the engine again: infopt deploy plan.json"
 _HASH_THREADS = 4
 
@@ -52,11 +55,21 @@ def read_manifest(directory: Path) -> Manifest:
         raise VerificationError(error.what, where=error.where, fix=error.fix or _REBUILD) from None
     except OSError as error:
         raise VerificationError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    if manifest_bytes(manifest) != data:
+    if not _is_sealed(data):
         raise VerificationError(
             "damaged or edited: it does not match its own digest", where=str(path), fix=_REBUILD
         )
     return manifest
+
+
+def _is_sealed(data: bytes) -> bool:
+    """Whether these are the bytes that were written. What they hold is looked at, not what it means
+    today: a manifest from before a field existed is as whole as ever."""
+    found = json.loads(data)
+    unsealed = canonical_bytes({**found, "digest": ""})
+    return (
+        canonical_bytes(found) == data and hashlib.sha256(unsealed).hexdigest() == found["digest"]
+    )
 
 
 def check_files(directory: Path, entries: Iterable[FileEntry], *, verify_hashes: bool) -> None:
@@ -69,7 +82,7 @@ def check_files(directory: Path, entries: Iterable[FileEntry], *, verify_hashes:
     for name in listed:
         _refuse_escape(directory, name)
     present = _walk(directory)
-    for name in sorted(present - listed.keys() - {MANIFEST}):
+    for name in sorted(present - listed.keys() - {MANIFEST, VERIFIED}):
         raise VerificationError(
             "not listed in the manifest",
             where=str(directory / name),

@@ -54,7 +54,8 @@ def _server() -> dict[str, object]:
 
 
 def _readiness(service: Service, content: dict[str, object]) -> tuple[int, dict[str, object]]:
-    return (200 if service.is_ready else 503), {**content, "ready": service.is_ready}
+    is_ready = service.is_ready and service.session.is_healthy
+    return (200 if is_ready else 503), {**content, "ready": is_ready}
 
 
 def _json(make: Callable[[], tuple[int, dict[str, object]]]) -> Handler:

@@ -59,7 +59,7 @@ class Replica:
         Raises:
             EnvironmentMismatchError: it does not answer any more.
         """
-        if not self._service.is_ready:
+        if not (self._service.is_ready and self._service.session.is_healthy):
             raise EnvironmentMismatchError("the engine is not ready", where=self._service.name)
 
     def close(self) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from planner.ir.problem import Latency, Objective, Option, Problem, Setting
 from planner.ir.solution import Solution, Status
 from planner.solve.limits import STEPS, asked, relaxed, used, with_limit
 from planner.solve.neighbours import Neighbours
+from planner.solve.neighbours_stages import StageNeighbours
+from planner.solve.scale.solve import is_refuted_at_all_ends
 from planner.solve.solve import solve
+from planner.solve.stages.solve import is_big
 from planner.units import format_duration
 
 EXACT_COLUMNS = 8_000
@@ -101,7 +105,8 @@ def runner_ups(
     """
     if solution.totals is None:
         return {}
-    neighbours = Neighbours(problem, solution)
+    neighbours: Neighbours | StageNeighbours
+    neighbours = (StageNeighbours if problem.places else Neighbours)(problem, solution)
     options = {option.name: option for option in problem.options}
     chosen = {op: options[name] for name in solution.chosen for op in options[name].ops}
     if exact is None:
@@ -110,7 +115,7 @@ def runner_ups(
     solved = frozenset(slowest[:exact])
     found: dict[str, RunnerUp] = {}
     for op in problem.ops:
-        rivals = neighbours.rivals(op, chosen[op].format)
+        rivals = neighbours.rivals(op, chosen[op])
         if not rivals:
             found[op] = RunnerUp(None, "", None, None, "no other format was offered", True)
         elif op in solved:
@@ -158,7 +163,9 @@ def _reason(delta_us: float, delta_error: float) -> str:
     return "no better: another objective or a tie decided"
 
 
-def _local(neighbours: Neighbours, chosen: Option, op: str, rivals: list[Option]) -> RunnerUp:
+def _local(
+    neighbours: Neighbours | StageNeighbours, chosen: Option, op: str, rivals: list[Option]
+) -> RunnerUp:
     swaps = [neighbours.swap(chosen, op, rival) for rival in rivals]
     possible = [swap for swap in swaps if swap is not None]
     note = "with everything else unchanged"
@@ -222,21 +229,39 @@ def _saved(solution: Solution, other: Solution, number: int) -> float:
 
 
 def conflict(
-    problem: Problem, *, time_limit_s: float = 5.0, seed: int = 0, workers: int = 1
+    problem: Problem,
+    *,
+    time_limit_s: float = 5.0,
+    total_s: float = 60.0,
+    seed: int = 0,
+    workers: int = 1,
 ) -> Conflict:
     """A minimal set of limits that cannot hold together, and the nearest way out of each.
 
-    Deletion filter: a limit without which the rest is still infeasible is dropped for good.
+    Deletion filter: a limit without which the rest is still infeasible is dropped for good. Of
+    large pipelines infeasibility is proved by multipliers (`scale.refute`), without a search.
+
+    Args:
+        time_limit_s: limit of each re-solve.
+        total_s: of everything; what comes late is not found.
     """
+    until = monotonic() + total_s
+    is_large = bool(problem.places) and problem.assignment is None and is_big(problem)
 
     def is_infeasible(candidate: Problem) -> bool:
+        left_s = min(time_limit_s, until - monotonic())
         tried = replace(candidate, objectives=(Objective.LATENCY,))
-        answer = solve(tried, time_limit_s=time_limit_s, gap=1.0, seed=seed, workers=workers)
+        if is_large:
+            return is_refuted_at_all_ends(tried, monotonic() + left_s)
+        answer = solve(tried, time_limit_s=left_s, gap=1.0, seed=seed, workers=workers)
         return answer.status is Status.INFEASIBLE
 
+    def share_s(parts: int) -> float:
+        return max(0.0, min(time_limit_s, (until - monotonic()) / parts))
+
     names = asked(problem)
-    fastest = _nearest_latency(problem, time_limit_s, seed, workers)
     if not is_infeasible(problem):
+        fastest = _nearest_latency(problem, share_s(1), seed, workers)
         return Conflict((), {}, fastest, "the limits do not conflict")
     core = problem
     for name in names:
@@ -246,9 +271,12 @@ def conflict(
     if not kept:
         reason = "no plan covers all operators, whatever the limits"
         return Conflict((), {}, None, reason)
-    nearest = {name: _nearest(problem, name, time_limit_s, seed, workers) for name in kept}
-    if "latency_us" in nearest:
-        nearest["latency_us"] = fastest
+    nearest: dict[str, float | None] = {}
+    for number, name in enumerate(kept):
+        nearest[name] = _nearest(problem, name, share_s(len(kept) - number), seed, workers)
+    fastest = nearest.get("latency_us")
+    if "latency_us" not in nearest:
+        fastest = _nearest_latency(problem, share_s(1), seed, workers)
     verb = "cannot hold together" if len(kept) > 1 else "cannot be met"
     return Conflict(kept, nearest, fastest, f"{' and '.join(kept)} {verb}")
 
@@ -274,6 +302,9 @@ def _nearest_latency(
     over the limit, each step ending at a plan's own value.
     """
     free = replace(with_limit(problem, "latency_us", None), objectives=(Objective.LATENCY,))
+    if problem.places and is_big(problem):
+        best = solve(free, time_limit_s=time_limit_s, gap=1e-2, seed=seed, workers=workers)
+        return used(free, best, "latency_us") if best.totals is not None else None
     if len(problem.shape_weights) == 1 and problem.limits.throughput_per_s is None:
         tails = _tails(free)
         best = solve(tails, time_limit_s=time_limit_s, gap=GAP, seed=seed, workers=workers)

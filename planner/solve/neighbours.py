@@ -57,9 +57,9 @@ class Neighbours:
             total += q * cell.expected_us if cell is not None else float("inf")
         return total
 
-    def rivals(self, op: str, label: str) -> list[Option]:
+    def rivals(self, op: str, chosen: Option) -> list[Option]:
         """Options with another format for one operator, fastest first."""
-        others = [option for option in self._by_op[op] if option.format != label]
+        others = [option for option in self._by_op[op] if option.format != chosen.format]
         return sorted(others, key=lambda option: (self.expected_us(option), option.name))
 
     def swap(self, chosen: Option, op: str, rival: Option) -> Swap | None:

@@ -11,17 +11,16 @@ proved empty the frontier is complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from planner.errors import UsageError
 from planner.ir.problem import Objective, Problem
-from planner.ir.solution import Solution
-from planner.solve.limits import with_limit
+from planner.ir.solution import Solution, Status
+from planner.solve.bounded import below, bounded, can_bound
+from planner.solve.check import check
+from planner.solve.frontier import Solver, three
 from planner.solve.solve import solve
 
-RESOLUTION = 1e-6
-"""Relative: values of f2 closer than this count as the same (bytes are told apart exactly)."""
 SAME = 1e-7
 """Relative: values of f1 closer than this count as the same."""
 
@@ -42,36 +41,17 @@ class _Box:
         return wide * (self.a.objective[1] - self.floor) / max(height, 1e-300)
 
 
-def _bounded(problem: Problem, objective: Objective, value: float) -> Problem:
-    """The problem with f2 <= value."""
-    limits = problem.limits
-    if objective is Objective.MEMORY:
-        memory = limits.memory_size_bytes
-        return with_limit(
-            problem, "memory_size_bytes", value if memory is None else min(value, memory)
-        )
-    if objective is Objective.ERROR:
-        error = limits.error
-        return with_limit(problem, "error", value if error is None else min(value, error))
-    rate = max(1e6 / max(value, 1e-9), limits.throughput_per_s or 0.0)
-    return with_limit(problem, "throughput_per_s", rate)
-
-
-def _below(objective: Objective, value: float) -> float:
-    return value - 1 if objective is Objective.MEMORY else value * (1 - RESOLUTION)
-
-
 def _split(
     box: _Box,
     problem: Problem,
     second: Objective,
-    lexicographic: Callable[[Problem, tuple[Objective, Objective]], Solution],
+    lexicographic: Solver,
 ) -> tuple[Solution | None, list[_Box]]:
     """One solve inside a box: the point it found, and the boxes that are left of it."""
-    top = _below(second, box.a.objective[1])
+    top = below(second, box.a.objective[1])
     middle = top if box.is_halved else min((box.a.objective[1] + box.floor) / 2, top)
     order = (problem.objectives[0], second)
-    point = lexicographic(_bounded(problem, second, middle), order)
+    point = lexicographic(bounded(problem, second, middle), order)
     at_b = point.totals is None or point.objective[0] >= box.b.objective[0] * (1 - SAME)
     if at_b:
         is_empty = box.is_halved or middle == top
@@ -82,7 +62,7 @@ def _split(
 
 def pareto(
     problem: Problem,
-    objectives: tuple[Objective, Objective] = (Objective.LATENCY, Objective.MEMORY),
+    objectives: tuple[Objective, ...] = (Objective.LATENCY, Objective.MEMORY),
     *,
     points: int = 20,
     time_limit_s: float = 10.0,
@@ -90,10 +70,12 @@ def pareto(
     seed: int = 0,
     workers: int = 2,
 ) -> tuple[Solution, ...]:
-    """At most `points` efficient plans, first objective rising; all of them when there are fewer.
+    """At most `points` efficient plans of two or three objectives, first objective rising; all of
+    them when there are fewer.
 
-    Each carries its own status, bound and gap. Every limit of the problem is kept. The second
-    objective must be memory, error or latency (those that a limit can bound).
+    Each carries its own status, bound and gap, and values in the order of `objectives`. Every limit
+    of the problem is kept. All but the first must be objectives that a limit can bound: a
+    pipeline's latency comes first.
 
     Args:
         time_limit_s: limit of each point's solve; a point that hit it may not be efficient and
@@ -103,24 +85,68 @@ def pareto(
         UsageError: the problem makes no sense, or the objectives cannot be traded against each
         other.
     """
-    first, second = objectives
-    if first is second or second in (Objective.COST, Objective.ENERGY):
-        raise UsageError(
-            f"no frontier of {first.value} against {second.value}",
-            fix="name memory, error or latency second, and another objective first",
-        )
+    _refuse(problem, objectives)
+    known: list[Solution] = []
 
-    def lexicographic(candidate: Problem, order: tuple[Objective, Objective]) -> Solution:
+    def lexicographic(candidate: Problem, order: tuple[Objective, ...]) -> Solution:
         tried = replace(candidate, objectives=order)
-        return solve(tried, time_limit_s=time_limit_s, gap=gap, seed=seed, workers=workers)
+        found = solve(
+            tried,
+            time_limit_s=time_limit_s,
+            gap=gap,
+            seed=seed,
+            workers=workers,
+            known=[plan for plan in known if not check(candidate, _bare(plan))],
+        )
+        if found.totals is not None:
+            known.append(found)
+        return found
 
+    if len(objectives) == 3:
+        found, _ = three(problem, objectives, points, lexicographic)
+        return tuple(sorted(found, key=lambda point: point.objective))
+    return _two(problem, (objectives[0], objectives[1]), points, lexicographic)
+
+
+def _refuse(problem: Problem, objectives: tuple[Objective, ...]) -> None:
+    if not 2 <= len(objectives) <= 3 or len(set(objectives)) < len(objectives):
+        raise UsageError(
+            f"no frontier of {', '.join(each.value for each in objectives) or 'nothing'}",
+            fix="name two or three different objectives",
+        )
+    for objective in objectives[1:]:
+        if not can_bound(problem, objective):
+            raise UsageError(
+                f"no frontier of {objectives[0].value} against {objective.value}",
+                fix=f"name {objective.value} first"
+                if objective is Objective.LATENCY
+                else f"leave {objective.value} out: nothing can limit it here",
+            )
+
+
+def _bare(plan: Solution) -> Solution:
+    """The choice alone, without what was claimed under other limits."""
+    return Solution(
+        Status.FEASIBLE,
+        plan.chosen,
+        plan.conversions,
+        plan.setting,
+        is_uncertain=plan.is_uncertain,
+        stages=plan.stages,
+    )
+
+
+def _two(
+    problem: Problem, objectives: tuple[Objective, Objective], points: int, lexicographic: Solver
+) -> tuple[Solution, ...]:
+    first, second = objectives
     start = lexicographic(problem, (first, second))
     if start.totals is None or points < 2:
         return (start,) if start.totals is not None else ()
     least = lexicographic(problem, (second, first))
-    if least.totals is None or least.objective[0] >= _below(second, start.objective[1]):
+    if least.totals is None or least.objective[0] >= below(second, start.objective[1]):
         return (start,)
-    end = lexicographic(_bounded(problem, second, least.objective[0]), (first, second))
+    end = lexicographic(bounded(problem, second, least.objective[0]), (first, second))
     end = end if end.totals is not None else start
     found = [start, end]
     width = end.objective[0] - start.objective[0]
@@ -131,5 +157,5 @@ def pareto(
         boxes.remove(box)
         point, more = _split(box, replace(problem, objectives=objectives), second, lexicographic)
         found += [point] if point is not None else []
-        boxes += [part for part in more if part.floor < _below(second, part.a.objective[1])]
+        boxes += [part for part in more if part.floor < below(second, part.a.objective[1])]
     return tuple(sorted(found, key=lambda point: (point.objective[0], -point.objective[1])))

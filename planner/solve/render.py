@@ -1,4 +1,8 @@
-"""Prints any Problem as LP-like text: rows named `C4/memory/...`, one section per setting."""
+"""Prints any Problem as LP-like text: rows named `C4/memory/...`, one section per setting.
+
+Problems on one device are printed here, pipelines in `render_stages`, free assignments in
+`render_assignment`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from planner.ir.problem import Problem
 from planner.solve.constraints import setting_rows, structural_rows
 from planner.solve.data import Data, index
 from planner.solve.formulation import Formulation, Linear, Row
+from planner.solve.render_assignment import render_assignment
+from planner.solve.render_stages import render_stages
 
 TERMS_PER_LINE = 6
 
@@ -56,6 +62,10 @@ def _section(formulation: Formulation, names: Sequence[str]) -> Iterator[str]:
 
 def render(problem: Problem) -> str:
     """The whole formulation of a valid problem as text, stable across runs. O(problem size)."""
+    if problem.assignment is not None:
+        return render_assignment(problem)
+    if problem.places:
+        return render_stages(problem)
     data = index(problem)
     names = _names(data)
     count = f"{len(problem.ops)} operators, {len(problem.options)} options"

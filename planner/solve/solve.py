@@ -26,6 +26,7 @@ from planner.solve.cpsat import CpSat
 from planner.solve.data import EXPECTED, HIGH, LOW, Data, index
 from planner.solve.formulation import Formulation, Linear, Row, assemble
 from planner.solve.highs import Highs
+from planner.solve.pairwise.adapt import has_pairs, solve_adapted
 from planner.solve.presolve import undominated
 from planner.solve.progress import Reporter, relative_gap
 from planner.solve.relax import Relaxation, certified, projected, refutes, relax
@@ -56,6 +57,7 @@ def solve(
     workers: int = 2,
     reporter: Reporter | None = None,
     backends: Sequence[Backend] = BACKENDS,
+    known: Sequence[Solution] = (),
 ) -> Solution:
     """The best plan, with its certificate; the status says how far the proof got.
 
@@ -66,6 +68,8 @@ def solve(
         workers: solver threads, at least one; those beyond the first join in long searches only.
         reporter: receives progress, also from a solver's thread.
         backends: solvers, first choice first.
+        known: plans of problems with the same parts, tried first in a pipeline; those that break
+            something are passed over.
 
     Ctrl-C returns the incumbent, marked `is_interrupted`.
 
@@ -93,6 +97,11 @@ def solve(
             seed=seed,
             workers=max(workers, 1),
             reporter=reporter,
+            known=known,
+        )
+    if has_pairs(problem):
+        return solve_adapted(
+            problem, time_limit_s=time_limit_s, gap=gap, seed=seed, reporter=reporter
         )
     search = Search(
         index(problem), backends, started + time_limit_s, gap, seed, max(workers, 1), reporter
@@ -107,8 +116,8 @@ def solve(
                 break
     except KeyboardInterrupt:
         search.is_interrupted = True
-        known = Status.FEASIBLE if search.best is not None else Status.UNKNOWN
-        outcome = _Round(known, outcome.bounds)
+        reached = Status.FEASIBLE if search.best is not None else Status.UNKNOWN
+        outcome = _Round(reached, outcome.bounds)
     return _certified(search, outcome, end, monotonic() - started)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +24,7 @@ from planner.spec.manifest import MANIFEST_VERSION, Manifest
 from planner.spec.package import PACKAGE_VERSION, Package
 from planner.spec.plan import SCHEMA_VERSION, Plan
 from planner.spec.problems import explain, path_text
+from planner.spec.verified import VERIFIED_VERSION, Verified
 
 MAX_JSON_SIZE_BYTES = 512 * 2**20
 """A plan of 100,000 operators is about 60 MB."""
@@ -114,7 +116,11 @@ def _refuse_write(path: Path, error: OSError) -> NoReturn:
 
 def canonical_json(document: Document) -> bytes:
     """The one way a document is written: sorted keys, two spaces, UTF-8, a final newline."""
-    data = document.model_dump(mode="json", by_alias=True)
+    return canonical_bytes(document.model_dump(mode="json", by_alias=True))
+
+
+def canonical_bytes(data: Mapping[str, Any]) -> bytes:
+    """The same of a document's data."""
     text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 
@@ -173,6 +179,15 @@ def read_manifest(path: Path) -> Manifest:
         SpecError: missing, not JSON, another manifest version, or not a manifest.
     """
     return _read(path, Manifest, "engine manifest", "manifest_version", MANIFEST_VERSION)
+
+
+def read_verified_file(path: Path) -> Verified:
+    """Reads what a target measured of an engine.
+
+    Raises:
+        SpecError: missing, not JSON, another version, or none.
+    """
+    return _read(path, Verified, "verified engine", "verified_version", VERIFIED_VERSION)
 
 
 def read_package(path: Path) -> Package:

@@ -7,7 +7,7 @@ from planner.spec.plan import Estimate
 
 
 class ParetoPoint(Document):
-    """One plan that no other beats in latency, memory and error at once."""
+    """One plan that no other beats on all axes at once."""
 
     name: str
     """Short label, unique on the curve."""
@@ -20,6 +20,11 @@ class ParetoPoint(Document):
     """Operators per format."""
     status: str
     """How far the proof got: `optimal`, `feasible`."""
+    gap: float | None = None
+    """Proved distance of the first axis from the best there is, relative."""
+    price_per_hour: float = 0.0
+    devices: int = 0
+    """In use; 0 where nobody counts."""
 
 
 class ParetoCurve(Document):
@@ -27,4 +32,6 @@ class ParetoCurve(Document):
 
     model: str
     points: tuple[ParetoPoint, ...]
+    axes: tuple[str, ...] = ("latency", "memory", "error")
+    """What is traded against each other: `latency`, `memory`, `error`, `cost`, `devices`."""
     warnings: tuple[str, ...] = ()

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field
 
 from planner.spec.base import Document
+from planner.spec.execution import StageExecution
+from planner.spec.fusion import FusionPlan
 from planner.spec.session import SessionSettings
 
 SCHEMA_VERSION = 1
@@ -242,6 +244,8 @@ class Plan(Document):
     """Operator name -> format, for every operator that does not keep its own."""
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Calibrated range of each activation that a static format quantises."""
+    execution: tuple[StageExecution, ...] = ()
+    """Stages and ranks, where more than one device executes the plan."""
     decisions: tuple[Decision, ...]
     solver: SolverReport
     prediction: Prediction
@@ -249,10 +253,17 @@ class Plan(Document):
     guard: GuardReport | None = None
     machine_state_us: float | None = None
     """Reference probe while the operators were measured; deploy compares its own with it."""
+    fusion: FusionPlan | None = None
+    """Kernels, where the model runs as generated ones."""
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()
     digest: str = ""
     """SHA-256 of this document with this field empty: tells a plan edited by hand."""
+
+    @property
+    def ranks(self) -> int:
+        """How many devices execute it."""
+        return 1 + max((rank for stage in self.execution for rank in stage.ranks), default=0)
 
     def label(self, shape: str) -> str:
         """`long: ` before what is said of one shape of several; nothing where there is only one."""

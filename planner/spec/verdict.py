@@ -25,6 +25,8 @@ class Verdict(Document):
     engine: str
     """The engine directory."""
     passed: bool
+    is_unverified: bool = False
+    """Complete as far as this machine can tell, but built for a device that is not here."""
     checks: tuple[Check, ...] = Field(min_length=1)
     predicted_us: dict[str, Estimate] = Field(default_factory=dict)
     """Predicted p50 per workload shape."""

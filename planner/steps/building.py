@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from planner.compress.base import Format
 from planner.compress.measure import runner
 from planner.compress.samples import synthetic_samples
-from planner.emit.engine import Blueprint, Part, is_current, served_name, write_engine
+from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
 from planner.emit.golden import Golden
+from planner.emit.partition import partition, read, stage_cuts
 from planner.errors import ModelError
 from planner.graph.sandbox import Sandbox
 from planner.runtime.fingerprint import this_environment
@@ -28,6 +30,8 @@ _ONE_RUN_MARGIN = 10.0
 """The error of one run may exceed the budget, which is a mean over all samples, by this factor: the
 golden check finds a broken engine; the budget itself was checked on all samples when planning."""
 _LEAST_GOLDEN_NMSE = 1e-6
+_LEAST_FUSED_NMSE = 1e-5
+"""Of generated kernels against the CPU: sums in another order, in float32."""
 
 
 def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> Path:
@@ -46,8 +50,10 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
         )
     given = [shape.shapes for shape in plan.workload]
     files = bound_files(loaded, given, work, [None] * len(given))
-    part = _part(plan, path, files, work)
-    session = make_session(part, plan.settings)
+    if plan.fusion is not None:
+        return _build_fused(plan, out, path, files, work)
+    part = part_of(plan, path, files, work)
+    session = make_session(part, local_settings(plan))
     inputs, outputs = tensor_specs(session)
     del session
     work.reporter.stage("golden")
@@ -57,15 +63,7 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
         Blueprint(
             name=served_name(path),
             plan=plan,
-            parts=(
-                Part(
-                    onnx_path=part,
-                    inputs=tuple(spec.name for spec in inputs),
-                    outputs=tuple(spec.name for spec in outputs),
-                    settings=plan.settings,
-                    is_temporary=part.parent == work.scratch,
-                ),
-            ),
+            parts=_parts(plan, part, inputs, outputs, work),
             inputs=inputs,
             outputs=outputs,
             goldens=goldens,
@@ -76,9 +74,69 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
     return out
 
 
-def _part(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
-    """The ONNX file that the engine runs."""
-    if plan.shipped == "plain":
+def _build_fused(plan: Plan, out: Path, path: Path, files: Files, work: Workspace) -> Path:
+    """The engine of generated kernels; its golden answers are the unchanged model's, on the CPU."""
+    from planner.steps.fused.building import fused_parts
+
+    assert plan.fusion is not None
+    parts = fused_parts(plan, files, work)
+    here = SessionSettings()
+    session = make_session(files.model_path, here)
+    inputs, outputs = tensor_specs(session)
+    del session
+    work.reporter.stage("golden")
+    on_cpu = plan.model_copy(update={"settings": here})
+    goldens = [
+        _golden(on_cpu, shape, files, files.model_path, inputs, work) for shape in plan.workload
+    ]
+    limit = max(_ONE_RUN_MARGIN * plan.accuracy.measured_error, _LEAST_FUSED_NMSE)
+    write_engine(
+        out,
+        Blueprint(
+            name=served_name(path),
+            plan=plan,
+            parts=parts,
+            inputs=inputs,
+            outputs=outputs,
+            goldens=tuple(replace(one, max_nmse=limit) for one in goldens),
+            environment=plan.environment,
+            predicted_latency_us=plan.prediction.latency_p50_us,
+            built_for=plan.fusion.device,
+        ),
+    )
+    return out
+
+
+def local_settings(plan: Plan) -> SessionSettings:
+    """How the whole model is run here, to make what ranks elsewhere are compared with."""
+    return SessionSettings() if plan.execution else plan.settings
+
+
+def _parts(
+    plan: Plan,
+    part: Path,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    work: Workspace,
+) -> tuple[Part | Talk, ...]:
+    if plan.execution:
+        model, graph = read(part)
+        cuts = stage_cuts(model, graph, plan.execution)
+        return partition(model, graph, cuts, work.scratch / "ranks", plan.settings, part.parent)
+    return (
+        Part(
+            onnx_path=part,
+            inputs=tuple(spec.name for spec in inputs),
+            outputs=tuple(spec.name for spec in outputs),
+            settings=plan.settings,
+            is_temporary=part.parent == work.scratch,
+        ),
+    )
+
+
+def part_of(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
+    """The ONNX file that the engine runs; what ranks share is cut from it."""
+    if plan.shipped == "plain" and not plan.execution:
         return files.plain_path
     base = files.model_path if plan.simplified else files.bound_path
     if not plan.formats:
@@ -99,9 +157,9 @@ def _golden(
 ) -> Golden:
     kept = files.inputs_path(shape.shapes)
     is_real = kept.exists()
-    feeds = read_tensors(kept) if is_real else _synthetic(shape, files, inputs, work)
+    feeds = read_tensors(kept) if is_real else synthetic(shape, files, inputs, work)
     sandbox = Sandbox("running the engine", str(part))
-    outputs = sandbox.call(_run, part, plan.settings, feeds)
+    outputs = sandbox.call(_run, part, local_settings(plan), feeds)
     reference = sandbox.call(_run, files.bound_path, SessionSettings(), feeds)
     comparable = not files.random_outputs and (is_real or not plan.accuracy.calibrated)
     if not comparable and plan.formats:
@@ -119,9 +177,10 @@ def _golden(
     )
 
 
-def _synthetic(
+def synthetic(
     shape: WorkloadShape, files: Files, inputs: tuple[TensorSpec, ...], work: Workspace
 ) -> dict[str, Any]:
+    """Inputs of one run where none of the user's own are kept."""
     specs = [
         TensorSpec(name=spec.name, dtype=spec.dtype, shape=shape.shapes.get(spec.name, spec.shape))
         for spec in inputs

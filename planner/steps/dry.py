@@ -7,7 +7,8 @@ from itertools import product
 from planner.spec.constraints import Constraints
 from planner.spec.verdict import DryRun, PendingMeasurement
 from planner.steps.bench import Bench
-from planner.steps.prepare import prepare
+from planner.steps.prepare import Prepared, prepare, prepare_elsewhere
+from planner.steps.request import elsewhere
 from planner.steps.skeleton import dry_skeleton
 from planner.steps.variants import choices, variants
 from planner.steps.whole_runs import session_choices
@@ -18,6 +19,8 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
     """Loads, checks, and lists the kernels whose time the store does not know."""
     if constraints.no_weights:
         return dry_skeleton(constraints)
+    if elsewhere(constraints) is not None:
+        return _listed(constraints, prepare_elsewhere(constraints, work), 0, ())
     prepared = prepare(constraints, work)
     offered = choices(constraints, prepared, work)
     uniform = variants(prepared, offered, work, bench)
@@ -42,6 +45,15 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
                         variants=(f"{variant.name}, {count} threads",),
                     ),
                 )
+    return _listed(constraints, prepared, known, tuple(pending.values()))
+
+
+def _listed(
+    constraints: Constraints,
+    prepared: Prepared,
+    known: int,
+    pending: tuple[PendingMeasurement, ...],
+) -> DryRun:
     return DryRun(
         model=str(constraints.model),
         ops=len(prepared.graph.ops),
@@ -49,6 +61,6 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
         weights_size_bytes=prepared.graph.weights_size_bytes,
         workload=tuple(shape.recorded for shape in prepared.shapes),
         measured=known,
-        pending=tuple(pending.values()),
+        pending=pending,
         warnings=prepared.notes,
     )

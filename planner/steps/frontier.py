@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from planner.compress.base import NATIVE
+from planner.errors import UsageError
 from planner.ir.problem import Objective
 from planner.ir.solution import Solution
 from planner.solve.pareto import pareto
@@ -16,17 +17,34 @@ from planner.steps.case import Case
 _POINTS = 12
 
 
-def frontier(case: Case) -> ParetoCurve:
-    """Latency against error and latency against memory, every limit of the request kept."""
+AXES = {
+    "latency": Objective.LATENCY,
+    "memory": Objective.MEMORY,
+    "error": Objective.ERROR,
+    "cost": Objective.COST,
+    "devices": Objective.DEVICES,
+}
+"""What can be traded, by the names that the user knows."""
+
+
+def frontier(case: Case, axes: Sequence[str] | None, points: int = _POINTS) -> ParetoCurve:
+    """The frontier of two or three axes, every limit of the request kept.
+
+    Args:
+        axes: None: latency against error, and latency against memory.
+
+    Raises:
+        UsageError: the axes cannot be traded against each other.
+    """
     solver = case.constraints.solver
     found: dict[tuple[str, ...], Solution] = {}
-    for second in (Objective.ERROR, Objective.MEMORY):
-        case.work.reporter.stage(f"frontier: latency against {second.value}")
+    for chosen in _asked(axes):
+        case.work.reporter.stage(f"frontier: {' against '.join(axis.value for axis in chosen)}")
         for solution in pareto(
             case.posed.problem,
-            (Objective.LATENCY, second),
-            points=_POINTS,
-            time_limit_s=solver.time_limit_s / _POINTS,
+            chosen,
+            points=points,
+            time_limit_s=solver.time_limit_s / points,
             gap=solver.gap,
             seed=solver.seed,
         ):
@@ -40,8 +58,33 @@ def frontier(case: Case) -> ParetoCurve:
     return ParetoCurve(
         model=str(case.constraints.model),
         points=tuple(_point(case, number, each) for number, each in enumerate(ranked, 1)),
+        axes=tuple(axes) if axes is not None else ("latency", "memory", "error"),
         warnings=tuple(warnings),
     )
+
+
+def check_axes(axes: Sequence[str] | None) -> None:
+    """Refuses axes that mean nothing, before anything is measured.
+
+    Raises:
+        UsageError: unknown, repeated, or not two or three.
+    """
+    if axes is None:
+        return
+    known = f"name two or three of {', '.join(AXES)}"
+    for name in axes:
+        if name not in AXES:
+            raise UsageError(f"no axis {name!r}", where="--axes", fix=known)
+    if not 2 <= len(axes) <= 3 or len(set(axes)) < len(axes):
+        raise UsageError(f"no frontier of {', '.join(axes)}", where="--axes", fix=known)
+
+
+def _asked(axes: Sequence[str] | None) -> list[tuple[Objective, ...]]:
+    """Objectives of each frontier; latency first, which a limit cannot always bound."""
+    if axes is None:
+        return [(Objective.LATENCY, Objective.ERROR), (Objective.LATENCY, Objective.MEMORY)]
+    chosen = [AXES[name] for name in axes]
+    return [tuple(sorted(chosen, key=lambda axis: axis is not Objective.LATENCY))]
 
 
 def _latency(solution: Solution) -> float:
@@ -71,4 +114,7 @@ def _point(case: Case, number: int, solution: Solution) -> ParetoPoint:
         error=totals.error,
         formats=dict(sorted(formats.items())),
         status=solution.status.value,
+        gap=solution.gap,
+        price_per_hour=totals.price_per_hour,
+        devices=totals.devices,
     )

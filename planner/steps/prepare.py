@@ -70,6 +70,14 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
         EnvironmentMismatchError: a target that is not here.
     """
     refuse_absent(constraints)
+    return prepare_elsewhere(constraints, work)
+
+
+def prepare_elsewhere(constraints: Constraints, work: Workspace) -> Prepared:
+    """The same for a target that need not be here: only the model and the data are looked at.
+
+    Raises: as `prepare`, but for the target.
+    """
     work.reporter.stage("load")
     loaded = known_model(constraints.model, work)
     specs = {entry.name: input_specs(loaded, entry.shapes) for entry in constraints.workload}

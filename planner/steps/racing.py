@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.profiling.forked import Zygote
 from planner.profiling.race import Contestant, Race
 from planner.profiling.timing import probe_feeds, probe_model
 from planner.runtime.tensors import write_tensors
@@ -42,11 +43,12 @@ def race(
     size = _rivals_at_once(model_size_bytes)
     heats = [rivals[start : start + size] for start in range(0, len(rivals), size)] or [[]]
     found: dict[str, dict[str, Any]] = {}
-    for heat in heats:
-        share_s = budget_s * (len(heat) + 1) / (len(rivals) + len(heats))
-        timed = _heat([first, *heat], feeds_path, work, rounds, share_s)
-        for name, result in timed.items():
-            found.setdefault(name, result)
+    with Zygote() as zygote:
+        for heat in heats:
+            share_s = budget_s * (len(heat) + 1) / (len(rivals) + len(heats))
+            timed = _heat([first, *heat], feeds_path, work, rounds, share_s, zygote)
+            for name, result in timed.items():
+                found.setdefault(name, result)
     return found
 
 
@@ -56,11 +58,14 @@ def at_percentile(timed: Mapping[str, Any], percentile: float) -> float:
 
 
 def _rivals_at_once(model_size_bytes: int) -> int:
-    """How many rivals of the first contestant fit beside it: a process of each takes about 60 MB
-    and 1.5 times the model; all of them may take 180 MB and twice the model."""
+    """How many rivals of the first contestant fit beside it.
+
+    A contestant takes 12 MiB of its own and 1.7 times the model (measured on models of 0.1 to 22
+    MB); all of them may take 120 MiB and twice the model, beside what they were forked from.
+    """
     mib = 2**20
-    allowed = 180 * mib + 2 * model_size_bytes
-    return max(int(allowed / (60 * mib + 1.5 * model_size_bytes)) - 1, 1)
+    allowed = 120 * mib + 2 * model_size_bytes
+    return max(int(allowed / (12 * mib + 1.7 * model_size_bytes)) - 1, 1)
 
 
 def _heat(
@@ -69,13 +74,14 @@ def _heat(
     work: Workspace,
     rounds: int,
     budget_s: float,
+    zygote: Zygote,
 ) -> dict[str, dict[str, Any]]:
     probes, feeds = _probes(contestants, work)
     beside = [
         replace(entry, beside=probes[entry.settings.intra_op_threads].name) for entry in contestants
     ]
     own = {probe.name: feeds for probe in probes.values()}
-    with Race([*beside, *probes.values()], feeds_path, own) as held:
+    with Race([*beside, *probes.values()], feeds_path, own, zygote=zygote) as held:
         results = held.run(rounds=rounds, budget_s=budget_s)
         failed = held.failed
     first = results.get(contestants[0].name)

@@ -92,8 +92,15 @@ class FakePipeline:
         self._answer("explain_infeasible", constraints)
         return self.conflict
 
-    def pareto(self, constraints: Constraints, *, reporter: Reporter) -> ParetoCurve:
-        self._answer("pareto", constraints)
+    def pareto(
+        self,
+        constraints: Constraints,
+        *,
+        axes: list[str] | None,
+        points: int,
+        reporter: Reporter,
+    ) -> ParetoCurve:
+        self._answer("pareto", constraints, axes, points)
         point = ParetoPoint(
             name="fastest",
             latency_us=estimate(250.0),

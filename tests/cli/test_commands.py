@@ -236,6 +236,10 @@ def test_pareto(infopt: Infopt, pipeline: FakePipeline, capsys: pytest.CaptureFi
     assert "fastest" in capsys.readouterr().out
     assert infopt("pareto", "model.onnx", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["points"]) == 1
+    files = ("--csv", "curve.csv", "--svg", "curve.svg")
+    assert infopt("pareto", "model.onnx", "--axes", "memory, error", "--points", "5", *files) == 0
+    assert Path("curve.csv").read_text().splitlines()[1].startswith("fastest,")
+    assert "<svg" in Path("curve.svg").read_text()
 
 
 def test_profile_writes_a_profile(

@@ -278,7 +278,9 @@ def test_parts_that_are_missing_or_damaged(
     garbage = tmp_path / "garbage.onnx"
     garbage.write_bytes(b"\xff" * 99)
     for path, words in ((lost, "weights.bin"), (garbage, "garbage.onnx"), (tmp_path / "no", "no")):
-        broken = replace(blueprint, parts=(replace(blueprint.parts[0], onnx_path=path),))
+        (part,) = blueprint.parts
+        assert isinstance(part, engine_module.Part)
+        broken = replace(blueprint, parts=(replace(part, onnx_path=path),))
         with pytest.raises(ModelError, match=words):
             write_engine(tmp_path / "engine", broken)
         assert not (tmp_path / "engine").exists()

@@ -76,7 +76,7 @@ def test_an_engine_is_written_once_the_same_and_checked(tmp_path: Path) -> None:
     second = build(plan, tmp_path / "b", [90])
     assert first == second == manifests.read(tmp_path / "a")
     manifests.check_files(tmp_path / "a", first)
-    assert {slot.name for slot in first.inputs} == {"x"}
+    assert {slot.name for slot in first.buckets[0].inputs} == {"x"}
     weights = tmp_path / "a" / manifests.WEIGHTS
     weights.write_bytes(b"\1" + weights.read_bytes()[1:])
     with pytest.raises(VerificationError, match="not those that were built"):

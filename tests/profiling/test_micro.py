@@ -232,6 +232,18 @@ def test_the_meter_times_kernels_and_names_what_fails(
     assert "NoSuchOperator" in str(results["bad"])
 
 
+def test_a_batch_in_which_nothing_can_be_built_is_told_kernel_by_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _own_threads(monkeypatch)
+    found = _analysis(perceptron(), tmp_path)
+    for node in found.model.graph.node:
+        node.op_type = "NoSuchOperator"
+    requests = [Request(0, "one", 20), Request(1, "two", 20)]
+    results = {r.key: timed for r, timed in Meter().measure(found, requests, budget_s=0.1)}
+    assert {key for key, timed in results.items() if isinstance(timed, str)} == {"one", "two"}
+
+
 def test_the_call_overhead_is_that_of_a_model_without_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ def _contestants(folder: Path, *names: str) -> tuple[list[Contestant], Path]:
 
 
 def _pids(race: Race) -> list[int]:
-    return [process._process.pid for process in race._processes]
+    return [process.pid for process in race._processes]
 
 
 def _running(race: Race) -> list[int]:

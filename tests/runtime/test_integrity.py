@@ -143,7 +143,7 @@ def test_not_an_engine(tmp_path: Path, place: str) -> None:
 
 
 def test_segments_must_fit_together(engine: Path) -> None:
-    (segment,) = read_manifest(engine).stages[0].segments
+    (segment,) = read_manifest(engine).ort_segments
 
     def stage(**changes: Any) -> tuple[Stage, ...]:
         return (Stage(segments=(segment.model_copy(update=changes),)),)
@@ -157,7 +157,7 @@ def test_segments_must_fit_together(engine: Path) -> None:
 
 
 def test_a_provider_this_machine_lacks_is_no_silent_fallback(engine: Path) -> None:
-    (segment,) = read_manifest(engine).stages[0].segments
+    (segment,) = read_manifest(engine).ort_segments
     settings = segment.settings.model_copy(update={"provider": "cuda"})
     changed = Stage(segments=(segment.model_copy(update={"settings": settings}),))
     _reseal(engine, stages=(changed,))

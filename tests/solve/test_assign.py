@@ -19,10 +19,11 @@ from planner.ir.solution import Solution, Status
 from planner.solve.assign import chain, schedule
 from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.diagram import Diagram
+from planner.solve.assign.dynamic import best_chain
 from planner.solve.assign.evaluate import check_assignment, options_at
 from planner.solve.assign.flow import flow_of
 from planner.solve.assign.glue import glue, least_load_us
-from planner.solve.assign.ideals import TooManyError, best_chain, enumerate_ideals
+from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals
 from planner.solve.assign.instance import initial, read
 from planner.solve.assign.linear import cut, segment_loads
 from planner.solve.check import check
@@ -221,10 +222,13 @@ def test_merging_and_bounds_keep_the_optimum() -> None:
             continue
         cutoff = least + 1e-6
         glued = glue(groups, cutoff, is_acyclic=True)
-        found = best_chain(glued, cutoff, 10_000, time.monotonic() + 60)
+        later = time.monotonic() + 60
+        ideals = enumerate_ideals(glued, 10_000, bands(glued, cutoff))
+        found = best_chain(glued, cutoff, ideals, later)
         assert found is not None
         assert found.value_us == pytest.approx(least)
-        assert best_chain(glued, least - 1e-6, 10_000, time.monotonic() + 60) is None
+        ideals = enumerate_ideals(glued, 10_000, bands(glued, least - 1e-6))
+        assert best_chain(glued, least - 1e-6, ideals, later) is None
 
 
 def test_segment_loads_are_those_of_the_checker() -> None:

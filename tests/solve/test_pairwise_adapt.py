@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.errors import UsageError
 from planner.ir.devices import Hold
 from planner.ir.problem import (
     Latency,
@@ -24,7 +25,8 @@ from planner.ir.problem import (
 )
 from planner.ir.solution import Solution, Status
 from planner.solve.check import check, price
-from planner.solve.pairwise.adapt import is_pairwise, solve_adapted
+from planner.solve.pairwise.adapt import has_pairs, is_pairwise, solve_adapted
+from planner.solve.solve import solve
 from planner.solve.validate import validate
 
 
@@ -93,7 +95,8 @@ def test_equals_enumeration(seed: int) -> None:
     validate(problem)
     assert is_pairwise(problem)
     expected = least(problem)
-    solution = solve_adapted(problem, time_limit_s=30)
+    answer = solve if has_pairs(problem) else solve_adapted
+    solution = answer(problem, time_limit_s=30)
     if expected is None:
         assert solution.status is Status.INFEASIBLE
         return
@@ -116,3 +119,17 @@ def test_other_structures_are_left_alone() -> None:
     )
     assert [is_pairwise(other) for other in others[:4]] == [False] * 4
     assert is_pairwise(others[4]) is (len(problem.ops) == 1)
+
+
+def test_the_product_uses_it() -> None:
+    """Pair costs and holds without places: `solve` comes here, and refuses what nobody heeds."""
+    problem = next(
+        found for seed in range(50) if (found := drawn(random.Random(seed))).pairs and least(found)
+    )
+    assert "messages" in solve(problem, time_limit_s=30).solver
+    plain = replace(
+        problem, pairs=(), options=tuple(replace(option, holds=()) for option in problem.options)
+    )
+    assert not has_pairs(plain)
+    with pytest.raises(UsageError, match="no place"):
+        solve(replace(problem, limits=Limits(error=1.0)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
 
 from planner.errors import UsageError
 from planner.ir.problem import Limits, Objective, Problem
-from planner.solve.check import check
+from planner.solve.check import check, priced, value
 from planner.solve.pareto import pareto
+from tests.solve.pipelines import Pipelines, plans
 from tests.solve.problems import chain
 from tests.solve.test_brute_force import choices, key
 
@@ -69,5 +70,52 @@ def test_infeasible_problems_have_no_frontier() -> None:
 
 
 def test_refuses_objectives_no_limit_can_bound() -> None:
-    with pytest.raises(UsageError, match="no frontier of latency against cost"):
-        pareto(chain(2), (Objective.LATENCY, Objective.COST))
+    with pytest.raises(UsageError, match="no frontier of latency against devices"):
+        pareto(chain(2), (Objective.LATENCY, Objective.DEVICES))
+
+
+def efficient(values: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Those that no other one dominates, sorted."""
+    distinct = sorted(set(values))
+    return [
+        one
+        for one in distinct
+        if not any(
+            other != one and all(a <= b + 1e-9 for a, b in zip(other, one, strict=True))
+            for other in distinct
+        )
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_three_objectives_equal_enumeration(
+    make_problem: Callable[[random.Random], Problem], seed: int
+) -> None:
+    axes = (Objective.LATENCY, Objective.MEMORY, Objective.ERROR)
+    problem = make_problem(random.Random(2000 + seed))
+    limits = replace(problem.limits, latency_us=None, throughput_per_s=None)
+    problem = replace(problem, limits=limits, objectives=axes)
+    expected = efficient(key(problem, p) for p in choices(problem) if not check(problem, p))
+    found = [point.objective for point in pareto(problem, axes, points=300, workers=1)]
+    assert [pytest.approx(point, abs=1e-9) for point in expected] == found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_pipelines_against_enumeration(seed: int) -> None:
+    """Devices against latency and error, over all plans of all stages."""
+    axes = (Objective.LATENCY, Objective.DEVICES, Objective.ERROR)
+    base = Pipelines(random.Random(seed)).problem()
+    problem = replace(base, limits=replace(base.limits, latency_us=None), objectives=axes)
+    feasible = (plan for plan in plans(problem) if not check(problem, plan))
+    totals = (priced(problem, plan) for plan in feasible)
+    expected = efficient(tuple(value(each, axis) for axis in axes) for each in totals)
+    found = [point.objective for point in pareto(problem, axes, points=300, workers=1)]
+    assert [pytest.approx(point, abs=1e-9) for point in expected] == found
+
+
+def test_what_nothing_can_bound_comes_first() -> None:
+    problem = Pipelines(random.Random(0)).problem()
+    with pytest.raises(UsageError, match="name latency first"):
+        pareto(problem, (Objective.COST, Objective.LATENCY))
+    with pytest.raises(UsageError, match="two or three"):
+        pareto(problem, (Objective.COST,))

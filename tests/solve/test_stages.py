@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from planner.solve.solve import solve
 from planner.solve.validate import validate
 from tests.solve.pipelines import Pipelines, plans
 
+EXAMPLES = int(os.environ.get("INFOPT_EXAMPLES", "300"))
+"""Random problems: more where the environment asks."""
 Key = tuple[float, ...]
 
 
@@ -45,7 +48,7 @@ def best(problem: Problem) -> tuple[Key, str] | None:
 
 
 @settings(
-    max_examples=300,
+    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],

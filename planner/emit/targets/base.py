@@ -35,8 +35,8 @@ class Source:
 
     @property
     def segments(self) -> tuple[OrtSegment, ...]:
-        """All segments, in the order in which they run."""
-        return tuple(segment for stage in self.manifest.stages for segment in stage.segments)
+        """What ONNX Runtime runs, in order."""
+        return self.manifest.ort_segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,12 @@ def accept(_: Wishes) -> None:
 
 
 def cores(source: Source) -> int:
-    """Cores that one copy of the engine keeps busy; where a plan leaves that to ONNX Runtime, all
-    of this machine's, on which it has just kept its promise."""
+    """Cores that one copy of the engine keeps busy, over all its ranks; where a plan leaves that to
+    ONNX Runtime, all of this machine's, on which it has just kept its promise."""
     from planner.runtime.fingerprint import usable_cores
 
     threads = max(segment.settings.intra_op_threads for segment in source.segments)
-    return threads or usable_cores()
+    return threads * source.manifest.ranks or usable_cores()
 
 
 def peak_size_bytes(plan: Plan) -> float:

@@ -130,7 +130,7 @@ def _resources(source: Source) -> Mapping[str, Any]:
     memory_mib = math.ceil(peak_size_bytes(source.plan) * _MEMORY_MARGIN / 2**20)
     share = {"cpu": str(cores(source)), "memory": f"{memory_mib}Mi"}
     if source.segments[0].settings.provider == "cuda":
-        share["nvidia.com/gpu"] = "1"
+        share["nvidia.com/gpu"] = str(source.manifest.ranks)
     return {"requests": dict(share), "limits": dict(share)}
 
 

@@ -66,7 +66,7 @@ def application(source: Source) -> str:
     """The text of `ray_app.py`."""
     resources = {"num_cpus": cores(source)}
     if source.segments[0].settings.provider == "cuda":
-        resources["num_gpus"] = 1
+        resources["num_gpus"] = source.manifest.ranks
     return _APP.format(
         digest=source.manifest.plan_digest[:_DIGITS],
         name=json.dumps(source.manifest.name),

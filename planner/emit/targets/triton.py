@@ -124,9 +124,10 @@ def _quoted(text: str) -> str:
 def _only_segment(source: Source) -> OrtSegment:
     from planner.errors import UsageError
 
-    if len(source.segments) > 1:
+    if len(source.segments) > 1 or source.manifest.ranks > 1:
+        parts = max(len(source.segments), source.manifest.ranks)
         raise UsageError(
-            f"the engine has {len(source.segments)} parts; a Triton model here has one",
+            f"the engine has {parts} parts; a Triton model here has one",
             where=str(source.engine),
             fix="use --to local, kserve --image or ray: they run the engine as it is",
         )

@@ -16,6 +16,14 @@ from planner.errors import EnvironmentMismatchError, InfoptError
 
 _STATIC_SHARED_LIMIT_BYTES = 48 * 1024
 """More shared memory a block must be asked for (CUDA programming guide)."""
+_NOT_READY = 600
+"""CUDA_ERROR_NOT_READY"""
+
+
+def _text(value: Any) -> str:
+    """A C string in a buffer."""
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return data.split(b"\0", 1)[0].decode(errors="replace")
 
 
 class Driver:
@@ -41,6 +49,8 @@ class Driver:
         major = self.attribute(kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
         minor = self.attribute(kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
         self.architecture = 10 * major + minor
+        self.name = _text(self._call(self.api.cuDeviceGetName, 256, self.device))
+        self.version = int(self._call(self.api.cuDriverGetVersion))
         flags = self.api.CUstream_flags.CU_STREAM_NON_BLOCKING
         self.stream = self._call(self.api.cuStreamCreate, flags)
 
@@ -72,8 +82,34 @@ class Driver:
             ) from None
 
     def free(self, address: int) -> None:
-        """Gives memory back."""
+        """Gives memory back, from whatever thread; waits for who still uses it."""
+        self.activate()
         self._call(self.api.cuMemFree, address)
+
+    def allocate_pinned(self, size_bytes: int) -> int:
+        """The address of host memory that the device copies from and to without a detour.
+
+        Raises:
+            EnvironmentMismatchError: there is not that much.
+        """
+        try:
+            return int(self._call(self.api.cuMemHostAlloc, max(size_bytes, 256), 0))
+        except InfoptError as error:
+            raise EnvironmentMismatchError(
+                f"no {size_bytes} bytes of pinned host memory are left ({error.what})"
+            ) from None
+
+    def free_pinned(self, address: int) -> None:
+        """Gives host memory back."""
+        self._call(self.api.cuMemFreeHost, address)
+
+    def free_bytes(self) -> int:
+        """Device memory that nobody holds now."""
+        return int(self._call(self.api.cuMemGetInfo)[0])
+
+    def copy(self, target: int, source: int, size_bytes: int) -> None:
+        """Device to device, in stream order."""
+        self._call(self.api.cuMemcpyDtoDAsync, target, source, size_bytes, self.stream)
 
     def fill(self, address: int, value: int, size_bytes: int) -> None:
         """Sets bytes, in stream order."""
@@ -152,11 +188,28 @@ class Driver:
         self.synchronize()
         return graph
 
+    def release(self, graph: Any) -> None:
+        """Forgets an executable graph."""
+        self._call(self.api.cuGraphExecDestroy, graph)
+
     def replay(self, graph: Any) -> None:
         """Queues a graph."""
         error = self.api.cuGraphLaunch(graph, self.stream)[0]
         if int(error) != 0:
             raise InfoptError(f"cuGraphLaunch: {error.name}")
+
+    def is_done(self) -> bool:
+        """Whether everything queued is done.
+
+        Raises:
+            InfoptError: a kernel failed.
+        """
+        error = self.api.cuStreamQuery(self.stream)[0]
+        if int(error) == 0:
+            return True
+        if int(error) != _NOT_READY:
+            raise InfoptError(f"cuStreamQuery: {error.name}")
+        return False
 
     def synchronize(self) -> None:
         """Waits until everything queued is done."""

@@ -16,7 +16,7 @@ from planner.errors import VerificationError
 
 FILE = "fused.json"
 WEIGHTS = "weights.bin"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +77,33 @@ class FileDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class FusedManifest:
-    """The table of contents of a fused engine."""
+class Bucket:
+    """The launches for one set of input shapes."""
 
-    version: int
-    compiler: str
+    name: str
+    """Of the workload shape."""
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
     arena_size_bytes: int
-    weights_size_bytes: int
     launches: tuple[Launch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FusedManifest:
+    """The table of contents of a fused engine: buckets share weights and kernels."""
+
+    version: int
+    compiler: str
+    buckets: tuple[Bucket, ...]
+    weights_size_bytes: int
     binaries: tuple[Binary, ...]
     files: tuple[FileDigest, ...]
     """Every file except this one."""
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """Of all buckets, one after another."""
+        return tuple(launch for bucket in self.buckets for launch in bucket.launches)
 
     def text(self) -> str:
         """The same manifest is the same bytes."""
@@ -120,13 +134,20 @@ def _manifest(data: Mapping[str, Any]) -> FusedManifest:
     return FusedManifest(
         version=data["version"],
         compiler=data["compiler"],
-        inputs=tuple(_slot(item) for item in data["inputs"]),
-        outputs=tuple(_slot(item) for item in data["outputs"]),
-        arena_size_bytes=int(data["arena_size_bytes"]),
+        buckets=tuple(_bucket(item) for item in data["buckets"]),
         weights_size_bytes=int(data["weights_size_bytes"]),
-        launches=tuple(_launch(item) for item in data["launches"]),
         binaries=tuple(Binary(**item) for item in data["binaries"]),
         files=tuple(FileDigest(**item) for item in data["files"]),
+    )
+
+
+def _bucket(item: Mapping[str, Any]) -> Bucket:
+    return Bucket(
+        name=item["name"],
+        inputs=tuple(_slot(slot) for slot in item["inputs"]),
+        outputs=tuple(_slot(slot) for slot in item["outputs"]),
+        arena_size_bytes=int(item["arena_size_bytes"]),
+        launches=tuple(_launch(launch) for launch in item["launches"]),
     )
 
 

@@ -1,112 +1,202 @@
-"""A fused engine, loaded: weights and arena on the device, one graph, replayed per call."""
+"""A fused engine, loaded: weights once, and per bucket of shapes the arenas and graphs of calls.
+
+`run` takes and returns NumPy arrays, `run_on_device` whatever speaks DLPack.
+"""
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from planner.errors import DataError, EnvironmentMismatchError, UsageError
+from planner.errors import DataError, EngineHungError, EnvironmentMismatchError, UsageError
 from planner.runtime.fused import manifest as manifests
+from planner.runtime.fused.dlpack import Borrowed, is_device_tensor
 from planner.runtime.fused.driver import Driver
-from planner.runtime.fused.manifest import Argument, Binary, FusedManifest, Slot
+from planner.runtime.fused.instance import Instance
+from planner.runtime.fused.manifest import Binary, Bucket, FusedManifest, Slot
 
 Array = np.ndarray[Any, Any]
+TIMEOUT_S = 10.0
+"""Longest wait for an answer: small models take milliseconds at most, so that a kernel which needs
+seconds will not end."""
+_RESTART = "restart the process: a kernel that hangs cannot be stopped from inside"
 
 
 class FusedSession:
-    """Runs a fused engine. Calls from several threads take turns."""
+    """Runs a fused engine. Calls from several threads are safe; `copies` of them run at once."""
 
-    def __init__(self, directory: Path, manifest: FusedManifest, driver: Driver) -> None:
-        """Loads kernels and weights, and captures the graph (see `load`)."""
+    def __init__(
+        self,
+        directory: Path,
+        manifest: FusedManifest,
+        driver: Driver,
+        *,
+        copies: int = 1,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Loads kernels and weights, and captures the graphs (see `load`)."""
         self.manifest = manifest
         self.driver = driver
+        self.timeout_s = timeout_s
+        self._hung: EngineHungError | None = None
         self._lock = threading.Lock()
         binaries = choose(manifest, driver.architecture)
-        weights = (directory / manifests.WEIGHTS).read_bytes()
-        self.weights_address = driver.allocate(len(weights))
-        self.arena_address = driver.allocate(manifest.arena_size_bytes)
-        held = np.frombuffer(weights, np.uint8) if weights else np.zeros(1, np.uint8)
-        driver.upload(self.weights_address, held.ctypes.data, held.nbytes)
-        driver.synchronize()
-        self._functions = {
+        _refuse_too_little_memory(manifest, driver, copies)
+        self.weights_address = driver.allocate(manifest.weights_size_bytes)
+        self._upload(directory / manifests.WEIGHTS)
+        functions = {
             name: driver.load(
                 (directory / item.file).read_bytes(), item.entry, item.shared_size_bytes
             )
             for name, item in binaries.items()
         }
-        self._binaries = binaries
-        self.graph = driver.capture(self.queue)
-        self._open = True
+        self._instances: list[Instance] = []
+        self._free: dict[str, queue.SimpleQueue[Instance]] = {}
+        for bucket in manifest.buckets:
+            waiting = self._free[bucket.name] = queue.SimpleQueue()
+            for _ in range(copies):
+                own = driver if not self._instances else Driver(driver.ordinal)
+                made = Instance(bucket, own, functions, binaries, self.weights_address)
+                self._instances.append(made)
+                waiting.put(made)
+        self._is_open = True
 
-    def queue(self, *, ahead: bool = True) -> None:
-        """Queues every launch on the driver's stream; `ahead`: kernels may start early and wait."""
-        for position, launch in enumerate(self.manifest.launches):
-            item = self._binaries[launch.kernel]
-            addresses = [*(self._address(a) for a in launch.arguments), 0, 0]
-            self.driver.launch(
-                self._functions[launch.kernel],
-                launch.programs,
-                item.threads,
-                item.shared_size_bytes,
-                addresses,
-                ahead=ahead and item.waits and position > 0,
-            )
+    def _upload(self, weights: Path) -> None:
+        held = np.frombuffer(weights.read_bytes() or b"\0", np.uint8)
+        self.driver.upload(self.weights_address, held.ctypes.data, held.nbytes)
+        self.driver.synchronize()
 
-    def _address(self, argument: Argument) -> int:
-        base = self.weights_address if argument.space == "weights" else self.arena_address
-        return base + argument.offset
+    @property
+    def first(self) -> Instance:
+        """Of the first bucket, for measuring: nobody else may run meanwhile."""
+        return self._instances[0]
 
-    def address_of(self, slot: Slot) -> int:
-        """Where an input or output lies on the device: for callers that keep data there."""
-        return self.arena_address + slot.offset
-
-    def replay(self) -> None:
-        """One inference on what is on the device; returns at once."""
-        self.driver.replay(self.graph)
+    @property
+    def is_healthy(self) -> bool:
+        """False once a call got no answer in time: the process must start anew."""
+        return self._hung is None
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name for inputs by name.
 
         Raises:
             DataError: names, dtypes or shapes that do not fit.
+            EngineHungError: no answer in time, now or before.
             UsageError: the session is closed.
         """
-        arrays = [fitting(slot, feeds) for slot in self.manifest.inputs]
-        unknown = sorted(set(feeds) - {slot.name for slot in self.manifest.inputs})
-        if unknown:
-            raise DataError(f"unknown input {unknown[0]!r}")
-        found = {slot.name: np.empty(slot.shape, slot.dtype) for slot in self.manifest.outputs}
-        with self._lock:
-            if not self._open:
-                raise UsageError("the session is closed")
-            self.driver.activate()
-            for slot, array in zip(self.manifest.inputs, arrays, strict=True):
-                self.driver.upload(self.address_of(slot), array.ctypes.data, slot.size_bytes)
-            self.replay()
-            for slot in self.manifest.outputs:
-                target = found[slot.name].ctypes.data
-                self.driver.download(target, self.address_of(slot), slot.size_bytes)
-            self.driver.synchronize()
+        bucket = self._bucket({name: value.shape for name, value in feeds.items()})
+        arrays = [fitting(slot, feeds) for slot in bucket.inputs]
+        with self._lent(bucket) as instance:
+            return instance.run(arrays, self.timeout_s)
+
+    def run_on_device(
+        self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The same for anything that speaks DLPack; NumPy arrays are uploaded.
+
+        Outputs stay on the device: in the caller's tensors of `out`, which saves an allocation
+        each, or in memory of their own, `torch.from_dlpack(output)`.
+
+        Raises: as `run`.
+        """
+        bucket = self._bucket({name: tuple(value.shape) for name, value in feeds.items()})
+        with self._lent(bucket) as instance:
+            instance.driver.activate()
+            stream = int(instance.driver.stream)
+            tensors = [_borrowed(slot, feeds[slot.name], stream) for slot in bucket.inputs]
+            for slot, tensor in zip(bucket.inputs, tensors, strict=True):
+                _refuse_elsewhere(slot, tensor, instance.driver.ordinal)
+            given = out or {}
+            targets = {
+                slot.name: _target(slot, given[slot.name], stream)
+                for slot in bucket.outputs
+                if slot.name in given
+            }
+            return {**given, **instance.run_on_device(tensors, self.timeout_s, targets)}
+
+    def kernel_us(self, repeats: int = 50) -> dict[str, float]:
+        """Microseconds of one launch of each kernel, in a chain of its like; nobody else may run.
+
+        What the arena holds is lost.
+        """
+        found: dict[str, float] = {}
+        for instance in self._instances:
+            for position, launch in enumerate(instance.bucket.launches):
+                if launch.kernel not in found:
+                    found[launch.kernel] = instance.launch_us(position, repeats)
         return found
 
-    def poison(self) -> None:
-        """Fills the arena with NaN bit patterns: what is read before it is written shows."""
-        self.driver.fill(self.arena_address, 0xFF, max(self.manifest.arena_size_bytes, 1))
-        self.driver.synchronize()
+    def _bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Bucket:
+        """The bucket with these input shapes.
+
+        Raises:
+            DataError: there is none.
+        """
+        buckets = self.manifest.buckets
+        names = {slot.name for slot in buckets[0].inputs}
+        unknown = sorted(shapes.keys() - names)
+        if unknown:
+            raise DataError(f"unknown input {unknown[0]!r}")
+        for slot in buckets[0].inputs:
+            if slot.name not in shapes:
+                raise _missing(slot)
+        for bucket in buckets:
+            if all(shapes[slot.name] == slot.shape for slot in bucket.inputs):
+                return bucket
+        if len(buckets) == 1:
+            return buckets[0]  # whose slots say which input does not fit
+        listed = "; ".join(
+            ", ".join(f"{slot.name} {slot.shape}" for slot in bucket.inputs) for bucket in buckets
+        )
+        raise DataError(
+            f"no bucket has inputs of these shapes: {dict(shapes)}",
+            fix=f"one of: {listed}; or plan with --shapes for these as well",
+        )
+
+    @contextmanager
+    def _lent(self, bucket: Bucket) -> Iterator[Instance]:
+        self._refuse_unusable()
+        waiting = self._free[bucket.name]
+        instance = waiting.get()
+        try:
+            self._refuse_unusable()
+            yield instance
+        except EngineHungError as error:
+            self._hung = error
+            raise EngineHungError(error.what, where=error.where, fix=_RESTART) from None
+        finally:
+            waiting.put(instance)
+
+    def _refuse_unusable(self) -> None:
+        if self._hung is not None:
+            raise EngineHungError("the GPU stopped answering in an earlier call", fix=_RESTART)
+        if not self._is_open:
+            raise UsageError("the session is closed")
 
     def close(self) -> None:
-        """Frees the device memory; later runs are refused."""
+        """Frees the device memory once running calls have ended; later runs are refused.
+
+        Of a device that hangs nothing is freed: that would wait for it forever.
+        """
         with self._lock:
-            if self._open:
-                self._open = False
-                self.driver.synchronize()
-                self.driver.free(self.arena_address)
-                self.driver.free(self.weights_address)
+            if not self._is_open:
+                return
+            self._is_open = False
+        if self._hung is not None:
+            return
+        for instance in self._instances:
+            self._free[instance.bucket.name].get()
+            instance.close()
+        for instance in self._instances:  # whoever waits for one learns that it is closed
+            self._free[instance.bucket.name].put(instance)
+        self.driver.free(self.weights_address)
 
     def __enter__(self) -> Self:
         return self
@@ -120,17 +210,33 @@ class FusedSession:
         self.close()
 
 
-def load(directory: Path | str, *, device: int = 0) -> FusedSession:
+def load(
+    directory: Path | str, *, device: int = 0, copies: int = 1, timeout_s: float = TIMEOUT_S
+) -> FusedSession:
     """Checks a fused engine directory and makes it ready to run.
+
+    Args:
+        copies: calls of one bucket that may run at once; each has an arena of its own.
+        timeout_s: longest wait for an answer.
 
     Raises:
         VerificationError: the manifest or a file is not what was built.
         EnvironmentMismatchError: no GPU, another architecture, too little memory, an old driver.
     """
     directory = Path(directory)
+    manifests.check_files(directory, manifests.read(directory))
+    return open_checked(directory, device=device, copies=copies, timeout_s=timeout_s)
+
+
+def open_checked(
+    directory: Path, *, device: int = 0, copies: int = 1, timeout_s: float = TIMEOUT_S
+) -> FusedSession:
+    """The same, for files that were checked already.
+
+    Raises: as `load`.
+    """
     manifest = manifests.read(directory)
-    manifests.check_files(directory, manifest)
-    return FusedSession(directory, manifest, Driver(device))
+    return FusedSession(directory, manifest, Driver(device), copies=copies, timeout_s=timeout_s)
 
 
 def choose(manifest: FusedManifest, architecture: int) -> dict[str, Binary]:
@@ -160,6 +266,25 @@ def choose(manifest: FusedManifest, architecture: int) -> dict[str, Binary]:
     return best
 
 
+def _refuse_too_little_memory(manifest: FusedManifest, driver: Driver, copies: int) -> None:
+    arenas = sum(bucket.arena_size_bytes for bucket in manifest.buckets)
+    needed = manifest.weights_size_bytes + copies * arenas
+    free = driver.free_bytes()
+    if needed > free:
+        raise EnvironmentMismatchError(
+            f"the engine needs {needed:,} bytes on the GPU, {free:,} are free",
+            fix="stop what else runs there, or load fewer copies",
+        )
+
+
+def _missing(slot: Slot) -> DataError:
+    return DataError(
+        "missing",
+        where=f"input {slot.name!r}",
+        fix=f"the engine takes {slot.dtype} {slot.shape}",
+    )
+
+
 def fitting(slot: Slot, feeds: Mapping[str, Array]) -> Array:
     """The input as the engine reads it.
 
@@ -167,11 +292,45 @@ def fitting(slot: Slot, feeds: Mapping[str, Array]) -> Array:
         DataError: absent, or of another dtype or shape.
     """
     value = feeds.get(slot.name)
-    where = f"input {slot.name!r}"
     if value is None:
-        raise DataError("missing", where=where, fix=f"the engine takes {slot.dtype} {slot.shape}")
-    if value.dtype != np.dtype(slot.dtype) or value.shape != slot.shape:
-        raise DataError(
-            f"got {value.dtype} {value.shape}, expected {slot.dtype} {slot.shape}", where=where
-        )
+        raise _missing(slot)
+    _refuse_misfit(slot, value.dtype, value.shape)
     return np.ascontiguousarray(value)
+
+
+def _refuse_misfit(slot: Slot, dtype: Any, shape: tuple[int, ...], where: str = "") -> None:
+    if dtype != np.dtype(slot.dtype) or shape != slot.shape:
+        raise DataError(
+            f"got {dtype} {shape}, expected {slot.dtype} {slot.shape}",
+            where=where or f"input {slot.name!r}",
+        )
+
+
+def _borrowed(slot: Slot, value: Any, stream: int) -> Borrowed | Array:
+    if not is_device_tensor(value):
+        return fitting(slot, {slot.name: np.asarray(value)})
+    found = Borrowed(value, stream, f"input {slot.name!r}")
+    _refuse_misfit(slot, found.dtype, found.shape)
+    return found
+
+
+def _target(slot: Slot, value: Any, stream: int) -> Borrowed:
+    """Where the caller wants an output.
+
+    Raises:
+        DataError: not on a device, or of another dtype or shape.
+    """
+    where = f"output {slot.name!r}"
+    if not is_device_tensor(value):
+        raise DataError(f"is no device tensor but a {type(value).__name__}", where=where)
+    found = Borrowed(value, stream, where)
+    _refuse_misfit(slot, found.dtype, found.shape, where)
+    return found
+
+
+def _refuse_elsewhere(slot: Slot, tensor: Borrowed | Array, ordinal: int) -> None:
+    if isinstance(tensor, Borrowed) and tensor.device != ordinal:
+        raise DataError(
+            f"lies on device {tensor.device}, the engine runs on {ordinal}",
+            where=f"input {slot.name!r}",
+        )

@@ -1,30 +1,42 @@
 """Contiguous assignment by largest load: devices in an order that every edge follows.
 
 1. Linear orders cut optimally (`linear`): the first plans.
-2. Groups that no better plan can tear apart are merged (`glue`).
-3. Ideals few: the exact dynamic program over chains of ideals (`ideals`). Else CP-SAT over
-   cumulative stages (`stages`), within the windows that the cutoff leaves each group.
+2. Groups that no better plan can tear apart are merged (`glue`), and ideals are kept only where the
+   cutoff lets a slot end (`ideals.bands`).
+3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else the same over the
+   prefixes of many linear orders, as long as that finds better plans and so narrower bands; then
+   CP-SAT over cumulative stages (`stages`), within the windows that the cutoff leaves each group.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
+from planner.solve.assign.dynamic import best_chain, pairs
+from planner.solve.assign.families import nearby, prefixes
 from planner.solve.assign.glue import glue, least_load_us, most_us
-from planner.solve.assign.ideals import TooManyError, best_chain
+from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial
 from planner.solve.assign.linear import cut, slots_of
 from planner.solve.assign.orders import orders
 from planner.solve.assign.stages import prove_by_stages
 
-FEW_IDEALS = 12_000
+FEW_IDEALS = 150_000
+"""More are not looked at: they would take seconds to list."""
+FEW_PAIRS = 100_000_000
 """Up to here the dynamic program takes seconds on one core."""
+FAMILY = 8_000
+"""Ideals of one family of prefixes."""
 ORDERS = 8
 """Linear orders that are cut for a first plan."""
+FAILURES = 3
+"""Families in a row that find nothing better before the search goes on elsewhere."""
 
 
 def solve_chain(best: Incumbent) -> None:
@@ -35,20 +47,61 @@ def solve_chain(best: Incumbent) -> None:
         return
     best.raise_bound(least_load_us(groups), "load bound")
     _seed(best, groups)
-    if best.is_proved or best.remaining_s <= 0:
-        return
-    cutoff = min(best.cutoff_us, most_us(groups))
-    glued = glue(groups, cutoff, is_acyclic=True)
+    rng = random.Random(best.seed)
+    failures = 0
+    while not best.is_proved and best.remaining_s > 0:
+        cutoff = min(best.cutoff_us, most_us(groups))
+        glued = glue(groups, cutoff, is_acyclic=True)
+        if _exact(best, glued, cutoff):
+            return
+        is_better = _nearby(best, glued, cutoff, rng) or _prefixes(best, glued, cutoff, rng)
+        failures = 0 if is_better else failures + 1
+        if failures == FAILURES:
+            prove_by_stages(best, glued, cutoff)
+            return
+
+
+def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
+    """All ideals where a slot may end: whether they were few enough for a proof."""
     try:
-        found = best_chain(glued, cutoff, FEW_IDEALS, best.deadline)
+        ideals = enumerate_ideals(glued, FEW_IDEALS, bands(glued, cutoff))
+        if pairs(ideals, cutoff) > FEW_PAIRS:
+            return False
+        found = best_chain(glued, cutoff, ideals, best.deadline)
     except TooManyError:
-        prove_by_stages(best, glued, cutoff)
-        return
+        return False
     if found is not None:
         best.offer(slots_of(glued, found), "ideals")
-    if math.isinf(best.value_us):
-        best.is_infeasible = True
+    best.is_infeasible = math.isinf(best.value_us)
     best.raise_bound(best.cutoff_us, "ideals")
+    return True
+
+
+def _nearby(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> bool:
+    """Chains of ideals close to those of the best plan: whether one is better."""
+    if best.slots is None:
+        return False
+    plan = [best.slots[members[0]] for members in glued.members]
+    return _chain(best, glued, cutoff, nearby(glued, plan, FAMILY // glued.slot_count, rng))
+
+
+def _prefixes(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> bool:
+    """Chains of prefixes of many linear orders: whether one is better."""
+    within = bands(glued, cutoff)
+    masks: dict[int, None] = {}
+    for order in islice(orders(glued, random.Random(rng.random())), FAMILY):
+        masks.update(dict.fromkeys(prefixes(glued, order, within)))
+        if len(masks) > FAMILY or best.remaining_s <= 0:
+            break
+    return _chain(best, glued, cutoff, list(masks))
+
+
+def _chain(best: Incumbent, glued: Groups, cutoff: float, masks: Sequence[int]) -> bool:
+    try:
+        found = best_chain(glued, cutoff, tabulate(glued, masks), best.deadline)
+    except TooManyError:
+        return False
+    return found is not None and best.offer(slots_of(glued, found), "families of ideals")
 
 
 def _seed(best: Incumbent, groups: Groups) -> None:

@@ -1,31 +1,27 @@
-"""Chains of ideals, exactly: the best contiguous assignment where ideals are few.
+"""Ideals of an order: what may be done before a slot begins, and after it ends.
 
 An ideal holds the predecessors of its members; a chain of ideals 0 = I_0 ⊆ I_1 ⊆ ... cuts the
 groups into slots S_p = I_p \\ I_{p-1} (Tarnawski et al., NeurIPS 2020, section 5.1.1).
-
-    f[used][I] = min over kinds k and ideals J ⊂ I of max(f[used - k][J], load_k(I \\ J))
 
 A net p costs a paying slot I \\ J once if it is cut by it, so with W(I) the cost of all nets that I
 cuts, F(J) the nets that J cuts and n_p(I) = |p ∩ I|,
 
     crossing(I \\ J) = W(I) + Σ_{p in F(J)} c_p · ([n_p(I) > n_p(J)] - [I cuts p])
 
-which touches few nets for each J. Only what a cutoff T leaves is looked at: loads below T, and
-ideals from which the slots left can still finish the rest below T.
+which touches few nets for each J.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.solve.assign.instance import Groups
-from planner.solve.assign.linear import Cut, states
-from planner.solve.assign.windows import SLACK, speed
+from planner.solve.assign.linear import states
+from planner.solve.assign.windows import SLACK, speed, work_before
 from planner.solve.data import BoolArray, FloatArray, IntArray
 
 
@@ -57,13 +53,56 @@ class Ideals:
     """W: cost of all nets cut."""
 
 
-def enumerate_ideals(groups: Groups, limit: int) -> Ideals:
-    """All ideals.
+Band = tuple[float, float]
+"""From and to which work (least times summed up) an ideal is of interest."""
+
+
+def enumerate_ideals(
+    groups: Groups, limit: int, within: Sequence[Band] = ((0.0, np.inf),)
+) -> Ideals:
+    """All ideals whose work lies in one of the bands, which are disjoint.
 
     Raises:
-        TooManyError: there are more than `limit`.
+        TooManyError: more than `limit` had to be looked at.
     """
-    return tabulate(groups, _masks(groups, limit))
+    masks: list[int] = []
+    for band in within:
+        masks += _masks(groups, limit - len(masks), band)
+    return tabulate(groups, masks)
+
+
+def bands(groups: Groups, cutoff_us: float) -> list[Band]:
+    """Where a slot can end in a chain whose loads stay below a cutoff.
+
+    Slots of speed s_k do at most s_k·T of work each: those before an ideal have done all of it, and
+    those left can do the rest. Bands that touch are joined.
+    """
+    total = float(groups.time_us.min(axis=0).sum())
+    offered = [cutoff_us * speed(groups, kind) for kind in range(len(groups.kinds))]
+    rests = [(1 + SLACK) * rest for rest in offered_left(groups, offered)]
+    all_us = rests[0]
+    room = total * SLACK
+    spans = sorted((total - rest - room, all_us - rest + room) for rest in rests)
+    joined: list[Band] = []
+    for low, high in spans:
+        if low > high:
+            continue
+        if joined and low <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], high)
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def offered_left(groups: Groups, per_slot: Sequence[float]) -> list[float]:
+    """What the slots left in every state of `states` add up to."""
+    return [
+        sum(
+            (len(kind.slots) - n) * per_slot[k]
+            for k, (kind, n) in enumerate(zip(groups.kinds, state, strict=True))
+        )
+        for state in states(groups)
+    ]
 
 
 def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
@@ -98,27 +137,48 @@ def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
     )
 
 
-def _masks(groups: Groups, limit: int) -> list[int]:
+def _masks(groups: Groups, limit: int, band: Band) -> list[int]:
+    """Ideals with work in a band, as bit masks: what every one of them holds, and then upwards."""
+    low, high = band
+    work = groups.time_us.min(axis=0).tolist()
     before = [0] * groups.count
     after: list[list[int]] = [[] for _ in range(groups.count)]
     for a, b in groups.order:
         before[b] |= 1 << a
         after[a].append(b)
-    sources = [v for v in range(groups.count) if not before[v]]
-    seen = {0}
-    stack: list[tuple[int, list[int]]] = [(0, sources)]
+    first, done = _base(groups, low)
+    ready = [v for v in range(groups.count) if not first >> v & 1 and not before[v] & ~first]
+    seen = {first}
+    found = [first] if low <= done <= high else []
+    stack: list[tuple[int, float, list[int]]] = [(first, done, ready)]
     while stack:
-        mask, ready = stack.pop()
+        mask, sofar, ready = stack.pop()
         for index, v in enumerate(ready):
-            grown = mask | 1 << v
-            if grown in seen:
+            grown, reached = mask | 1 << v, sofar + work[v]
+            if reached > high or grown in seen:
                 continue
             seen.add(grown)
             if len(seen) > limit:
                 raise TooManyError
+            if reached >= low:
+                found.append(grown)
             opened = [w for w in after[v] if not before[w] & ~grown]
-            stack.append((grown, [*ready[:index], *ready[index + 1 :], *opened]))
-    return list(seen)
+            stack.append((grown, reached, [*ready[:index], *ready[index + 1 :], *opened]))
+    return found
+
+
+def _base(groups: Groups, low: float) -> tuple[int, float]:
+    """Groups that every ideal with at least this work holds, and their work.
+
+    An ideal without a group is without all that follows it too.
+    """
+    if low <= 0:
+        return 0, 0.0
+    work = groups.time_us.min(axis=0)
+    behind = work_before(groups, [(b, a) for a, b in groups.order])
+    least = low - SLACK * float(work.sum())
+    held = np.flatnonzero(float(work.sum()) - np.array(behind) < least)
+    return sum(1 << int(v) for v in held), float(work[held].sum())
 
 
 def _packed(member: BoolArray) -> NDArray[np.uint64]:
@@ -127,78 +187,24 @@ def _packed(member: BoolArray) -> NDArray[np.uint64]:
     return np.pad(packed, ((0, 0), (0, short))).view(np.uint64)
 
 
-@dataclass(slots=True)
-class _Table:
-    """f, where it came from, and what the slots left can finish."""
-
-    used: list[tuple[int, ...]]
-    best: FloatArray
-    """[state, ideal]"""
-    came: NDArray[np.int32]
-    """[state, ideal]: the ideal before."""
-    kind: NDArray[np.int8]
-    """[state, ideal]: of the slot that got here."""
-    least_before: FloatArray
-    """[state]: an ideal with less is too small to be finished below the cutoff."""
-
-
-def best_chain(groups: Groups, cutoff_us: float, limit: int, deadline: float) -> Cut | None:
-    """The best chain that costs less than the cutoff; None: proved, there is none.
-
-    Raises:
-        TooManyError: more than `limit` ideals, or the deadline passed.
-    """
-    if not groups.count:
-        return None
-    ideals = enumerate_ideals(groups, limit)
-    table = _table(groups, ideals, cutoff_us)
-    follow = {used: index for index, used in enumerate(table.used)}
-    for ideal in range(len(ideals.least_us) - 1):
-        reached = np.flatnonzero(table.best[:, ideal] < cutoff_us)
-        if not len(reached):
-            continue
-        if monotonic() > deadline:
-            raise TooManyError
-        for kind in range(len(groups.kinds)):
-            larger, load = reachable(groups, ideals, ideal, kind, cutoff_us)
-            if len(larger):
-                _advance(groups, table, follow, ideals, (ideal, kind, reached), (larger, load))
-    last = int(table.best[:, -1].argmin())
-    if table.best[last, -1] >= cutoff_us:
-        return None
-    return _trace(groups, ideals, table, last)
-
-
-def _table(groups: Groups, ideals: Ideals, cutoff_us: float) -> _Table:
-    used = states(groups)
-    shape = (len(used), len(ideals.least_us))
-    best = np.full(shape, np.inf)
-    best[0, 0] = 0.0
-    speeds = [speed(groups, kind) for kind in range(len(groups.kinds))]
-    left = [
-        sum(
-            (len(kind.slots) - n) * speeds[k]
-            for k, (kind, n) in enumerate(zip(groups.kinds, state, strict=True))
-        )
-        for state in used
-    ]
-    least = ideals.least_us[-1] * (1 - SLACK) - cutoff_us * np.array(left)
-    return _Table(used, best, np.zeros(shape, np.int32), np.zeros(shape, np.int8), least)
-
-
 def reachable(
-    groups: Groups, ideals: Ideals, ideal: int, kind: int, cutoff_us: float
+    groups: Groups, ideals: Ideals, ideal: int, kind: int, cutoff_us: float, least_us: float = 0.0
 ) -> tuple[IntArray, FloatArray]:
-    """Larger ideals, and the load of a slot from here to there, where it is below the cutoff."""
+    """Larger ideals, and the load of a slot from here to there, where it is below the cutoff.
+
+    Args:
+        least_us: ideals with less work are of no interest.
+    """
     room = cutoff_us * (1 + SLACK)
     end = int(np.searchsorted(ideals.least_us, ideals.least_us[ideal] + room, side="right"))
-    window = slice(ideal + 1, end)
+    start = max(ideal + 1, int(np.searchsorted(ideals.least_us, least_us)))
+    window = slice(start, max(start, end))
     time = ideals.time_us[kind, window] - ideals.time_us[kind, ideal]
     fits = time < cutoff_us
     fits &= ideals.unsupported[kind, window] == ideals.unsupported[kind, ideal]
     size = ideals.size_bytes[kind, window] - ideals.size_bytes[kind, ideal]
     fits &= size <= groups.kinds[kind].capacity_bytes
-    larger = np.flatnonzero(fits) + ideal + 1
+    larger = np.flatnonzero(fits) + start
     holds = ~((ideals.words[ideal] & ~ideals.words[larger]).any(axis=1))
     larger = larger[holds]
     load = ideals.time_us[kind, larger] - ideals.time_us[kind, ideal]
@@ -211,46 +217,3 @@ def reachable(
             )
     below = load < cutoff_us
     return larger[below], np.maximum(load[below], 0.0)
-
-
-def _advance(
-    groups: Groups,
-    table: _Table,
-    follow: dict[tuple[int, ...], int],
-    ideals: Ideals,
-    at: tuple[int, int, IntArray],
-    to: tuple[IntArray, FloatArray],
-) -> None:
-    """Updates f for one more slot of a kind, from an ideal in every state that reached it."""
-    ideal, kind, reached = at
-    for state in reached.tolist():
-        used = table.used[state]
-        if used[kind] == len(groups.kinds[kind].slots):
-            continue
-        target = follow[tuple(n + (k == kind) for k, n in enumerate(used))]
-        larger, load = to
-        enough = ideals.least_us[larger] >= table.least_before[target]
-        larger = larger[enough]
-        value = np.maximum(load[enough], table.best[state, ideal])
-        better = value < table.best[target, larger]
-        larger = larger[better]
-        table.best[target, larger] = value[better]
-        table.came[target, larger] = ideal
-        table.kind[target, larger] = kind
-
-
-def _trace(groups: Groups, ideals: Ideals, table: _Table, state: int) -> Cut:
-    follow = {used: index for index, used in enumerate(table.used)}
-    ideal = table.best.shape[1] - 1
-    value = float(table.best[state, ideal])
-    bits = ideals.member
-    pieces: list[tuple[int, BoolArray]] = []
-    while ideal:
-        kind, before = int(table.kind[state, ideal]), int(table.came[state, ideal])
-        pieces.append((kind, bits[ideal] & ~bits[before]))
-        used = tuple(n - (k == kind) for k, n in enumerate(table.used[state]))
-        state, ideal = follow[used], before
-    stage = np.zeros(groups.count, dtype=np.int64)
-    for number, (_, piece) in enumerate(reversed(pieces)):
-        stage[piece] = number
-    return Cut(value, tuple(stage.tolist()), tuple(kind for kind, _ in reversed(pieces)))

@@ -35,15 +35,15 @@ def windows(groups: Groups, cutoff_us: float) -> list[tuple[int, int]]:
     """(first, last) stage of each group; first > last where no plan is below the cutoff."""
     done = cutoff_us * (1 + SLACK) * np.cumsum(speeds(groups))
     last = groups.slot_count - 1
-    before = _work(groups, groups.order)
-    behind = _work(groups, [(b, a) for a, b in groups.order])
+    before = work_before(groups, groups.order)
+    behind = work_before(groups, [(b, a) for a, b in groups.order])
     return [
         (int(np.searchsorted(done, early)), last - int(np.searchsorted(done, late)))
         for early, late in zip(before, behind, strict=True)
     ]
 
 
-def _work(groups: Groups, order: Sequence[Edge]) -> list[float]:
+def work_before(groups: Groups, order: Sequence[Edge]) -> list[float]:
     """Fastest time of each group with all that precede it in an acyclic order."""
     least = groups.time_us.min(axis=0)
     below = np.eye(groups.count, dtype=bool)

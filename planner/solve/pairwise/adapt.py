@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.errors import InfoptError
+from planner.errors import InfoptError, UsageError
 from planner.ir.problem import Objective, Option, Problem
 from planner.ir.solution import Solution
 from planner.solve.check import check, price
@@ -61,6 +61,23 @@ def is_pairwise(problem: Problem) -> bool:
         and problem.assignment is None
         and all(_is_plain(option) for option in problem.options)
     )
+
+
+def has_pairs(problem: Problem) -> bool:
+    """Whether a valid problem without places has pair costs or holds: only this folder heeds them.
+
+    Raises:
+        UsageError: it has, and more than this folder heeds.
+    """
+    if problem.places or not (problem.pairs or any(option.holds for option in problem.options)):
+        return False
+    if not is_pairwise(problem):
+        raise UsageError(
+            "pair costs and holds come with conversions, ties, groups or limits other than memory,"
+            " but no place",
+            fix="give the places stages may run at, or minimise latency under memory alone",
+        )
+    return True
 
 
 def _is_plain(option: Option) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -49,6 +51,9 @@ class Completer:
         self._moves: dict[str, list[Transfer]] = {}
         for move in problem.transfers:
             self._moves.setdefault(move.source.tensor, []).append(move)
+        self._given: dict[str, list[State]] = {}
+        for state in problem.given:
+            self._given.setdefault(state.tensor, []).append(state)
         self._links: dict[tuple[str, str], Link] = {
             (link.source, link.target): link for link in problem.links
         }
@@ -79,15 +84,37 @@ class Completer:
                 return None
         return self._solution(board, choice, is_uncertain)
 
+    def tensor_us(
+        self,
+        places: tuple[Place, ...],
+        tensor: str,
+        made: Iterable[tuple[int, str]],
+        wanted: Iterable[tuple[int, str]],
+    ) -> float:
+        """Weighted time that one tensor's conversions and transfers take between stages that make
+        forms of it and stages that want them; infinite where one cannot be had."""
+        there = set(made)
+        there.update((p, s.form) for s in self._given.get(tensor, ()) for p in range(len(places)))
+        total = 0.0
+        for goal in sorted(set(wanted)):
+            if goal in there:
+                continue
+            found = self._path(places, tensor, there, goal)
+            if found is None:
+                return math.inf
+            total += found[0]
+            there.update(target for _, target, _ in found[1])
+        return total
+
     def _supply(self, board: _Board, choice: Choice, state: State, stage: int) -> bool:
         there = board.there.get(state.tensor, set())
         goal = (stage, state.form)
         if goal in there:
             return True
-        steps = self._path(choice, state.tensor, there, goal)
-        if steps is None:
+        found = self._path(choice.places, state.tensor, there, goal)
+        if found is None:
             return False
-        for (q, _), (p, form), change in steps:
+        for (q, _), (p, form), change in found[1]:
             if isinstance(change, Conversion):
                 board.conversions[p][change.name] = None
             else:
@@ -95,18 +122,20 @@ class Completer:
             there.add((p, form))
         return True
 
-    def _path(self, choice: Choice, tensor: str, there: set[Node], goal: Node) -> list[Step] | None:
-        """Cheapest steps from what exists to the goal (Dijkstra, few nodes)."""
+    def _path(
+        self, places: tuple[Place, ...], tensor: str, there: set[Node], goal: Node
+    ) -> tuple[float, list[Step]] | None:
+        """Cheapest steps from what exists to the goal (Dijkstra, few nodes), and their time."""
         best: dict[Node, float] = dict.fromkeys(there, 0.0)
         came: dict[Node, Step] = {}
         waiting = [(0.0, node) for node in sorted(there)]
         while waiting:
             spent, node = heappop(waiting)
             if node == goal:
-                return _walk(came, goal)
+                return spent, _walk(came, goal)
             if spent > best[node]:
                 continue
-            for target, us, change in self._steps(choice, tensor, node, goal[0]):
+            for target, us, change in self._steps(places, tensor, node, goal[0]):
                 if spent + us < best.get(target, float("inf")):
                     best[target] = spent + us
                     came[target] = (node, target, change)
@@ -114,10 +143,10 @@ class Completer:
         return None
 
     def _steps(
-        self, choice: Choice, tensor: str, node: Node, goal: int
+        self, places: tuple[Place, ...], tensor: str, node: Node, goal: int
     ) -> list[tuple[Node, float, Conversion | Transfer]]:
         stage, form = node
-        place = choice.places[stage]
+        place = places[stage]
         weights = self._problem.shape_weights
         found: list[tuple[Node, float, Conversion | Transfer]] = []
         for change in self._changes.get(tensor, ()):
@@ -125,7 +154,7 @@ class Completer:
                 cells = change.latency[self._row]
                 us = sum(q * c.expected_us for q, c in zip(weights, cells, strict=True) if c)
                 found.append(((stage, change.target.form), us, change))
-        link = self._links.get((place.device, choice.places[goal].device))
+        link = self._links.get((place.device, places[goal].device))
         if stage < goal and link is not None:
             for move in self._moves.get(tensor, ()):
                 if move.source.form == form:

@@ -8,6 +8,8 @@ the forest again with these charges moves operators towards forms that all consu
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +41,8 @@ class Context:
     def __init__(self, labelled: Labelled, graph: Forest) -> None:
         self._labelled = labelled
         self._router = Router(labelled.problem, labelled.places, labelled.row, labelled.end)
+        self._ways: dict[Hashable, float] = {}
+        self._known: dict[tuple[int, str, bool], list[tuple[str, ...]]] = {}
         self._tensors = tuple(_shared(labelled, graph))
 
     def charges(self, labels: IntArray) -> dict[int, FloatArray]:
@@ -54,8 +58,9 @@ class Context:
         now = {op: wanted[op][self._rank(op, labels)] for op in wanted}
         there = made[self._rank(tensor.maker, labels)]
         stage = self._stage(tensor.maker, labels)
+        counts = Counter(form for forms in now.values() for form in set(forms))
         for op in tensor.others:
-            others = {form for other, forms in now.items() if other != op for form in forms}
+            others = {form for form, n in counts.items() if n > (form in now[op])}
             have = (*there, *sorted(others.difference(there)))
             target = self._stage(op, labels)
             ways = [self._way(tensor.name, have, stage, forms, target) for forms in wanted[op]]
@@ -78,12 +83,15 @@ class Context:
 
     def _forms(self, op: int, tensor: str, *, is_made: bool = False) -> list[tuple[str, ...]]:
         """By option: the forms of a tensor that it leaves or wants."""
-        options = self._labelled.problem.options
-        found = []
-        for g in self._labelled.covering[op]:
-            states: tuple[State, ...] = options[g].makes if is_made else options[g].needs
-            found.append(tuple(state.form for state in states if state.tensor == tensor))
-        return found
+        key = (op, tensor, is_made)
+        if key not in self._known:
+            options = self._labelled.problem.options
+            found = []
+            for g in self._labelled.covering[op]:
+                states: tuple[State, ...] = options[g].makes if is_made else options[g].needs
+                found.append(tuple(state.form for state in states if state.tensor == tensor))
+            self._known[key] = found
+        return self._known[key]
 
     def _way(
         self, tensor: str, have: tuple[str, ...], k: int, want: tuple[str, ...], j: int
@@ -92,15 +100,17 @@ class Context:
         group, which neither leaves nor wants anything."""
         if not have or not want:
             return 0.0
-        forms = tuple(dict.fromkeys((*have, *want)))
-        routes = self._router.routes(tensor, self._router.key(tensor, forms), forms)
-        times = routes.times[0]
-        total = 0.0
-        for goal in want:
-            each = [times[k, routes.forms[form], j, routes.forms[goal]] for form in have]
-            least = float(min(each))
-            total += least if np.isfinite(least) else 0.0
-        return total
+        key = (self._router.alike(tensor), have, k, want, j)
+        if key not in self._ways:
+            routes = self._router.routes(tensor, tuple(dict.fromkeys((*have, *want))))
+            times = routes.times[0]
+            total = 0.0
+            for goal in want:
+                each = [times[k, routes.forms[form], j, routes.forms[goal]] for form in have]
+                least = float(min(each))
+                total += least if np.isfinite(least) else 0.0
+            self._ways[key] = total
+        return self._ways[key]
 
 
 def _shared(labelled: Labelled, graph: Forest) -> list[_Tensor]:

@@ -1,7 +1,7 @@
 """The Lagrangian dual: multipliers for the rows of `rows`, improved by cutting planes in a box.
 
 For any λ >= 0 every plan costs at least
-    L(λ) = constant + min over forests of Σ (aim + λ·use) + min over n, E of the rest - λ·rhs,
+    L(λ) = constant + min over forests of Σ (aim + λ·use) + min over y, E of the rest - λ·rhs,
 a concave function of a few multipliers. Each evaluation gives a plane above L; the next point is
 the best of all planes within a box around the best point (the boxstep method: Marsten, Hogan and
 Blankenship, "The Boxstep Method for Large-Scale Optimization", Operations Research 23, 1975).
@@ -15,8 +15,9 @@ from time import monotonic
 import numpy as np
 from scipy.optimize import linprog
 
-from planner.ir.problem import Problem
-from planner.solve.data import FloatArray, IntArray
+from planner.solve.data import BoolArray, FloatArray, IntArray
+from planner.solve.scale.clock import OutOfTimeError
+from planner.solve.scale.fleet import Fleet, Receiving
 from planner.solve.scale.forest import Forest, Sweep
 from planner.solve.scale.labels import Labelled
 from planner.solve.scale.rows import Rows
@@ -33,6 +34,12 @@ class Point:
     bound: float
     slope: FloatArray
     labels: IntArray
+    forest: float = -np.inf
+    """L without the part of y."""
+    value: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """Of one stage at each place: L = forest + Σ value·y."""
+    used: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """The slope without the part of y."""
 
 
 @dataclass(slots=True)
@@ -42,14 +49,25 @@ class Dual:
     labelled: Labelled
     forest: Forest
     rows: Rows
-    most_devices: FloatArray
-    """By type."""
+    fleet: Fleet | None
+    """What may stand where; None where operators have been given stages."""
     unit: float
     """Size of the objective: grid of messages, and first box."""
+    support: BoolArray | None = None
+    """The only places that are used; None: all."""
+    receiving: Receiving | None = None
+    """What each stage pays for being there, where the forest charges no transfers."""
+    deadline: float = np.inf
+    """When an evaluation gives up (`OutOfTimeError`)."""
+    enough: float = np.inf
+    """A bound at which the search may stop."""
     points: list[Point] = field(default_factory=list)
+    is_impossible: bool = False
+    """No labels fit together at these places."""
     _scale: FloatArray = field(init=False)
     _rhs: FloatArray = field(init=False)
-    _per_device: FloatArray = field(init=False)
+    _per_stage: FloatArray = field(init=False)
+    _aim_stage: FloatArray = field(init=False)
     _exposed: FloatArray = field(init=False)
     _use: list[FloatArray] = field(init=False)
     _sweep: Sweep = field(init=False)
@@ -57,9 +75,12 @@ class Dual:
     def __post_init__(self) -> None:
         self._scale = np.array([self._size(number) for number in range(len(self.rows.rows))])
         self._rhs = np.array([row.rhs for row in self.rows.rows]) / self._scale
-        per_device = [row.per_device for row in self.rows.rows]
-        count = len(self.rows.aim_device)
-        self._per_device = np.array(per_device).reshape(-1, count) / self._scale[:, None]
+        per_stage = [row.per_stage for row in self.rows.rows]
+        count = len(self.rows.aim_stage)
+        self._per_stage = np.array(per_stage).reshape(-1, count) / self._scale[:, None]
+        self._aim_stage = self.rows.aim_stage
+        if self.receiving is not None:
+            self._aim_stage = self._aim_stage + self.receiving.stage_us
         shapes = len(self.labelled.problem.shape_weights)
         owner = np.array([row.shape for row in self.rows.rows], dtype=np.int64)
         self._exposed = (owner[None, :] == np.arange(shapes)[:, None]) / self._scale[None, :]
@@ -68,13 +89,19 @@ class Dual:
 
     def _size(self, number: int) -> float:
         row = self.rows.rows[number]
-        size = max(abs(row.rhs), float(np.abs(row.per_device * self.most_devices).max(initial=0.0)))
+        most = self.fleet.most if self.fleet is not None else np.ones(len(row.per_stage))
+        most = np.minimum(most, self.labelled.problem.stages)
+        size = max(abs(row.rhs), float(np.abs(row.per_stage * most).max(initial=0.0)))
         return size or self.unit
 
     def costs(self, multipliers: FloatArray) -> list[FloatArray]:
         """Of each kind's labels under multipliers."""
         pairs = zip(self.rows.aim, self._use, strict=True)
-        return [aim + use @ multipliers for aim, use in pairs]
+        found = [aim + use @ multipliers for aim, use in pairs]
+        if self.support is None:
+            return found
+        away = np.where(self.support, 0.0, np.inf)
+        return [c + away[k.place] for c, k in zip(found, self.labelled.kinds, strict=True)]
 
     def _weights(self, multipliers: FloatArray) -> FloatArray:
         """Of each metric of the edges."""
@@ -95,17 +122,48 @@ class Dual:
         """L(λ) with a slope."""
         multipliers = self._valid(multipliers)
         weights = self._weights(multipliers)
-        swept = self._sweep.run(self.costs(multipliers), weights)
+        swept = self._sweep.run(self.costs(multipliers), weights, deadline=self.deadline)
         labels = swept.labels()
         if swept.least == np.inf:
+            self.is_impossible = True
             return Point(multipliers, np.inf, np.zeros(len(multipliers)), labels)
-        value = self.rows.aim_device - multipliers @ self._per_device
-        devices = _cheapest(value, self.most_devices, self.labelled.problem)
-        bound = self.rows.constant + swept.least - multipliers @ self._rhs + value @ devices
-        slope = self._used(labels) - self._rhs - self._per_device @ devices
-        point = Point(multipliers, float(bound), slope, labels)
+        value = self._aim_stage - multipliers @ self._per_stage
+        rest = self.rows.constant + swept.least - multipliers @ self._rhs
+        if self.receiving is not None:
+            rest -= self.receiving.free_us
+        used = self._used(labels) - self._rhs
+        point = self._point(multipliers, labels, float(rest), value, used)
         self.points.append(point)
         return point
+
+    def _point(
+        self,
+        multipliers: FloatArray,
+        labels: IntArray,
+        rest: float,
+        value: FloatArray,
+        used: FloatArray,
+    ) -> Point:
+        stages = self.fleet.least(value) if self.fleet is not None else np.zeros(len(value))
+        bound, slope = float(rest + value @ stages), used - self._per_stage @ stages
+        return Point(multipliers, bound, slope, labels, rest, value, used)
+
+    def by_vector(self) -> FloatArray:
+        """The best bound known of each of the fleet's vectors."""
+        assert self.fleet is not None
+        assert self.fleet.vectors is not None
+        found = np.full(len(self.fleet.vectors), np.inf if self.is_impossible else -np.inf)
+        for point in self.points:
+            np.maximum(found, point.forest + self.fleet.vectors @ point.value, out=found)
+        return found
+
+    def narrow(self, kept: BoolArray) -> None:
+        """From now on only some of the fleet's vectors; points are priced anew."""
+        assert self.fleet is not None
+        self.fleet = self.fleet.keeping(kept)
+        self.points = [
+            self._point(p.multipliers, p.labels, p.forest, p.value, p.used) for p in self.points
+        ]
 
     def _valid(self, multipliers: FloatArray) -> FloatArray:
         """λ >= 0, and Σ over streams <= what E costs: otherwise L would be minus infinity."""
@@ -139,14 +197,19 @@ class Dual:
     def solve(self, deadline: float, rounds: int, start: Point | None = None) -> Point:
         """The best point, from a known one; all rounds or the time end it."""
         best = start or self.evaluate(np.zeros(len(self.rows.rows)))
+        if best.bound == np.inf:
+            return best
         radius = max(self.unit, 1e-12)
         for _ in range(rounds):
-            if monotonic() > deadline or not len(best.multipliers) or best.bound == np.inf:
+            if monotonic() > deadline or not len(best.multipliers) or best.bound > self.enough:
                 break
             target, promised = self._step(best, radius)
             if target is None or promised <= best.bound + ENOUGH * max(abs(best.bound), 1e-300):
                 break
-            point = self.evaluate(target)
+            try:
+                point = self.evaluate(target)
+            except OutOfTimeError:
+                break
             if point.bound > best.bound:
                 gained = (point.bound - best.bound) / max(promised - best.bound, 1e-300)
                 best, radius = point, radius * (2.0 if gained > 0.5 else 1.0)
@@ -174,32 +237,3 @@ class Dual:
         if result.status != 0:
             return None, best.bound
         return np.asarray(result.x[:count]) * unit, float(result.x[count]) * unit
-
-
-def _cheapest(value: FloatArray, most: FloatArray, problem: Problem) -> FloatArray:
-    """Numbers of devices of least value within counts and limits (fractions allowed)."""
-    limits = problem.limits
-    rows, sides = [], []
-    if limits.devices is not None:
-        rows.append(np.ones(len(value)))
-        sides.append(float(limits.devices))
-    if limits.price_per_hour is not None:
-        rows.append(np.array([device.price_per_hour for device in problem.devices]))
-        sides.append(limits.price_per_hour)
-    if not rows:
-        return np.where(value < 0, most, 0.0)
-    result = linprog(
-        value, A_ub=np.array(rows), b_ub=np.array(sides), bounds=[(0.0, m) for m in most]
-    )
-    return np.asarray(result.x)
-
-
-def most_devices(problem: Problem) -> FloatArray:
-    """The largest number of devices of each type that any plan could use."""
-    found = []
-    for device in problem.devices:
-        degrees = [place.degree for place in problem.places if place.device == device.name]
-        most = problem.stages * max(degrees, default=0)
-        limits = (device.count, problem.limits.devices)
-        found.append(min([most, *(limit for limit in limits if limit is not None)]))
-    return np.array(found, dtype=np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.ir.problem import Problem, State
 from planner.solve.data import FloatArray
+from planner.solve.scale.clock import look_at_clock
 from planner.solve.scale.forest import Edge, Forest
 from planner.solve.scale.labels import Labelled, hand_over
 from planner.solve.scale.routes import Router, Routes
@@ -19,10 +20,16 @@ ANY = ""
 """A label that leaves nothing, or wants nothing."""
 
 
-def forest(labelled: Labelled, end: str) -> Forest:
-    """Each operator's primary consumer and the costs on the way. O(options)."""
+def forest(
+    labelled: Labelled, end: str, *, free_moves: bool = False, deadline: float = np.inf
+) -> Forest:
+    """Each operator's primary consumer and the costs on the way. O(options).
+
+    Args:
+        free_moves: transfers are not charged here, because stages are charged for receiving.
+    """
     problem = labelled.problem
-    router = Router(problem, labelled.places, labelled.row, end)
+    router = Router(problem, labelled.places, labelled.row, end, free_moves=free_moves)
     sharing = Sharing(problem, labelled.covering)
     after, tensors = _primary(labelled)
     known: dict[Hashable, int] = {}
@@ -31,6 +38,7 @@ def forest(labelled: Labelled, end: str) -> Forest:
     before: list[list[int]] = [[] for _ in problem.ops]
     maker = _Maker(labelled, router, sharing)
     for op, target in enumerate(after):
+        look_at_clock(op, deadline)
         if target < 0:
             continue
         before[target].append(op)
@@ -96,9 +104,9 @@ class _Maker:
         """Equal for edges that cost the same."""
         left, wanted = self._left(op, target, tensor), self._wanted(op, target, tensor)
         kinds = self._labelled.kind_of
-        routes = self._router.key(tensor, _all_forms(left, wanted)) if tensor else None
-        share = self._sharing.key(tensor)
-        return int(kinds[op]), int(kinds[target]), tuple(left), tuple(wanted), routes, share
+        changes = self._router.alike(tensor) if tensor else -1
+        division = self._sharing.division(tensor)
+        return int(kinds[op]), int(kinds[target]), tuple(left), tuple(wanted), changes, division
 
     def edge(self, op: int, target: int, tensor: str) -> Edge:
         """Classes of labels, and what lies between them."""
@@ -120,10 +128,8 @@ class _Maker:
         routes = None
         if tensor:
             forms = _all_forms(left, wanted)
-            routes = self._router.routes(tensor, self._router.key(tensor, forms), forms)
+            routes = self._router.routes(tensor, forms, self._sharing.division(tensor))
         costs = self._costs(list(out_ids), list(in_ids), routes)
-        for name, j in in_ids.items():
-            costs[:, :, j] *= self._sharing.share(tensor, name[0])
         possible = np.isfinite(costs[0])
         wants = np.array([in_ids[name] for name in ins], dtype=np.int64)
         return Edge(order, starts, leaves, wants, np.where(possible, costs, 0.0), possible)

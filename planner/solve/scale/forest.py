@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.solve.data import BoolArray, FloatArray, IntArray
+from planner.solve.scale.clock import look_at_clock
 
 GRID = 2.0**-30
 """Grid of messages, relative to the unit of the objective."""
@@ -112,6 +113,7 @@ class Sweep:
         costs: Sequence[FloatArray],
         weights: FloatArray,
         charges: dict[int, FloatArray] | None = None,
+        deadline: float = np.inf,
     ) -> Pass:
         """The least cost of the forest.
 
@@ -119,6 +121,9 @@ class Sweep:
             costs: of each kind's labels.
             weights: of each metric of the edges' costs.
             charges: added to the labels of single operators.
+
+        Raises:
+            OutOfTimeError: the deadline passed.
         """
         charged = charges or {}
         forest = self._forest
@@ -132,6 +137,7 @@ class Sweep:
         nodes: list[_Node] = []
         least = 0.0
         for op, before in enumerate(forest.before):
+            look_at_clock(op, deadline)
             kind, number = int(forest.kind_of[op]), int(forest.edge_of[op])
             received = tuple(nodes[a].message for a in before)
             key = (kind, number, received)

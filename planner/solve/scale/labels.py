@@ -16,6 +16,8 @@ from planner.ir.devices import Place
 from planner.ir.problem import Latency, Option, Problem
 from planner.solve.data import FloatArray, IntArray
 from planner.solve.price import fetch_us
+from planner.solve.scale.clock import look_at_clock
+from planner.solve.scale.peaks import Peaks
 from planner.solve.scale.routes import Router
 from planner.solve.scale.sharing import Sharing
 from planner.solve.stages.model import may_store
@@ -44,7 +46,7 @@ class Kind:
     error: FloatArray
     energy_j: FloatArray
     held_bytes: FloatArray
-    """Resident weights and caches, on each device."""
+    """Resident weights, caches, and its part of activations (`peaks`), on each device."""
     fetch_us: FloatArray
     stored_bytes: FloatArray
     """Weights that live in the store, of each rank."""
@@ -94,11 +96,20 @@ class Labelled:
         return self.covering[op][int(self.kind(op).rank[label])]
 
 
-def label(problem: Problem, row: int, end: str, stages: Stages | None = None) -> Labelled:
+def label(
+    problem: Problem,
+    row: int,
+    end: str,
+    stages: Stages | None = None,
+    deadline: float = np.inf,
+) -> Labelled:
     """Labels of every operator under one setting. O(options).
 
     On given stages all weights are resident: which of them stream is decided afterwards
     (`residency`).
+
+    Raises:
+        OutOfTimeError: the deadline passed.
     """
     index = {name: number for number, name in enumerate(problem.ops)}
     covering: list[list[int]] = [[] for _ in problem.ops]
@@ -116,17 +127,20 @@ def label(problem: Problem, row: int, end: str, stages: Stages | None = None) ->
     after = hand_over(problem)
     charges = sharing.charges(router, after, first, len(places))
     devices = {device.name: number for number, device in enumerate(problem.devices)}
-    maker = _Maker(problem, places, row, end, stages is None, charges)
+    peaks = Peaks(problem, first) if stages is None else None
+    maker = _Maker(problem, places, row, end, peaks, charges)
     known: dict[Hashable, int] = {}
     kinds: list[Kind] = []
     kind_of = np.zeros(len(problem.ops), dtype=np.int64)
     for op, members in enumerate(covering):
+        look_at_clock(op, deadline)
         only = int(stages.of[op]) if stages is not None else -1
-        key = (only, tuple(maker.key(g, first[g] == op) for g in members))
+        windows = maker.windows(op)
+        key = (only, windows, tuple(maker.key(g, first[g] == op) for g in members))
         if key not in known:
             known[key] = len(kinds)
             carried = [first[g] == op for g in members]
-            kinds.append(maker.kind(members, carried, only))
+            kinds.append(maker.kind(members, carried, only, windows))
         kind_of[op] = known[key]
     degree = np.array([place.degree for place in places], dtype=np.float64)
     device = np.array([devices[place.device] for place in places], dtype=np.int64)
@@ -153,23 +167,18 @@ class _Maker:
         places: tuple[Place, ...],
         row: int,
         end: str,
-        streams: bool,
+        peaks: Peaks | None,
         charges: dict[int, FloatArray],
     ) -> None:
         self._charges = charges
         self._nothing = np.zeros(len(places))
         self._problem, self._places, self._row, self._end = problem, places, row, end
-        self._streams = streams
+        self._peaks = peaks
+        self._sure: dict[int, float] = {}
         self._seen: dict[int, int] = {}
         self._tables: dict[Table, int] = {}
         devices = {device.name: device for device in problem.devices}
         self._device = [devices[place.device] for place in places]
-        self._usable = [k for k in range(len(places)) if self._is_usable(k)]
-
-    def _is_usable(self, k: int) -> bool:
-        count, limit = self._device[k].count, self._problem.limits.devices
-        degree = self._places[k].degree
-        return (count is None or degree <= count) and (limit is None or degree <= limit)
 
     def key(self, g: int, carries: bool) -> Hashable:
         """Equal for options that make the same labels."""
@@ -186,10 +195,24 @@ class _Maker:
             option.energy_j,
             option.place,
             option.stores,
+            self._peak(g) if carries else 0.0,
             self._charges[g].tobytes() if carries and g in self._charges else b"",
         )
 
-    def kind(self, members: Sequence[int], carried: Sequence[bool], only: int) -> Kind:
+    def windows(self, op: int) -> tuple[float, ...]:
+        """By store: the part of a weight that its slot is sure to cost (C7). A slot holds it at
+        ahead + 1 of all positions, and the largest sum is no less than the mean of the sums."""
+        count = len(self._problem.ops)
+        stores = self._problem.stores if self._peaks is not None else ()
+        return tuple((s.ahead + 1) / count if op >= s.ahead else 0.0 for s in stores)
+
+    def kind(
+        self,
+        members: Sequence[int],
+        carried: Sequence[bool],
+        only: int,
+        windows: tuple[float, ...],
+    ) -> Kind:
         """The labels of one operator, at one place only or (-1) anywhere."""
         options = [self._problem.options[g] for g in members]
         rows = [
@@ -200,7 +223,10 @@ class _Maker:
             if only in (-1, k)
             for r in self._homes(option, k)
         ]
-        values = [self._values(options[rank], k, r, carried[rank]) for rank, k, r in rows]
+        values = [
+            self._values(members[rank], k, r, windows) if carried[rank] else self._none
+            for rank, k, r in rows
+        ]
         charge = [
             float(self._charges.get(members[rank], self._nothing)[k]) if carried[rank] else 0.0
             for rank, k, _ in rows
@@ -226,27 +252,37 @@ class _Maker:
     def _allowed(self, option: Option) -> list[int]:
         names = (None, option.place)
         here = option.place is None
-        return [k for k in self._usable if here or self._places[k].name in names]
+        return [k for k, place in enumerate(self._places) if here or place.name in names]
 
     def _homes(self, option: Option, k: int) -> list[int]:
-        if not option.weight_size_bytes or not self._streams:
+        if not option.weight_size_bytes or self._peaks is None:
             return [RESIDENT]
         stores = enumerate(self._problem.stores)
         return [RESIDENT, *(r for r, s in stores if may_store(option, s, self._device[k]))]
 
-    def _values(self, option: Option, k: int, r: int, carries: bool) -> list[float]:
-        shapes = len(self._problem.shape_weights)
-        if not carries:
-            return [0.0] * (6 + 2 * shapes)
+    @property
+    def _none(self) -> list[float]:
+        return [0.0] * (6 + 2 * len(self._problem.shape_weights))
+
+    def _peak(self, g: int) -> float:
+        """Its part of activations and workspace; operators with stages have theirs measured."""
+        if self._peaks is None:
+            return 0.0
+        if g not in self._sure:
+            self._sure[g] = self._peaks.bytes_of(g, self._problem.options[g])
+        return self._sure[g]
+
+    def _values(self, g: int, k: int, r: int, windows: tuple[float, ...]) -> list[float]:
+        option = self._problem.options[g]
         cells = [cell for cell in option.latency[self._row] if cell is not None]
         pairs = zip(self._problem.shape_weights, cells, strict=True)
         weighted = sum(q * cell.expected_us for q, cell in pairs)
-        held, fetch, stored = option.weight_size_bytes, 0.0, 0
+        held, fetch, stored = float(option.weight_size_bytes), 0.0, 0
         if r != RESIDENT:
             degree = self._places[k].degree
-            held, stored = 0, option.weight_size_bytes
+            held, stored = windows[r] * held, option.weight_size_bytes
             fetch = fetch_us(self._problem.stores[r], option, degree)
         ends = [cell.expected_us for cell in cells]
         ends += [float(getattr(cell, self._end)) for cell in cells]
-        held += option.cache_size_bytes
+        held += option.cache_size_bytes + self._peak(g)
         return [weighted, option.error, option.energy_j, held, fetch, stored, *ends]

@@ -1,9 +1,9 @@
 """What couples the operators of a large pipeline: a few rows, relaxed with multipliers.
 
 For every stage p the real constraints bound its own devices; summed over the stages they bound all
-devices of a type together. With n_d devices of type d in use (0 <= n_d <= count, Σ n_d <= limit):
-    memory/d      Σ degree·bytes <= (capacity - fixed)·n_d                                 C4
-    time/d        Σ degree·time <= n_d / rate                                              C9
+stages of a place together. With y_k stages at place k (`fleet` says which y the limits allow):
+    memory/k      Σ bytes <= (capacity - fixed)·y_k                                        C4
+    time/k        Σ time <= y_k / rate                                                     C9
     latency/w     φ·(H + Σ time(w)) <= SLO                                                 C8
     error, energy Σ <= limit                                                               C10, C11
     stream/r/w    Σ fetch <= Σ time(w) + E_w, latency counts q_w·E_w: streams end by then  C7
@@ -20,15 +20,18 @@ from planner.ir.problem import Objective
 from planner.solve.data import FloatArray
 from planner.solve.scale.labels import Kind, Labelled
 
+_PLACED = ("memory", "time", "held", "period")
+"""Rows of one place, or of one stage."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Σ use of labels + Σ use of routes <= rhs + Σ per_device·n + E of one shape."""
+    """Σ use of labels + Σ use of routes <= rhs + Σ per_stage·y + E of one shape."""
 
     name: str
     rhs: float
-    per_device: FloatArray
-    """By device type."""
+    per_stage: FloatArray
+    """By place."""
     shape: int = -1
     """Whose E counts; -1: none."""
     metric: int = -1
@@ -48,8 +51,8 @@ class Rows:
     """By kind: the objective of each label."""
     aim_metric: float
     """How much of the edges' expected time the objective counts."""
-    aim_device: FloatArray
-    """Objective of each device, by type."""
+    aim_stage: FloatArray
+    """Objective of each stage, by place."""
     aim_exposed: FloatArray
     """Objective of each shape's E."""
     constant: float
@@ -68,14 +71,15 @@ def rows(labelled: Labelled, objective: Objective, capacity: FloatArray | None =
     limits = problem.limits
     if capacity is not None:
         found.add_stages(capacity)
-    for d, device in enumerate(problem.devices if capacity is None else ()):
-        asked = (device.memory_size_bytes, limits.memory_size_bytes)
+    devices = {device.name: device for device in problem.devices}
+    for k, place in enumerate(labelled.places if capacity is None else ()):
+        asked = (devices[place.device].memory_size_bytes, limits.memory_size_bytes)
         sizes = [size for size in asked if size is not None]
         if sizes:
             fixed = problem.activation_size_bytes + setting.size_bytes
-            found.add_device(f"memory/{device.name}", d, float(max(min(sizes) - fixed, 0)))
+            found.add_place("memory", k, float(max(min(sizes) - fixed, 0)))
         if limits.throughput_per_s is not None:
-            found.add_device(f"time/{device.name}", d, 1e6 / limits.throughput_per_s)
+            found.add_place("time", k, 1e6 / limits.throughput_per_s)
     found.add_limits()
     if capacity is None:
         found.add_stores()
@@ -84,21 +88,25 @@ def rows(labelled: Labelled, objective: Objective, capacity: FloatArray | None =
         q * cell.expected_us
         for q, cell in zip(problem.shape_weights, setting.overhead, strict=True)
     )
-    priced = objective is Objective.COST
     return Rows(
         found.rows,
         [found.use(kind) for kind in labelled.kinds],
         [_aim(kind, objective) for kind in labelled.kinds],
         1.0 if is_latency else 0.0,
-        np.array(
-            [
-                device.price_per_hour if priced else float(objective is Objective.DEVICES)
-                for device in problem.devices
-            ]
-        ),
+        _aim_stage(labelled, objective),
         np.array(problem.shape_weights) * float(is_latency),
-        overhead if is_latency else setting.price_per_hour if priced else 0.0,
+        overhead if is_latency else setting.price_per_hour if objective is Objective.COST else 0.0,
     )
+
+
+def _aim_stage(labelled: Labelled, objective: Objective) -> FloatArray:
+    """What a stage adds to the objective by being there."""
+    prices = np.array([device.price_per_hour for device in labelled.problem.devices])
+    values: dict[Objective, FloatArray] = {
+        Objective.COST: labelled.degree * prices[labelled.device],
+        Objective.DEVICES: labelled.degree,
+    }
+    return values.get(objective, np.zeros(len(labelled.places)))
 
 
 def _aim(kind: Kind, objective: Objective) -> FloatArray:
@@ -117,17 +125,17 @@ class _Collector:
     def __init__(self, labelled: Labelled) -> None:
         self._labelled = labelled
         self.rows: list[Row] = []
-        self.none = np.zeros(len(labelled.problem.devices))
+        self.none = np.zeros(len(labelled.places))
 
     def add(self, row: Row) -> None:
         """Adds a row."""
         self.rows.append(row)
 
-    def add_device(self, name: str, d: int, each: float) -> None:
-        """Adds a row that n_d devices of type d bound together."""
-        per_device = self.none.copy()
-        per_device[d] = each
-        self.rows.append(Row(name, 0.0, per_device))
+    def add_place(self, family: str, k: int, each: float) -> None:
+        """Adds a row that y_k stages at place k bound together."""
+        per_stage = self.none.copy()
+        per_stage[k] = each
+        self.rows.append(Row(f"{family}/{k}", 0.0, per_stage))
 
     def add_limits(self) -> None:
         """Adds latency, error and energy."""
@@ -170,19 +178,14 @@ class _Collector:
     def _column(self, kind: Kind, row: Row) -> FloatArray:
         family, _, which = row.name.partition("/")
         degree = self._labelled.degree[kind.place]
-        devices = self._labelled.problem.devices
-        here = np.zeros(len(kind.rank), dtype=np.bool_)
-        if family in ("memory", "time"):
-            names = [device.name for device in devices]
-            here = self._labelled.device[kind.place] == names.index(which)
         which, _, shape = which.partition("/")
-        mine = kind.store == int(which) if family in ("stream", "store") else here
-        staged = kind.place == int(which) if family in ("held", "period") else here
+        mine = kind.store == int(which) if family in ("stream", "store") else kind.store < -1
+        staged = kind.place == int(which) if family in _PLACED else kind.place < 0
         if family == "latency":
             return kind.high_us[:, int(which)]
         plain: dict[str, FloatArray] = {
-            "memory": np.where(here, degree * kind.held_bytes, 0.0),
-            "time": np.where(here, degree * kind.time_us, 0.0),
+            "memory": np.where(staged, kind.held_bytes, 0.0),
+            "time": np.where(staged, kind.time_us, 0.0),
             "held": np.where(staged, kind.held_bytes, 0.0),
             "period": np.where(staged, kind.time_us, 0.0),
             "error": kind.error,

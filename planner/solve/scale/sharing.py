@@ -1,10 +1,11 @@
 """Conversions that several consumers share: each is charged its part of what is paid once.
 
-Let no option of a tensor's maker leave form f, and let n operators read the tensor. Whoever wants
-f forces its conversion, paid once a stage; charging each of the n readers 1/n of the cheapest way
-to f never charges more than is paid. The reader that the forest knows is charged on its edge, the
-others on their labels. Where all readers choose alike, as the three projections of an attention
-do, this is exact.
+Each step of a tensor's way (a conversion, a transfer) is paid once a stage, so its cost may be
+divided among the n operators that read the tensor, and every reader's cheapest way under its own
+parts adds up to no more than what is paid. A step into a form that no option leaves is divided
+evenly; one into a form that the maker can leave is the first reader's alone, whom the forest
+charges on its edge. The others are charged on their labels. Where all readers choose alike, as the
+three projections of an attention do, this is exact.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from planner.ir.problem import Problem
 from planner.solve.data import FloatArray
-from planner.solve.scale.routes import Router
+from planner.solve.scale.routes import Division, Router
 
 
 class Sharing:
@@ -25,6 +26,7 @@ class Sharing:
         self._problem = problem
         self._made: dict[str, set[str]] = {}
         self._readers: dict[str, dict[int, None]] = {}
+        self._ways: dict[Hashable, FloatArray] = {}
         for option in problem.options:
             for state in option.makes:
                 self._made.setdefault(state.tensor, set()).add(state.form)
@@ -36,15 +38,14 @@ class Sharing:
                 for state in option.needs if len(option.ops) == 1 else ():
                     self._readers.setdefault(state.tensor, {})[op] = None
 
-    def share(self, tensor: str, form: object) -> float:
-        """Part of a way to a form that one reader is charged."""
-        if not isinstance(form, str) or not form or form in self._made.get(tensor, set()):
-            return 1.0
-        return 1.0 / max(len(self._readers.get(tensor, {})), 1)
+    def division(self, tensor: str) -> Division:
+        """How the steps of a tensor are divided among its readers."""
+        readers = max(len(self._readers.get(tensor, {})), 1)
+        return Division(1.0 / readers, frozenset(self._made.get(tensor, ())))
 
-    def key(self, tensor: str) -> Hashable:
-        """Equal for tensors that are shared alike."""
-        return len(self._readers.get(tensor, {})), frozenset(self._made.get(tensor, set()))
+    def is_made(self, tensor: str, form: str) -> bool:
+        """Whether some option leaves this form, or it is given."""
+        return form in self._made.get(tensor, ())
 
     def charges(
         self, router: Router, after: Sequence[int], first: Sequence[int], places: int
@@ -67,18 +68,22 @@ class Sharing:
             for state in option.needs:
                 maker = makers.get(state.tensor, -1)
                 readers = self._readers.get(state.tensor, {})
-                if maker < 0 or len(readers) < 2 or self.share(state.tensor, state.form) == 1.0:
+                if maker < 0 or len(readers) < 2 or self.is_made(state.tensor, state.form):
                     continue
                 if after[maker] in members or not members & readers.keys():
                     continue
-                way = self._way(router, state.tensor, state.form) / len(readers)
+                way = self._way(router, state.tensor, state.form)
                 found[g] = found.get(g, np.zeros(places)) + way
         return found
 
     def _way(self, router: Router, tensor: str, form: str) -> FloatArray:
-        """Cheapest way from any form that is made, anywhere, to one form, by place."""
-        forms = (*sorted(self._made.get(tensor, set())), form)
-        routes = router.routes(tensor, router.key(tensor, forms), forms)
-        made = [routes.forms[name] for name in forms[:-1]]
-        best = routes.times[0][:, made][:, :, :, routes.forms[form]].min(axis=(0, 1))
-        return np.asarray(np.where(np.isfinite(best), best, 0.0))
+        """One reader's part of the cheapest way from any form that is made, anywhere, by place."""
+        division = self.division(tensor)
+        key = (router.alike(tensor), form, division)
+        if key not in self._ways:
+            forms = (*sorted(division.whole), form)
+            routes = router.routes(tensor, forms, division)
+            made = [routes.forms[name] for name in forms[:-1]]
+            best = routes.times[0][:, made][:, :, :, routes.forms[form]].min(axis=(0, 1))
+            self._ways[key] = np.where(np.isfinite(best), best, 0.0)
+        return self._ways[key]

@@ -15,14 +15,18 @@ from time import monotonic
 import numpy as np
 
 from planner.errors import InfoptError
-from planner.ir.problem import Objective, Problem
+from planner.ir.problem import Problem
 from planner.ir.solution import Status
-from planner.solve.scale.dual import Dual, Point, most_devices
-from planner.solve.scale.edges import forest
-from planner.solve.scale.labels import label
+from planner.solve.scale.bounds import Bounds
+from planner.solve.scale.clock import OutOfTimeError
+from planner.solve.scale.dual import Point
+from planner.solve.scale.fleet import fleet
+from planner.solve.scale.prepared import prepared
+from planner.solve.scale.refute import is_refuted
 from planner.solve.scale.rows import rows
 from planner.solve.scale.staged import RESERVE, Staged, capacity_bytes, unit_of
-from planner.solve.scale.stages import Cut, cut, profile, sequences
+from planner.solve.scale.stages import Cut, Profile, cut, profile, sequences
+from planner.solve.scale.windows import Windows
 from planner.solve.stages.exact import Exact
 from planner.solve.stages.model import ENDS, EXPECTED, HIGH, LOW
 
@@ -34,8 +38,12 @@ STAGE_ROUNDS = 40
 """Evaluations of each second dual."""
 POINTS = 12
 """Points of a second dual that become plans."""
-TRIED = 6
-"""Sequences of places that are worked out, best estimate first."""
+REFUTING_SHARE = 0.3
+"""Share of the time for a proof that nothing is feasible, where the first plans failed."""
+TRIED = 4
+"""Sequences of places that are worked out before bounds are looked at again."""
+MOST_SEQUENCES = 24
+"""Sequences of places that are cut, those of least bounds."""
 
 
 @dataclass(slots=True)
@@ -56,81 +64,142 @@ class Large:
         """Improves the incumbent; the proved bound of the objective."""
         objective = self.problem.objectives[self.number]
         end = ENDS[self.state.end]
-        labelled = label(self.problem, self.row, end)
+        found = prepared(self.problem, self.row, end, self.state.deadline)
+        labelled = found.labelled
         if any(not len(kind.rank) for kind in labelled.kinds):
             return math.inf
-        dual = Dual(
-            labelled,
-            forest(labelled, end),
-            rows(labelled, objective),
-            most_devices(self.problem),
-            unit_of(labelled, objective),
-        )
-        best = dual.solve(monotonic() + 0.02 * self.state.remaining_s, QUICK_ROUNDS)
-        if best.bound == math.inf:
-            return best.bound
-        self.state.report(self.number, best.bound, "Lagrangian dual")
-        for each in self._cuts(dual, best)[:2]:
+        unit = unit_of(labelled, objective)
+        bounds = Bounds(labelled, found.graph, objective, unit, self.state.deadline)
+        point = bounds.start(monotonic() + 0.02 * self.state.remaining_s, QUICK_ROUNDS)
+        self.state.report(self.number, bounds.bound, "Lagrangian dual")
+        if bounds.bound == math.inf:
+            return math.inf
+        for each in self._cuts(bounds)[:2]:
             if self.state.best is None:
-                Staged(self.state, self.row, each.stages, self.number, best.bound).run(
-                    QUICK_ROUNDS, 1
-                )
-        best = dual.solve(monotonic() + 0.4 * self.state.remaining_s, ROUNDS, best)
-        self.state.report(self.number, best.bound, "Lagrangian dual")
-        for rank, each in enumerate(self._cuts(dual, best)):
-            if self.state.remaining_s <= 0 or self._is_close(best.bound):
-                break
-            points = POINTS if rank == 0 else POINTS // 3
-            Staged(self.state, self.row, each.stages, self.number, best.bound).run(
-                STAGE_ROUNDS, points
-            )
-        return best.bound
-
-    def _work_out(self, found: Cut, best: Point, rounds: int, points: int) -> None:
-        staged = Staged(self.state, self.row, found.stages, self.number, best.bound)
-        staged.run(rounds, points)
-
-    def _is_close(self, bound: float) -> bool:
+                self._work_out(each, bounds, QUICK_ROUNDS, 1)
         if self.state.best is None:
-            return False
-        value = self.state.values[self.number]
-        return value - bound <= max(self.state.gap, 1e-9) * abs(value)
+            until = monotonic() + REFUTING_SHARE * self.state.remaining_s
+            if is_refuted(labelled, bounds.graph, bounds.rows, bounds.fleet, until):
+                return math.inf
+        point = bounds.start(monotonic() + 0.2 * self.state.remaining_s, ROUNDS, point)
+        self._raise(bounds, point, 0.3)
+        self._improve(bounds, point)
+        name = self.problem.settings[self.row].name
+        best = self.state.best
+        if best is not None and best.setting == name and bounds.bound < self._target():
+            Windows(self.state, self.row, self.number).run(bounds.bound, self._close(bounds))
+        return bounds.bound
 
-    def _cuts(self, dual: Dual, best: Point) -> list[Cut]:
-        labelled = dual.labelled
-        found = profile(labelled, dual.costs(best.multipliers))
+    def _close(self, bounds: Bounds) -> float:
+        """The value at which the gap asked for is reached."""
+        gap = max(self.state.gap, 1e-9)
+        return bounds.bound / (1.0 - gap) if gap < 1.0 else math.inf
+
+    def _raise(self, bounds: Bounds, best: Point, share: float) -> None:
+        """Better bounds of the ways to man the stages that may still beat the incumbent."""
+        until = monotonic() + share * self.state.remaining_s
+        bounds.raise_to(self._target(), until, ROUNDS, best)
+        self.state.report(self.number, bounds.bound, "Lagrangian duals of few places")
+
+    def _improve(self, bounds: Bounds, best: Point) -> None:
+        """Works out one sequence of places after another."""
+        tried: set[tuple[str, ...]] = set()
+        while self.state.remaining_s > 0 and bounds.bound < self._target():
+            names = [(tuple(p.name for p in c.stages.places), c) for c in self._cuts(bounds)]
+            left = [(name, found) for name, found in names if name not in tried]
+            if not left:
+                return
+            for name, found in left[:TRIED]:
+                if self.state.remaining_s <= 0 or bounds.bound >= self._target():
+                    return
+                points = POINTS // 3 if tried else POINTS
+                tried.add(name)
+                self._work_out(found, bounds, STAGE_ROUNDS, points)
+            self._raise(bounds, best, 0.3)
+
+    def _work_out(self, found: Cut, bounds: Bounds, rounds: int, points: int) -> None:
+        try:
+            staged = Staged(self.state, self.row, found.stages, self.number, bounds.bound)
+            staged.run(rounds, points)
+        except OutOfTimeError:
+            self.state.hit_time_limit = True
+
+    def _target(self) -> float:
+        """The bound at which the search may stop."""
+        if self.state.best is None:
+            return math.inf
+        value = self.state.values[self.number]
+        return value - max(self.state.gap, 1e-9) * abs(value)
+
+    def _cuts(self, bounds: Bounds) -> list[Cut]:
+        """The best cuts of the most promising sequences of places, by the bounds of how they man
+        the stages, then by what they are estimated to cost."""
+        labelled = bounds.labelled
         places = range(len(labelled.places))
         capacity = np.array([capacity_bytes(self.problem, self.row, k) for k in places])
-        cuts = []
-        for sequence in sequences(self.problem):
+        profiles: dict[int, Profile] = {}
+        cuts: list[tuple[float, float, Cut]] = []
+        for known, sequence in self._promising(bounds):
             if self.state.remaining_s <= 0:
                 break
-            one = cut(labelled, found, sequence, capacity * (1 - RESERVE))
+            support = np.isin(np.arange(len(labelled.places)), sequence)
+            dual, point = bounds.guide(support)
+            if id(dual) not in profiles:
+                profiles[id(dual)] = profile(labelled, dual.costs(point.multipliers))
+            one = cut(labelled, profiles[id(dual)], sequence, capacity * (1 - RESERVE))
             if one is not None:
-                cuts.append(one)
-        if self.problem.objectives[self.number] in (Objective.COST, Objective.DEVICES):
-            prices = {d.name: d.price_per_hour for d in self.problem.devices}
-            cuts.sort(
-                key=lambda c: (
-                    sum(p.degree * prices[p.device] for p in c.stages.places),
-                    c.estimate,
-                )
-            )
-        else:
-            cuts.sort(key=lambda c: c.estimate)
-        return cuts[:TRIED]
+                cuts.append((known, one.estimate, one))
+        cuts.sort(key=lambda each: each[:2])
+        return [one for _, _, one in cuts]
+
+    def _promising(self, bounds: Bounds) -> list[tuple[float, tuple[int, ...]]]:
+        """Sequences of places that might beat the incumbent, with what bounds them."""
+        target, vectors = self._target(), bounds.fleet.vectors
+        found: list[tuple[float, tuple[int, ...]]] = []
+        known = {}
+        if vectors is not None:
+            pairs = zip(map(tuple, vectors.tolist()), bounds.known.tolist(), strict=True)
+            known = dict(pairs)
+        for sequence in sequences(self.problem):
+            counts = np.bincount(sequence, minlength=len(self.problem.places))
+            low = known.get(tuple(counts.tolist()), bounds.bound)
+            if low < target:
+                found.append((low, sequence))
+        found.sort(key=lambda each: (each[0], len(each[1])))
+        return found[:MOST_SEQUENCES]
+
+
+def is_refuted_at_all_ends(problem: Problem, deadline: float) -> bool:
+    """Whether multipliers prove that no plan keeps the limits, even at the lower ends; False where
+    that stays open or the time ends."""
+    end = ENDS[LOW] if problem.limits.latency_us is not None else ENDS[HIGH]
+    try:
+        for row in range(len(problem.settings)):
+            found = prepared(problem, row, end, deadline)
+            limits = rows(found.labelled, problem.objectives[0])
+            if not is_refuted(found.labelled, found.graph, limits, fleet(problem), deadline):
+                return False
+    except OutOfTimeError:
+        return False
+    return True
 
 
 def search_large(state: Exact) -> Status:
-    """Every end of the intervals until a plan is found, every setting; the first objective only is
-    bounded, the others are left to the polish."""
+    """Every end of the intervals until a plan is found, every setting.
+
+    The first objective only is bounded: a plan is optimal where the others are zero.
+    """
     ends = (HIGH,) if state.problem.limits.latency_us is None else (HIGH, EXPECTED, LOW)
+    is_refuted_so_far = True
     for end in ends:
         state.end, state.bounds = end, []
-        bounds = [Large(state, row).run() for row in range(len(state.problem.settings))]
+        try:
+            bounds = [Large(state, row).run() for row in range(len(state.problem.settings))]
+        except OutOfTimeError:
+            bounds, state.hit_time_limit = [-math.inf], True
         bound = min(bounds)
-        if state.best is None and bound == math.inf:
-            continue
+        if state.best is None:
+            is_refuted_so_far &= bound == math.inf
         state.hit_time_limit |= state.remaining_s <= 0
         if state.best is None:
             continue
@@ -138,5 +207,6 @@ def search_large(state: Exact) -> Status:
             raise InfoptError(f"the bound {bound} lies above a checked plan, {state.values[0]}")
         state.bounds.append(min(bound, state.values[0]))
         is_proved = bound >= state.values[0] - max(state.gap, 1e-9) * abs(state.values[0])
+        is_proved &= is_refuted_so_far and not any(state.values[1:])
         return Status.OPTIMAL if is_proved else Status.FEASIBLE
-    return Status.UNKNOWN
+    return Status.INFEASIBLE if is_refuted_so_far else Status.UNKNOWN

@@ -16,7 +16,7 @@ from planner.solve.price import memory_size_bytes, positions
 from planner.solve.running import Chosen, look_up
 from planner.solve.scale.complete import Choice, Completer
 from planner.solve.scale.context import Context
-from planner.solve.scale.dual import Dual, Point, most_devices
+from planner.solve.scale.dual import Dual, Point
 from planner.solve.scale.edges import forest
 from planner.solve.scale.labels import Labelled, Stages, label
 from planner.solve.scale.polish import polish, swaps
@@ -71,7 +71,8 @@ class Staged:
 
     def run(self, rounds: int, points: int) -> None:
         """A second dual with a price for each stage's memory; plans from its points."""
-        labelled = label(self._problem, self._row, ENDS[self._state.end], self._stages)
+        end, deadline = ENDS[self._state.end], self._state.deadline
+        labelled = label(self._problem, self._row, end, self._stages, deadline)
         if any(not len(kind.rank) for kind in labelled.kinds):
             return
         dual = self._dual(labelled)
@@ -107,15 +108,17 @@ class Staged:
 
     def _dual(self, labelled: Labelled) -> Dual:
         """With room for what the fastest options could stream for nothing."""
-        graph = forest(labelled, ENDS[self._state.end])
-        unit, most = unit_of(labelled, self._objective), most_devices(self._problem)
+        graph = forest(labelled, ENDS[self._state.end], deadline=self._state.deadline)
+        unit = unit_of(labelled, self._objective)
         found = rows(labelled, self._objective, self._full - self._reserve)
-        first = Dual(labelled, graph, found, most, unit)
+        deadline = self._state.deadline
+        first = Dual(labelled, graph, found, None, unit, deadline=deadline)
         point = first.evaluate(np.zeros(len(found.rows)))
         if point.bound < math.inf:
             self._offer(labelled, self._consistent(labelled, first, point, point.labels))
         room = self._full - self._reserve + self._freed
-        return Dual(labelled, graph, rows(labelled, self._objective, room), most, unit)
+        found = rows(labelled, self._objective, room)
+        return Dual(labelled, graph, found, None, unit, deadline=deadline)
 
     def _consistent(
         self, labelled: Labelled, dual: Dual, best: Point, labels: IntArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic
 
 from ortools import __version__
@@ -31,16 +32,20 @@ def solve_stages(
     seed: int,
     workers: int,
     reporter: Reporter | None,
+    known: Sequence[Solution] = (),
 ) -> Solution:
     """The best pipeline with its certificate; as `planner.solve.solve.solve`."""
     started = monotonic()
     state = Exact(problem, started + time_limit_s, gap, seed, workers, reporter)
+    for plan in known:
+        if not plan.is_uncertain:
+            state.offer(plan, "known plan", 0.0, 0)
     status = Status.UNKNOWN
     try:
         status = _search(state)
     except KeyboardInterrupt:
         state.is_interrupted = True
-    is_large = choices(problem) > EXACT_COLUMNS
+    is_large = is_big(problem)
     solver = "dual, cuts and polish" if is_large else f"CP-SAT {__version__}"
     solution = certify(state, status, monotonic() - started, solver)
     broken = check(problem, solution)
@@ -55,6 +60,11 @@ def choices(problem: Problem) -> int:
     parts = len(problem.options) * (1 + len(problem.stores)) + len(problem.conversions)
     moves = len(problem.transfers) * problem.stages * len(problem.links)
     return (parts + moves) * problem.stages
+
+
+def is_big(problem: Problem) -> bool:
+    """Whether the whole model is not built."""
+    return choices(problem) > EXACT_COLUMNS
 
 
 def _search(state: Exact) -> Status:

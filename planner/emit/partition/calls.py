@@ -1,0 +1,89 @@
+"""Operators of a file as the sharding rules see them, and cuts of a plan as indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from planner.emit.partition.stages import StageCut
+from planner.errors import VerificationError
+from planner.graph import proto
+from planner.ir.graph import Graph, Op
+from planner.ops.sharding import Call, Index, indices
+from planner.spec.execution import Cut, StageExecution
+
+_MOST_VALUES = 64
+"""Elements of integer operands that rules may look at: no operator has more axes."""
+
+
+def options(model: ModelProto, graph: Graph) -> dict[str, tuple[Index, ...]]:
+    """Operator -> every index that its ranks could share; empty where it stays whole."""
+    nodes = {node.name: node for node in model.graph.node}
+    values = _small_values(model)
+
+    def call(op: Op) -> Call:
+        return Call(
+            op.kind,
+            tuple(graph.tensors[name].shape if name else None for name in op.inputs),
+            tuple(graph.tensors[name].shape if name else None for name in op.outputs),
+            {a.name: helper.get_attribute_value(a) for a in nodes[op.name].attribute},
+            tuple(values.get(name) for name in op.inputs),
+        )
+
+    return {op.name: (indices(call(op)) or ()) if _is_static(op, graph) else () for op in graph.ops}
+
+
+def _is_static(op: Op, graph: Graph) -> bool:
+    names = [name for name in (*op.inputs, *op.outputs) if name]
+    return not op.captured and all(graph.tensors[name].shape is not None for name in names)
+
+
+def _small_values(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    return {
+        tensor.name: tuple(int(item) for item in numpy_helper.to_array(tensor).reshape(-1))
+        for tensor in model.graph.initializer
+        if tensor.data_location != TensorProto.EXTERNAL
+        and proto.dtype_name(tensor.data_type) in ("int32", "int64")
+        and len(tensor.dims) <= 1
+        and sum(tensor.dims) <= _MOST_VALUES
+    }
+
+
+def cut_of(index: Index) -> Cut:
+    """How a plan names an index."""
+    return Cut(
+        kind=index.kind.value,
+        operands=tuple((axis.slot, axis.axis) for axis in index.inputs),
+        results=tuple((axis.slot, axis.axis) for axis in index.outputs),
+    )
+
+
+def stage_cuts(
+    model: ModelProto, graph: Graph, execution: Sequence[StageExecution]
+) -> tuple[StageCut, ...]:
+    """A plan's stages as `partition` takes them.
+
+    Raises:
+        VerificationError: an operator is to be cut as it cannot be.
+    """
+    known = options(model, graph)
+    return tuple(
+        StageCut(
+            ranks=stage.ranks,
+            ops=frozenset(stage.ops),
+            choices={op: _index(op, cut, known) for op, cut in stage.cuts.items()},
+            device=stage.device,
+            threads=stage.threads,
+        )
+        for stage in execution
+    )
+
+
+def _index(op: str, cut: Cut, known: Mapping[str, Sequence[Index]]) -> Index:
+    found = next((index for index in known.get(op, ()) if cut_of(index) == cut), None)
+    if found is None:
+        raise VerificationError(
+            f"operator {op!r} cannot be cut along {cut.operands}", fix="plan again"
+        )
+    return found

@@ -1,0 +1,75 @@
+"""Compiled kernels kept between builds: the same source, compiler and device, the same cubin."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from planner.kernels.compile import Compiled, compile_each, version
+from planner.kernels.cubin import Resources
+from planner.kernels.source import Kernel
+
+LAYOUT = 1
+"""Of the files below; another number is another folder."""
+
+
+class KernelCache:
+    """A folder of cubins, each beside a line of what is known of it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens (or will make) the folder of this compiler version."""
+        self.folder = folder / f"kernels-{LAYOUT}-triton-{version()}"
+
+    def get(self, name: str, architecture: int) -> Compiled | None:
+        """A kernel that was compiled before; None where it was not, or its file is damaged."""
+        path = self._path(name, architecture)
+        try:
+            facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            cubin = path.read_bytes()
+            resources = Resources(**facts.pop("resources"))
+            if len(cubin) != facts.pop("cubin_size_bytes"):
+                return None
+            return Compiled(cubin=cubin, resources=resources, **facts)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def put(self, made: Compiled) -> None:
+        """Keeps a kernel; whoever reads meanwhile sees a whole one or none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(made.name, made.architecture)
+        facts = {**asdict(made), "cubin_size_bytes": len(made.cubin)}
+        del facts["cubin"]
+        _replace(path, made.cubin)
+        _replace(path.with_suffix(".json"), json.dumps(facts).encode())
+
+    def compiled(
+        self, kernels: Iterable[Kernel], architectures: Iterable[int], *, workers: int
+    ) -> dict[tuple[str, int], Compiled]:
+        """What compiles, by (kernel, architecture); new ones in worker processes."""
+        distinct = {item.name: item for item in kernels}
+        found: dict[tuple[str, int], Compiled] = {}
+        for architecture in architectures:
+            known = {name: self.get(name, architecture) for name in distinct}
+            missing = [item for name, item in distinct.items() if known[name] is None]
+            fresh: Mapping[str, Compiled] = (
+                compile_each(missing, architecture, workers=workers) if missing else {}
+            )
+            for made in fresh.values():
+                self.put(made)
+            both = {**known, **fresh}
+            found.update(
+                ((name, architecture), made) for name, made in both.items() if made is not None
+            )
+        return found
+
+    def _path(self, name: str, architecture: int) -> Path:
+        return self.folder / f"{name}-sm{architecture}.cubin"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    scratch = path.with_name(f".{os.getpid()}-{path.name}")
+    scratch.write_bytes(data)
+    scratch.replace(path)

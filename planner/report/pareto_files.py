@@ -1,0 +1,143 @@
+"""The trade-off curve as files: CSV for a spreadsheet, SVG for a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from html import escape
+
+from planner.spec.pareto import ParetoCurve, ParetoPoint
+
+Read = Callable[[ParetoPoint], float]
+WIDTH, HEIGHT, MARGIN = 640, 420, 64
+TICKS = 5
+READERS: dict[str, tuple[str, Read]] = {
+    "latency": ("p50 latency, us", lambda point: point.latency_us.expected),
+    "memory": ("memory, MB", lambda point: point.memory_size_bytes / 1e6),
+    "error": ("error, NMSE", lambda point: point.error),
+    "cost": ("price per hour", lambda point: point.price_per_hour),
+    "devices": ("devices", lambda point: float(point.devices)),
+}
+"""By axis: its title, and its value at a point."""
+
+
+def to_csv(curve: ParetoCurve) -> str:
+    """A header and one line a point, units in the names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        (
+            "name",
+            "latency_low_us",
+            "latency_us",
+            "latency_high_us",
+            "memory_bytes",
+            "error",
+            "price_per_hour",
+            "devices",
+            "status",
+            "gap",
+            "formats",
+        )
+    )
+    for point in curve.points:
+        latency = point.latency_us
+        writer.writerow(
+            (
+                point.name,
+                latency.low,
+                latency.expected,
+                latency.high,
+                point.memory_size_bytes,
+                point.error,
+                point.price_per_hour,
+                point.devices,
+                point.status,
+                "" if point.gap is None else point.gap,
+                " ".join(f"{name}:{count}" for name, count in point.formats.items()),
+            )
+        )
+    return text.getvalue()
+
+
+class _Scale:
+    """From values to pixels along one axis; logarithmic where positive values span decades."""
+
+    def __init__(self, values: list[float], start: float, end: float) -> None:
+        self._is_log = min(values) > 0 and max(values) / min(values) > 100
+        self._low, self._high = self._at(min(values)), self._at(max(values))
+        self._start, self._end = start, end
+
+    def _at(self, value: float) -> float:
+        return math.log10(value) if self._is_log else value
+
+    def pixel(self, value: float) -> float:
+        span = self._high - self._low or 1.0
+        return self._start + (self._at(value) - self._low) / span * (self._end - self._start)
+
+    def ticks(self) -> list[float]:
+        steps = range(TICKS)
+        found = [self._low + (self._high - self._low) * n / (TICKS - 1) for n in steps]
+        return [10**each if self._is_log else each for each in found]
+
+
+def to_svg(curve: ParetoCurve) -> str:
+    """A scatter of the first two axes, the third as the size of the points."""
+    (x_title, x), (y_title, y) = (READERS[name] for name in curve.axes[:2])
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<text x="{MARGIN}" y="24" font-size="15">infopt pareto · {escape(curve.model)}</text>',
+    ]
+    if curve.points:
+        across = _Scale([x(p) for p in curve.points], MARGIN, WIDTH - MARGIN)
+        up = _Scale([y(p) for p in curve.points], HEIGHT - MARGIN, MARGIN)
+        parts += _frame(across, up, x_title, y_title)
+        parts += _points(curve, across, up)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _frame(across: _Scale, up: _Scale, x_title: str, y_title: str) -> list[str]:
+    bottom, right = HEIGHT - MARGIN + 12, WIDTH - MARGIN
+    parts = []
+    for value in across.ticks():
+        at = across.pixel(value)
+        parts.append(f'<path d="M{at:.1f} {MARGIN}V{bottom}" stroke="#ddd"/>')
+        parts.append(
+            f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{value:.4g}</text>'
+        )
+    for value in up.ticks():
+        at = up.pixel(value)
+        parts.append(f'<path d="M{MARGIN - 12} {at:.1f}H{right}" stroke="#ddd"/>')
+        parts.append(
+            f'<text x="{MARGIN - 16}" y="{at + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+        )
+    parts.append(
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_title)}</text>'
+    )
+    parts.append(f'<text x="{MARGIN}" y="{MARGIN - 12}">{escape(y_title)}</text>')
+    return parts
+
+
+def _points(curve: ParetoCurve, across: _Scale, up: _Scale) -> list[str]:
+    (_, x), (_, y) = (READERS[name] for name in curve.axes[:2])
+    third = READERS[curve.axes[2]] if len(curve.axes) > 2 else None
+    sizes = _Scale([third[1](p) for p in curve.points], 4.0, 14.0) if third else None
+    parts = []
+    for point in curve.points:
+        size = sizes.pixel(third[1](point)) if sizes is not None and third is not None else 5.0
+        note = f"{point.name}: {x(point):.6g}, {y(point):.6g}"
+        note += f", {third[1](point):.6g}" if third is not None else ""
+        parts.append(
+            f'<circle cx="{across.pixel(x(point)):.1f}" cy="{up.pixel(y(point)):.1f}" '
+            f'r="{size:.1f}" fill="#1f77b4" fill-opacity="0.6"><title>{escape(note)}</title>'
+            "</circle>"
+        )
+    if third is not None:
+        parts.append(
+            f'<text x="{WIDTH - MARGIN}" y="24" text-anchor="end">size: {escape(third[0])}</text>'
+        )
+    return parts

@@ -1,0 +1,196 @@
+"""One bucket, ready to run: an arena, a stream and its graphs. One call at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from planner.errors import EngineHungError
+from planner.runtime.fused.dlpack import Borrowed, DeviceTensor
+from planner.runtime.fused.driver import Driver
+from planner.runtime.fused.manifest import Argument, Binary, Bucket, Launch, Slot
+
+Array = np.ndarray[Any, Any]
+_SPIN_S = 2e-3
+"""How long a wait polls before it sleeps between polls: most calls end sooner."""
+_SLEEP_S = 5e-5
+_REPLAYS = 5
+ALIGNMENT_BYTES = 256
+
+
+class Instance:
+    """Replays a bucket. Not for several threads: a session lends each instance to one call."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        driver: Driver,
+        functions: Mapping[str, Any],
+        binaries: Mapping[str, Binary],
+        weights_address: int,
+    ) -> None:
+        """Allocates the arena and captures both graphs.
+
+        Raises:
+            EnvironmentMismatchError: too little memory.
+        """
+        self.bucket = bucket
+        self.driver = driver
+        self._functions = functions
+        self._binaries = binaries
+        self._weights_address = weights_address
+        self.arena_address = driver.allocate(bucket.arena_size_bytes)
+        self._given, self._found = _starts(bucket.inputs), _starts(bucket.outputs)
+        self._staging = driver.allocate_pinned(self._given[-1] + self._found[-1])
+        self.graph = driver.capture(self.queue)
+        self._with_copies = driver.capture(self._queue_with_copies)
+
+    def queue(self, *, ahead: bool = True) -> None:
+        """Queues every launch on the stream; `ahead`: kernels may start early and wait."""
+        for position, launch in enumerate(self.bucket.launches):
+            self._queue_one(launch, ahead=ahead and position > 0)
+
+    def _queue_one(self, launch: Launch, *, ahead: bool) -> None:
+        item = self._binaries[launch.kernel]
+        self.driver.launch(
+            self._functions[launch.kernel],
+            launch.programs,
+            item.threads,
+            item.shared_size_bytes,
+            [*(self._address(a) for a in launch.arguments), 0, 0],
+            ahead=ahead and item.waits,
+        )
+
+    def launch_us(self, position: int, repeats: int) -> float:
+        """Microseconds of one launch in a chain of its like: the shortest of some replays."""
+        launch = self.bucket.launches[position]
+
+        def chain() -> None:
+            for number in range(repeats):
+                self._queue_one(launch, ahead=number > 0)
+
+        graph = self.driver.capture(chain)
+        taken = []
+        for _ in range(_REPLAYS):
+            begin = time.perf_counter()
+            self.driver.replay(graph)
+            self.driver.synchronize()
+            taken.append((time.perf_counter() - begin) * 1e6 / repeats)
+        self.driver.release(graph)
+        return min(taken)
+
+    def _queue_with_copies(self) -> None:
+        for slot, start in zip(self.bucket.inputs, self._given, strict=False):
+            self.driver.upload(self.address_of(slot), self._staging + start, slot.size_bytes)
+        self.queue()
+        for slot, start in zip(self.bucket.outputs, self._found, strict=False):
+            source = self.address_of(slot)
+            self.driver.download(self._staging_out + start, source, slot.size_bytes)
+
+    @property
+    def _staging_out(self) -> int:
+        return self._staging + self._given[-1]
+
+    def _address(self, argument: Argument) -> int:
+        base = self._weights_address if argument.space == "weights" else self.arena_address
+        return base + argument.offset
+
+    def address_of(self, slot: Slot) -> int:
+        """Where an input or output lies on the device."""
+        return self.arena_address + slot.offset
+
+    def replay(self) -> None:
+        """One inference on what is in the arena; returns at once."""
+        self.driver.replay(self.graph)
+
+    def run(self, arrays: Sequence[Array], timeout_s: float) -> dict[str, Array]:
+        """Outputs for arrays in the order of the bucket's inputs.
+
+        Raises:
+            EngineHungError: no answer in time.
+        """
+        self.driver.activate()
+        for array, start, slot in zip(arrays, self._given, self.bucket.inputs, strict=False):
+            ctypes.memmove(self._staging + start, array.ctypes.data, slot.size_bytes)
+        self.driver.replay(self._with_copies)
+        self.wait(timeout_s)
+        found = {}
+        for slot, start in zip(self.bucket.outputs, self._found, strict=False):
+            value = np.empty(slot.shape, slot.dtype)
+            ctypes.memmove(value.ctypes.data, self._staging_out + start, slot.size_bytes)
+            found[slot.name] = value
+        return found
+
+    def run_on_device(
+        self,
+        tensors: Sequence[Borrowed | Array],
+        timeout_s: float,
+        out: Mapping[str, Borrowed] = MappingProxyType({}),
+    ) -> dict[str, DeviceTensor]:
+        """The same with outputs that stay on the device: in `out`, else in memory of their own.
+
+        Raises:
+            EngineHungError: no answer in time.
+        """
+        driver = self.driver
+        for tensor, slot in zip(tensors, self.bucket.inputs, strict=True):
+            target = self.address_of(slot)
+            if isinstance(tensor, Borrowed):
+                driver.copy(target, tensor.address, slot.size_bytes)
+            else:
+                driver.upload(target, tensor.ctypes.data, slot.size_bytes)
+        self.replay()
+        found = {}
+        for slot in self.bucket.outputs:
+            if slot.name in out:
+                driver.copy(out[slot.name].address, self.address_of(slot), slot.size_bytes)
+                continue
+            address = driver.allocate(slot.size_bytes)
+            driver.copy(address, self.address_of(slot), slot.size_bytes)
+            found[slot.name] = DeviceTensor(
+                address, slot.shape, slot.dtype, driver.ordinal, driver.free
+            )
+        self.wait(timeout_s)
+        return found
+
+    def wait(self, timeout_s: float) -> None:
+        """Until everything queued is done: polls, which answers 2 us sooner than blocking.
+
+        Raises:
+            EngineHungError: it is not done in time.
+        """
+        begin = time.monotonic()
+        while not self.driver.is_done():
+            waited_s = time.monotonic() - begin
+            if waited_s > timeout_s:
+                raise EngineHungError(
+                    f"no answer from the GPU within {timeout_s:g} s", where=self.bucket.name
+                )
+            if waited_s > _SPIN_S:
+                time.sleep(_SLEEP_S)
+
+    def poison(self) -> None:
+        """Fills the arena with NaN bit patterns: what is read before it is written shows."""
+        self.driver.fill(self.arena_address, 0xFF, max(self.bucket.arena_size_bytes, 1))
+        self.driver.synchronize()
+
+    def close(self) -> None:
+        """Frees its memory."""
+        self.driver.activate()
+        self.driver.synchronize()
+        self.driver.free(self.arena_address)
+        self.driver.free_pinned(self._staging)
+
+
+def _starts(slots: Sequence[Slot]) -> list[int]:
+    """Where each slot starts in a staging buffer, and where the last one ends."""
+    found = [0]
+    for slot in slots:
+        end = found[-1] + slot.size_bytes
+        found.append(-(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
+    return found

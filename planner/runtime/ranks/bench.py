@@ -1,0 +1,131 @@
+"""Ranks that measure how fast they talk, then serve empty runs: `measure_links`.
+
+python -m planner.runtime.ranks.bench - SOCKET LIBRARY WORLD MEETING [RANK]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from planner.runtime.ranks.fabric import Fabric, Group
+from planner.runtime.ranks.group import RankGroup
+from planner.runtime.ranks.program import Program
+from planner.runtime.ranks.worker import Action, serve
+
+SIZES_BYTES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 22)
+_MOST_RUNS = 60
+_BUDGET_S = 0.25
+"""Of one kind and size."""
+_FEWEST_RUNS = 7
+_WARM_UP_RUNS = 3
+_DRIVER_RUNS = 200
+_TIMEOUT_S = 60.0
+_IDLE = Program((), (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """How fast ranks talk here, microseconds: quartiles (25, 50, 75 %) by kind and bytes."""
+
+    library: str
+    ranks: int
+    times_us: dict[str, dict[int, tuple[float, float, float]]]
+    """`all_reduce`, `all_gather`, `reduce_scatter`, `send`; bytes of the whole tensor."""
+    driver_us: tuple[float, float, float]
+    """A run in which ranks do nothing: what driving them costs."""
+
+    def time_us(self, kind: str, size_bytes: float) -> tuple[float, float, float]:
+        """Between measured sizes by interpolation, beyond the largest at its bandwidth."""
+        points = sorted(self.times_us[kind].items())
+        sizes = [float(size) for size, _ in points]
+        if size_bytes > sizes[-1]:
+            scale = size_bytes / sizes[-1]
+            low, middle, high = points[-1][1]
+            return low * scale, middle * scale, high * scale
+        low, middle, high = (
+            float(np.interp(size_bytes, sizes, [times[n] for _, times in points])) for n in range(3)
+        )
+        return low, middle, high
+
+
+def measure_links(library: str, ranks: int) -> Links:
+    """Starts ranks, has them talk, and ends them; a few seconds.
+
+    Raises:
+        EnvironmentMismatchError: they cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="infopt-links-") as folder:
+        group = RankGroup(Path(folder), [_IDLE] * ranks, library, __name__)
+        try:
+            times = dict(group.told[0])
+            driver = _quartiles(lambda: group.run({}, _TIMEOUT_S), _DRIVER_RUNS)
+        finally:
+            group.end()
+    return Links(library, ranks, times, driver)
+
+
+def _quartiles(call: Callable[[], object], most: int) -> tuple[float, float, float]:
+    for _ in range(_WARM_UP_RUNS):
+        call()
+    samples: list[float] = []
+    for _ in range(most):
+        start = time.perf_counter()
+        call()
+        samples.append((time.perf_counter() - start) * 1e6)
+    low, middle, high = np.quantile(samples, (0.25, 0.5, 0.75))
+    return float(low), float(middle), float(high)
+
+
+def _prepare(world: int, fabric: Fabric) -> tuple[Program, list[Action], object]:
+    group = fabric.group(tuple(range(world)))
+    found: dict[str, dict[int, tuple[float, float, float]]] = {}
+
+    def timed(kind: str, size: int, call: Callable[[], object]) -> None:
+        runs = _agreed(group, call)
+        found.setdefault(kind, {})[size] = _quartiles(call, runs)
+
+    for size in SIZES_BYTES:
+        whole = np.ones((world, size // 4 // world), np.float32)
+        part = np.ascontiguousarray(whole[:1])
+        timed("all_reduce", size, partial(group.all_reduce, whole))
+        timed("all_gather", size, partial(group.all_gather, part, 0))
+        timed("reduce_scatter", size, partial(group.reduce_scatter, whole, 0))
+        timed("send", size, partial(_there_and_back, fabric, world, whole))
+    found["send"] = {size: _halved(times) for size, times in found["send"].items()}
+    return _IDLE, [], found
+
+
+def _agreed(group: Group, call: Callable[[], object]) -> int:
+    """How often to run: all ranks must do the same number, so they add up what they think."""
+    start = time.perf_counter()
+    call()
+    seconds = max(time.perf_counter() - start, 1e-7)
+    total = group.all_reduce(np.array([seconds], np.float32))
+    return int(min(max(_BUDGET_S / float(total[0]), _FEWEST_RUNS), _MOST_RUNS))
+
+
+def _there_and_back(fabric: Fabric, world: int, value: object) -> None:
+    """From the first rank to the last and back."""
+    if fabric.rank == 0:
+        fabric.send(value, world - 1)
+        fabric.receive(world - 1)
+    elif fabric.rank == world - 1:
+        fabric.receive(0)
+        fabric.send(value, 0)
+
+
+def _halved(times: tuple[float, float, float]) -> tuple[float, float, float]:
+    low, middle, high = times
+    return low / 2, middle / 2, high / 2
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.argv[1:], lambda fabric: _prepare(int(sys.argv[4]), fabric)))

@@ -1,0 +1,272 @@
+"""The ranks of one engine as the driver sees them: started together, ended together.
+
+No rank is ever waited for alone: when one ends, its socket ends, and the reader that notices ends
+all others and tells every run in flight. A group does not come back; who needs it starts another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from planner.errors import EnvironmentMismatchError
+from planner.runtime.ranks.channel import Channel
+from planner.runtime.ranks.fabric import JOIN_S, MPI
+from planner.runtime.ranks.fault import Fault, first
+from planner.runtime.ranks.program import Program
+
+WORKER = "planner.runtime.ranks.worker"
+_LOAD_S = 600.0
+"""Loading all parts must not take longer."""
+_POLL_S = 0.2
+_DISAGREE_S = 5.0
+"""Once a rank has reported a fault, the others answer within this time or wait for it forever."""
+_WORDS = 400
+
+
+class RankLostError(EnvironmentMismatchError):
+    """A rank's process ended or hung; the group is gone with it."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A run in flight."""
+
+    answer: Future[dict[str, Any]]
+    left: int
+    """Ranks that have not answered."""
+    outputs: dict[str, Any] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+class RankGroup:
+    """Running ranks. `run` may be called from several threads: stages then work side by side."""
+
+    def __init__(
+        self, directory: Path, programs: Sequence[Program], library: str, module: str = WORKER
+    ) -> None:
+        """Starts the ranks (processes of `module`) and waits until all have loaded.
+
+        Raises:
+            EnvironmentMismatchError: they do not start, meet or load (or what a rank says).
+        """
+        self._programs = programs
+        self._module = module
+        self.told: dict[int, Any] = {}
+        """What a rank had to say when it was ready."""
+        self._lock = threading.Lock()
+        self._pending: dict[int, _Pending] = {}
+        self._number = 0
+        self._reason: str | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="infopt-ranks-")
+        self._log = Path(self._folder.name, "log")
+        self._waiting: list[Channel] = []
+        """Connected, but nobody knows yet which rank it is."""
+        self._channels: dict[int, Channel] = {}
+        self.pids: dict[int, int] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
+        try:
+            self._start(directory, library)
+        except BaseException:
+            self._end()
+            self._folder.cleanup()
+            raise
+        for rank, channel in self._channels.items():
+            threading.Thread(target=self._read, args=(rank, channel), daemon=True).start()
+
+    def _start(self, directory: Path, library: str) -> None:
+        world = len(self._programs)
+        address = str(Path(self._folder.name, "driver"))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(address)
+            listener.listen(world)
+            listener.settimeout(_POLL_S)
+            meeting = str(Path(self._folder.name, "meeting"))
+            arguments = [str(directory), address, library, str(world), meeting]
+            self._processes = self._launch(library, arguments)
+            self._accept(listener, time.monotonic() + JOIN_S)
+        until = time.monotonic() + _LOAD_S
+        for channel in self._waiting:
+            rank, pid, told = self._await_ready(channel, until)
+            self._channels[rank] = channel
+            self.pids[rank] = pid
+            self.told[rank] = told
+
+    def _launch(self, library: str, arguments: Sequence[str]) -> list[subprocess.Popen[bytes]]:
+        command = [sys.executable, "-P", "-m", self._module, *arguments]
+        world = len(self._programs)
+        log = self._log.open("wb")
+        with log:
+            if library == MPI:
+                commands = [[_mpiexec(), "-n", str(world), *command]]
+            else:
+                commands = [[*command, str(rank)] for rank in range(world)]
+            return [
+                subprocess.Popen(
+                    one, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
+                    start_new_session=True,
+                )
+                for one in commands
+            ]  # fmt: skip
+
+    def _accept(self, listener: socket.socket, until: float) -> None:
+        while len(self._waiting) < len(self._programs):
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listener.accept()
+                connection.settimeout(None)
+                self._waiting.append(Channel(connection))
+                continue
+            if any(process.poll() is not None for process in self._processes):
+                raise EnvironmentMismatchError(f"the ranks do not start: {self._last_words()}")
+            if time.monotonic() > until:
+                raise EnvironmentMismatchError(f"the ranks did not start in {JOIN_S:.0f} s")
+
+    def _await_ready(self, channel: Channel, until: float) -> tuple[int, int, Any]:
+        timer = threading.Timer(max(until - time.monotonic(), 0.0), channel.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            word, *rest = channel.receive()
+        except EOFError:
+            raise EnvironmentMismatchError(
+                f"a rank ended before it was ready: {self._last_words()}"
+            ) from None
+        finally:
+            timer.cancel()
+        if word != "ready":
+            raise rest[0].error
+        return int(rest[0]), int(rest[1]), rest[2]
+
+    def run(self, feeds: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The outputs that ranks make, by name.
+
+        Raises:
+            RankLostError: a rank ended, or nobody answered in time.
+            InfoptError: what a rank could not do.
+        """
+        pending = _Pending(Future(), len(self._programs))
+        with self._lock:
+            if self._reason is not None:
+                raise RankLostError(self._reason)
+            self._number += 1
+            number = self._number
+            self._pending[number] = pending
+            for rank, program in enumerate(self._programs):
+                try:
+                    self._channels[rank].send((number, [feeds[name] for name in program.feeds]))
+                except OSError:  # its reader finds out, too, and ends the group
+                    break
+        try:
+            return pending.answer.result(timeout_s)
+        except TimeoutError:
+            self.end(f"no answer from all ranks within {timeout_s:g} s")
+            raise RankLostError(f"no answer from all ranks within {timeout_s:g} s") from None
+
+    def _read(self, rank: int, channel: Channel) -> None:
+        try:
+            while True:
+                number, fault, returned = channel.receive()
+                names = self._programs[rank].returns if fault is None else ()
+                self._answered(number, fault, dict(zip(names, returned, strict=True)))
+        except EOFError:
+            self.end(f"rank {rank} ended: {self._last_words()}")
+        except Exception as error:  # noqa: BLE001 - who waits for an answer must hear of it
+            self.end(f"rank {rank} does not make sense: {error}")
+
+    def _answered(self, number: int, fault: Fault | None, outputs: Mapping[str, Any]) -> None:
+        with self._lock:
+            pending = self._pending.get(number)
+            if pending is None:
+                return
+            pending.left -= 1
+            pending.outputs.update(outputs)
+            if fault is not None:
+                pending.faults.append(fault)
+            is_done = not pending.left
+            if is_done:
+                del self._pending[number]
+        if is_done and not pending.answer.done():
+            if pending.faults:
+                pending.answer.set_exception(first(pending.faults).error)
+            else:
+                pending.answer.set_result(pending.outputs)
+        elif fault is not None and not is_done:
+            timer = threading.Timer(_DISAGREE_S, self._settle, (number,))
+            timer.daemon = True
+            timer.start()
+
+    def _settle(self, number: int) -> None:
+        """Some ranks failed, others still wait for them: only a new group can go on."""
+        pending = self._pending.get(number)
+        if pending is not None:
+            self.end(f"only some ranks failed: {first(pending.faults).what}")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether runs are still taken."""
+        return self._reason is None
+
+    def end(self, reason: str = "closed") -> None:
+        """Ends every rank; runs in flight raise."""
+        with self._lock:
+            if self._reason is not None:
+                return
+            self._reason = reason
+            pending, self._pending = list(self._pending.values()), {}
+        self._end()
+        for one in pending:
+            if not one.answer.done():
+                error = first(one.faults).error if one.faults else RankLostError(reason)
+                one.answer.set_exception(error)
+        self._folder.cleanup()
+
+    def _end(self) -> None:
+        for channel in self._waiting:
+            channel.close()
+        for pid in self.pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _last_words(self) -> str:
+        """What a rank's process said before it ended."""
+        time.sleep(_POLL_S)
+        with contextlib.suppress(OSError):
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+            kept = [line.strip() for line in lines if line.strip(" =|")]
+            return " ".join(kept)[-_WORDS:] or "it said nothing"
+        return "it said nothing"
+
+
+def _mpiexec() -> str:
+    """The launcher beside this interpreter, where mpi4py's own MPI lies, or the system's."""
+    beside = Path(sys.prefix, "bin", "mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        raise EnvironmentMismatchError(
+            "mpi4py is installed, but no mpiexec", fix='pip install "infopt[mpi]"'
+        )
+    return found
+
+
+def _environment() -> dict[str, str]:
+    """This package for the ranks; their talk stays on this machine."""
+    paths = [path for path in sys.path if path]
+    defaults = {"GLOO_SOCKET_IFNAME": "lo", "FI_PROVIDER": "shm", "HYDRA_IFACE": "lo"}
+    return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,38 @@
+"""Which way each generated part of an engine runs on this device: what `infopt verify` found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from planner.errors import SpecError
+from planner.runtime.fused.driver import Driver
+from planner.runtime.integrity import VERIFIED
+from planner.spec.io import canonical_json, read_verified_file, write_atomically
+from planner.spec.manifest import Manifest
+from planner.spec.verified import Verified
+
+
+def read_verified(directory: Path, manifest: Manifest) -> Verified | None:
+    """What was found for this engine on this device; None where nothing was, or elsewhere.
+
+    Raises:
+        EnvironmentMismatchError: no usable GPU.
+    """
+    path = directory / VERIFIED
+    if not path.exists():
+        return None
+    try:
+        found = read_verified_file(path)
+    except SpecError:
+        return None  # measured again by the next verify; the engine itself is whole
+    is_same_engine = found.manifest_digest == manifest.digest
+    return found if is_same_engine and found.device == Driver().name else None
+
+
+def write_verified(directory: Path, verified: Verified) -> None:
+    """Keeps what was found beside the manifest.
+
+    Raises:
+        UsageError: the folder is read-only or full.
+    """
+    write_atomically(directory / VERIFIED, canonical_json(verified))

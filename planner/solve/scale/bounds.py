@@ -1,0 +1,200 @@
+"""Lower bounds of every way to man the stages: duals of few places, best first.
+
+One dual over all places mixes places that never stand together: an operator on eight devices, the
+next on one, in the memory of both. So every vector y of the fleet (how many stages at each place)
+has a bound of its own: the largest that any dual gave whose places include those of y. The smallest
+over all y bounds every plan. Duals are made for the vector with the smallest bound, first over a
+largest set of places that includes its own, then over exactly these, then for the vector alone, as
+long as the smallest bound lies below what is asked.
+
+Where several stages may follow each other, a second dual of the same places charges receiving by
+counting stages (`fleet.receiving`) in place of transfers on the forest's edges: one place repeated
+has no edge between places that could be charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+
+import numpy as np
+
+from planner.ir.problem import Objective
+from planner.solve.data import BoolArray, FloatArray
+from planner.solve.scale.clock import OutOfTimeError
+from planner.solve.scale.dual import Dual, Point
+from planner.solve.scale.edges import forest
+from planner.solve.scale.fleet import Fleet, Receiving, fleet, receiving
+from planner.solve.scale.forest import Forest
+from planner.solve.scale.labels import Labelled
+from planner.solve.scale.rows import Rows, rows
+
+MOST_COUNTED_OPS = 20_000
+"""Operators up to which the second forest is made."""
+
+
+@dataclass(slots=True)
+class Bounds:
+    """Bounds of one labelled problem and objective."""
+
+    labelled: Labelled
+    graph: Forest
+    """That charges transfers on its edges."""
+    objective: Objective
+    unit: float
+    deadline: float = np.inf
+    """When evaluations give up."""
+    fleet: Fleet = field(init=False)
+    rows: Rows = field(init=False)
+    known: FloatArray = field(init=False)
+    """The best bound of each of the fleet's vectors; one number where they are not listed."""
+    duals: list[Dual] = field(default_factory=list)
+    _counted: Forest | None = None
+    _receiving: Receiving | None = None
+    _done: set[bytes] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        problem = self.labelled.problem
+        self.rows = rows(self.labelled, self.objective)
+        self.fleet = fleet(problem)
+        count = 1 if self.fleet.vectors is None else len(self.fleet.vectors)
+        self.known = np.full(count, -np.inf)
+        usable = self.fleet.most > 0
+        self.duals.append(self._dual(None if usable.all() else usable))
+        if self.objective is Objective.LATENCY and problem.stages > 1:
+            found = receiving(problem)
+            if found.stage_us.any():
+                self._receiving = found
+
+    @property
+    def bound(self) -> float:
+        """Of every plan; infinite where nothing may stand anywhere."""
+        return float(self.known.min(initial=np.inf))
+
+    @property
+    def whole(self) -> Dual:
+        """The dual over all places."""
+        return self.duals[0]
+
+    def _dual(self, support: BoolArray | None, counted: Forest | None = None) -> Dual:
+        return Dual(
+            self.labelled,
+            self.graph if counted is None else counted,
+            self.rows,
+            self.fleet,
+            self.unit,
+            support,
+            None if counted is None else self._receiving,
+            self.deadline,
+        )
+
+    def start(self, deadline: float, rounds: int, best: Point | None = None) -> Point:
+        """The dual over all places."""
+        try:
+            found = self.whole.solve(deadline, rounds, best)
+        except OutOfTimeError:
+            none = np.zeros(len(self.rows.rows))
+            return best or Point(none, -np.inf, none, np.zeros(self.labelled.ops, dtype=np.int64))
+        self._learn(self.whole)
+        return found
+
+    def _learn(self, dual: Dual) -> None:
+        if self.fleet.vectors is None:
+            best = max((point.bound for point in dual.points), default=-np.inf)
+            values = np.array([np.inf if dual.is_impossible else best])
+        else:
+            values = self._of_vectors(dual)
+        np.maximum(self.known, values, out=self.known)
+
+    def _of_vectors(self, dual: Dual) -> FloatArray:
+        vectors = self.fleet.vectors
+        assert vectors is not None
+        found = np.full(len(vectors), np.inf if dual.is_impossible else -np.inf)
+        for point in dual.points:
+            np.maximum(found, point.forest + vectors @ point.value, out=found)
+        if dual.support is not None:
+            found[(vectors[:, ~dual.support] > 0).any(axis=1)] = -np.inf
+        return found
+
+    def raise_to(self, target: float, deadline: float, rounds: int, best: Point) -> None:
+        """Makes duals for the vectors of the smallest bounds until they exceed the target, nothing
+        is left to try, or the time ends."""
+        if self.fleet.vectors is None:
+            return
+        while monotonic() < deadline and self.bound < target:
+            step = self._next(target)
+            if step is None:
+                return
+            support, kept = step
+            try:
+                self._work(support, kept, deadline, rounds, best)
+            except OutOfTimeError:
+                return
+
+    def _next(self, target: float) -> tuple[BoolArray, BoolArray] | None:
+        """For the vectors of least bound in order: the largest untried set of places."""
+        vectors = self.fleet.vectors
+        assert vectors is not None
+        number = int(self.known.argmin())
+        own = vectors[number] > 0
+        largest = [s for s in self.fleet.supports() if (s >= own).all()]
+        open_ones = self.known < target
+        for support in (*largest[:1], own):
+            inside = ~(vectors[:, ~support] > 0).any(axis=1)
+            if self._is_new(support, None):
+                return support, inside & open_ones
+        alone = np.zeros(len(vectors), dtype=np.bool_)
+        alone[number] = True
+        if self._is_new(own, number):
+            return own, alone
+        return None
+
+    def _is_new(self, support: BoolArray, number: int | None) -> bool:
+        name = support.tobytes() + (b"" if number is None else str(number).encode())
+        if name in self._done:
+            return False
+        self._done.add(name)
+        return True
+
+    def _work(
+        self, support: BoolArray, kept: BoolArray, deadline: float, rounds: int, best: Point
+    ) -> None:
+        for dual in self._pair(support):
+            dual.narrow(kept)
+            start = dual.evaluate(best.multipliers)
+            dual.solve(deadline, rounds, start)
+            self._learn(dual)
+            self.duals.append(dual)
+
+    def _pair(self, support: BoolArray) -> Iterator[Dual]:
+        """The dual of some places, and the one that counts stages where that may be better."""
+        if self._receiving is not None and support.sum() == 1 and self._moves_keep_forms():
+            yield self._dual(support, self.graph)
+            return
+        yield self._dual(support)
+        if self._receiving is not None and self.labelled.ops <= MOST_COUNTED_OPS:
+            if self._counted is None:
+                self._counted = forest(
+                    self.labelled, self.labelled.end, free_moves=True, deadline=self.deadline
+                )
+            yield self._dual(support, self._counted)
+
+    def _moves_keep_forms(self) -> bool:
+        """One place: the forest then charges no transfer."""
+        moves = self.labelled.problem.transfers
+        return all(move.source.form == move.target.form for move in moves)
+
+    def guide(self, support: BoolArray) -> tuple[Dual, Point]:
+        """The dual that says most about these places, with its best point."""
+        fits = [d for d in self.duals if d.points and _includes(d, support)]
+        dual = min(fits or [self.whole], key=lambda d: _size(d))
+        return dual, max(dual.points, key=lambda point: point.bound)
+
+
+def _includes(dual: Dual, support: BoolArray) -> bool:
+    return dual.support is None or bool((dual.support >= support).all())
+
+
+def _size(dual: Dual) -> int:
+    return len(dual.labelled.places) + 1 if dual.support is None else int(dual.support.sum())

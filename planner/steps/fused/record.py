@@ -1,0 +1,149 @@
+"""What was decided, as the sections of plan.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from planner.cost.rates import capability
+from planner.fuse.build import Draft
+from planner.graph.segments import Cut, Segment
+from planner.kernels.compile import ARCHITECTURES
+from planner.kernels.estimate import Rates, floor, launch_floor_us, launch_us
+from planner.kernels.pack import storage_dtype
+from planner.kernels.source import Part
+from planner.spec.fusion import (
+    BucketPlan,
+    Edge,
+    FloorPlan,
+    FusionPlan,
+    LaunchPlan,
+    SegmentPlan,
+    StagePlan,
+)
+from planner.spec.profile import DeviceProfile
+from planner.steps.fused.solving import Decided, arena_bytes, bucket_name, ort_us
+
+
+def fusion_plan(
+    profile: DeviceProfile, shapes: Sequence[str], cuts: Sequence[Cut], decided: Decided
+) -> FusionPlan:
+    """Every launch of every part under every shape."""
+    return FusionPlan(
+        device=profile.name,
+        architectures=tuple(sorted({*ARCHITECTURES, capability(profile)} - {0})),
+        number_format=decided.form.dtype,
+        buckets=tuple(
+            _bucket(shape, found, decided) for shape, found in zip(shapes, cuts, strict=True)
+        ),
+        covered_ops=cuts[0].covered,
+        ops=cuts[0].operators,
+    )
+
+
+def _bucket(shape: str, found: Cut, decided: Decided) -> BucketPlan:
+    segments, floors, arena = [], [], 0
+    for number, segment in enumerate(found.segments):
+        draft = decided.drafts.get(bucket_name(shape, number))
+        if draft is None:
+            segments.append(_library(segment))
+            continue
+        segments.append(_fused(segment, draft, decided.rates))
+        floors.append(floor(draft.program, draft.numbers, decided.rates))
+        arena += arena_bytes(draft)
+    least = FloorPlan(
+        total_us=sum(one.total_us for one in floors),
+        launch_us=sum(one.launch_us for one in floors),
+        memory_us=sum(one.memory_us for one in floors),
+        compute_us=sum(one.compute_us for one in floors),
+        levels=sum(one.levels for one in floors),
+        level_us=floors[0].level_us,
+    )
+    return BucketPlan(
+        shape=shape,
+        segments=tuple(segments),
+        predicted_us=sum(segment.predicted_us for segment in segments),
+        floor=least,
+        arena_size_bytes=arena,
+    )
+
+
+def _library(segment: Segment) -> SegmentPlan:
+    return SegmentPlan(
+        kind="ort",
+        ops=segment.nodes,
+        inputs=segment.inputs,
+        outputs=segment.outputs,
+        predicted_us=ort_us(segment),
+        reasons=segment.reasons,
+    )
+
+
+def _fused(segment: Segment, draft: Draft, rates: Rates) -> SegmentPlan:
+    levels = _levels(draft)
+    launches = tuple(
+        _launch(number, parts, draft, rates, segment.owners, levels[number])
+        for number, (parts, _) in enumerate(draft.launches)
+    )
+    return SegmentPlan(
+        kind="fused",
+        ops=segment.nodes,
+        inputs=segment.inputs,
+        outputs=segment.outputs,
+        launches=launches,
+        predicted_us=rates.launch_us + sum(launch.predicted_us for launch in launches),
+    )
+
+
+def _launch(
+    number: int,
+    parts: Sequence[Part],
+    draft: Draft,
+    rates: Rates,
+    owners: Mapping[str, str],
+    level: int,
+) -> LaunchPlan:
+    program, numbers = draft.program, draft.numbers
+    inside = {name for part in parts for name in (*part.stage.makes, *part.stage.internal)}
+    made = [nest.name for nest in program.nests if nest.name in inside]
+    kept = inside - {name for part in parts for name in part.stage.makes}
+    moved = {name for part in parts for name in (*part.stage.reads, *part.stage.makes)}
+    edge: Edge = "dependent launch" if rates.has_dependent_launch else "graph node"
+
+    def size_bytes(name: str) -> int:
+        return program.types[name].size * storage_dtype(numbers.storage[name]).itemsize
+
+    return LaunchPlan(
+        name=f"{number:03d}:{parts[0].stage.root}",
+        kernel=draft.kernels[number].name,
+        ops=tuple(dict.fromkeys(owners[name] for name in made if name in owners)),
+        stages=tuple(_stage(part, draft) for part in parts),
+        edge="first" if number == 0 else edge,
+        level=level,
+        programs=sum(part.tiling.programs for part in parts),
+        warps=max(part.tiling.config.warps for part in parts),
+        predicted_us=launch_us(program, parts, numbers, rates),
+        floor_us=launch_floor_us(program, parts, numbers, rates),
+        kept_bytes=sum(size_bytes(n) for n in kept if not program.by_name[n].is_view),
+        moved_bytes=sum(size_bytes(name) for name in moved if name not in program.constants),
+    )
+
+
+def _stage(part: Part, draft: Draft) -> StagePlan:
+    stage = part.stage
+    reads = tuple(name for name in stage.reads if name not in draft.program.constants)
+    return StagePlan(
+        root=stage.root, also=stage.also, reads=reads, config=asdict(part.tiling.config)
+    )
+
+
+def _levels(draft: Draft) -> list[int]:
+    """Of each launch: the longest chain of launches before it."""
+    maker: dict[str, int] = {}
+    found: list[int] = []
+    for number, (parts, _) in enumerate(draft.launches):
+        reads = {name for part in parts for name in part.stage.reads}
+        before = [found[maker[name]] + 1 for name in reads if name in maker]
+        found.append(max(before, default=0))
+        maker.update({name: number for part in parts for name in part.stage.makes})
+    return found

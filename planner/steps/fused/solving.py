@@ -1,0 +1,180 @@
+"""From parts, formats and a device to the problem, and back to launches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from planner.cost.rates import rates_of
+from planner.errors import NoPlanInTimeError
+from planner.fuse.build import Draft, drafted
+from planner.fuse.candidates import explore
+from planner.fuse.groups import Bucket, Choice, Form, Groups, pose
+from planner.graph.segments import Cut, Segment
+from planner.ir.solution import Solution, Status
+from planner.kernels.estimate import Rates
+from planner.kernels.pack import arena_size_bytes, numbers_for, storage_dtype
+from planner.kernels.source import Numbers
+from planner.ops.nest import Program
+from planner.progress import Reporter
+from planner.spec.constraints import Constraints
+from planner.spec.profile import DeviceProfile
+from planner.steps.choose import OBJECTIVES, limits
+from planner.steps.conflict import conflict_error
+from planner.steps.fused.forms import Rounding
+
+LIBRARY_OP_US = 3.9
+"""One operator in a call of ONNX Runtime's CUDA provider (measured on an H200: 776 us for 200)."""
+CROSSING_US = 15.0
+"""From kernels to ONNX Runtime and back: a wait, copies, a call (estimate)."""
+LOOSE_ERROR = 1e-2
+"""NMSE allowed where nothing was asked: what narrow storage costs stays well below it, formats
+that break a model do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the solver chose."""
+
+    groups: Groups
+    solution: Solution
+    form: Rounding
+    rates: Rates
+    drafts: Mapping[str, Draft]
+    """Bucket (`shape/segment`) -> its launches."""
+
+
+def bucket_name(shape: str, segment: int) -> str:
+    """How the problem calls a part under a workload shape."""
+    return f"{shape}/{segment}"
+
+
+def decide(
+    constraints: Constraints,
+    profile: DeviceProfile,
+    shapes: Sequence[tuple[str, float]],
+    cuts: Sequence[Cut],
+    formats: Sequence[Rounding],
+    reporter: Reporter,
+) -> Decided:
+    """Solves the joint choice of groups and number format.
+
+    Args:
+        shapes: (name, share of all runs) per workload shape, as `cuts`.
+
+    Raises:
+        ConflictError: proved that no plan meets the limits.
+        NoPlanInTimeError: the time limit ended first.
+    """
+    rates = rates_of(profile)
+    usable = [form for form in formats if form.dtype in rates.flops_per_us] or list(formats[:1])
+    numbers = {
+        (bucket_name(shape, i), form.name): numbers_for(program, form.dtype)
+        for (shape, _), found in zip(shapes, cuts, strict=True)
+        for i, program in _programs(found)
+        for form in usable
+    }
+    buckets = [
+        _bucket(shape, number, i, program, usable, numbers)
+        for number, ((shape, _), found) in enumerate(zip(shapes, cuts, strict=True))
+        for i, program in _programs(found)
+    ]
+    overhead = tuple(_overhead_us(found, rates) for found in cuts)
+    forms = [Form(f.name, f.error, _weights_size_bytes(cuts[0], f), overhead) for f in usable]
+    allowed = limits(constraints)
+    if allowed.error is None:
+        allowed = replace(allowed, error=LOOSE_ERROR)
+    groups = pose(
+        buckets,
+        forms,
+        [share for _, share in shapes],
+        rates,
+        allowed,
+        OBJECTIVES[constraints.objective],
+    )
+    solution = _solved(constraints, groups, reporter)
+    form = next(one for one in usable if one.name == solution.setting)
+    drafts = {
+        bucket.name: _draft(bucket, groups.chosen(solution.chosen, bucket.name), form)
+        for bucket in buckets
+    }
+    return Decided(groups, solution, form, rates, drafts)
+
+
+def _programs(found: Cut) -> list[tuple[int, Program]]:
+    return [(i, s.program) for i, s in enumerate(found.segments) if s.program is not None]
+
+
+def _bucket(
+    shape: str,
+    number: int,
+    segment: int,
+    program: Program,
+    formats: Sequence[Rounding],
+    numbers: Mapping[tuple[str, str], Numbers],
+) -> Bucket:
+    name = bucket_name(shape, segment)
+    own = {form.name: numbers[name, form.name] for form in formats}
+    widest = own[formats[0].name]
+    activations = sum(
+        nest.type.size * storage_dtype(widest.storage[nest.name]).itemsize
+        for nest in program.nests
+        if nest.name in program.outputs
+    )
+    return Bucket(name, number, explore(program), own, activations)
+
+
+def _overhead_us(found: Cut, rates: Rates) -> float:
+    fused = sum(segment.program is not None for segment in found.segments)
+    others = [segment for segment in found.segments if segment.program is None]
+    return fused * rates.launch_us + sum(ort_us(segment) for segment in others)
+
+
+def ort_us(segment: Segment) -> float:
+    """A part that ONNX Runtime runs (estimate)."""
+    return CROSSING_US + LIBRARY_OP_US * len(segment.nodes)
+
+
+def _weights_size_bytes(found: Cut, form: Rounding) -> int:
+    total = 0
+    for _, program in _programs(found):
+        storage = numbers_for(program, form.dtype).storage
+        sizes = (v.size * storage_dtype(storage[n]).itemsize for n, v in program.constants.items())
+        total += sum(sizes)
+    return total
+
+
+def _solved(constraints: Constraints, groups: Groups, reporter: Reporter) -> Solution:
+    from planner.solve.solve import solve
+
+    reporter.stage("solve")
+    solver = constraints.solver
+    found = solve(
+        groups.problem,
+        time_limit_s=solver.time_limit_s,
+        gap=solver.gap,
+        seed=solver.seed,
+        reporter=lambda progress: (
+            None
+            if progress.incumbent is None
+            else reporter.incumbent(progress.incumbent, progress.bound)
+        ),
+    )
+    if found.status is Status.INFEASIBLE:
+        raise conflict_error(constraints, groups.problem)
+    if found.status is Status.UNKNOWN:
+        raise NoPlanInTimeError(
+            f"no plan was found within {solver.time_limit_s:g} s",
+            fix="raise solver.time_limit, or loosen a limit",
+        )
+    return found
+
+
+def _draft(bucket: Bucket, chosen: Sequence[Choice], form: Rounding) -> Draft:
+    program = bucket.space.program
+    return drafted(program, bucket.numbers[form.name], [choice.parts for choice in chosen])
+
+
+def arena_bytes(draft: Draft) -> int:
+    """Bytes of a bucket's intermediates, inputs and outputs, planned by liveness."""
+    return arena_size_bytes(draft.program, draft.kernels, draft.numbers)

@@ -1,0 +1,179 @@
+"""A plan made for one device, spread over ranks: sharded, or a pipeline of stages.
+
+Its time is predicted from its parts, each timed alone with the threads that a rank has, and from
+what collectives and messages of these sizes take between ranks on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from planner.emit.engine import Part, Talk
+from planner.emit.partition import cut_of, options, partition, read, stage_cuts
+from planner.emit.partition.price import talk_sizes
+from planner.errors import EnvironmentMismatchError, ModelError
+from planner.graph.sandbox import Sandbox
+from planner.ir.graph import Graph
+from planner.ops.sharding import Index
+from planner.place.shares import stage_ends, tensor_cuts
+from planner.profiling.parts import PartTimes, time_parts
+from planner.runtime.devices import count_gpus
+from planner.runtime.fingerprint import usable_cores
+from planner.runtime.ort import make_session, tensor_specs
+from planner.runtime.ranks.bench import Links, measure_links
+from planner.runtime.ranks.fabric import choose
+from planner.runtime.tensors import read_tensors
+from planner.spec.execution import StageExecution
+from planner.spec.manifest import TensorSpec
+from planner.spec.plan import Estimate, Plan, WorkloadShape
+from planner.spec.session import SessionSettings
+from planner.steps.building import part_of, synthetic
+from planner.steps.files import Files, bound_files
+from planner.steps.reading import known_model
+from planner.steps.workspace import Workspace
+
+_TYPICAL_LINK_US = 30.0
+"""A small collective between processes; only decides what is worth cutting before any is timed."""
+_TYPICAL_BYTES_PER_US = 1000.0
+_MODEL_SHARE = 0.25
+"""Ranks that run at once share caches and memory that each had alone when its parts were timed: the
+prediction may be that much too low, or as much too high where waiting hides costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How many ranks, and what for."""
+
+    tensor: int = 1
+    """Ranks that share each stage's operators."""
+    pipeline: int = 1
+    """Stages."""
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def ranks(self) -> int:
+        """All of them."""
+        return self.tensor * self.pipeline
+
+
+def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
+    """The same plan on several ranks.
+
+    Raises:
+        UsageError: another model, or more stages than operators.
+        EnvironmentMismatchError: no library for ranks to talk through.
+    """
+    path = model or Path(plan.model.path)
+    loaded = known_model(path, work)
+    if loaded.sha256 != plan.model.sha256:
+        raise ModelError("this is not the model that the plan was made for", where=str(path))
+    given = [shape.shapes for shape in plan.workload]
+    files = bound_files(loaded, given, work, [None] * len(given))
+    simplified = plan.model_copy(update={"simplified": files.is_simplified, "shipped": "plan"})
+    wished = simplified.model_copy(update={"execution": (StageExecution(ops=("?",)),)})
+    part = part_of(wished, path, files, work)
+    work.reporter.stage("spread")
+    execution = _execution(part, wish)
+    spread_plan = wished.model_copy(update={"execution": execution, "guard": None, "digest": ""})
+    if wish.device == "cuda" and count_gpus() < wish.ranks:
+        warning = f"not timed: {wish.ranks} GPUs are not here, so the time is that of one device"
+        return spread_plan.model_copy(update={"warnings": (*plan.warnings, warning)})
+    links = measure_links(choose(wish.device), wish.ranks)
+    predicted = {
+        shape.name: _predict(spread_plan, part, shape, files, links, work)
+        for shape in plan.workload
+    }
+    tails = {
+        name: plan.prediction.latency_slo_us[name].expected / found.expected
+        for name, found in plan.prediction.latency_p50_us.items()
+    }
+    prediction = plan.prediction.model_copy(
+        update={
+            "latency_p50_us": predicted,
+            "latency_slo_us": {
+                name: found.scaled(tails[name]) for name, found in predicted.items()
+            },
+        }
+    )
+    return spread_plan.model_copy(update={"prediction": prediction, "machine_state_us": None})
+
+
+def _execution(part: Path, wish: Wish) -> tuple[StageExecution, ...]:
+    proto, graph = read(part)
+    known = options(proto, graph)
+    ends = [len(graph.ops)]
+    if wish.pipeline > 1:
+        try:
+            ends = stage_ends(graph, known, wish.pipeline)
+        except ValueError as error:
+            raise ModelError(str(error), where=str(part)) from None
+    choices = _choices(graph, known, wish)
+    threads = max(usable_cores() // wish.ranks, 1) if wish.device == "cpu" else 0
+    found = []
+    start = 0
+    for stage, end in enumerate(ends):
+        names = [op.name for op in graph.ops[start:end]]
+        first = stage * wish.tensor
+        found.append(
+            StageExecution(
+                device=wish.device,
+                ranks=tuple(range(first, first + wish.tensor)),
+                threads=threads,
+                ops=tuple(names),
+                cuts={name: cut_of(choices[name]) for name in names if name in choices},
+            )
+        )
+        start = end
+    return tuple(found)
+
+
+def _choices(graph: Graph, known: Mapping[str, Sequence[Index]], wish: Wish) -> Mapping[str, Index]:
+    if wish.tensor == 1:
+        return {}
+
+    def price(choices: Mapping[str, Index]) -> float:
+        sizes = talk_sizes(graph, choices)
+        return sum(_TYPICAL_LINK_US + size / _TYPICAL_BYTES_PER_US for _, size in sizes)
+
+    choices = tensor_cuts(graph, known, wish.tensor, price)
+    if not choices:
+        raise EnvironmentMismatchError(
+            f"no operator of this model is worth sharing by {wish.tensor} ranks",
+            fix="its products are too small or do not divide evenly: use --pipeline",
+        )
+    return choices
+
+
+def _predict(
+    plan: Plan, part: Path, shape: WorkloadShape, files: Files, links: Links, work: Workspace
+) -> Estimate:
+    proto, graph = read(part)
+    cuts = stage_cuts(proto, graph, plan.execution)
+    folder = work.scratch / f"spread-{shape.name}"
+    parts = partition(proto, graph, cuts, folder, plan.settings, part.parent)
+    kept = files.inputs_path(shape.shapes)
+    feeds = read_tensors(kept) if kept.exists() else synthetic(shape, files, _inputs(part), work)
+    sandbox = Sandbox("timing the parts", str(part))
+    times: PartTimes = sandbox.call(time_parts, parts, dict(feeds), plan.ranks)
+    return _sum(parts, times, links)
+
+
+def _inputs(part: Path) -> tuple[TensorSpec, ...]:
+    return tensor_specs(make_session(part, SessionSettings()))[0]
+
+
+def _sum(parts: Sequence[Part | Talk], times: PartTimes, links: Links) -> Estimate:
+    """One run after the other: parts at their slowest rank, collectives, messages, the driver."""
+    spans = [links.driver_us, *times.parts_us]
+    spans += [links.time_us(kind, size) for kind, size in times.talks]
+    spans += [links.time_us("send", size) for size in times.crossings]
+    low, expected, high = (sum(span[n] for span in spans) for n in range(3))
+    return Estimate(
+        low=low * (1 - _MODEL_SHARE),
+        expected=expected,
+        high=high * (1 + _MODEL_SHARE),
+        source="interpolated",
+    )

@@ -1,0 +1,165 @@
+"""Plans and engines for a GPU that is not here, from the file to the verdict."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from planner import pipeline
+from planner.errors import EnvironmentMismatchError, InfeasibleError, VerificationError
+from planner.profiling.store import Store
+from planner.report.built import built_of, drawn
+from planner.report.explain import explain
+from planner.runtime.engine import load
+from planner.runtime.fused import manifest as fused
+from planner.runtime.integrity import read_manifest
+from planner.spec.constraints import Constraints
+from planner.spec.io import read_plan, write_plan
+from planner.spec.plan import Plan
+from planner.steps.fused.parts import NotFused
+from tests.graph.test_segments import uncovered_in_the_middle
+from tests.kernels.run import needs_triton
+from tests.ops import models
+
+H200 = "h200-sxm-141gb"
+
+
+def request(path: Path, **sections: Any) -> Constraints:
+    return Constraints.model_validate({"model": str(path), "target": H200, **sections})
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    onnx.save(model, folder / "block.onnx")
+    return folder / "block.onnx"
+
+
+def planned(model: onnx.ModelProto, folder: Path, **sections: Any) -> Plan:
+    with closing(Store(folder / "store.db")) as store:
+        constraints = request(saved(model, folder), **sections)
+        return pipeline.plan(constraints, store=store).plan
+
+
+def text_of(renderable: Any) -> str:
+    from rich.console import Console
+
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_a_plan_says_what_runs_and_how_far_from_the_floor_it_is(tmp_path: Path) -> None:
+    plan = planned(models.block(), tmp_path)
+    assert plan.fusion is not None
+    assert (plan.fusion.device, plan.fusion.architectures) == (H200, (80, 89, 90))
+    assert plan.fusion.covered_ops == plan.fusion.ops == plan.model.ops
+    (bucket,) = plan.fusion.buckets
+    (segment,) = bucket.segments
+    assert segment.kind == "fused"
+    assert {op for launch in segment.launches for op in launch.ops} == set(segment.ops)
+    assert segment.launches[0].edge == "first"
+    assert all(launch.edge == "dependent launch" for launch in segment.launches[1:])
+    assert bucket.floor.levels == 2
+    assert bucket.distance > 1
+    assert plan.solver.status == "optimal"
+    text = text_of(explain(plan))
+    assert "floor" in text
+    assert "2 levels x 0.62" in text
+    figure = drawn(plan, built_of(None, plan), as_html=False)
+    assert figure.startswith("<svg")
+    assert figure.count("<title>") == len(segment.launches)
+
+
+def test_the_same_plan_is_the_same_bytes(tmp_path: Path) -> None:
+    first = write_plan(tmp_path / "a.json", planned(models.block(), tmp_path))
+    second = write_plan(tmp_path / "b.json", planned(models.block(), tmp_path))
+    assert first == second == read_plan(tmp_path / "a.json")
+
+
+def test_a_gpu_without_dependent_launch_pays_for_nodes(tmp_path: Path) -> None:
+    plan = planned(models.block(), tmp_path, target="l4-24gb")
+    assert plan.fusion is not None
+    edges = {e.edge for s in plan.fusion.buckets[0].segments for e in s.launches}
+    assert edges <= {"first", "graph node"}
+    assert plan.fusion.buckets[0].floor.level_us > 0.62
+
+
+def test_a_promise_nothing_can_keep_is_refused_with_what_can(tmp_path: Path) -> None:
+    with pytest.raises(InfeasibleError, match=r"proved.*fastest feasible plan"):
+        planned(models.block(), tmp_path, slo="1us")
+
+
+def test_no_narrow_format_where_no_error_is_allowed(tmp_path: Path) -> None:
+    plan = planned(models.block(), tmp_path, accuracy={"max_error": 1e-12})
+    assert plan.fusion is not None
+    assert plan.fusion.number_format == "float32"
+    assert planned(models.block(), tmp_path).fusion.number_format == "float16"  # type: ignore[union-attr]
+
+
+def test_a_model_that_nothing_covers_says_which_operators(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("TopK", ["x", "k"], ["y", "i"], axis=1, name="sort")
+    model = models.model([node], {"x": (4, 8)}, {"y": (4, 3)}, {"k": np.array([3], np.int64)})
+    with pytest.raises(NotFused, match=r"sort: operator TopK"):
+        planned(model, tmp_path)
+
+
+@needs_triton
+def test_an_engine_built_elsewhere_is_complete_and_unverified(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "plan.json", planned(uncovered_in_the_middle(), tmp_path))
+    engine = pipeline.build(plan, tmp_path / "engine")
+    manifest = read_manifest(engine)
+    kinds = [segment.kind for stage in manifest.stages for segment in stage.segments]
+    assert kinds == ["fused", "ort", "fused"]
+    assert manifest.built_for == H200
+    for segment in manifest.fused_segments:
+        found = fused.read(engine / segment.folder)
+        assert {item.architecture for item in found.binaries} == {80, 89, 90}
+        assert all(item.stack_size_bytes == 0 for item in found.binaries)
+        assert (engine / segment.library.file).exists()
+    verdict = pipeline.verify(engine)
+    assert verdict.passed
+    assert any("unverified" in check.detail for check in verdict.checks)
+    with pytest.raises(EnvironmentMismatchError):
+        load(engine)
+    built = built_of(engine, plan)
+    assert built.binaries
+    assert "regs" in text_of(explain(plan, None, built))
+
+
+@needs_triton
+def test_an_altered_cubin_is_refused(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "plan.json", planned(models.block(rows=4), tmp_path))
+    engine = pipeline.build(plan, tmp_path / "engine")
+    cubin = next(engine.rglob("*.cubin"))
+    cubin.write_bytes(cubin.read_bytes()[:-1] + b"\1")
+    with pytest.raises(VerificationError, match="cubin"):
+        pipeline.verify(engine)
+
+
+@needs_triton
+def test_buckets_share_weights_and_kernels(tmp_path: Path) -> None:
+    model = models.block()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+    workload = [
+        {"name": "short", "shapes": {"x": [16, 64]}},
+        {"name": "long", "shapes": {"x": [48, 64]}},
+    ]
+    plan = write_plan(tmp_path / "plan.json", planned(model, tmp_path, workload=workload))
+    assert plan.fusion is not None
+    assert [bucket.shape for bucket in plan.fusion.buckets] == ["short", "long"]
+    engine = pipeline.build(plan, tmp_path / "engine")
+    (segment,) = read_manifest(engine).fused_segments
+    found = fused.read(engine / segment.folder)
+    assert [bucket.inputs[0].shape for bucket in found.buckets] == [(16, 64), (48, 64)]
+    one = sum(np.prod(init.dims) for init in model.graph.initializer)
+    assert found.weights_size_bytes < 1.5 * 4 * one
+    assert (
+        json.loads((engine / segment.folder / fused.FILE).read_text())["version"] == fused.VERSION
+    )

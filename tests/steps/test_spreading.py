@@ -1,0 +1,92 @@
+"""From a plan for one device to ranks that answer alike: real processes, the whole way."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import pytest
+
+from planner import pipeline, runtime
+from planner.errors import EnvironmentMismatchError, ModelError, UsageError, VerificationError
+from planner.graph.load import load
+from planner.spec.execution import Cut
+from planner.spec.io import sealed
+from planner.spec.plan import ModelRef, Plan
+from tests.emit.test_partition import block, feeds_of, whole
+from tests.runtime.build import make_plan
+
+needs_library = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None and importlib.util.find_spec("torch") is None,
+    reason="neither mpi4py nor torch is installed",
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """Of a small transformer, as it came."""
+    path = tmp_path / "model.onnx"
+    onnx.save(block(), path)
+    known = load(path)
+    model = ModelRef(
+        path=str(path), sha256=known.sha256, size_bytes=known.size_bytes, ops=30, parameters=1
+    )
+    return sealed(make_plan({"ids": (2, 6)}).model_copy(update={"model": model}))
+
+
+@needs_library
+@pytest.mark.parametrize(("tensor", "stages"), [(1, 2), (1, 3), (2, 2)])
+def test_a_spread_plan_deploys_and_answers_alike(
+    plan: Plan, tmp_path: Path, tensor: int, stages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.steps.spreading._TYPICAL_LINK_US", 0.001)
+    spread = sealed(pipeline.spread(plan, tensor=tensor, stages=stages))
+    assert spread.ranks == tensor * stages
+    assert any(stage.cuts for stage in spread.execution) == (tensor > 1)
+    estimate = spread.prediction.latency_p50_us["default"]
+    assert 0 < estimate.low <= estimate.expected <= estimate.high
+    engine = pipeline.build(spread, tmp_path / "engine")
+    verdict = pipeline.verify(engine)
+    assert {check.name: check.passed for check in verdict.checks if "golden" in check.name}
+    assert all(check.passed for check in verdict.checks if check.name != "latency")
+    feeds = feeds_of(block(), 7)
+    with runtime.load(engine) as session:
+        found = session.run(feeds)
+    for name, value in whole(tmp_path / "model.onnx", feeds).items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-4)
+
+
+@needs_library
+def test_a_plan_edited_by_hand_to_cut_what_cannot_be_cut(plan: Plan, tmp_path: Path) -> None:
+    spread = pipeline.spread(plan, stages=2)
+    first = spread.execution[0]
+    wrong = first.model_copy(update={"cuts": {first.ops[0]: Cut(kind="sum", operands=((0, 7),))}})
+    edited = sealed(spread.model_copy(update={"execution": (wrong, *spread.execution[1:])}))
+    with pytest.raises(VerificationError, match="cannot be cut"):
+        pipeline.build(edited, tmp_path / "engine")
+
+
+def test_gpus_that_are_not_here_build_and_refuse_to_run(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.steps.spreading.count_gpus", lambda: 0)
+    monkeypatch.setattr("planner.runtime.ranks.session.count_gpus", lambda: 0)
+    spread = sealed(pipeline.spread(plan, stages=2, device="cuda"))
+    engine = pipeline.build(spread, tmp_path / "engine")
+    with pytest.raises(EnvironmentMismatchError, match="needs 2 GPUs; this machine has 0") as found:
+        pipeline.verify(engine)
+    assert found.value.exit_code == 5
+
+
+Device = Literal["cpu", "cuda"]
+
+
+def test_what_cannot_be_spread_is_refused(plan: Plan) -> None:
+    with pytest.raises(ModelError, match="make no 64 stages"):
+        pipeline.spread(plan, stages=64)
+    other = plan.model_copy(update={"model": plan.model.model_copy(update={"sha256": "1" * 64})})
+    with pytest.raises(UsageError, match="not the model"):
+        pipeline.spread(other, stages=2)
