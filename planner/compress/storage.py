@@ -18,6 +18,7 @@ MIN_NARROWED = 4096
 """Constants with fewer elements stay in float32, as in `planner.kernels.pack`."""
 
 
+_NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN"})
 
 
@@ -32,6 +33,58 @@ def write_rounded(path: Path, dtype: str, target: Path, stored: Collection[str])
     source = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
     rounded(source, dtype, stored)
     onnx.save(source, target)
+
+
+def write_widened(path: Path, target: Path) -> None:
+    """Writes the model at `path` with every 16-bit float tensor as float32: what it would answer
+    without any rounding on the way. Inputs and outputs keep their types.
+
+    Picklable, for a process of its own.
+    """
+    source = onnx.load(path)
+    widened(source)
+    onnx.save(source, target)
+
+
+def widened(model: ModelProto) -> None:
+    """The same in memory, in place."""
+    graph = model.graph
+    for item in graph.initializer:
+        if item.data_type in _NARROW:
+            value = numpy_helper.to_array(item).astype(np.float32)
+            item.CopyFrom(numpy_helper.from_array(value, item.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _NARROW:
+                attribute.i = TensorProto.FLOAT
+            if attribute.HasField("t") and attribute.t.data_type in _NARROW:
+                value = numpy_helper.to_array(attribute.t).astype(np.float32)
+                attribute.t.CopyFrom(numpy_helper.from_array(value))
+    del graph.value_info[:]
+    before = [_port_cast(port, f"{port.name}__wide") for port in graph.input if _is_narrow(port)]
+    renamed = {port.name: f"{port.name}__wide" for port in graph.input if _is_narrow(port)}
+    after = []
+    for port in graph.output:
+        if _is_narrow(port):
+            renamed[port.name] = f"{port.name}__wide"
+            narrow = port.type.tensor_type.elem_type
+            after.append(helper.make_node("Cast", [renamed[port.name]], [port.name], to=narrow))
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                names[position] = renamed.get(name, name)
+    nodes = [*before, *graph.node, *after]
+    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _is_narrow(port: onnx.ValueInfoProto) -> bool:
+    return port.type.tensor_type.elem_type in _NARROW
+
+
+def _port_cast(port: onnx.ValueInfoProto, target: str) -> NodeProto:
+    return helper.make_node("Cast", [port.name], [target], to=TensorProto.FLOAT)
 
 
 def rounded(model: ModelProto, dtype: str, stored: Collection[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 ALIGNMENT_BYTES = 256
@@ -20,6 +20,22 @@ class Life:
 def aligned(size_bytes: int) -> int:
     """Rounded up to the alignment of device addresses."""
     return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def blocks(sizes_bytes: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """(offset of each tensor, bytes in all) one after the other: what crosses over in one copy."""
+    offsets: dict[str, int] = {}
+    end = 0
+    for name, size_bytes in sizes_bytes.items():
+        offsets[name] = end
+        end += aligned(size_bytes)
+    return offsets, end
+
+
+def joined(lives: Mapping[str, Life], names: Sequence[str], total_bytes: int) -> Life:
+    """The lifetime of tensors that lie in one block."""
+    first = min((lives[name].first for name in names), default=0)
+    return Life(first, max((lives[name].last for name in names), default=0), total_bytes)
 
 
 def place(lives: Mapping[str, Life]) -> tuple[dict[str, int], int]:

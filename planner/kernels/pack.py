@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from planner.kernels import compile as compiler
-from planner.kernels.arena import Life, aligned, place
+from planner.kernels.arena import Life, aligned, blocks, joined, place
 from planner.kernels.compile import Compiled
 from planner.kernels.source import Kernel, Numbers, Part
 from planner.ops.nest import Program
@@ -78,7 +78,34 @@ def lives(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> dict
 
 def arena_size_bytes(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> int:
     """Bytes that inputs, outputs and intermediates need when lifetimes share them."""
-    return place(lives(program, kernels, numbers))[1]
+    return arena(program, kernels, numbers)[1]
+
+
+def arena(
+    program: Program, kernels: Sequence[Kernel], numbers: Numbers
+) -> tuple[dict[str, int], int]:
+    """(offset of each tensor, bytes in all). Inputs lie side by side, and so do outputs: each of
+    the two is one copy."""
+    living = lives(program, kernels, numbers)
+    found: dict[str, int] = {}
+    inner = dict(living)
+    offsets_of: dict[str, dict[str, int]] = {}
+    for block, names in (("<in>", program.inputs), ("<out>", program.outputs)):
+        own = tuple(dict.fromkeys(name for name in names if name in inner))
+        offsets, total = blocks({name: living[name].size_bytes for name in own})
+        offsets_of[block] = offsets
+        for name in own:
+            del inner[name]
+        if own:
+            inner[block] = joined(living, own, total)
+    placed, size_bytes = place(inner)
+    for name, offset in placed.items():
+        members = offsets_of.get(name)
+        if members is None:
+            found[name] = offset
+        else:
+            found.update({member: offset + start for member, start in members.items()})
+    return found, size_bytes
 
 
 def _size_bytes(program: Program, numbers: Numbers, name: str) -> int:
@@ -153,12 +180,12 @@ def write(
 
 def _bucket(sheet: Sheet, in_weights: Mapping[str, int]) -> Bucket:
     program, numbers = sheet.program, sheet.numbers
-    in_arena, arena_size_bytes = place(lives(program, sheet.kernels, numbers))
+    in_arena, size_bytes = arena(program, sheet.kernels, numbers)
     return Bucket(
         sheet.name,
         tuple(_slot(program, numbers, name, in_arena) for name in program.inputs),
         tuple(_slot(program, numbers, name, in_arena) for name in program.outputs),
-        arena_size_bytes,
+        size_bytes,
         tuple(_launch(parts, item, in_weights, in_arena) for parts, item in sheet.launches),
     )
 

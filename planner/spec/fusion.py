@@ -99,6 +99,9 @@ class FusionPlan(Document):
     """Compute capabilities the engine is compiled for: 80, 89, 90."""
     number_format: NumberFormat
     """How weights and intermediates are stored and multiplied."""
+    rounding_error: float = 0.0
+    """NMSE of rounding to it on the way: right answers may differ by as much from machine to
+    machine."""
     buckets: tuple[BucketPlan, ...] = Field(min_length=1)
     """One per workload shape; weights and equal kernels are shared."""
     covered_ops: int

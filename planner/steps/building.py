@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,8 @@ def _build_fused(plan: Plan, out: Path, path: Path, files: Files, work: Workspac
     goldens = [
         _golden(on_cpu, shape, files, files.model_path, inputs, work) for shape in plan.workload
     ]
-    limit = max(_ONE_RUN_MARGIN * plan.accuracy.measured_error, _LEAST_FUSED_NMSE)
+    rounding = max(plan.accuracy.measured_error, plan.fusion.rounding_error)
+    limit = max(_ONE_RUN_MARGIN * rounding, _LEAST_FUSED_NMSE)
     write_engine(
         out,
         Blueprint(
@@ -98,7 +98,7 @@ def _build_fused(plan: Plan, out: Path, path: Path, files: Files, work: Workspac
             parts=parts,
             inputs=inputs,
             outputs=outputs,
-            goldens=tuple(replace(one, max_nmse=limit) for one in goldens),
+            goldens=tuple(_loosened(one, limit) for one in goldens),
             environment=plan.environment,
             predicted_latency_us=plan.prediction.latency_p50_us,
             built_for=plan.fusion.device,

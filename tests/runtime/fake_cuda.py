@@ -94,11 +94,21 @@ class FakeDriver(ModuleType):
     def cuModuleLoadData(self, cubin: bytes) -> tuple[Any, Any]:  # noqa: N802
         return (Error("CUDA_ERROR_UNSUPPORTED_PTX_VERSION") if self.loads_fail else 0), cubin
 
+    def cuModuleGetFunction(self, module: Any, entry: bytes) -> tuple[Any, bytes]:  # noqa: N802
+        return 0, entry
+
     def cuLaunchKernelEx(  # noqa: N802
         self, config: Any, function: Any, parameters: int, extra: int
     ) -> tuple[int]:
         pointers = ctypes.cast(parameters, ctypes.POINTER(ctypes.c_void_p))
-        values = [ctypes.cast(pointers[i], ctypes.POINTER(ctypes.c_void_p))[0] for i in range(2)]
+        count = 3 if function == b"copy" else 2
+        values = [
+            ctypes.cast(pointers[i], ctypes.POINTER(ctypes.c_void_p))[0] for i in range(count)
+        ]
+        if function == b"copy":
+            source, target, words = values
+            self._do(lambda: ctypes.memmove(target, source, 16 * words))
+            return (0,)
         source, target = values
         self._do(lambda: _double(source, target))
         self.launched.append((config.gridDimX, config.numAttrs > 0, config.blockDimX))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from planner.errors import EngineHungError
+from planner.runtime.fused.crossing import Block, copier, queue_in, queue_out
 from planner.runtime.fused.dlpack import Borrowed, DeviceTensor
 from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.manifest import Argument, Binary, Bucket, Launch, Slot
@@ -20,7 +21,6 @@ _SPIN_S = 2e-3
 """How long a wait polls before it sleeps between polls: most calls end sooner."""
 _SLEEP_S = 5e-5
 _REPLAYS = 5
-ALIGNMENT_BYTES = 256
 
 
 class Instance:
@@ -45,8 +45,10 @@ class Instance:
         self._binaries = binaries
         self._weights_address = weights_address
         self.arena_address = driver.allocate(bucket.arena_size_bytes)
-        self._given, self._found = _starts(bucket.inputs), _starts(bucket.outputs)
-        self._staging = driver.allocate_pinned(self._given[-1] + self._found[-1])
+        self._given, self._found = Block.of(bucket.inputs), Block.of(bucket.outputs)
+        self._staging = driver.allocate_pinned(self._given.size_bytes + self._found.size_bytes)
+        self._staging_out = self._staging + self._given.size_bytes
+        self._copier = copier(driver)
         self.graph = driver.capture(self.queue)
         self._with_copies = driver.capture(self._queue_with_copies)
 
@@ -85,16 +87,10 @@ class Instance:
         return min(taken)
 
     def _queue_with_copies(self) -> None:
-        for slot, start in zip(self.bucket.inputs, self._given, strict=False):
-            self.driver.upload(self.address_of(slot), self._staging + start, slot.size_bytes)
+        driver, arena = self.driver, self.arena_address
+        queue_in(driver, self._copier, self._staging, arena, self._given)
         self.queue()
-        for slot, start in zip(self.bucket.outputs, self._found, strict=False):
-            source = self.address_of(slot)
-            self.driver.download(self._staging_out + start, source, slot.size_bytes)
-
-    @property
-    def _staging_out(self) -> int:
-        return self._staging + self._given[-1]
+        queue_out(driver, self._copier, self._staging_out, arena, self._found)
 
     def _address(self, argument: Argument) -> int:
         base = self._weights_address if argument.space == "weights" else self.arena_address
@@ -115,14 +111,16 @@ class Instance:
             EngineHungError: no answer in time.
         """
         self.driver.activate()
-        for array, start, slot in zip(arrays, self._given, self.bucket.inputs, strict=False):
-            ctypes.memmove(self._staging + start, array.ctypes.data, slot.size_bytes)
+        for array, slot in zip(arrays, self.bucket.inputs, strict=True):
+            place = self._staging + self._given.place(slot)
+            ctypes.memmove(place, array.ctypes.data, slot.size_bytes)
         self.driver.replay(self._with_copies)
         self.wait(timeout_s)
         found = {}
-        for slot, start in zip(self.bucket.outputs, self._found, strict=False):
+        for slot in self.bucket.outputs:
             value = np.empty(slot.shape, slot.dtype)
-            ctypes.memmove(value.ctypes.data, self._staging_out + start, slot.size_bytes)
+            place = self._staging_out + self._found.place(slot)
+            ctypes.memmove(value.ctypes.data, place, slot.size_bytes)
             found[slot.name] = value
         return found
 
@@ -185,12 +183,3 @@ class Instance:
         self.driver.synchronize()
         self.driver.free(self.arena_address)
         self.driver.free_pinned(self._staging)
-
-
-def _starts(slots: Sequence[Slot]) -> list[int]:
-    """Where each slot starts in a staging buffer, and where the last one ends."""
-    found = [0]
-    for slot in slots:
-        end = found[-1] + slot.size_bytes
-        found.append(-(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
-    return found

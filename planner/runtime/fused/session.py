@@ -17,7 +17,7 @@ import numpy as np
 
 from planner.errors import DataError, EngineHungError, EnvironmentMismatchError, UsageError
 from planner.runtime.fused import manifest as manifests
-from planner.runtime.fused.dlpack import Borrowed, is_device_tensor
+from planner.runtime.fused.dlpack import Borrowed, Streams, is_device_tensor
 from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.instance import Instance
 from planner.runtime.fused.manifest import Binary, Bucket, FusedManifest, Slot
@@ -109,13 +109,13 @@ class FusedSession:
         bucket = self._bucket({name: tuple(value.shape) for name, value in feeds.items()})
         with self._lent(bucket) as instance:
             instance.driver.activate()
-            stream = int(instance.driver.stream)
-            tensors = [_borrowed(slot, feeds[slot.name], stream) for slot in bucket.inputs]
+            streams = Streams(int(instance.driver.stream))
+            tensors = [_borrowed(slot, feeds[slot.name], streams) for slot in bucket.inputs]
             for slot, tensor in zip(bucket.inputs, tensors, strict=True):
                 _refuse_elsewhere(slot, tensor, instance.driver.ordinal)
             given = out or {}
             targets = {
-                slot.name: _target(slot, given[slot.name], stream)
+                slot.name: _target(slot, given[slot.name], streams)
                 for slot in bucket.outputs
                 if slot.name in given
             }
@@ -306,15 +306,15 @@ def _refuse_misfit(slot: Slot, dtype: Any, shape: tuple[int, ...], where: str = 
         )
 
 
-def _borrowed(slot: Slot, value: Any, stream: int) -> Borrowed | Array:
+def _borrowed(slot: Slot, value: Any, streams: Streams) -> Borrowed | Array:
     if not is_device_tensor(value):
         return fitting(slot, {slot.name: np.asarray(value)})
-    found = Borrowed(value, stream, f"input {slot.name!r}")
+    found = Borrowed(value, streams.wait_for(value), f"input {slot.name!r}")
     _refuse_misfit(slot, found.dtype, found.shape)
     return found
 
 
-def _target(slot: Slot, value: Any, stream: int) -> Borrowed:
+def _target(slot: Slot, value: Any, streams: Streams) -> Borrowed:
     """Where the caller wants an output.
 
     Raises:
@@ -323,7 +323,7 @@ def _target(slot: Slot, value: Any, stream: int) -> Borrowed:
     where = f"output {slot.name!r}"
     if not is_device_tensor(value):
         raise DataError(f"is no device tensor but a {type(value).__name__}", where=where)
-    found = Borrowed(value, stream, where)
+    found = Borrowed(value, streams.wait_for(value), where)
     _refuse_misfit(slot, found.dtype, found.shape, where)
     return found
 

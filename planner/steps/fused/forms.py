@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from planner.compress.measure import joint_error
+from planner.compress.measure import JointError, joint_error
 from planner.compress.samples import Samples
-from planner.compress.storage import write_rounded
+from planner.compress.storage import write_rounded, write_widened
 from planner.errors import InfoptError
 from planner.fuse.greedy import group
 from planner.graph.sandbox import Bounds, Sandbox
@@ -28,6 +28,8 @@ DTYPES: Mapping[str, NumberFormat] = MappingProxyType(
 """Format -> how the generator calls it."""
 _RUNS = 4
 _LONG = Bounds(wall_s=600.0)
+UNKNOWN_NOISE = 1e-3
+"""Where ONNX Runtime cannot run the model in float32: 16-bit models that work stay below it."""
 HOPELESS = 1e6
 """NMSE of answers that are not numbers: no budget allows it."""
 
@@ -40,6 +42,9 @@ class Rounding:
     dtype: NumberFormat
     error: float
     """NMSE at the outputs, the worst sample set's; 0 where it is the model's own format."""
+    noise: float
+    """NMSE of rounding on the way, the model's own format or not: two right answers may differ by
+    as much."""
 
 
 def roundings(
@@ -54,8 +59,12 @@ def roundings(
     ]
     found = []
     for name in allowed:
-        error = 0.0 if name == native else _error(prepared, DTYPES[name], stored, work)
-        found.append(Rounding(name, DTYPES[name], error))
+        if name != native:
+            error = _error(prepared, DTYPES[name], stored, work)
+            found.append(Rounding(name, DTYPES[name], error, error))
+        else:
+            noise = 0.0 if name == "fp32" else _own_noise(prepared, work)
+            found.append(Rounding(name, DTYPES[name], 0.0, noise))
     return found
 
 
@@ -103,6 +112,25 @@ def _error_on(
     return float(work.once("joint", key, compute))
 
 
+def _own_noise(prepared: Prepared, work: Workspace) -> float:
+    """What a 16-bit model's own rounding does to its answers."""
+    samples = prepared.samples[0].first(_RUNS)
+    key = digest("own rounding", prepared.sha256, samples.digest)
+
+    def compute() -> float:
+        path, target = prepared.model_path, work.scratch / "widened.onnx"
+        bounds = _LONG.for_size(prepared.loaded.size_bytes)
+        sandbox = Sandbox("measuring rounding", str(path), bounds)
+        try:
+            sandbox.call(write_widened, path, target)
+            found = sandbox.call(joint_error, target, path, samples, SessionSettings())
+        except InfoptError:
+            return UNKNOWN_NOISE
+        return _worst(found, prepared)
+
+    return float(work.once("joint", key, compute))
+
+
 def _measured(
     prepared: Prepared, samples: Samples, dtype: str, target: Path, stored: tuple[str, ...]
 ) -> float:
@@ -114,6 +142,10 @@ def _measured(
         found = sandbox.call(joint_error, path, target, samples, SessionSettings())
     except InfoptError:
         return HOPELESS  # ONNX Runtime cannot imitate it, so nothing can be promised
+    return _worst(found, prepared)
+
+
+def _worst(found: JointError, prepared: Prepared) -> float:
     errors = [
         error for name, error in found.per_output.items() if name not in prepared.random_outputs
     ]

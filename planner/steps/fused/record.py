@@ -33,6 +33,7 @@ def fusion_plan(
         device=profile.name,
         architectures=tuple(sorted({*ARCHITECTURES, capability(profile)} - {0})),
         number_format=decided.form.dtype,
+        rounding_error=decided.form.noise,
         buckets=tuple(
             _bucket(shape, found, decided) for shape, found in zip(shapes, cuts, strict=True)
         ),
