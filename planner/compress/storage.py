@@ -50,41 +50,40 @@ def widened(model: ModelProto) -> None:
     """The same in memory, in place."""
     graph = model.graph
     for item in graph.initializer:
-        if item.data_type in _NARROW:
-            value = numpy_helper.to_array(item).astype(np.float32)
-            item.CopyFrom(numpy_helper.from_array(value, item.name))
+        _widen(item, item.name)
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        if attribute.HasField("t"):
+            _widen(attribute.t, attribute.t.name)
     for node in graph.node:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _NARROW:
                 attribute.i = TensorProto.FLOAT
-            if attribute.HasField("t") and attribute.t.data_type in _NARROW:
-                value = numpy_helper.to_array(attribute.t).astype(np.float32)
-                attribute.t.CopyFrom(numpy_helper.from_array(value))
     del graph.value_info[:]
-    before = [_port_cast(port, f"{port.name}__wide") for port in graph.input if _is_narrow(port)]
-    renamed = {port.name: f"{port.name}__wide" for port in graph.input if _is_narrow(port)}
-    after = []
-    for port in graph.output:
-        if _is_narrow(port):
-            renamed[port.name] = f"{port.name}__wide"
-            narrow = port.type.tensor_type.elem_type
-            after.append(helper.make_node("Cast", [renamed[port.name]], [port.name], to=narrow))
+    narrow = [port for port in (*graph.input, *graph.output) if _is_narrow(port)]
+    renamed = {port.name: f"{port.name}__wide" for port in narrow}
     for node in graph.node:
         for names in (node.input, node.output):
             for position, name in enumerate(names):
                 names[position] = renamed.get(name, name)
-    nodes = [*before, *graph.node, *after]
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    kept = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
     del graph.node[:]
+    for port in filter(_is_narrow, graph.input):
+        wide = renamed[port.name]
+        graph.node.append(helper.make_node("Cast", [port.name], [wide], to=TensorProto.FLOAT))
     graph.node.extend(kept)
+    for port in filter(_is_narrow, graph.output):
+        kind = port.type.tensor_type.elem_type
+        graph.node.append(helper.make_node("Cast", [renamed[port.name]], [port.name], to=kind))
+
+
+def _widen(item: TensorProto, name: str) -> None:
+    if item.data_type in _NARROW:
+        value = numpy_helper.to_array(item).astype(np.float32)
+        item.CopyFrom(numpy_helper.from_array(value, name))
 
 
 def _is_narrow(port: onnx.ValueInfoProto) -> bool:
     return port.type.tensor_type.elem_type in _NARROW
-
-
-def _port_cast(port: onnx.ValueInfoProto, target: str) -> NodeProto:
-    return helper.make_node("Cast", [port.name], [target], to=TensorProto.FLOAT)
 
 
 def rounded(model: ModelProto, dtype: str, stored: Collection[str]) -> None:

@@ -196,3 +196,11 @@ def _reference_limit(plan: Plan) -> float:
 
 def _run(path: Path, settings: SessionSettings, feeds: dict[str, Any]) -> dict[str, Any]:
     return dict(runner(path, settings)(feeds))
+
+
+def _loosened(golden: Golden, limit: float) -> Golden:
+    """Golden answers come from the CPU: kernels round elsewhere."""
+    asked = golden.max_reference_nmse
+    return replace(
+        golden, max_nmse=limit, max_reference_nmse=None if asked is None else max(asked, limit)
+    )
