@@ -51,20 +51,13 @@ def widened(model: ModelProto) -> None:
     graph = model.graph
     for item in graph.initializer:
         _widen(item, item.name)
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        if attribute.HasField("t"):
-            _widen(attribute.t, attribute.t.name)
     for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _NARROW:
-                attribute.i = TensorProto.FLOAT
+        _widen_attributes(node)
     del graph.value_info[:]
     narrow = [port for port in (*graph.input, *graph.output) if _is_narrow(port)]
     renamed = {port.name: f"{port.name}__wide" for port in narrow}
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for position, name in enumerate(names):
-                names[position] = renamed.get(name, name)
+    for names in (names for node in graph.node for names in (node.input, node.output)):
+        names[:] = [renamed.get(name, name) for name in names]
     kept = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
     del graph.node[:]
     for port in filter(_is_narrow, graph.input):
@@ -74,6 +67,14 @@ def widened(model: ModelProto) -> None:
     for port in filter(_is_narrow, graph.output):
         kind = port.type.tensor_type.elem_type
         graph.node.append(helper.make_node("Cast", [renamed[port.name]], [port.name], to=kind))
+
+
+def _widen_attributes(node: NodeProto) -> None:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            _widen(attribute.t, attribute.t.name)
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _NARROW:
+            attribute.i = TensorProto.FLOAT
 
 
 def _widen(item: TensorProto, name: str) -> None:
