@@ -208,13 +208,20 @@ def dry_run(constraints: Constraints) -> DryRun:
         return dry(constraints, work, bench)
 
 
-def profile_device(*, reporter: Reporter | None = None) -> DeviceProfile:
-    """Measures what this device can do: memory, matrix products per format, calls, threads.
+def profile_device(
+    *, device: Literal["cpu", "cuda"] = "cpu", reporter: Reporter | None = None
+) -> DeviceProfile:
+    """Measures what this device can do: memory, matrix products per format, launches, links.
 
     Raises:
         ModelError: ONNX Runtime cannot run a probe that every build of it can.
+        EnvironmentMismatchError: there is no GPU here.
     """
-    from planner.steps.ceilings import measure_ceilings
-
     with workspace(reporter or Silent()) as work:
+        if device == "cuda":
+            from planner.steps.gpu_ceilings import measure_gpu
+
+            return measure_gpu(work)
+        from planner.steps.ceilings import measure_ceilings
+
         return measure_ceilings(work)

@@ -111,6 +111,6 @@ class FakePipeline:
         )
         return ParetoCurve(model=str(constraints.model), points=(point,))
 
-    def profile_device(self, *, reporter: Reporter) -> DeviceProfile:
+    def profile_device(self, *, device: str, reporter: Reporter) -> DeviceProfile:
         self._answer("profile_device")
         return read_profile(resources.profiles()[0])
