@@ -25,6 +25,7 @@ from planner.errors import (
     UsageError,
 )
 from planner.runtime import dtypes
+from planner.runtime.device_run import DeviceRun, can_bind
 from planner.spec.manifest import TensorSpec
 from planner.spec.session import GraphLevel, SessionSettings
 
@@ -106,7 +107,7 @@ def make_session(source: Path | bytes, settings: SessionSettings) -> Any:
         session = onnxruntime.InferenceSession(
             source if isinstance(source, bytes) else str(source),
             options,
-            providers=list(dict.fromkeys((provider, _PROVIDERS["cpu"]))),
+            providers=_providers(provider, settings),
         )
     except ORT_ERRORS as error:
         raise _load_error(error, where) from None
@@ -118,6 +119,13 @@ def make_session(source: Path | bytes, settings: SessionSettings) -> Any:
             fix="`infopt doctor` says what is missing; or plan with --target cpu",
         )
     return session
+
+
+def _providers(provider: str, settings: SessionSettings) -> list[Any]:
+    """The provider with its options, and the CPU for what it has no kernels for."""
+    if settings.cuda_graph and provider == _PROVIDERS["cuda"]:
+        return [(provider, {"enable_cuda_graph": "1"}), _PROVIDERS["cpu"]]
+    return list(dict.fromkeys((provider, _PROVIDERS["cpu"])))
 
 
 def _provider(name: str) -> str:
@@ -181,6 +189,10 @@ def bind(session: Any, outputs: Sequence[str]) -> BoundRun:
     taken = {spec.name: spec.dtype for spec in inputs}
     given = {spec.name: spec.dtype for spec in made}
     run = session.run
+    if session.get_providers()[0] == "CUDAExecutionProvider":
+        wanted = [next(spec for spec in made if spec.name == name) for name in names]
+        if can_bind((*inputs, *wanted)):
+            return DeviceRun(session, inputs, wanted)
     if not any(dtypes.is_extended(kind) for kind in (*taken.values(), *given.values())):
         return partial(run, names)
     if not any(dtypes.is_extended(given[name]) for name in names):

@@ -29,6 +29,8 @@ class SessionSettings(Document):
     spinning: bool = True
     """Whether idle pool threads spin (lowest latency) or sleep (frees the cores)."""
     graph_level: GraphLevel = GraphLevel.ALL
+    cuda_graph: bool = False
+    """With `cuda`: the whole model as one CUDA graph; needs fixed shapes."""
     extra: dict[str, str] = Field(default_factory=dict)
     """Further `session.*` configuration entries of ONNX Runtime."""
 
@@ -36,4 +38,5 @@ class SessionSettings(Document):
     def name(self) -> str:
         """Short, unique label, e.g. `cpu-t2-spin-all`."""
         spin = "spin" if self.spinning else "sleep"
-        return f"{self.provider}-t{self.intra_op_threads}-{spin}-{self.graph_level.value}"
+        graph = "-graph" if self.cuda_graph else ""
+        return f"{self.provider}{graph}-t{self.intra_op_threads}-{spin}-{self.graph_level.value}"

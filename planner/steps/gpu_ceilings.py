@@ -32,7 +32,8 @@ def measure_gpu(work: Workspace, ordinal: int = 0) -> DeviceProfile:
     lab = Lab(ordinal)
     facts = lab.facts()
     probes = DeviceProbes(lab)
-    sampler = Sampler(probes.reference_us)
+    sampler = Sampler(probes.reference_us, probes.keep_busy)
+    probes.warm_up()
     found: list[Found] = []
     groups = _groups(lab, facts, probes, sampler)
     work.reporter.stage("ceilings")

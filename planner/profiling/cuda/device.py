@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from planner.profiling.cuda.sampling import Found, Sampler
@@ -11,6 +13,9 @@ from planner.runtime.fused.lab import Lab
 _MIB = 2**20
 _THREADS = 256
 _LAUNCHES = 200
+_BUSY_COPIES = 8
+"""Of 1 GiB: 2 ms on the fastest memory there is, more elsewhere."""
+_WARM_UP_S = 0.5
 _BARRIERS = (100, 1100)
 _BIG_BYTES = 2**30
 _CACHE_SHARES = (0.1, 0.25, 0.5, 0.8, 1.5)
@@ -69,9 +74,21 @@ class DeviceProbes:
             self._lab.free(address)
 
     def reference_us(self) -> float:
-        """A copy of 64 MiB: what tells the device's pace."""
-        size = min(64 * _MIB, self._size)
+        """A copy of half the buffer: what tells the device's pace."""
+        size = self._size // 2
         return self._lab.elapsed_us(lambda: self._lab.copy(self._target, self._source, size))
+
+    def keep_busy(self) -> None:
+        """Queues some milliseconds of work, while the host queues what is to be timed."""
+        for _ in range(_BUSY_COPIES):
+            self._lab.copy(self._target, self._source, self._size)
+
+    def warm_up(self) -> None:
+        """Clocks rise from idle within a few tenths of a second of work."""
+        until = time.perf_counter() + _WARM_UP_S
+        while time.perf_counter() < until:
+            self.keep_busy()
+            self._lab.synchronize()
 
     def memory(self, sampler: Sampler) -> Iterator[Found]:
         """Reading, copying (bytes read and written) and setting far more than L2 holds."""
@@ -124,13 +141,16 @@ class DeviceProbes:
             for _ in range(_LAUNCHES):
                 lab.launch(kernel, self._units, _THREADS, 0, (self._target,), ahead=False)
 
-        yield from sampler.duration("launch", lambda: lab.elapsed_us(queue) / _LAUNCHES)
+        yield from sampler.duration(
+            "launch", lambda: lab.elapsed_us(queue, self.keep_busy) / _LAUNCHES
+        )
         graphs: list[Any] = []
 
         def node() -> float:
             if not graphs:
                 graphs.append(lab.capture(queue))
-            return lab.elapsed_us(lambda: lab.replay(graphs[0])) / _LAUNCHES
+            replay = partial(lab.replay, graphs[0])
+            return lab.elapsed_us(replay, self.keep_busy) / _LAUNCHES
 
         yield from sampler.duration("graph node", node)
         for graph in graphs:

@@ -13,6 +13,8 @@ from planner.profiling.cuda.sampling import Found, Sampler
 _ROWS = (32, 128, 1024, 4096)
 _WIDTHS = (4096, 8192)
 _RUNS = 10
+_BUSY_CYCLES = 4_000_000
+"""About 2 ms."""
 
 
 def has_torch() -> bool:
@@ -50,6 +52,7 @@ def _once(
             if not held:
                 held.append(make(torch, rows, width))
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda._sleep(_BUSY_CYCLES)  # the host queues all of it meanwhile
             start.record()
             for _ in range(_RUNS):
                 held[0]()

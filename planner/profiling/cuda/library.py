@@ -7,7 +7,7 @@ so that events see device time and calls cost little beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +54,7 @@ class Chain:
     output: str = "x"
     links: int = 0
 
-    def bound(self, lab: Lab, tf32: bool) -> _Bound:
+    def bound(self, lab: Lab, tf32: bool, before: Callable[[], None]) -> _Bound:
         """Loaded on the device.
 
         Raises:
@@ -68,7 +68,7 @@ class Chain:
         )  # fmt: skip
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        return _Bound(lab, model.SerializeToString(), self.inputs, self.output, tf32)
+        return _Bound(lab, model.SerializeToString(), self.inputs, self.output, tf32, before)
 
 
 class _Bound:
@@ -81,8 +81,10 @@ class _Bound:
         inputs: Mapping[str, tuple[str, tuple[int, ...], float]],
         output: str,
         tf32: bool,
+        before: Callable[[], None],
     ) -> None:
         self._lab = lab
+        self._before = before
         options = {
             "device_id": lab.ordinal,
             "user_compute_stream": str(int(lab.stream)),
@@ -120,7 +122,7 @@ class _Bound:
             for _ in range(_RUNS):
                 self.run()
 
-        return self._lab.elapsed_us(body) / _RUNS
+        return self._lab.elapsed_us(body, self._before) / _RUNS
 
 
 def _noise(lab: Lab, form: str, shape: tuple[int, ...], scale: float) -> Any:
@@ -178,7 +180,7 @@ def _timed(
 
     def once() -> float:
         if not bound:
-            bound.append(chain.bound(lab, tf32))
+            bound.append(chain.bound(lab, tf32, sampler.keep_busy))
         return bound[0].once_us() / chain.links
 
     yield from sampler.rate(name, work, unit, once)

@@ -32,6 +32,8 @@ class Sampler:
 
     reference: Callable[[], float]
     """Device time of something that always takes the same time, microseconds."""
+    keep_busy: Callable[[], None]
+    """Queues work behind which what is timed can wait until all of it is queued."""
     pace_us: list[float] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     """Probe -> why it could not run."""

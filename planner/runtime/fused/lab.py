@@ -53,10 +53,19 @@ class Lab(Driver):
             devices=int(self._call(api.cuDeviceGetCount)),
         )
 
-    def elapsed_us(self, body: Callable[[], None]) -> float:
-        """Device time of what `body` queues on this device's stream."""
+    def elapsed_us(
+        self, body: Callable[[], None], before: Callable[[], None] | None = None
+    ) -> float:
+        """Device time of what `body` queues on this device's stream.
+
+        Args:
+            before: queues work that keeps the device busy until `body` has queued all of its own,
+                so that the host's pace does not show.
+        """
         start, end = (self._call(self.api.cuEventCreate, 0) for _ in range(2))
         try:
+            if before is not None:
+                before()
             self._call(self.api.cuEventRecord, start, self.stream)
             body()
             self._call(self.api.cuEventRecord, end, self.stream)

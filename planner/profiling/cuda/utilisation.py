@@ -1,0 +1,114 @@
+"""How busy a GPU is during a call, and what ONNX Runtime quietly left to the CPU.
+
+ONNX Runtime's own profile says which provider ran each operator, and how long each kernel took on
+the device; what a call takes beyond its kernels is launches, gaps, copies and the host's work.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from planner.runtime.ort import bind_all, make_session, session_options
+from planner.spec.session import SessionSettings
+
+_RUNS = 20
+_CALLS = 200
+_BUDGET_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Utilisation:
+    """One model on one GPU."""
+
+    call_us: float
+    """Median of a whole call, inputs from the host and outputs to it."""
+    kernels_us: float | None
+    """Device time of all kernels of a call; None where ONNX Runtime cannot see the device."""
+    by_operator_us: Mapping[str, float]
+    """Kernels' time by the operator that launched them."""
+    on_cpu: tuple[str, ...]
+    """Operators (`name (type)`) that ran on the CPU although the GPU was asked for."""
+
+    @property
+    def busy(self) -> float | None:
+        """Share of a call in which a kernel computes."""
+        return None if self.kernels_us is None else min(self.kernels_us / self.call_us, 1.0)
+
+
+def measure(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) -> Utilisation:
+    """Times calls, then profiles some (without a graph, whose kernels belong to no operator).
+
+    Raises: as `planner.runtime.ort.make_session`.
+    """
+    call_us = _call_us(model, settings, feeds)
+    kernels, nodes = _profiled(model, settings, feeds)
+    total = sum(kernels.values()) if kernels else None
+    return Utilisation(call_us, total, kernels, nodes)
+
+
+def _call_us(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) -> float:
+    run = bind_all(make_session(model, settings))[1]
+    given = dict(feeds)
+    for _ in range(5):
+        run(given)
+    samples: list[float] = []
+    until = time.perf_counter() + _BUDGET_S
+    while len(samples) < _RUNS or (len(samples) < _CALLS and time.perf_counter() < until):
+        start = time.perf_counter()
+        run(given)
+        samples.append((time.perf_counter() - start) * 1e6)
+    return float(np.median(samples))
+
+
+def _profiled(
+    model: Path, settings: SessionSettings, feeds: Mapping[str, Any]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    plain = settings.model_copy(update={"cuda_graph": False})
+    options: Any = session_options(plain)
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory(prefix="infopt-profile-") as folder:
+        options.profile_file_prefix = str(Path(folder, "ort"))
+        wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[plain.provider]
+        session: Any = onnxruntime.InferenceSession(
+            str(model), options, providers=list(dict.fromkeys((wanted, "CPUExecutionProvider")))
+        )
+        run = bind_all(session)[1]
+        for _ in range(_RUNS):
+            run(dict(feeds))
+        path = Path(session.end_profiling())
+        events = json.loads(path.read_text())
+    return read_events(events, wanted, _RUNS)
+
+
+def read_events(
+    events: list[dict[str, Any]], wanted: str, runs: int
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """(operator -> device time a run, operators on another provider) of a profile.
+
+    The first runs are slower; of each kernel launch the median over runs would need their order, so
+    sums are taken over the later half of all events of a kind.
+    """
+    kernels: dict[str, list[float]] = defaultdict(list)
+    elsewhere: dict[str, None] = {}
+    for event in events:
+        arguments = event.get("args") or {}
+        if event.get("cat") == "Kernel":
+            kernels[str(arguments.get("op_name") or event.get("name"))].append(float(event["dur"]))
+        elif event.get("cat") == "Node" and arguments.get("provider") not in (None, wanted):
+            name = str(event["name"]).removesuffix("_kernel_time")
+            elsewhere[f"{name} ({arguments.get('op_name')})"] = None
+    found = {}
+    for name, times in kernels.items():
+        later = times[len(times) // 2 :]
+        found[name] = sum(later) / max(runs - runs // 2, 1)
+    return found, tuple(elsewhere)
