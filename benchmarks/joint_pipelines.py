@@ -60,8 +60,9 @@ def compare(case: Case, time_limit_s: float) -> Comparison:
     problem = make(case)
     joint = solve(problem, time_limit_s=time_limit_s, gap=0.005)
     found: dict[str, float] = {}
+    known: dict[tuple[str, ...], tuple[Solution | None, _Fixed]] = {(): (None, _Fixed())}
     for order in permutations(STEPS):
-        plan = _in_order(problem, order, time_limit_s)
+        plan = _in_order(problem, order, time_limit_s, known)
         if plan is not None:
             found[" > ".join(order)] = plan.objective[0]
     best = min(found, key=found.__getitem__, default="")
@@ -76,17 +77,30 @@ def compare(case: Case, time_limit_s: float) -> Comparison:
     )
 
 
-def _in_order(problem: Problem, order: tuple[str, ...], time_limit_s: float) -> Solution | None:
-    fixed = _Fixed()
-    plan: Solution | None = None
-    for step in order:
-        fixed.open.add(step)
-        posed = _posed(problem, fixed, is_last=step == order[-1])
+def _in_order(
+    problem: Problem,
+    order: tuple[str, ...],
+    time_limit_s: float,
+    known: dict[tuple[str, ...], tuple[Solution | None, _Fixed]],
+) -> Solution | None:
+    """The plan after all steps; what orders have in common is solved once."""
+    for count in range(1, len(order) + 1):
+        before, now = order[: count - 1], order[:count]
+        if now in known:
+            continue
+        plan, fixed = known[before]
+        if before and plan is None:
+            known[now] = (None, fixed)
+            continue
+        step = order[count - 1]
+        fixed = _Fixed(fixed.formats, fixed.places, {*fixed.open, step})
+        posed = _posed(problem, fixed, is_last=count == len(order))
         plan = solve(posed, time_limit_s=time_limit_s, gap=0.005)
-        if plan.totals is None:
-            return None
-        _fix(problem, plan, fixed, step)
-    return plan
+        plan = plan if plan.totals is not None else None
+        if plan is not None:
+            _fix(problem, plan, fixed, step)
+        known[now] = (plan, fixed)
+    return known[order][0]
 
 
 def _fix(problem: Problem, plan: Solution, fixed: _Fixed, step: str) -> None:

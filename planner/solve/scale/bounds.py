@@ -7,6 +7,9 @@ over all y bounds every plan. Duals are made for the vector with the smallest bo
 largest set of places that includes its own, then over exactly these, then for the vector alone, as
 long as the smallest bound lies below what is asked.
 
+What the fullest stage decides (period, memory) is at least the mean over stages: the sum is bounded
+and divided by the number of stages, which y knows.
+
 Where several stages may follow each other, a second dual of the same places charges receiving by
 counting stages (`fleet.receiving`) in place of transfers on the forest's edges: one place repeated
 has no edge between places that could be charged.
@@ -28,8 +31,10 @@ from planner.solve.scale.edges import forest
 from planner.solve.scale.fleet import Fleet, Receiving, fleet, receiving
 from planner.solve.scale.forest import Forest
 from planner.solve.scale.labels import Labelled
-from planner.solve.scale.rows import Rows, rows
+from planner.solve.scale.rows import SPREAD, TIMED, Rows, rows
 
+HOUR_US = 3.6e9
+"""Microseconds an hour."""
 MOST_COUNTED_OPS = 20_000
 """Operators up to which the second forest is made."""
 
@@ -50,6 +55,8 @@ class Bounds:
     known: FloatArray = field(init=False)
     """The best bound of each of the fleet's vectors; one number where they are not listed."""
     duals: list[Dual] = field(default_factory=list)
+    _factor: FloatArray = field(init=False)
+    """From sums over stages to the objective, by vector."""
     _counted: Forest | None = None
     _receiving: Receiving | None = None
     _done: set[bytes] = field(default_factory=set)
@@ -60,9 +67,10 @@ class Bounds:
         self.fleet = fleet(problem)
         count = 1 if self.fleet.vectors is None else len(self.fleet.vectors)
         self.known = np.full(count, -np.inf)
+        self._factor = _factor(self.labelled, self.fleet, self.objective)
         usable = self.fleet.most > 0
         self.duals.append(self._dual(None if usable.all() else usable))
-        if self.objective is Objective.LATENCY and problem.stages > 1:
+        if self.objective in TIMED and problem.stages > 1:
             found = receiving(problem)
             if found.stage_us.any():
                 self._receiving = found
@@ -105,7 +113,8 @@ class Bounds:
             values = np.array([np.inf if dual.is_impossible else best])
         else:
             values = self._of_vectors(dual)
-        np.maximum(self.known, values, out=self.known)
+        scaled = np.where(np.isfinite(values), values, 0.0) * self._factor
+        np.maximum(self.known, np.where(np.isfinite(values), scaled, values), out=self.known)
 
     def _of_vectors(self, dual: Dual) -> FloatArray:
         vectors = self.fleet.vectors
@@ -169,16 +178,25 @@ class Bounds:
 
     def _pair(self, support: BoolArray) -> Iterator[Dual]:
         """The dual of some places, and the one that counts stages where that may be better."""
-        if self._receiving is not None and support.sum() == 1 and self._moves_keep_forms():
-            yield self._dual(support, self.graph)
-            return
         yield self._dual(support)
-        if self._receiving is not None and self.labelled.ops <= MOST_COUNTED_OPS:
+        if self._receiving is None or not self._may_receive(support):
+            return
+        if support.sum() == 1 and self._moves_keep_forms():
+            yield self._dual(support, self.graph)
+        elif self.labelled.ops <= MOST_COUNTED_OPS:
             if self._counted is None:
                 self._counted = forest(
                     self.labelled, self.labelled.end, free_moves=True, deadline=self.deadline
                 )
             yield self._dual(support, self._counted)
+
+    def _may_receive(self, support: BoolArray) -> bool:
+        """Whether some vector of these places has so many stages that counting them pays."""
+        assert self._receiving is not None
+        assert self.fleet.vectors is not None
+        inside = ~(self.fleet.vectors[:, ~support] > 0).any(axis=1)
+        paid = self.fleet.vectors[inside] @ self._receiving.stage_us
+        return bool((paid > self._receiving.free_us).any())
 
     def _moves_keep_forms(self) -> bool:
         """One place: the forest then charges no transfer."""
@@ -190,6 +208,23 @@ class Bounds:
         fits = [d for d in self.duals if d.points and _includes(d, support)]
         dual = min(fits or [self.whole], key=lambda d: _size(d))
         return dual, max(dual.points, key=lambda point: point.bound)
+
+
+def _factor(labelled: Labelled, stages: Fleet, objective: Objective) -> FloatArray:
+    """The fullest of P stages takes 1/P of the sum at least; a query then costs so much an hour."""
+    problem = labelled.problem
+    if stages.vectors is None:
+        known = {Objective.PERIOD: 1.0 / problem.stages, Objective.MEMORY: 1.0 / problem.stages}
+        return np.array([0.0 if objective is Objective.QUERY_COST else known.get(objective, 1.0)])
+    if objective not in SPREAD:
+        return np.ones(len(stages.vectors))
+    found = 1.0 / np.maximum(stages.vectors.sum(axis=1), 1)
+    if objective is Objective.QUERY_COST:
+        prices = np.array([device.price_per_hour for device in problem.devices])
+        each = labelled.degree * prices[labelled.device]
+        price = problem.settings[labelled.row].price_per_hour + stages.vectors @ each
+        found = found * price / HOUR_US
+    return np.asarray(found)
 
 
 def _includes(dual: Dual, support: BoolArray) -> bool:

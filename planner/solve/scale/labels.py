@@ -175,6 +175,7 @@ class _Maker:
         self._problem, self._places, self._row, self._end = problem, places, row, end
         self._peaks = peaks
         self._sure: dict[int, float] = {}
+        self._read: dict[int, tuple[float, list[float]]] = {}
         self._seen: dict[int, int] = {}
         self._tables: dict[Table, int] = {}
         devices = {device.name: device for device in problem.devices}
@@ -272,17 +273,25 @@ class _Maker:
             self._sure[g] = self._peaks.bytes_of(g, self._problem.options[g])
         return self._sure[g]
 
+    def _times(self, option: Option) -> tuple[float, list[float]]:
+        """Weighted expected time; expected and asked-for ends by shape. Equal tables are one
+        object, read once."""
+        known = self._read.get(id(option.latency))
+        if known is None:
+            cells = [cell for cell in option.latency[self._row] if cell is not None]
+            pairs = zip(self._problem.shape_weights, cells, strict=True)
+            ends = [cell.expected_us for cell in cells]
+            ends += [float(getattr(cell, self._end)) for cell in cells]
+            known = sum(q * cell.expected_us for q, cell in pairs), ends
+            self._read[id(option.latency)] = known
+        return known
+
     def _values(self, g: int, k: int, r: int, windows: tuple[float, ...]) -> list[float]:
         option = self._problem.options[g]
-        cells = [cell for cell in option.latency[self._row] if cell is not None]
-        pairs = zip(self._problem.shape_weights, cells, strict=True)
-        weighted = sum(q * cell.expected_us for q, cell in pairs)
+        weighted, ends = self._times(option)
         held, fetch, stored = float(option.weight_size_bytes), 0.0, 0
         if r != RESIDENT:
-            degree = self._places[k].degree
             held, stored = windows[r] * held, option.weight_size_bytes
-            fetch = fetch_us(self._problem.stores[r], option, degree)
-        ends = [cell.expected_us for cell in cells]
-        ends += [float(getattr(cell, self._end)) for cell in cells]
+            fetch = fetch_us(self._problem.stores[r], option, self._places[k].degree)
         held += option.cache_size_bytes + self._peak(g)
         return [weighted, option.error, option.energy_j, held, fetch, stored, *ends]

@@ -11,6 +11,7 @@ tight: one moment alone would be bought off by one layer's smaller options.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,18 +28,18 @@ class Peaks:
 
     def __init__(self, problem: Problem, first: Sequence[int]) -> None:
         self._first = first
-        self._moments = _moments(problem, first)
-        self._large = _large(problem, first)
+        self._moments: list[int] = _moments(problem, first).tolist()
+        self._large = set(_large(problem, first).nonzero()[0].tolist())
 
     def bytes_of(self, g: int, option: Option) -> float:
         """One option's part, on each device."""
         total = 0.0
         for hold in option.holds:
-            ends = np.searchsorted(self._moments, (hold.start, hold.end))
-            total += hold.size_bytes * float(ends[1] - ends[0])
+            lasts = bisect_left(self._moments, hold.end) - bisect_left(self._moments, hold.start)
+            total += hold.size_bytes * lasts
         total /= max(len(self._moments), 1)
-        if option.workspace_size_bytes and self._large[self._first[g]]:
-            total += option.workspace_size_bytes / float(self._large.sum())
+        if option.workspace_size_bytes and self._first[g] in self._large:
+            total += option.workspace_size_bytes / len(self._large)
         return total
 
 

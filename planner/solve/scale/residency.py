@@ -7,6 +7,7 @@ streaming costs nothing; the least slack of a geometric series that frees enough
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,12 @@ from planner.solve.price import fetch_us
 
 SLACKS = (0.0, *(0.25 * 2.0**n for n in range(24)))
 """Microseconds, or times longer, a fetch may come late."""
+
+
+FLOORS = (0.0, 0.3, 0.6, 0.8)
+"""Shares of the weights, by size, that are tried as too small to stream."""
+MANY = 20_000
+"""Options of a stage above which all weights are large enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +58,13 @@ def stream(running: Running, needed_bytes: float, room_bytes: dict[int, float]) 
     found = Streams([-1] * len(running.options))
     if needed_bytes <= 0 or not running.stores:
         return found
-    for slack in SLACKS:
-        found = _walk(running, needed_bytes, room_bytes, slack)
+    ways = _ways(running)
+    tried = [_walk(running, needed_bytes, room_bytes, SLACKS[0], way) for way in ways]
+    found, way = max(zip(tried, ways, strict=True), key=lambda pair: pair[0].freed_bytes)
+    for slack in SLACKS[1:]:
         if found.freed_bytes >= needed_bytes:
             break
+        found = _walk(running, needed_bytes, room_bytes, slack, way)
     return found
 
 
@@ -62,10 +72,30 @@ def hidden_bytes(running: Running, room_bytes: dict[int, float]) -> int:
     """What streaming frees at most without costing anything."""
     if not running.stores:
         return 0
-    return _walk(running, float("inf"), room_bytes, 0.0).freed_bytes
+    walks = (_walk(running, math.inf, room_bytes, 0.0, way) for way in _ways(running))
+    return max(found.freed_bytes for found in walks)
 
 
-def _walk(running: Running, needed: float, room: dict[int, float], slack: float) -> Streams:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How weights are taken while a stage is walked."""
+
+    is_even: bool
+    """Stores are filled evenly along the stage, which keeps slots small, not early."""
+    least_bytes: float
+    """Smaller weights stay: each fetch has its alpha, a busy link carries more of large ones."""
+
+
+def _ways(running: Running) -> list[_Way]:
+    sizes = sorted(o.weight_size_bytes for o in running.options if o.weight_size_bytes)
+    shares = FLOORS if len(running.options) <= MANY else FLOORS[:1]
+    floors = {sizes[int(share * (len(sizes) - 1))] if share else 0.0 for share in shares if sizes}
+    return [_Way(even, least) for least in sorted(floors or {0.0}) for even in (True, False)]
+
+
+def _walk(
+    running: Running, needed: float, room: dict[int, float], slack: float, way: _Way
+) -> Streams:
     shapes = range(len(running.times_us))
     found = Streams([-1] * len(running.options))
     finishes: list[list[float]] = [[] for _ in shapes]
@@ -87,7 +117,12 @@ def _walk(running: Running, needed: float, room: dict[int, float], slack: float)
                 if found.store[oldest[r]] == r:
                     flying[r] -= running.options[oldest[r]].weight_size_bytes
                 oldest[r] += 1
-            if found.freed_bytes >= needed or not _may(option, store, r, running, room, found):
+            pace = (n + 1) / len(running.options) if way.is_even else 1.0
+            if option.weight_size_bytes < way.least_bytes or found.freed_bytes >= needed:
+                continue
+            if not _may(
+                option, store, running, found.used_bytes.get(r, 0), pace * room.get(r, math.inf)
+            ):
                 continue
             fetch = fetch_us(store, option, running.degree)
             first = opened[r] - 1
@@ -112,18 +147,11 @@ def _walk(running: Running, needed: float, room: dict[int, float], slack: float)
     return found
 
 
-def _may(
-    option: Option,
-    store: Store,
-    r: int,
-    running: Running,
-    room: dict[int, float],
-    found: Streams,
-) -> bool:
+def _may(option: Option, store: Store, running: Running, used: int, room: float) -> bool:
+    """Whether a weight may stream and the store has room for it, on all ranks."""
     size = option.weight_size_bytes
     if not size or (option.stores is not None and store.name not in option.stores):
         return False
     if store.slot_size_bytes is not None and size > store.slot_size_bytes:
         return False
-    after = found.used_bytes.get(r, 0) + size * running.degree
-    return after <= room.get(r, float("inf"))
+    return used + size * running.degree <= room

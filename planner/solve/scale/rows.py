@@ -20,6 +20,10 @@ from planner.ir.problem import Objective
 from planner.solve.data import FloatArray
 from planner.solve.scale.labels import Kind, Labelled
 
+TIMED = (Objective.LATENCY, Objective.PERIOD, Objective.QUERY_COST)
+"""Objectives that count the time of labels and edges."""
+SPREAD = (Objective.PERIOD, Objective.QUERY_COST, Objective.MEMORY)
+"""Objectives of the fullest stage: no less than the mean over stages, whose sum is bounded."""
 _PLACED = ("memory", "time", "held", "period")
 """Rows of one place, or of one stage."""
 
@@ -83,38 +87,45 @@ def rows(labelled: Labelled, objective: Objective, capacity: FloatArray | None =
     found.add_limits()
     if capacity is None:
         found.add_stores()
-    is_latency = objective is Objective.LATENCY
-    overhead = sum(
-        q * cell.expected_us
-        for q, cell in zip(problem.shape_weights, setting.overhead, strict=True)
-    )
+    constants = {
+        Objective.LATENCY: sum(
+            q * cell.expected_us
+            for q, cell in zip(problem.shape_weights, setting.overhead, strict=True)
+        ),
+        Objective.COST: setting.price_per_hour,
+    }
     return Rows(
         found.rows,
         [found.use(kind) for kind in labelled.kinds],
         [_aim(kind, objective) for kind in labelled.kinds],
-        1.0 if is_latency else 0.0,
+        float(objective in TIMED),
         _aim_stage(labelled, objective),
-        np.array(problem.shape_weights) * float(is_latency),
-        overhead if is_latency else setting.price_per_hour if objective is Objective.COST else 0.0,
+        np.array(problem.shape_weights) * float(objective in TIMED),
+        constants.get(objective, 0.0),
     )
 
 
 def _aim_stage(labelled: Labelled, objective: Objective) -> FloatArray:
     """What a stage adds to the objective by being there."""
-    prices = np.array([device.price_per_hour for device in labelled.problem.devices])
+    problem = labelled.problem
+    prices = np.array([device.price_per_hour for device in problem.devices])
+    fixed = problem.activation_size_bytes + problem.settings[labelled.row].size_bytes
     values: dict[Objective, FloatArray] = {
         Objective.COST: labelled.degree * prices[labelled.device],
         Objective.DEVICES: labelled.degree,
+        Objective.MEMORY: np.full(len(labelled.places), float(fixed)),
     }
     return values.get(objective, np.zeros(len(labelled.places)))
 
 
 def _aim(kind: Kind, objective: Objective) -> FloatArray:
     """What a label adds to the objective."""
+    if objective in TIMED:
+        return kind.time_us + kind.charge_us
     values: dict[Objective, FloatArray] = {
-        Objective.LATENCY: kind.time_us + kind.charge_us,
         Objective.ERROR: kind.error,
         Objective.ENERGY: kind.energy_j,
+        Objective.MEMORY: kind.held_bytes,
     }
     return values.get(objective, np.zeros(len(kind.rank)))
 

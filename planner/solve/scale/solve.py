@@ -23,7 +23,7 @@ from planner.solve.scale.dual import Point
 from planner.solve.scale.fleet import fleet
 from planner.solve.scale.prepared import prepared
 from planner.solve.scale.refute import is_refuted
-from planner.solve.scale.rows import rows
+from planner.solve.scale.rows import SPREAD, rows
 from planner.solve.scale.staged import RESERVE, Staged, capacity_bytes, unit_of
 from planner.solve.scale.stages import Cut, Profile, cut, profile, sequences
 from planner.solve.scale.windows import Windows
@@ -146,7 +146,13 @@ class Large:
             dual, point = bounds.guide(support)
             if id(dual) not in profiles:
                 profiles[id(dual)] = profile(labelled, dual.costs(point.multipliers))
-            one = cut(labelled, profiles[id(dual)], sequence, capacity * (1 - RESERVE))
+            one = cut(
+                labelled,
+                profiles[id(dual)],
+                sequence,
+                capacity * (1 - RESERVE),
+                is_fullest=bounds.objective in SPREAD,
+            )
             if one is not None:
                 cuts.append((known, one.estimate, one))
         cuts.sort(key=lambda each: each[:2])

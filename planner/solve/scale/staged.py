@@ -46,6 +46,7 @@ def unit_of(labelled: Labelled, objective: Objective) -> float:
     values = {
         Objective.ERROR: [float(kind.error.mean()) for kind in labelled.kinds],
         Objective.ENERGY: [float(kind.energy_j.mean()) for kind in labelled.kinds],
+        Objective.MEMORY: [float(kind.held_bytes.mean()) for kind in labelled.kinds],
         Objective.COST: [1.0],
         Objective.DEVICES: [1.0],
     }

@@ -87,12 +87,18 @@ class Cut:
 
 
 def cut(
-    labelled: Labelled, found: Profile, sequence: tuple[int, ...], capacity: FloatArray
+    labelled: Labelled,
+    found: Profile,
+    sequence: tuple[int, ...],
+    capacity: FloatArray,
+    *,
+    is_fullest: bool = False,
 ) -> Cut | None:
     """The best cuts for a sequence of places; None where some operator cannot run there.
 
     Args:
         capacity: bytes for weights on each device of each place.
+        is_fullest: the stage of largest cost counts, not the sum.
     """
     ops = labelled.ops
     marks = np.unique(np.linspace(0, ops, min(ops, MOST_CUTS) + 1).astype(np.int64))
@@ -107,7 +113,8 @@ def cut(
     came: list[IntArray] = []
     for k in sequence:
         over = np.maximum((held[None, :, k] - held[:, None, k]) / max(capacity[k], 1.0) - 1.0, 0.0)
-        total = best[:, None] + cost[None, :, k] - cost[:, None, k] + OVERFLOW * abs(whole) * over
+        here = cost[None, :, k] - cost[:, None, k] + OVERFLOW * abs(whole) * over
+        total = np.maximum(best[:, None], here) if is_fullest else best[:, None] + here
         total[np.tril_indices(len(marks))] = np.inf
         came.append(total.argmin(axis=0))
         best = total.min(axis=0)
