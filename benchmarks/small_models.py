@@ -12,12 +12,14 @@ Needs onnx, onnxruntime, numpy and triton; with `--gpu-check` cuda-bindings; pee
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,11 @@ from benchmarks.small.suite import SUITE
 from planner.errors import InfoptError
 from planner.fuse import tune as tuning
 from planner.fuse.build import Draft, build, draft
+from planner.fuse.live import Live
+from planner.fuse.repair import repaired
 from planner.graph.semantics import program_of
-from planner.kernels.compile import Compiled, compile_each
+from planner.kernels.compile import Compilers
 from planner.kernels.estimate import estimate
-from planner.kernels.source import Kernel
-from planner.kernels.stage import Config
 from planner.ops.nest import Program
 from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.session import FusedSession, load
@@ -52,7 +54,13 @@ def main() -> None:
     parser.add_argument("--format", default="float16", choices=("float16", "float32"))
     parser.add_argument("--architecture", type=int, default=90, help="without a GPU: sm_NN")
     parser.add_argument("--gpu-check", action="store_true", help="run and time on this GPU")
-    parser.add_argument("--tune", action="store_true", help="measure configurations first")
+    parser.add_argument(
+        "--tune", action="store_true", help="measure configurations in the whole graph"
+    )
+    parser.add_argument("--tune-s", type=float, default=20, help="time for measuring, a model")
+    parser.add_argument("--candidates", type=int, default=10, help="configurations, a stage")
+    parser.add_argument("--stages", action="store_true", help="time each distinct kernel")
+    parser.add_argument("--no-own", action="store_true", help="peers only")
     parser.add_argument("--peers", default="", help="`all`, or names separated by commas")
     parser.add_argument("--groups", default="solver", choices=("solver", "rules"))
     parser.add_argument("--json", type=Path, help="write records here")
@@ -83,15 +91,19 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
     model = SUITE[name](arguments.format)
     begin = time.perf_counter()
     program = program_of(model)
-    plan = grouped(program, arguments)
+    architecture = Driver().architecture if arguments.gpu_check else arguments.architecture
+    compilers = Compilers(architecture, arguments.workers)
+    plan = repaired(grouped(program, arguments), compilers)
     with tempfile.TemporaryDirectory(prefix="infopt-small-") as scratch:
         folder = Path(scratch)
         if not arguments.gpu_check:
             manifest = build(plan, folder, [arguments.architecture], workers=arguments.workers)
             built_s = round(time.perf_counter() - begin, 1)
+            compilers.close()
             yield {"peer": "infopt", "built_s": built_s, **described(plan, manifest)}
             return
-        yield from on_gpu(model, program, plan, folder, arguments)
+        yield from on_gpu(model, program, plan, folder, arguments, compilers)
+        compilers.close()
 
 
 def grouped(program: Program, arguments: argparse.Namespace) -> Draft:
@@ -127,18 +139,29 @@ def on_gpu(
     plan: Draft,
     folder: Path,
     arguments: argparse.Namespace,
+    compilers: Compilers,
 ) -> Iterator[Record]:
     """Builds for this GPU, checks the numbers, times, and compares."""
     driver = Driver()
     feeds = inputs_of(program)
     expected = reference_outputs(model, feeds)
-    yield _measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)
+    if not arguments.no_own:
+        yield _measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)
     if arguments.tune:
-        chosen, table = tuned(plan, driver, arguments.workers)
-        better = draft(program, arguments.format, chosen=chosen, stages=plan.stages)
+        found = tuned(plan, driver, arguments, compilers)
         where = folder / "tuned"
-        record = _measured("infopt-tuned", better, where, feeds, expected, arguments, driver)
-        yield {**record, "stage_us": table}
+        record = _measured("infopt-tuned", found.plan, where, feeds, expected, arguments, driver)
+        yield {
+            **record,
+            "tuning": {
+                "first_us": round(found.first_us, 1),
+                "best_us": round(found.best_us, 1),
+                "trials": found.trials,
+                "waiting": len(found.waiting),
+                "table": found.table,
+                "chosen": {root: found.chosen[root].text for root in found.table},
+            },
+        }
     named = [name for name in arguments.peers.split(",") if name]
     wanted = list(PEERS) if arguments.peers == "all" else named
     if not wanted:
@@ -220,12 +243,13 @@ def _measured(
     driver: Driver,
 ) -> Record:
     """One build of ours: numbers first (with a poisoned arena), then times."""
+    from benchmarks.small.stages import stage_table
     from benchmarks.small.timing import Timer, call_us
 
     begin = time.perf_counter()
     manifest = build(plan, folder, [driver.architecture], workers=arguments.workers)
     built_s = time.perf_counter() - begin
-    with load(folder) as session:
+    with exclusive(), load(folder) as session:
         session.first.poison()
         made = session.run(feeds)
         again = session.run(feeds)
@@ -233,8 +257,10 @@ def _measured(
         listed = [made[slot.name] for slot in session.first.bucket.outputs]
         timer = Timer(session.driver, session.driver.stream)
         plain = session.driver.capture(lambda: session.first.queue(ahead=False))
+        table = {"stages_table": stage_table(session.first)} if arguments.stages else {}
         return {
             "peer": peer,
+            **table,
             **errors(listed, expected),
             "repeatable": same,
             "gpu_us": timer.device_us(session.first.replay, cold=False),
@@ -261,79 +287,39 @@ def _host_us(session: FusedSession) -> float:
 
 
 # ---------------------------------------------------------------------- tuning
-def tuned(plan: Draft, driver: Driver, workers: int) -> tuple[dict[str, Config], Record]:
-    """The fastest measured configuration of each stage, and a table of what was measured."""
-    listed = tuning.trials(plan)
-    distinct = {trial.kernel.name: trial.kernel for trial in listed}
-    compiled = compile_each(distinct.values(), driver.architecture, workers=workers)
-    scratch = Scratch(driver, plan)
-    taken: dict[str, float] = {}
-    for name, made in compiled.items():
-        try:
-            taken[name] = scratch.launch_us(distinct[name], made)
-        except InfoptError as error:
-            print(f"{name}: {error.what}", file=sys.stderr)
-    scratch.close()
-    table: Record = {}
-    for trial in listed:
-        if trial.kernel.name in taken:
-            row = table.setdefault(trial.stage.root, {})
-            row[trial.config.text] = round(taken[trial.kernel.name], 2)
-    return tuning.choose(listed, taken), _first_of_equals(table)
+class SharedLive(Live):
+    """A draft on a device that other processes measure on too: one at a time."""
+
+    def graph_us(self, kernels: Any, waiting: frozenset[str] = frozenset()) -> float:
+        """See `Live`."""
+        with exclusive():
+            return super().graph_us(kernels, waiting)
 
 
-def _first_of_equals(table: Record) -> Record:
-    """Rows of repeated layers once."""
-    seen: dict[str, str] = {}
-    for root, row in table.items():
-        seen.setdefault(json.dumps(row, sort_keys=True), root)
-    return {root: table[root] for root in seen.values()}
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Holds the file named by INFOPT_GPU_LOCK, where set."""
+    path = os.environ.get("INFOPT_GPU_LOCK")
+    if not path:
+        yield
+        return
+    with Path(path).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
-class Scratch:
-    """Memory that stands for every tensor of a program, to time kernels alone."""
-
-    def __init__(self, driver: Driver, plan: Draft) -> None:
-        largest = max(type_.size for type_ in plan.program.types.values())
-        self._driver = driver
-        self._size_bytes = 8 * largest + 4096
-        self._read, self._written = (driver.allocate(self._size_bytes) for _ in range(2))
-        for address in (self._read, self._written):
-            driver.fill(address, _SMALL_NUMBERS, self._size_bytes)
-
-    def launch_us(self, item: Kernel, made: Compiled, repeats: int = 40) -> float:
-        """Microseconds a launch in a chain of equal, dependent launches."""
-        from benchmarks.small.timing import Timer
-
-        driver = self._driver
-        function = driver.load(made.cubin, made.entry, made.shared_size_bytes)
-        stores = item.text.count("tl.store(")
-        reads = len(item.parameters) - stores
-        addresses = [self._read] * reads + [self._written] * stores + [0, 0]
-
-        def queue() -> None:
-            for position in range(repeats):
-                driver.launch(
-                    function,
-                    item.programs,
-                    made.threads,
-                    made.shared_size_bytes,
-                    addresses,
-                    ahead=made.waits and position > 0,
-                )
-
-        graph = driver.capture(queue)
-        timer = Timer(driver, driver.stream)
-        return timer.device_us(lambda: driver.replay(graph), cold=False, repeats=20) / repeats
-
-    def close(self) -> None:
-        """Gives the memory back."""
-        self._driver.free(self._read)
-        self._driver.free(self._written)
-
-
-_SMALL_NUMBERS = 0x11
-"""A byte that makes small normal numbers in every floating-point type."""
+def tuned(
+    plan: Draft, driver: Driver, arguments: argparse.Namespace, compilers: Compilers
+) -> tuning.Tuned:
+    """The draft tuned on this GPU, and what was measured on the way."""
+    compilers(tuning.variants(plan, limit=arguments.candidates))
+    live = SharedLive(driver, plan)
+    try:
+        return tuning.tune(
+            plan, live, compilers, budget_s=arguments.tune_s, limit=arguments.candidates
+        )
+    finally:
+        live.close()
 
 
 if __name__ == "__main__":

@@ -45,10 +45,12 @@ def _prepared(peer: str, twin: Any, inputs: tuple[Any, ...]) -> Any:
     if peer == "torch-eager-replay":
         return _captured(lambda: twin(*inputs))
     if peer == "torch-compile":
-        compiled = torch.compile(twin, mode="max-autotune", fullgraph=True)
+        compiled = torch.compile(twin, mode="max-autotune", fullgraph=not twin.is_recurrent)
         return lambda: compiled(*inputs)
     if peer == "torch-compile-replay":
-        compiled = torch.compile(twin, mode="max-autotune-no-cudagraphs", fullgraph=True)
+        compiled = torch.compile(
+            twin, mode="max-autotune-no-cudagraphs", fullgraph=not twin.is_recurrent
+        )
         return _captured(lambda: compiled(*inputs))
     raise ValueError(peer)
 

@@ -112,6 +112,51 @@ def _gather(node: Step, x: Any, where: Any) -> Any:
     return F.embedding(where, x) if axis == 0 and x.dim() == 2 else x.index_select(axis, where)
 
 
+def _conv_transpose(node: Step, x: Any, weight: Any, bias: Any = None) -> Any:
+    given = node.attributes
+    rank = weight.dim() - 2
+    pads = given.get("pads", [0] * (2 * rank))
+    run = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    return run(
+        x,
+        weight,
+        bias,
+        given.get("strides", [1] * rank),
+        pads[:rank],
+        given.get("output_padding", [0] * rank),
+        given.get("group", 1),
+        given.get("dilations", [1] * rank),
+    )
+
+
+class Recurrent(torch.nn.Module):
+    """An ONNX LSTM as torch's own (cuDNN on a GPU), weights flattened as cuDNN wants them."""
+
+    def __init__(self, node: Step, weights: list[torch.Tensor]) -> None:
+        super().__init__()
+        inner, outer, bias = weights
+        hidden = int(node.attributes["hidden_size"])
+        ways = inner.shape[0]
+        self.run = torch.nn.LSTM(inner.shape[2], hidden, bidirectional=ways == 2)
+        self.run = self.run.to(inner.dtype).requires_grad_(requires_grad=False)
+        order = torch.cat([torch.arange(hidden) + gate * hidden for gate in (0, 2, 3, 1)])
+        for way in range(ways):
+            end = "_l0" + ("_reverse" if way else "")
+            halves = bias[way].chunk(2)
+            self.run.get_parameter("weight_ih" + end).copy_(inner[way][order])
+            self.run.get_parameter("weight_hh" + end).copy_(outer[way][order])
+            self.run.get_parameter("bias_ih" + end).copy_(halves[0][order])
+            self.run.get_parameter("bias_hh" + end).copy_(halves[1][order])
+
+    @torch.compiler.disable
+    def forward(self, x: Any, *state: Any) -> tuple[Any, Any, Any]:
+        """Y (steps, ways, batch, hidden), Y_h, Y_c."""
+        made, (last, cell) = self.run(x, tuple(state) if state else None)
+        steps, batch, _ = made.shape
+        turned = made.reshape(steps, batch, last.shape[0], -1).transpose(1, 2)
+        return turned, last, cell
+
+
 OPS: dict[str, Callable[..., Any]] = {
     "Add": lambda n, a, b: a + b,
     "Sub": lambda n, a, b: a - b,
@@ -128,6 +173,8 @@ OPS: dict[str, Callable[..., Any]] = {
     "Sigmoid": lambda n, x: torch.sigmoid(x),
     "Tanh": lambda n, x: torch.tanh(x),
     "Relu": lambda n, x: torch.relu(x),
+    "Sqrt": lambda n, x: torch.sqrt(x),
+    "ConvTranspose": _conv_transpose,
     "Gelu": _gelu,
     "HardSigmoid": lambda n, x: F.hardsigmoid(x),
     "Clip": lambda n, x, low, high: torch.clamp(x, low, high),
@@ -165,6 +212,19 @@ class Twin(torch.nn.Module):
                 continue
             self._names[item.name] = f"weight_{len(self._names)}"
             self.register_buffer(self._names[item.name], torch.from_numpy(value.copy()))
+        self._recurrent: dict[str, Recurrent] = {}
+        for node in self._nodes:
+            if node.op_type == "LSTM":
+                weights = [getattr(self, self._names[name]) for name in node.inputs[1:4]]
+                with torch.no_grad():
+                    held = Recurrent(node, weights)
+                self.add_module(f"lstm_{len(self._recurrent)}", held)
+                self._recurrent[node.outputs[0]] = held
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether part of it stays outside what torch.compile traces (cuDNN's LSTM)."""
+        return bool(self._recurrent)
 
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The model's outputs."""
@@ -172,7 +232,11 @@ class Twin(torch.nn.Module):
         values.update(self._numbers)
         values.update({name: getattr(self, held) for name, held in self._names.items()})
         for node in self._nodes:
-            made = OPS[node.op_type](node, *(values[name] for name in node.inputs))
+            given = [values[name] for name in node.inputs]
+            if node.op_type == "LSTM":
+                made = self._recurrent[node.outputs[0]](given[0], *given[4:])
+            else:
+                made = OPS[node.op_type](node, *given)
             if len(node.outputs) == 1:
                 values[node.outputs[0]] = made
             else:

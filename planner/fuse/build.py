@@ -25,6 +25,8 @@ class Draft:
     numbers: Numbers
     stages: tuple[Stage, ...]
     launches: tuple[tuple[tuple[Part, ...], Kernel], ...]
+    waiting: frozenset[str] = frozenset()
+    """Kernels that start only when the launch in front of them has ended (`planner.fuse.tune`)."""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -105,5 +107,8 @@ def build(
     made.update(compile_all(missing, wanted, workers=workers))
     names = {item.name for item in kernels}
     used = {key: one for key, one in made.items() if key[0] in names and key[1] in wanted}
-    sheets = [Sheet(name, one.program, one.numbers, one.launches) for name, one in drafts.items()]
+    sheets = [
+        Sheet(name, one.program, one.numbers, one.launches, one.waiting)
+        for name, one in drafts.items()
+    ]
     return write(directory, sheets, used)

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from planner.kernels.estimate import flops_of
-from planner.kernels.reduce import as_product, is_contraction, is_window
+from planner.kernels.reduce import MAX_SHORT, as_product, is_contraction, is_window
 from planner.kernels.stage import Stage
 from planner.ops.expr import Expr, loads
 from planner.ops.nest import Nest, Program
@@ -37,6 +37,9 @@ MAX_REPEATED_POINTS = 8192
 """Multiplications that every block may repeat rather than wait for another stage."""
 MAX_ROW = 2048
 """Longest row whose statistics are repeated by several stages: 64 KiB of fp16 for 16 rows."""
+MAX_REPEATED_ROWS = 16384
+"""Elements of a normalised operand that every block of a product may normalise again: what a block
+holds in registers. Measured at 128 x 768: repeated 12 us, made once 2 us."""
 MAX_REPEATED_FLOPS = 4
 """Work per element that a windowed contraction may repeat for every tap."""
 
@@ -71,6 +74,11 @@ def group(program: Program) -> tuple[Stage, ...]:
     for nest in program.nests:
         if g.is_heavy(nest.name):
             _settle(g, nest.name)
+        elif _is_read_by_products(g, nest):
+            _settle(g, nest.name, held=False)
+    for nest in program.nests:
+        if g.is_heavy(nest.name):
+            _keep_long_rows(g, nest)
     written = g.home.keys()
     g.roots |= g.outputs & nests.keys() - written
     for nest in program.nests:
@@ -97,8 +105,14 @@ def _stage(g: _Grouping, root: str) -> Stage:
 
 
 # ---------------------------------------------------------------------- contractions
-def _settle(g: _Grouping, heavy: str) -> None:
-    """Finds the root that a contraction is computed for; none where another contraction holds it.
+def _is_read_by_products(g: _Grouping, nest: Nest) -> bool:
+    """Whether a window's result (depthwise convolution, pooling) would be repeated by products."""
+    return not nest.is_map and is_window(nest) and bool(_contraction_readers(g, nest.name))
+
+
+def _settle(g: _Grouping, heavy: str, *, held: bool = True) -> None:
+    """Finds the root that a contraction is computed for; none where another contraction holds it
+    (`held`: it may).
 
     Follows readers in order while they are maps of at most its size. A root that everything passes
     through is best; one beside which only tensors of its own shape are read elsewhere (the state of
@@ -114,7 +128,7 @@ def _settle(g: _Grouping, heavy: str) -> None:
             break
         nest = g.nests[following]
         if g.is_heavy(following):
-            if _can_hold(g, following, inside):
+            if held and _can_hold(g, following, inside):
                 return
             break
         through_rows = through_rows or not nest.is_map
@@ -193,6 +207,28 @@ def _feeds(g: _Grouping, factor: Expr, inside: set[str]) -> bool:
     return any(load.tensor in inside for load in loads(factor))
 
 
+def _keep_long_rows(g: _Grouping, heavy: Nest) -> None:
+    """Normalised operands too large for registers are made once: a contraction that loops over them
+    would read every row three times, and normalise between its loads and its products."""
+    for load in loads(heavy.body):
+        nest = g.nests.get(load.tensor)
+        if nest is None or not nest.is_map or nest.type.size <= MAX_REPEATED_ROWS:
+            continue
+        if nest.name in g.roots or nest.name in g.home:
+            continue
+        inside = [g.nests[name] for name in _held(g, {nest.name})]
+        if any(g.is_heavy(item.name) for item in inside):
+            continue
+        if any(_is_long(item) for item in inside):
+            g.roots.add(nest.name)
+
+
+def _is_long(nest: Nest) -> bool:
+    """Whether it reduces rows rather than windows or a few values."""
+    row = math.prod(var.extent for var in nest.reduce_axes)
+    return not nest.is_map and not is_window(nest) and row > MAX_SHORT
+
+
 # ---------------------------------------------------------------------- the rest
 def _must_be_root(g: _Grouping, nest: Nest) -> bool:
     """Whether a nest that no contraction claims is better computed once."""
@@ -202,7 +238,7 @@ def _must_be_root(g: _Grouping, nest: Nest) -> bool:
     if nest.is_map:
         return bool(windowed) and flops_of(nest.body) > MAX_REPEATED_FLOPS
     if is_window(nest) or g.is_heavy(nest.name):
-        return not g.is_heavy(nest.name) and bool(_contraction_readers(g, nest.name))
+        return False
     row = math.prod(var.extent for var in nest.reduce_axes)
     return row > MAX_ROW or not _is_row_statistic(g, nest) or bool(windowed)
 

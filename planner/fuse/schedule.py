@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from planner.kernels.configs import default_config
 from planner.kernels.source import Part
 from planner.kernels.stage import Config, Stage
-from planner.kernels.tiling import default_config, shape_of, tile
+from planner.kernels.tiling import shape_of, tile
 from planner.ops.nest import Program
 
 MAX_SIDE_BY_SIDE = 16
@@ -28,9 +30,11 @@ def schedule(
 ) -> tuple[tuple[Part, ...], ...]:
     """Launches in order; each is the stages of one level, with the most warps any of them wants."""
     level = levels(stages)
+    beside = Counter(level.values())
     bins: dict[int, list[Part]] = {}
     for stage in stages:
-        part = plan_part(program, stage, (chosen or {}).get(stage.root))
+        companions = min(beside[level[stage.root]], MAX_SIDE_BY_SIDE)
+        part = plan_part(program, stage, (chosen or {}).get(stage.root), companions=companions)
         bins.setdefault(level[stage.root], []).append(part)
     launches: list[tuple[Part, ...]] = []
     for _, parts in sorted(bins.items()):
@@ -39,7 +43,10 @@ def schedule(
     return tuple(launches)
 
 
-def plan_part(program: Program, stage: Stage, config: Config | None = None) -> Part:
-    """A stage with its tiling."""
+def plan_part(
+    program: Program, stage: Stage, config: Config | None = None, *, companions: int = 1
+) -> Part:
+    """A stage with its tiling; `companions`: stages in its launch, itself included."""
     shape = shape_of(program, stage)
-    return Part(stage, tile(program, stage, shape, config or default_config(shape)), shape.anchor)
+    config = config or default_config(shape, companions=companions)
+    return Part(stage, tile(program, stage, shape, config), shape.anchor)

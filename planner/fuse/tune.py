@@ -1,49 +1,210 @@
-"""Measured configurations: each stage's candidates compiled and timed, the fastest kept."""
+"""Configurations and edges chosen by measuring the whole graph: coordinate descent within a budget.
+
+Stages with equal bodies (layers, experts, steps) are one *class* and change together. A class is
+tried in each of its configurations with everything else as it stands, the most expensive class
+first; then, kernel by kernel, whether its launch waits for the end of the one in front of it, and
+whether it lets go of what follows at its start or once it has its inputs.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from planner.fuse.build import Draft
+from planner.fuse.live import Live
 from planner.fuse.schedule import plan_part
 from planner.kernels.compile import Compiled
-from planner.kernels.source import Kernel, kernel
-from planner.kernels.stage import Config, Stage
-from planner.kernels.tiling import candidates, shape_of
+from planner.kernels.configs import candidates
+from planner.kernels.source import Kernel, kernel, let_go, stage_body
+from planner.kernels.stage import Config
+from planner.kernels.tiling import shape_of
 
-Measure = Callable[[Kernel, Compiled], float]
-"""Microseconds of one launch."""
+MANY_STAGES = 64
+"""More stages in a class (steps of a recurrence) stay as they are: each change writes all anew."""
+GAIN = 0.997
+"""A change is kept where it takes at most this share of the time: smaller ones are noise."""
+Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
+"""Compiles what compiles, by kernel name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A stage in one configuration, as a kernel of its own."""
+class Class:
+    """Stages that are the same kernel body, and what they may become."""
 
-    stage: Stage
-    config: Config
-    kernel: Kernel
-
-
-def trials(plan: Draft, *, limit: int = 12) -> tuple[Trial, ...]:
-    """Every candidate of every stage; equal kernels of repeated layers appear once a stage."""
-    found = []
-    for stage in plan.stages:
-        shape = shape_of(plan.program, stage)
-        for config in candidates(shape)[:limit]:
-            part = plan_part(plan.program, stage, config)
-            found.append(Trial(stage, config, kernel(plan.program, (part,), plan.numbers)))
-    return tuple(found)
+    roots: tuple[str, ...]
+    configs: tuple[Config, ...]
+    """The one in force first."""
 
 
-def choose(listed: Sequence[Trial], taken_us: Mapping[str, float]) -> dict[str, Config]:
-    """Root -> the fastest configuration, by kernel name; what failed to compile has no time."""
-    best: dict[str, tuple[float, Config]] = {}
-    for trial in listed:
-        time_us = taken_us.get(trial.kernel.name)
-        if time_us is None:
+@dataclass(slots=True)
+class Tuned:
+    """What was found, and how."""
+
+    plan: Draft
+    chosen: dict[str, Config]
+    """Root -> configuration."""
+    waiting: frozenset[str]
+    """Kernels that are not launched ahead."""
+    first_us: float
+    best_us: float
+    trials: int = 0
+    table: dict[str, dict[str, float]] = field(default_factory=dict)
+    """First root of a class -> configuration -> microseconds of the whole graph."""
+
+
+def classes(plan: Draft, *, limit: int = 10) -> tuple[Class, ...]:
+    """Classes of a draft in launch order, with at most `limit` configurations each."""
+    found: dict[tuple[object, ...], list[str]] = {}
+    parts = {}
+    for launch, _ in plan.launches:
+        for part in launch:
+            body = stage_body(plan.program, part, plan.numbers)
+            key = (body.lines, body.types, part.tiling.programs, len(launch))
+            found.setdefault(key, []).append(part.stage.root)
+            parts[part.stage.root] = part, len(launch)
+    made = []
+    for roots in found.values():
+        part, companions = parts[roots[0]]
+        shape = shape_of(plan.program, part.stage)
+        listed = candidates(shape, companions=companions)
+        configs = dict.fromkeys((part.tiling.config, *listed))
+        most = limit if len(roots) <= MANY_STAGES else 1
+        made.append(Class(tuple(roots), tuple(configs)[:most]))
+    return tuple(made)
+
+
+def changed(plan: Draft, roots: Sequence[str], config: Config) -> Draft:
+    """The draft with some stages in another configuration; other launches stay as they are."""
+    wanted = set(roots)
+    launches = []
+    for parts, item in plan.launches:
+        if not any(part.stage.root in wanted for part in parts):
+            launches.append((parts, item))
             continue
-        root = trial.stage.root
-        if root not in best or time_us < best[root][0]:
-            best[root] = (time_us, trial.config)
-    return {root: config for root, (_, config) in best.items()}
+        moved = tuple(
+            plan_part(plan.program, part.stage, config) if part.stage.root in wanted else part
+            for part in parts
+        )
+        launches.append((moved, kernel(plan.program, moved, plan.numbers)))
+    return replace(plan, launches=tuple(launches))
+
+
+def variants(plan: Draft, *, limit: int = 10) -> list[Kernel]:
+    """The draft's kernels and those that a change of one class makes, to be compiled at once."""
+    kernels: dict[str, Kernel] = {item.name: item for item in plan.kernels}
+    for one in classes(plan, limit=limit):
+        for config in one.configs[1:]:
+            for item in changed(plan, one.roots, config).kernels:
+                kernels.setdefault(item.name, item)
+    return list(kernels.values())
+
+
+def tune(
+    plan: Draft,
+    live: Live,
+    compile_each: Compile,
+    *,
+    budget_s: float = 20,
+    limit: int = 10,
+) -> Tuned:
+    """The best found within the budget; never slower than the draft.
+
+    Args:
+        live: the draft on a device.
+        compile_each: compiles a list of kernels, as many at once as it can.
+    """
+    begin = time.monotonic()
+    live.load(compile_each(plan.kernels))
+    found = _first(plan, live)
+    listed = _by_cost(plan, live, classes(plan, limit=limit))
+    for one in listed:
+        if time.monotonic() - begin > budget_s:
+            break
+        _try_class(found, live, compile_each, one)
+    _try_edges(found, live, compile_each, begin + budget_s * 1.3)
+    found.plan = replace(found.plan, waiting=found.waiting)
+    return found
+
+
+def _configs(plan: Draft) -> dict[str, Config]:
+    return {part.stage.root: part.tiling.config for parts, _ in plan.launches for part in parts}
+
+
+def _first(plan: Draft, live: Live) -> Tuned:
+    """The draft as it is, with all launches ahead or none."""
+    everyone = frozenset(item.name for item in plan.kernels)
+    ahead_us, plain_us = (live.graph_us(plan.kernels, w) for w in (frozenset(), everyone))
+    waiting = frozenset() if ahead_us <= plain_us else everyone
+    return Tuned(plan, _configs(plan), waiting, ahead_us, min(ahead_us, plain_us), 2)
+
+
+def _by_cost(plan: Draft, live: Live, listed: Sequence[Class]) -> list[Class]:
+    """The classes that take most of the time first: by launches, as all cost about the same."""
+    where = {part.stage.root: item.name for parts, item in plan.launches for part in parts}
+    counts = Counter(item.name for item in plan.kernels)
+    alone = {
+        name: live.graph_us([next(k for k in plan.kernels if k.name == name)] * 8) / 8
+        for name in counts
+    }
+
+    def cost(one: Class) -> float:
+        names = {where[root] for root in one.roots}
+        return -sum(alone[name] * counts[name] for name in names)
+
+    return sorted(listed, key=cost)
+
+
+def _try_class(found: Tuned, live: Live, compile_each: Compile, one: Class) -> None:
+    drafts = {config: changed(found.plan, one.roots, config) for config in one.configs}
+    missing = [k for plan in drafts.values() for k in plan.kernels if not live.knows([k])]
+    if missing:
+        live.load(compile_each(missing))
+    row: dict[str, float] = {}
+    for config, plan in drafts.items():
+        if not live.knows(plan.kernels):
+            continue
+        waiting = _carried(found, plan)
+        taken_us = live.graph_us(plan.kernels, waiting)
+        found.trials += 1
+        row[config.text] = round(taken_us, 2)
+        if taken_us < found.best_us * GAIN:
+            found.plan, found.waiting, found.best_us = plan, waiting, taken_us
+            found.chosen |= dict.fromkeys(one.roots, config)
+    found.table[one.roots[0]] = row
+
+
+def _carried(found: Tuned, plan: Draft) -> frozenset[str]:
+    """The waiting launches of the best draft, by place, under the kernel names of another."""
+    pairs = zip(found.plan.kernels, plan.kernels, strict=True)
+    return frozenset(new.name for old, new in pairs if old.name in found.waiting)
+
+
+def _try_edges(found: Tuned, live: Live, compile_each: Compile, until: float) -> None:
+    """Each kernel: waiting for the end of what is in front of it, and letting go of what follows
+    early or late."""
+    live.load(compile_each([let_go(k, early=not k.lets_go_early) for k in found.plan.kernels]))
+    for name, _ in Counter(item.name for item in found.plan.kernels).most_common():
+        if time.monotonic() > until:
+            return
+        _keep(found, live, found.plan, found.waiting ^ {name})
+        turned = _turned(found.plan, name)
+        if live.knows(turned.kernels):
+            _keep(found, live, turned, _carried(found, turned))
+
+
+def _turned(plan: Draft, name: str) -> Draft:
+    launches = tuple(
+        (parts, let_go(item, early=not item.lets_go_early) if item.name == name else item)
+        for parts, item in plan.launches
+    )
+    return replace(plan, launches=launches)
+
+
+def _keep(found: Tuned, live: Live, plan: Draft, waiting: frozenset[str]) -> None:
+    taken_us = live.graph_us(plan.kernels, waiting)
+    found.trials += 1
+    if taken_us < found.best_us * GAIN:
+        found.plan, found.waiting, found.best_us = plan, waiting, taken_us

@@ -81,7 +81,7 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
         source = compiler.ASTSource(
             fn=function,
             signature={**signature, "AHEAD": "constexpr"},
-            constexprs={"AHEAD": ahead},
+            constexprs={"AHEAD": (2 if kernel.lets_go_early else 1) if ahead else 0},
             attrs={(i,): [["tt.divisibility", 16]] for i in range(len(kernel.types))},
         )
         options = {"num_warps": kernel.warps, "num_stages": kernel.pipeline}
@@ -135,15 +135,38 @@ def compile_all(
         return {(item.name, arch): one for (item, arch), one in zip(jobs, made, strict=True)}
 
 
+class Compilers:
+    """Worker processes that stay: for whoever compiles candidates again and again."""
+
+    def __init__(self, architecture: int, workers: int) -> None:
+        self._architecture = architecture
+        self._pool = ProcessPoolExecutor(workers, mp_context=_SPAWN)
+        self._made: dict[str, Compiled | None] = {}
+
+    def __call__(self, kernels: Iterable[Kernel]) -> dict[str, Compiled]:
+        """What compiles, by kernel name: candidates may ask for more registers than there are."""
+        distinct = {item.name: item for item in kernels}
+        missing = [item for name, item in distinct.items() if name not in self._made]
+        jobs = [(item, self._architecture) for item in missing]
+        for item, one in zip(missing, self._pool.map(_attempt, jobs), strict=True):
+            self._made[item.name] = one
+        found = {name: self._made[name] for name in distinct}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._pool.shutdown()
+
+
 def compile_each(
     kernels: Iterable[Kernel], architecture: int, *, workers: int = 1
 ) -> dict[str, Compiled]:
     """What compiles, by kernel name: candidates may ask for more registers than there are."""
-    distinct = {item.name: item for item in kernels}
-    jobs = [(item, architecture) for item in distinct.values()]
-    with ProcessPoolExecutor(workers, mp_context=_SPAWN) as pool:
-        made = list(pool.map(_attempt, jobs))
-    return {item.name: one for (item, _), one in zip(jobs, made, strict=True) if one is not None}
+    compilers = Compilers(architecture, workers)
+    try:
+        return compilers(kernels)
+    finally:
+        compilers.close()
 
 
 def _job(job: tuple[Kernel, int]) -> Compiled:

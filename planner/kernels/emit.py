@@ -180,14 +180,25 @@ class Emitter:
             return parts[0][0]
         if not parts:
             return Value(str(value.constant), (), "int32", early=True, depth=0)
-        axes = self.union(part.axes for part, _ in parts)
-        terms = [
-            self.over(part, axes) if factor == 1 else f"{self.over(part, axes)} * {factor}"
-            for part, factor in parts
-        ]
+        groups: dict[tuple[tuple[str, ...], int], list[tuple[Value, int]]] = {}
+        for part, factor in parts:
+            groups.setdefault((part.axes, part.depth), []).append((part, factor))
+        sums = [self._sum_of(group) for group in groups.values()]
+        axes = self.union(part.axes for part in sums)
+        terms = [self.over(part, axes) for part in sums]
         if value.constant:
             terms.append(str(value.constant))
-        return self.make(" + ".join(terms), [part for part, _ in parts], "int32", key)
+        return self.make(" + ".join(terms), sums, "int32", key)
+
+    def _sum_of(self, group: list[tuple[Value, int]]) -> Value:
+        """Terms over the same axes, added before they are spread over others."""
+        if len(group) == 1 and group[0][1] == 1:
+            return group[0][0]
+        terms = [f"{part.name} * {factor}" if factor != 1 else part.name for part, factor in group]
+        text = " + ".join(terms)
+        key = f"terms {text}"
+        found = self.scopes.find(key)
+        return found or self.make(text, [part for part, _ in group], "int32", key)
 
     def _atom(self, atom: index.Atom) -> Value:
         if isinstance(atom, Var):

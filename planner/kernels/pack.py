@@ -121,6 +121,8 @@ class Sheet:
     program: Program
     numbers: Numbers
     launches: Sequence[tuple[Sequence[Part], Kernel]]
+    waiting: frozenset[str] = frozenset()
+    """Kernels that start only when the launch in front of them has ended."""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -186,7 +188,10 @@ def _bucket(sheet: Sheet, in_weights: Mapping[str, int]) -> Bucket:
         tuple(_slot(program, numbers, name, in_arena) for name in program.inputs),
         tuple(_slot(program, numbers, name, in_arena) for name in program.outputs),
         size_bytes,
-        tuple(_launch(parts, item, in_weights, in_arena) for parts, item in sheet.launches),
+        tuple(
+            _launch(parts, item, in_weights, in_arena, ahead=item.name not in sheet.waiting)
+            for parts, item in sheet.launches
+        ),
     )
 
 
@@ -223,6 +228,8 @@ def _launch(
     item: Kernel,
     in_weights: Mapping[str, int],
     in_arena: Mapping[str, int],
+    *,
+    ahead: bool,
 ) -> Launch:
     arguments = []
     for parameter, kind in zip(item.parameters, item.types, strict=True):
@@ -231,4 +238,4 @@ def _launch(
         moved = start + parameter.offset * storage_dtype(kind).itemsize
         arguments.append(Argument(space, moved))
     made = tuple(name for part in parts for name in part.stage.makes)
-    return Launch(item.name, item.programs, tuple(arguments), made)
+    return Launch(item.name, item.programs, tuple(arguments), made, ahead)

@@ -83,6 +83,14 @@ def place(nest: Nest, binding: Binding, at: Affine) -> dict[Var, Affine]:
     return {**binding, **dict(zip(nest.reduce_axes, inner, strict=True))}
 
 
+def _at_tap(nest: Nest, binding: Binding, outer: Var, k: Var) -> dict[Var, Affine]:
+    """The binding with the run at `k` and all other reduction variables at a flat position."""
+    run = [var for var in nest.reduce_axes if var.extent > 1][-1]
+    taps = tuple(var for var in nest.reduce_axes if var != run)
+    at = index.unflatten(index.variable(outer), tuple(var.extent for var in taps))
+    return {**binding, **dict(zip(taps, at, strict=True)), run: index.variable(k)}
+
+
 # ---------------------------------------------------------------------- windows and short sums
 def _unrolled(e: Emitter, nest: Nest, binding: Binding) -> Value:
     total: Value | None = None
@@ -212,6 +220,9 @@ class _Operands:
     m: str
     n: str
     k: Var
+    """What the tile spans of the sum."""
+    outer: Var | None = None
+    """Taps of a window around it, one at a time."""
 
 
 def _dot(e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding) -> Value | None:
@@ -219,6 +230,12 @@ def _dot(e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding) -
     total = math.prod(var.extent for var in nest.reduce_axes)
     if total < MIN_DEPTH:
         return None
+    depth = e.depth_of(nest.name)
+    inner = taps_and_run(nest)
+    if inner is not None and depth <= inner and inner % depth == 0:
+        k, outer = e.fresh_var(inner), e.fresh_var(total // inner, "t")
+        operands = _operands(e, nest, product, binding, k, outer)
+        return None if operands is None else _dot_looped(e, operands, depth)
     k = e.fresh_var(total)
     operands = _operands(e, nest, product, binding, k)
     if operands is None:
@@ -228,7 +245,6 @@ def _dot(e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding) -
         operands = _operands(e, nest, product, binding, again)
         assert operands is not None
     block = power_of_two(total)
-    depth = e.depth_of(nest.name)
     if block <= depth:
         split = e.split_of(nest.name)
         if split > 1 and total % split == 0 and power_of_two(total // split) == total // split:
@@ -237,16 +253,32 @@ def _dot(e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding) -
     return _dot_looped(e, operands, depth)
 
 
+def taps_and_run(nest: Nest) -> int | None:
+    """Length of the run that a window reads at each tap; None where there are no taps."""
+    long = [var for var in nest.reduce_axes if var.extent > 1]
+    if len(long) < 2 or not is_window(nest):
+        return None
+    return long[-1].extent
+
+
 def _operands(
-    e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding, k: Var
+    e: Emitter,
+    nest: Nest,
+    product: tuple[Expr, Expr],
+    binding: Binding,
+    k: Var,
+    outer: Var | None = None,
 ) -> _Operands | None:
     """The factors over tile axes, the one whose axis comes first on the left."""
-    where = place(nest, binding, index.variable(k))
+    if outer is None:
+        where = place(nest, binding, index.variable(k))
+    else:
+        where = _at_tap(nest, binding, outer, k)
     left, right = (factor.substitute(where) for factor in product)
     if k not in left.variables() or k not in right.variables():
         return None
     axes = [
-        e.union(e.variables[var].axes for var in factor.variables() if var != k)
+        e.union(e.variables[var].axes for var in factor.variables() if var not in (k, outer))
         for factor in (left, right)
     ]
     if len(axes[0]) != 1 or len(axes[1]) != 1 or axes[0] == axes[1]:
@@ -254,7 +286,7 @@ def _operands(
     m, n = axes[0][0], axes[1][0]
     if e.order.index(m) > e.order.index(n):
         left, right, m, n = right, left, n, m
-    return _Operands(nest.name, left, right, m, n, k)
+    return _Operands(nest.name, left, right, m, n, k, outer)
 
 
 def _dot_whole(e: Emitter, o: _Operands, block: int) -> Value:
@@ -295,7 +327,13 @@ def _dot_looped(e: Emitter, o: _Operands, block: int) -> Value:
     axis, counter = e.scopes.fresh("K"), e.scopes.fresh("at")
     depth = e.scopes.push()
     e.add_axis(axis, block, before=o.n)
-    e.bind(o.k, f"{counter} + tl.arange(0, {block})", (axis,), depth)
+    total_depth = o.k.extent
+    if o.outer is None:
+        e.bind(o.k, f"{counter} + tl.arange(0, {block})", (axis,), depth)
+    else:
+        total_depth *= o.outer.extent
+        e.bind(o.outer, f"{counter} // {o.k.extent}", (), depth)
+        e.bind(o.k, f"{counter} % {o.k.extent} + tl.arange(0, {block})", (axis,), depth)
     if o.k.extent % block:
         e.note_overrun(o.k)
     left = operand(e, o.left, (o.m, axis), o.k)
@@ -305,7 +343,7 @@ def _dot_looped(e: Emitter, o: _Operands, block: int) -> Value:
     e.scopes.define(None, f"tl.zeros({shape}, tl.float32)", total)
     text = f"tl.dot({left.name}, {right.name}, {total.name}{_precision(e)})"
     e.scopes.line(f"{total.name} = {text}", depth, early=False)
-    steps = f"tl.range(0, {o.k.extent}, {block}, num_stages={e.pipeline})"
+    steps = f"tl.range(0, {total_depth}, {block}, num_stages={e.pipeline})"
     e.scopes.pop(f"for {counter} in {steps}:", early=False)
     return total
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.kernels.emit import Emitter
 from planner.kernels.expressions import HELPERS
 from planner.kernels.reduce import reduce
-from planner.kernels.stage import Stage, Tiling
+from planner.kernels.stage import Kind, Stage, Tiling
 from planner.kernels.text import TRITON_TYPE
 from planner.ops import index
 from planner.ops.expr import Load
@@ -64,6 +64,9 @@ class Kernel:
     programs: int
     warps: int
     pipeline: int
+    lets_go_early: bool = False
+    """Whether what follows may start as soon as this does, not only once this has its inputs.
+    Chains of tiny kernels want it; blocks that wait take the place of blocks that work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,17 @@ def kernel(program: Program, parts: Sequence[Part], numbers: Numbers) -> Kernel:
         start,
         max(part.tiling.config.warps for part in parts),
         max(part.tiling.config.pipeline for part in parts),
+        all(part.tiling.kind is not Kind.PRODUCT for part in parts),
     )
+
+
+def let_go(item: Kernel, *, early: bool) -> Kernel:
+    """The same kernel, letting what follows start early or not; by another name if it changes."""
+    if item.lets_go_early == early:
+        return item
+    base = item.name.removesuffix("_o")
+    name = base if item.name != base else base + "_o"
+    return replace(item, name=name, text=item.text.replace(item.name, name), lets_go_early=early)
 
 
 def _function(name: str, body: Body) -> str:
@@ -123,7 +136,7 @@ def _entry(pointers: tuple[str, ...], calls: Sequence[str]) -> str:
     lines = [
         "@triton.jit",
         f"def KERNEL({', '.join(pointers)}, AHEAD: tl.constexpr):",
-        "    if AHEAD:",
+        "    if AHEAD == 2:",
         "        gdc_launch_dependents()",
         "    pid = tl.program_id(0)",
         *(f"    {call}" for call in calls),
@@ -171,7 +184,7 @@ def stage_body(program: Program, part: Part, numbers: Numbers) -> Body:
     place = tuple(tiling.binding[var] for var in nests[part.stage.root].axes)
     stores = [_store(e, nests[name], place, numbers) for name in part.stage.makes]
     scope = e.scopes.open[0]
-    wait = ["if AHEAD:", "    gdc_wait()"]
+    wait = ["if AHEAD:", "    gdc_wait()", "if AHEAD == 1:", "    gdc_launch_dependents()"]
     parameters = tuple(Parameter(*key) for key in e.pointers)
     return Body(
         (*scope.early, *wait, *scope.lines, *stores),

@@ -12,7 +12,7 @@ from planner.kernels.reduce import (
     as_product,
     is_contraction,
     is_window,
-    power_of_two,
+    taps_and_run,
 )
 from planner.kernels.stage import Config, Kind, Stage, Tile, Tiling
 from planner.ops import index
@@ -20,17 +20,8 @@ from planner.ops.expr import Expr, loads
 from planner.ops.index import Affine, FloorDiv, Mod, Var
 from planner.ops.nest import Nest, Program
 
-TARGET_PROGRAMS = 96
-"""Blocks a stage should have: most of an H200's 132 multiprocessors, more than half of which
-saturate L2 (measured: 66 at 102 GB/s each, 132 at 56)."""
-MAX_WHOLE_PER_WARP = 4096
-"""Elements of both operand tiles a warp may hold with the whole sum at once: 64 registers of a
-thread in fp16, next to float32 copies of what a normalisation works on. More spills."""
-MAX_PADDING = 1.34
-"""Largest share by which a sum may be padded to a power of two to be taken whole."""
 MAX_ROW = 8192
 """Longest row taken whole."""
-_FLAT_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +44,13 @@ class Shape:
     rows: tuple[Var, ...]
     columns: tuple[Var, ...]
     depth: int
-    """Values of the anchor's sum."""
+    """Values of the anchor's sum, or of the longest reduction."""
     is_chain: bool
     """Whether an operand of the anchor holds another contraction."""
     whole_rows: bool = False
     """Whether that operand is the one over columns, so that a tile must hold all rows."""
+    run: int | None = None
+    """Length of the run that a window reads at each of its taps; None without taps."""
 
     @property
     def m(self) -> int:
@@ -91,7 +84,8 @@ def shape_of(program: Program, stage: Stage) -> Shape:
             return shape
     whole = [item for item in found if not _is_small(item.nest)]
     if not whole:
-        return Shape(Kind.FLAT, None, {}, (), root.axes, (), 1, is_chain=False)
+        taps = max((_size(item.nest.reduce_axes) for item in found), default=1)
+        return Shape(Kind.FLAT, None, {}, (), root.axes, (), taps, is_chain=False)
     used = frozenset().union(
         *(index.variables(value) for item in whole for value in item.binding.values())
     )
@@ -161,6 +155,7 @@ def _product_shape(root: Nest, found: Found, internal: Mapping[str, Nest]) -> Sh
         depth,
         any(chains),
         over_columns and not all(chains),
+        taps_and_run(found.nest),
     )
 
 
@@ -238,103 +233,3 @@ def tile(program: Program, stage: Stage, shape: Shape, config: Config) -> Tiling
     }
     scalars = tuple(var for var in shape.scalars if var.extent > 1)
     return Tiling(shape.kind, binding, scalars, tuple(tiles), config)
-
-
-def default_config(shape: Shape) -> Config:
-    """A configuration that fills the chip without measuring anything."""
-    if shape.kind is Kind.FLAT:
-        return _flat(shape)
-    return _rows(shape) if shape.kind is Kind.ROWS else _product(shape)
-
-
-def _flat(shape: Shape) -> Config:
-    block = _FLAT_BLOCK
-    while block > 128 and -(-shape.m // block) < TARGET_PROGRAMS:
-        block //= 2
-    return Config(min(block, max(power_of_two(shape.m), 32)), 1, 1, warps=block // 128 or 1)
-
-
-def _rows(shape: Shape) -> Config:
-    wide = power_of_two(max(shape.n, min(shape.depth, MAX_ROW)))
-    rows = 1
-    while (
-        rows * 2 * wide <= 4096 and rows < shape.m and -(-shape.m // (rows * 2)) >= TARGET_PROGRAMS
-    ):
-        rows *= 2
-    columns = min(power_of_two(shape.n), MAX_ROW)
-    return Config(rows, columns, 1, warps=min(max(rows * wide // 512, 1), 8))
-
-
-def _product(shape: Shape) -> Config:
-    """Tiles as large as still give every multiprocessor one; the whole sum at once if it fits."""
-    rows, columns = (min(max(power_of_two(size), 16), 64) for size in (shape.m, shape.n))
-    least = [16, 16]
-    if shape.is_chain and shape.whole_rows:
-        rows = least[0] = min(max(power_of_two(shape.m), 16), 128)
-    elif shape.is_chain:
-        columns = least[1] = min(max(power_of_two(shape.n), 16), 128)
-    while _programs(shape, rows, columns) < TARGET_PROGRAMS:
-        if columns > least[1] and (columns > rows or rows == least[0]):
-            columns //= 2
-        elif rows > least[0]:
-            rows //= 2
-        else:
-            break
-    depth = power_of_two(shape.depth)
-    for warps in (4, 8):
-        if fits_whole(shape, rows, columns, warps):
-            small = rows * columns <= 512 and depth >= 128 and not shape.is_chain
-            return Config(rows, columns, depth, split=warps if small else 1, warps=warps)
-    return Config(rows, columns, min(64, depth), warps=4, pipeline=3)
-
-
-def fits_whole(shape: Shape, rows: int, columns: int, warps: int) -> bool:
-    """Whether operand tiles over the whole sum fit the registers of so many warps."""
-    depth = power_of_two(shape.depth)
-    if depth > MAX_PADDING * shape.depth and depth > 64:
-        return False
-    return depth * (rows + columns) <= MAX_WHOLE_PER_WARP * warps
-
-
-def _programs(shape: Shape, rows: int, columns: int) -> int:
-    return shape.batch * -(-shape.m // rows) * -(-shape.n // columns)
-
-
-def candidates(shape: Shape) -> tuple[Config, ...]:
-    """Configurations worth measuring, the default first."""
-    first = default_config(shape)
-    if shape.kind is Kind.FLAT:
-        others = [Config(block, 1, 1, warps=warps) for block, warps in _FLAT_CHOICES]
-    elif shape.kind is Kind.ROWS:
-        others = [
-            Config(rows, first.columns, 1, warps=warps) for rows in (1, 2, 4) for warps in (1, 2, 4)
-        ]
-    else:
-        others = [c for c in _product_choices(shape) if _programs(shape, c.rows, c.columns) >= 8]
-    return tuple(dict.fromkeys((first, *others)))
-
-
-_FLAT_CHOICES = ((128, 1), (256, 2), (256, 4), (512, 4), (1024, 4))
-
-
-def _product_choices(shape: Shape) -> list[Config]:
-    """Tile sizes, splits of the sum and warps that registers can hold."""
-    depth = power_of_two(shape.depth)
-    found = []
-    for rows in (16, 32, 64):
-        for columns in (16, 32, 64, 128):
-            if rows > max(power_of_two(shape.m), 16) or columns > max(power_of_two(shape.n), 16):
-                continue
-            splits = (1, 4, 8) if rows * columns <= 1024 and not shape.is_chain else (1,)
-            found += [
-                Config(rows, columns, depth, split, warps)
-                for split in splits
-                for warps in (4, 8)
-                if split in (1, warps)
-                and depth // split >= 16
-                and fits_whole(shape, rows, columns, warps)
-            ]
-            if depth > 128:
-                found.append(Config(rows, columns, 128, warps=4))
-                found.append(Config(rows, columns, 64, warps=4, pipeline=4))
-    return found

@@ -21,6 +21,7 @@ from planner.ops import (
     reference,
     resize,
 )
+from planner.ops.arrange import arranged
 from planner.ops.builder import Builder, Node, NotCovered
 from planner.ops.nest import Nest, Program, TensorType
 from planner.ops.views import see_through
@@ -130,7 +131,7 @@ def _propagate(builder: Builder, start: int) -> None:
 
 def tidy(program: Program) -> Program:
     """What only constants decide is computed now; what nobody reads is dropped."""
-    return prune(see_through(fold(program)))
+    return arranged(prune(see_through(fold(program))))
 
 
 def fold(program: Program) -> Program:

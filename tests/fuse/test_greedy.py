@@ -12,8 +12,9 @@ from planner.fuse.build import Draft, draft
 from planner.fuse.greedy import group
 from planner.fuse.schedule import levels
 from planner.graph.semantics import program_of
+from planner.kernels.configs import candidates, default_config
 from planner.kernels.estimate import contractions_in_a_row, estimate
-from planner.kernels.tiling import candidates, default_config, shape_of
+from planner.kernels.tiling import shape_of
 from planner.ops.nest import Program
 from tests.ops import models
 

@@ -55,9 +55,10 @@ class Instance:
     def queue(self, *, ahead: bool = True) -> None:
         """Queues every launch on the stream; `ahead`: kernels may start early and wait."""
         for position, launch in enumerate(self.bucket.launches):
-            self._queue_one(launch, ahead=ahead and position > 0)
+            self.queue_one(launch, ahead=ahead and launch.ahead and position > 0)
 
-    def _queue_one(self, launch: Launch, *, ahead: bool) -> None:
+    def queue_one(self, launch: Launch, *, ahead: bool) -> None:
+        """Queues one launch; `ahead`: it may start before what is in front of it has ended."""
         item = self._binaries[launch.kernel]
         self.driver.launch(
             self._functions[launch.kernel],
@@ -68,13 +69,17 @@ class Instance:
             ahead=ahead and item.waits,
         )
 
+    def binary_of(self, launch: Launch) -> Binary:
+        """The kernel of a launch on this device."""
+        return self._binaries[launch.kernel]
+
     def launch_us(self, position: int, repeats: int) -> float:
         """Microseconds of one launch in a chain of its like: the shortest of some replays."""
         launch = self.bucket.launches[position]
 
         def chain() -> None:
             for number in range(repeats):
-                self._queue_one(launch, ahead=number > 0)
+                self.queue_one(launch, ahead=number > 0)
 
         graph = self.driver.capture(chain)
         taken = []

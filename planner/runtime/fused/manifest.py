@@ -48,6 +48,8 @@ class Launch:
     arguments: tuple[Argument, ...]
     makes: tuple[str, ...]
     """Root tensors, for people and for debugging."""
+    ahead: bool = True
+    """Whether it may start before what is in front of it has ended (dependent launch)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ def _slot(item: Mapping[str, Any]) -> Slot:
 
 def _launch(item: Mapping[str, Any]) -> Launch:
     arguments = tuple(Argument(**argument) for argument in item["arguments"])
-    return Launch(item["kernel"], item["programs"], arguments, tuple(item["makes"]))
+    made, ahead = tuple(item["makes"]), bool(item.get("ahead", True))
+    return Launch(item["kernel"], item["programs"], arguments, made, ahead)
 
 
 def check_files(directory: Path, manifest: FusedManifest) -> None:

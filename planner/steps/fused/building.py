@@ -14,11 +14,12 @@ from planner.graph.sandbox import Sandbox
 from planner.graph.segments import Segment, extract
 from planner.kernels.cache import KernelCache
 from planner.kernels.compile import Compiled
+from planner.kernels.configs import candidates
 from planner.kernels.pack import numbers_for
 from planner.kernels.source import Kernel, kernel
 from planner.kernels.source import Part as StagePart
 from planner.kernels.stage import Config, Stage
-from planner.kernels.tiling import candidates, shape_of, tile
+from planner.kernels.tiling import shape_of, tile
 from planner.ops.nest import Program
 from planner.spec.fusion import FusionPlan, LaunchPlan, SegmentPlan, StagePlan
 from planner.spec.plan import Plan

@@ -1,0 +1,107 @@
+"""A drafted engine on the device, its kernels exchangeable: what a change is worth is what the
+whole graph takes with it.
+
+A kernel timed alone finds its inputs, its code and its weights where it left them; between its
+neighbours it does not. So tuning replays all launches each time (`planner.fuse.tune`).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from planner.fuse.build import Draft
+from planner.kernels.arena import place
+from planner.kernels.compile import Compiled
+from planner.kernels.pack import Sheet, lives, pack_weights, storage_dtype
+from planner.kernels.source import Kernel
+from planner.runtime.fused.driver import Driver
+
+_SMALL_NUMBERS = 0x11
+"""A byte that makes small normal numbers in every floating-point type, and small whole ones."""
+_REPEATS, _WARM_UPS = 15, 3
+
+
+class Live:
+    """Weights and arena of a draft on a device, and every kernel loaded once."""
+
+    def __init__(self, driver: Driver, plan: Draft) -> None:
+        self._driver, self._plan = driver, plan
+        sheet = Sheet("tuned", plan.program, plan.numbers, plan.launches)
+        weights, (self._in_weights,) = pack_weights([sheet])
+        self._in_arena, size_bytes = place(lives(plan.program, plan.kernels, plan.numbers))
+        self._weights = driver.allocate(len(weights))
+        self._arena = driver.allocate(size_bytes)
+        held = np.frombuffer(weights or b"\0", np.uint8)
+        driver.upload(self._weights, held.ctypes.data, held.nbytes)
+        driver.fill(self._arena, _SMALL_NUMBERS, max(size_bytes, 1))
+        driver.synchronize()
+        self._loaded: dict[str, tuple[Any, Compiled]] = {}
+        events = [driver.api.cuEventCreate(0) for _ in range(2 * _REPEATS)]
+        self._events = [event[1] for event in events]
+
+    def load(self, compiled: Mapping[str, Compiled]) -> None:
+        """Makes kernels known, by name."""
+        for name, item in compiled.items():
+            if name not in self._loaded:
+                function = self._driver.load(item.cubin, item.entry, item.shared_size_bytes)
+                self._loaded[name] = function, item
+
+    def knows(self, kernels: Iterable[Kernel]) -> bool:
+        """Whether every kernel is loaded."""
+        return all(item.name in self._loaded for item in kernels)
+
+    def graph_us(self, kernels: Sequence[Kernel], waiting: frozenset[str] = frozenset()) -> float:
+        """Median device time of a replay of these launches, hot.
+
+        Args:
+            waiting: kernels that start only when what is in front of them has ended.
+        """
+        driver, api = self._driver, self._driver.api
+        graph = driver.capture(lambda: self._queue(kernels, waiting))
+        for _ in range(_WARM_UPS):
+            driver.replay(graph)
+        for begin, end in zip(self._events[::2], self._events[1::2], strict=True):
+            api.cuEventRecord(begin, driver.stream)
+            driver.replay(graph)
+            api.cuEventRecord(end, driver.stream)
+        driver.synchronize()
+        taken = [
+            float(api.cuEventElapsedTime(begin, end)[1]) * 1e3
+            for begin, end in zip(self._events[::2], self._events[1::2], strict=True)
+        ]
+        driver.release(graph)
+        return statistics.median(taken)
+
+    def _queue(self, kernels: Sequence[Kernel], waiting: frozenset[str]) -> None:
+        for position, item in enumerate(kernels):
+            function, made = self._loaded[item.name]
+            self._driver.launch(
+                function,
+                item.programs,
+                made.threads,
+                made.shared_size_bytes,
+                [*self._addresses(item), 0, 0],
+                ahead=made.waits and position > 0 and item.name not in waiting,
+            )
+
+    def _addresses(self, item: Kernel) -> list[int]:
+        found = []
+        for parameter, kind in zip(item.parameters, item.types, strict=True):
+            moved = parameter.offset * storage_dtype(kind).itemsize
+            if parameter.tensor in self._in_weights:
+                found.append(self._weights + self._in_weights[parameter.tensor] + moved)
+            else:
+                found.append(self._arena + self._in_arena[parameter.tensor] + moved)
+        return found
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        self._driver.synchronize()
+        for event in self._events:
+            self._driver.api.cuEventDestroy(event)
+        self._driver.free(self._weights)
+        self._driver.free(self._arena)

@@ -1,0 +1,265 @@
+"""Configurations of a stage: those worth measuring, in the order of what they should take.
+
+    time = waves (ramp + steps max(bytes / rate, operations / rate, latency / stages))
+
+rates being those of a multiprocessor.
+
+A product that loops over its sum moves tiles through shared memory, several steps ahead: how many
+bytes are on the way decides, as long as every multiprocessor has a block. One that takes the whole
+sum at once waits for one latency only, and splits the sum over its warps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from planner.kernels.reduce import power_of_two
+from planner.kernels.stage import Config, Kind
+from planner.kernels.tiling import MAX_ROW, Shape
+
+TARGET_PROGRAMS = 96
+"""Blocks a stage should have: most of an H200's 132 multiprocessors, more than half of which
+saturate L2 (measured: 66 at 102 GB/s each, 132 at 56)."""
+PROCESSORS = 132
+"""Multiprocessors of an H100 or H200; smaller devices only run more waves."""
+MAX_WHOLE_PER_WARP = 4096
+"""Elements of both operand tiles a warp may hold with the whole sum at once: 64 registers of a
+thread in fp16, next to float32 copies of what a normalisation works on. More spills."""
+MAX_PADDING = 1.34
+"""Largest share by which a sum may be padded to a power of two to be taken whole."""
+_SHARED_BYTES = 200 * 1024
+"""Of a multiprocessor for operand tiles on their way; 227 KiB in all."""
+_ACCUMULATORS_PER_THREAD = 64
+"""float32 registers of a result tile: more, and what follows the product spills (seen at 128)."""
+_MODEST_BYTES = 48 * 1024
+"""What every device has for a block, with room for what else its kernel keeps there."""
+_L2_BYTES_PER_US = 7.2e6
+_SM_BYTES_PER_US = 0.102e6
+_LATENCY_US = 0.75
+"""From asking for a tile in L2 to having it in shared memory, under load."""
+_RAMP_US = 0.9
+"""First addresses, first tile, last store (fitted)."""
+_STEP_US = 0.02
+"""Instructions of a step apart from its products (fitted)."""
+_BESIDE_US = 0.1
+"""Each block beside another on its multiprocessor: addresses, masks, stores."""
+_CHAIN_US = 0.018
+"""One matrix instruction over 16 values of the sum behind another: latency."""
+_WIDE_FLOPS_PER_US, _NARROW_FLOPS_PER_US = 4.2e6, 2.0e6
+"""Rate of a multiprocessor with 64 and more rows (wgmma) and with fewer (mma.sync)."""
+_ITEM_BYTES = 2
+_FLAT_BLOCK = 512
+_FLAT_CHOICES = ((128, 1), (128, 4), (256, 2), (256, 4), (256, 8), (512, 4), (1024, 4), (1024, 8))
+MAX_CANDIDATES = 24
+
+
+def default_config(shape: Shape, *, companions: int = 1) -> Config:
+    """A configuration that fills the chip without measuring anything.
+
+    Args:
+        companions: stages of this shape that share the launch.
+    """
+    if shape.kind is Kind.FLAT:
+        return _flat(shape)
+    return _rows(shape) if shape.kind is Kind.ROWS else _product(shape, companions)
+
+
+def candidates(shape: Shape, *, companions: int = 1) -> tuple[Config, ...]:
+    """Configurations worth measuring, the default first."""
+    first = default_config(shape, companions=companions)
+    if shape.kind is Kind.FLAT:
+        others = [Config(block, 1, 1, warps=warps) for block, warps in _FLAT_CHOICES]
+    elif shape.kind is Kind.ROWS:
+        others = [
+            Config(rows, first.columns, 1, warps=warps)
+            for rows in (1, 2, 4)
+            for warps in (1, 2, 4, 8)
+        ]
+    elif shape.is_chain:
+        others = [c for c in _chain_choices(shape) if _programs(shape, c.rows, c.columns) >= 8]
+    else:
+        listed = sorted(_choices(shape), key=lambda c: product_us(shape, c, companions))
+        modest = (c for c in listed if _shared_bytes(c, shape) <= _MODEST_BYTES)
+        others = [*itertools.islice(modest, 1), *_varied(listed)]
+    return tuple(dict.fromkeys((first, *others)))[:MAX_CANDIDATES]
+
+
+def _varied(listed: list[Config]) -> list[Config]:
+    """The best of each tile size, then the next best of each: neighbours in a list are alike."""
+    rank: dict[tuple[int, int], int] = {}
+    places = []
+    for position, config in enumerate(listed):
+        tile = config.rows, config.columns
+        rank[tile] = rank.get(tile, -1) + 1
+        places.append((rank[tile] * 4 + position / 8, config))
+    return [config for _, config in sorted(places, key=lambda place: place[0])]
+
+
+# ---------------------------------------------------------------------- maps and rows
+def _flat(shape: Shape) -> Config:
+    """Four elements a thread; fewer where many taps are written out, each with its registers."""
+    each = 4 if shape.depth <= 9 else 2 if shape.depth <= 25 else 1
+    block = _FLAT_BLOCK
+    while block > 128 and -(-shape.m // block) < TARGET_PROGRAMS:
+        block //= 2
+    block = min(block, max(power_of_two(shape.m), 32))
+    return Config(block, 1, 1, warps=min(max(block // 32 // each, 1), 8))
+
+
+def _rows(shape: Shape) -> Config:
+    wide = power_of_two(max(shape.n, min(shape.depth, MAX_ROW)))
+    rows = 1
+    while (
+        rows * 2 * wide <= 4096 and rows < shape.m and -(-shape.m // (rows * 2)) >= TARGET_PROGRAMS
+    ):
+        rows *= 2
+    columns = min(power_of_two(shape.n), MAX_ROW)
+    return Config(rows, columns, 1, warps=min(max(rows * wide // 512, 1), 8))
+
+
+# ---------------------------------------------------------------------- products
+def _product(shape: Shape, companions: int) -> Config:
+    if shape.is_chain:
+        return _chain(shape)
+    return min(_choices(shape), key=lambda config: product_us(shape, config, companions))
+
+
+def product_us(shape: Shape, config: Config, companions: int = 1) -> float:
+    """What a product should take, its link to the stage in front not counted."""
+    programs = _programs(shape, config.rows, config.columns) * companions
+    held = min(_resident(config, shape), -(-programs // PROCESSORS))
+    waves = -(-programs // (PROCESSORS * held))
+    rate = min(_SM_BYTES_PER_US, _L2_BYTES_PER_US / min(programs, PROCESSORS))
+    is_wide = config.rows >= 64 and config.warps >= 4
+    flops_rate = _WIDE_FLOPS_PER_US if is_wide else _NARROW_FLOPS_PER_US
+    depth = min(config.depth, power_of_two(shape.depth))
+    moved = (config.rows + config.columns) * depth * _ITEM_BYTES * held / rate
+    multiplied = 2 * config.rows * config.columns * depth * held / flops_rate
+    chained = depth / 16 / config.split * _CHAIN_US
+    steps = -(-shape.depth // depth)
+    if steps == 1:
+        return waves * (
+            _RAMP_US + _BESIDE_US * held + _LATENCY_US + moved + max(multiplied, chained)
+        )
+    waiting = _LATENCY_US / (config.pipeline - 1)
+    step = max(moved, multiplied, chained, waiting) + _STEP_US * held
+    return waves * (_RAMP_US + _BESIDE_US * held + _LATENCY_US + steps * step)
+
+
+def _resident(config: Config, shape: Shape) -> int:
+    """Blocks that a multiprocessor holds at once."""
+    by_threads = 2048 // (32 * config.warps)
+    registers = 40 + config.rows * config.columns // (32 * config.warps)
+    by_registers = 65536 // (registers * 32 * config.warps)
+    return max(min(by_threads, by_registers, _SHARED_BYTES // _shared_bytes(config, shape)), 1)
+
+
+def _shared_bytes(config: Config, shape: Shape) -> int:
+    depth = min(config.depth, power_of_two(shape.depth))
+    stages = config.pipeline if depth < shape.depth else 1
+    return (config.rows + config.columns) * depth * _ITEM_BYTES * stages
+
+
+def _choices(shape: Shape) -> list[Config]:
+    """Every tile that fits: whole sums, sums split over warps, loops of several depths."""
+    found: list[Config] = []
+    for rows in (16, 32, 64, 128):
+        for columns in (16, 32, 64, 128, 256):
+            if rows > max(power_of_two(shape.m), 16) or columns > max(power_of_two(shape.n), 16):
+                continue
+            found += _whole(shape, rows, columns)
+            found += _looped(shape, rows, columns)
+    return found or [Config(16, 16, 16)]
+
+
+def _whole(shape: Shape, rows: int, columns: int) -> Iterator[Config]:
+    depth = power_of_two(shape.depth)
+    if shape.run is not None and depth > shape.run >= 32:
+        return
+    for warps in (4, 8):
+        if not fits_whole(shape, rows, columns, warps):
+            continue
+        yield Config(rows, columns, depth, 1, warps)
+        if rows * columns <= 1024 and depth // warps >= 16:
+            yield Config(rows, columns, depth, warps, warps)
+
+
+def _looped(shape: Shape, rows: int, columns: int) -> Iterator[Config]:
+    whole = power_of_two(shape.depth)
+    for depth in (16, 32, 64, 128, 256):
+        cut = depth >= whole and (shape.run is None or shape.run >= shape.depth)
+        if cut or (depth < 32 and (shape.run or whole) >= 32):
+            continue
+        if shape.run is not None and shape.run % depth:
+            continue
+        for pipeline in (2, 3, 4, 5, 6):
+            for warps in (4, 8):
+                config = Config(rows, columns, depth, 1, warps, pipeline)
+                if pipeline * depth <= 2 * shape.depth and _is_fitting(config, shape):
+                    yield config
+
+
+def _is_fitting(config: Config, shape: Shape) -> bool:
+    per_thread = config.rows * config.columns / (32 * config.warps)
+    least = 1024 if config.warps == 8 else 0
+    return (
+        per_thread <= _ACCUMULATORS_PER_THREAD
+        and config.rows * config.columns >= least
+        and _shared_bytes(config, shape) <= _SHARED_BYTES
+    )
+
+
+def fits_whole(shape: Shape, rows: int, columns: int, warps: int) -> bool:
+    """Whether operand tiles over the whole sum fit the registers of so many warps."""
+    depth = power_of_two(shape.depth)
+    if depth > MAX_PADDING * shape.depth and depth > 64:
+        return False
+    return depth * (rows + columns) <= MAX_WHOLE_PER_WARP * warps
+
+
+def _programs(shape: Shape, rows: int, columns: int) -> int:
+    return shape.batch * -(-shape.m // rows) * -(-shape.n // columns)
+
+
+# ---------------------------------------------------------------------- products of products
+def _chain(shape: Shape) -> Config:
+    """Tiles as large as still give every multiprocessor one; the held product is whole in it."""
+    rows, columns = (min(max(power_of_two(size), 16), 64) for size in (shape.m, shape.n))
+    least = [16, 16]
+    if shape.whole_rows:
+        rows = least[0] = min(max(power_of_two(shape.m), 16), 128)
+    else:
+        columns = least[1] = min(max(power_of_two(shape.n), 16), 128)
+    while _programs(shape, rows, columns) < TARGET_PROGRAMS:
+        if columns > least[1] and (columns > rows or rows == least[0]):
+            columns //= 2
+        elif rows > least[0]:
+            rows //= 2
+        else:
+            break
+    depth = power_of_two(shape.depth)
+    for warps in (4, 8):
+        if fits_whole(shape, rows, columns, warps):
+            return Config(rows, columns, depth, warps=warps)
+    return Config(rows, columns, min(64, depth), warps=4, pipeline=3)
+
+
+def _chain_choices(shape: Shape) -> list[Config]:
+    depth = power_of_two(shape.depth)
+    found = []
+    for rows in (16, 32, 64, 128):
+        for columns in (16, 32, 64, 128):
+            if rows > max(power_of_two(shape.m), 16) or columns > max(power_of_two(shape.n), 16):
+                continue
+            found += [
+                Config(rows, columns, depth, 1, warps)
+                for warps in (2, 4, 8)
+                if fits_whole(shape, rows, columns, max(warps, 4))
+            ]
+            if depth > 128:
+                found += [Config(rows, columns, 64, 1, warps, 3) for warps in (4, 8)]
+                found.append(Config(rows, columns, 128, warps=8))
+    least = math.prod((16, 16))
+    return sorted(found, key=lambda c: abs(math.log2(c.rows * c.columns / least / 8)))
