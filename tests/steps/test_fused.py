@@ -45,6 +45,13 @@ def planned(model: onnx.ModelProto, folder: Path, **sections: Any) -> Plan:
         return pipeline.plan(constraints, store=store).plan
 
 
+@pytest.fixture(scope="module")
+def block_plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
+    """Where it was planned, and the plan of a small block; never altered."""
+    folder = tmp_path_factory.mktemp("block")
+    return folder, planned(models.block(), folder)
+
+
 def text_of(renderable: Any) -> str:
     from rich.console import Console
 
@@ -54,8 +61,10 @@ def text_of(renderable: Any) -> str:
     return capture.get()
 
 
-def test_a_plan_says_what_runs_and_how_far_from_the_floor_it_is(tmp_path: Path) -> None:
-    plan = planned(models.block(), tmp_path)
+def test_a_plan_says_what_runs_and_how_far_from_the_floor_it_is(
+    block_plan: tuple[Path, Plan],
+) -> None:
+    _, plan = block_plan
     assert plan.fusion is not None
     assert (plan.fusion.device, plan.fusion.architectures) == (H200, (80, 89, 90))
     assert plan.fusion.covered_ops == plan.fusion.ops == plan.model.ops
@@ -76,30 +85,35 @@ def test_a_plan_says_what_runs_and_how_far_from_the_floor_it_is(tmp_path: Path) 
     assert figure.count("<title>") == len(segment.launches)
 
 
-def test_the_same_plan_is_the_same_bytes(tmp_path: Path) -> None:
-    first = write_plan(tmp_path / "a.json", planned(models.block(), tmp_path))
-    second = write_plan(tmp_path / "b.json", planned(models.block(), tmp_path))
+def test_the_same_plan_is_the_same_bytes(tmp_path: Path, block_plan: tuple[Path, Plan]) -> None:
+    folder, plan = block_plan
+    first = write_plan(tmp_path / "a.json", plan)
+    second = write_plan(tmp_path / "b.json", planned(models.block(), folder))
     assert first == second == read_plan(tmp_path / "a.json")
 
 
-def test_a_gpu_without_dependent_launch_pays_for_nodes(tmp_path: Path) -> None:
-    plan = planned(models.block(), tmp_path, target="l4-24gb")
+def test_a_gpu_without_dependent_launch_pays_for_nodes(block_plan: tuple[Path, Plan]) -> None:
+    plan = planned(models.block(), block_plan[0], target="l4-24gb")
     assert plan.fusion is not None
     edges = {e.edge for s in plan.fusion.buckets[0].segments for e in s.launches}
     assert edges <= {"first", "graph node"}
     assert plan.fusion.buckets[0].floor.level_us > 0.62
 
 
-def test_a_promise_nothing_can_keep_is_refused_with_what_can(tmp_path: Path) -> None:
+def test_a_promise_nothing_can_keep_is_refused_with_what_can(
+    block_plan: tuple[Path, Plan],
+) -> None:
     with pytest.raises(InfeasibleError, match=r"proved.*fastest feasible plan"):
-        planned(models.block(), tmp_path, slo="1us")
+        planned(models.block(), block_plan[0], slo="1us")
 
 
-def test_no_narrow_format_where_no_error_is_allowed(tmp_path: Path) -> None:
-    plan = planned(models.block(), tmp_path, accuracy={"max_error": 1e-12})
-    assert plan.fusion is not None
-    assert plan.fusion.number_format == "float32"
-    assert planned(models.block(), tmp_path).fusion.number_format == "float16"  # type: ignore[union-attr]
+def test_no_narrow_format_where_no_error_is_allowed(block_plan: tuple[Path, Plan]) -> None:
+    folder, loose = block_plan
+    strict = planned(models.block(), folder, accuracy={"max_error": 1e-12})
+    assert strict.fusion is not None
+    assert strict.fusion.number_format == "float32"
+    assert loose.fusion is not None
+    assert loose.fusion.number_format == "float16"
 
 
 def test_a_model_that_nothing_covers_says_which_operators(tmp_path: Path) -> None:
