@@ -1,0 +1,242 @@
+"""Options of every group: places x strategies x formats, with states at its ends.
+
+Groups that look alike are listed and priced once; the others only take its figures over under
+their own names. Options that another beats in everything are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planner.graph.skeleton import Skeleton
+from planner.ir.devices import Place
+from planner.ir.problem import Latency, Option, State
+from planner.place.axes import Axes
+from planner.place.candidates import orders, spans
+from planner.place.formats import PRIORS, Offer
+from planner.place.groups import Group
+from planner.place.memory import Caches, holds
+from planner.place.price import Listed, Priced, Pricer, list_kernels
+from planner.place.strategy import WHOLE, Extents, Spread, spread
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a group: what an option stands for."""
+
+    option: Option
+    group: int
+    spread: Spread
+    priced: Priced
+
+
+@dataclass(frozen=True)
+class Costed:
+    """A strategy at one degree with its price in every format."""
+
+    spread: Spread
+    by_format: Mapping[str, Priced]
+
+
+@dataclass
+class Offers:
+    """Makes the options of all groups."""
+
+    skeleton: Skeleton
+    axes: Axes
+    groups: Sequence[Group]
+    pricer: Pricer
+    offer: Offer
+    places: Sequence[Place]
+    errors: Mapping[str, float]
+    """Group -> share with which an error of its products counts at the outputs."""
+    caches: Caches
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    """Group -> the one format it must have."""
+
+    def __post_init__(self) -> None:
+        self._extents = Extents.find(self.axes, len(self.skeleton.graphs))
+        self._spans = spans(self.axes, self.groups)
+        self._costed: dict[Hashable, list[tuple[int, tuple[int, ...], dict[str, Priced]]]] = {}
+        self._latencies: dict[tuple[Latency, ...], tuple[tuple[Latency, ...], ...]] = {}
+        self.extents = self._extents
+        self.kinds = 0
+
+    def variants(self) -> list[Variant]:
+        """All options, group after group."""
+        found: list[Variant] = []
+        after = _last_readers(self.groups)
+        for number, group in enumerate(self.groups):
+            found += self._of_group(number, group, after)
+        self.kinds = len(self._costed)
+        return found
+
+    def _of_group(self, number: int, group: Group, after: Mapping[str, int]) -> Iterator[Variant]:
+        numbering = _Numbering()
+        key = _signature(group, self.skeleton, self.axes, self._spans, numbering)
+        if key not in self._costed:
+            self._costed[key] = self._cost(group, numbering)
+        for degree, local, by_format in self._costed[key]:
+            classes = tuple(numbering.classes[n] for n in local)
+            own = spread(group, self.skeleton, self.axes, self._extents, classes, degree)
+            for place in self.places:
+                if place.degree == degree:
+                    yield from self._at(number, group, own, by_format, place, after)
+
+    def _cost(
+        self, group: Group, numbering: _Numbering
+    ) -> list[tuple[int, tuple[int, ...], dict[str, Priced]]]:
+        """(degree, classes by their local numbers, prices) of every strategy worth offering."""
+        names = {number: n for n, number in enumerate(numbering.classes)}
+        found = []
+        for degree in sorted({place.degree for place in self.places}):
+            costed = [
+                self._priced(group, classes, degree)
+                for classes in (orders(group, self.skeleton, self.axes, self._spans))
+                if degree > 1 or not classes
+            ]
+            for each in undominated(costed):
+                local = tuple(names[c] for c in each.spread.classes)
+                found.append((degree, local, dict(each.by_format)))
+        return found
+
+    def _priced(self, group: Group, classes: tuple[int, ...], degree: int) -> Costed:
+        own = spread(group, self.skeleton, self.axes, self._extents, classes, degree)
+        graph = self.skeleton.graph
+        listed: Listed = list_kernels(
+            group, own, self.skeleton.attributes, self.pricer.base, graph.tensors
+        )
+        forms = self.offer.formats if group.weighted else self.offer.formats[:1]
+        prices = {form: self.pricer.price(listed, form) for form in forms}
+        return Costed(own, {form: price for form, price in prices.items() if price is not None})
+
+    def _at(
+        self,
+        number: int,
+        group: Group,
+        own: Spread,
+        by_format: Mapping[str, Priced],
+        place: Place,
+        after: Mapping[str, int],
+    ) -> Iterator[Variant]:
+        caches = self.caches
+        needs = tuple(
+            State(name, form) for name, form in own.needs.items() if name not in caches.given
+        )
+        makes = tuple(State(name, form) for name, forms in own.makes.items() for form in forms)
+        kept = holds(group, own, self.skeleton, self._extents, number, after, caches)
+        cache = caches.bytes_of(group, own, self.skeleton, self._extents)
+        wanted = self.pinned.get(group.name)
+        for form, priced in by_format.items():
+            if wanted is not None and form != wanted:
+                continue
+            share = self.errors.get(group.name, 0.0)
+            style = ",".join(map(str, own.classes)) or WHOLE
+            option = Option(
+                name=f"{group.name}:{form}:{place.name}:{style}",
+                ops=(group.name,),
+                format=form,
+                latency=self._table(priced.latency),
+                needs=needs,
+                makes=makes,
+                weight_size_bytes=priced.weight_size_bytes,
+                workspace_size_bytes=priced.workspace_size_bytes,
+                error=share * PRIORS[form].error if group.weighted else 0.0,
+                place=place.name,
+                holds=kept,
+                cache_size_bytes=cache,
+            )
+            yield Variant(option, number, own, priced)
+
+    def _table(self, row: tuple[Latency, ...]) -> tuple[tuple[Latency, ...], ...]:
+        """Equal tables are one object: solvers compare them by identity first."""
+        return self._latencies.setdefault(row, (row,))
+
+
+@dataclass
+class _Numbering:
+    """Classes and tensors by first use: what alike groups share."""
+
+    classes: list[int] = field(default_factory=list)
+    _known: dict[int, int] = field(default_factory=dict)
+
+    def of(self, number: int) -> int:
+        if number not in self._known:
+            self._known[number] = len(self.classes)
+            self.classes.append(number)
+        return self._known[number]
+
+
+def _signature(
+    group: Group,
+    skeleton: Skeleton,
+    axes: Axes,
+    span: Mapping[int, int],
+    numbering: _Numbering,
+) -> Hashable:
+    """Equal for groups that cost the same under corresponding strategies."""
+    numbers: dict[str, int] = {"": -1}
+    outside, made = set(group.inputs), set(group.outputs)
+    weighted = set(group.weighted)
+    looks = []
+    for op in group.ops:
+        names = (*op.inputs, *op.captured, *op.outputs)
+        wiring = tuple(numbers.setdefault(name, len(numbers)) for name in names)
+        shapes = tuple(
+            tuple(graph.tensors[name].shape for name in names if name)
+            for graph in skeleton.graphs.values()
+        )
+        kinds = tuple(
+            (skeleton.graph.tensors[n].dtype, skeleton.graph.tensors[n].is_constant)
+            for n in names
+            if n
+        )
+        ends = tuple((name in outside, name in made) for name in names)
+        cuts = tuple(
+            tuple((numbering.of(cut.group), cut.index) for cut in own) for own in axes.cuts[op.name]
+        )
+        own = (op.kind, id(skeleton.attributes.get(op.name)), op.name in weighted)
+        looks.append((*own, wiring, shapes, kinds, ends, cuts))
+    wide = tuple(min(span[number], 8) for number in numbering.classes)
+    return tuple(looks), wide
+
+
+def undominated(costed: Sequence[Costed]) -> list[Costed]:
+    """Strategies that no other with the same ends beats in time, weights and scratch memory."""
+    by_ends: dict[Hashable, list[Costed]] = {}
+    for each in costed:
+        if each.by_format:
+            ends = (tuple(each.spread.needs.items()), tuple(each.spread.makes.items()))
+            by_ends.setdefault(ends, []).append(each)
+    return [
+        one
+        for same in by_ends.values()
+        for n, one in enumerate(same)
+        if not any(_beats(other, one, m < n) for m, other in enumerate(same) if m != n)
+    ]
+
+
+def _beats(one: Costed, other: Costed, is_earlier: bool) -> bool:
+    """Whether one is no worse in anything, and better in something or earlier."""
+    pairs = [
+        (_figures(one.by_format[form]), _figures(price))
+        for form, price in other.by_format.items()
+        if form in one.by_format
+    ]
+    no_worse = all(a <= b for left, right in pairs for a, b in zip(left, right, strict=True))
+    better = any(a < b for left, right in pairs for a, b in zip(left, right, strict=True))
+    return no_worse and (better or is_earlier)
+
+
+def _figures(price: Priced) -> tuple[float, ...]:
+    times = [end for cell in price.latency for end in (cell.low_us, cell.expected_us, cell.high_us)]
+    return (*times, price.weight_size_bytes, price.workspace_size_bytes)
+
+
+def _last_readers(groups: Sequence[Group]) -> dict[str, int]:
+    """Tensor -> number of the last group that reads it."""
+    found: dict[str, int] = {}
+    for number, group in enumerate(groups):
+        found.update(dict.fromkeys(group.inputs, number))
+    return found
