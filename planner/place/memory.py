@@ -77,6 +77,7 @@ def holds(
     number: int,
     after: Mapping[str, int],
     caches: Caches,
+    groups: int,
 ) -> tuple[Hold, ...]:
     """What others read stays from the group that makes it until the last that reads it.
 
@@ -84,7 +85,7 @@ def holds(
     """
     kept = set(caches.given.values())
     results = set(skeleton.graph.outputs) - kept
-    count = max(after.values(), default=0) + 2
+    count = groups + 1
     found: list[Hold] = []
     for shape, graph in enumerate(skeleton.graphs.values()):
         by_end: dict[int, int] = {}
@@ -97,6 +98,13 @@ def holds(
         start = shape * (count + 1)
         found += [Hold(start + number, start + end, size) for end, size in by_end.items() if size]
     return tuple(found)
+
+
+def slot_holds(number: int, groups: int, shapes: int, size_bytes: int) -> tuple[Hold, ...]:
+    """A streamed weight occupies its bytes from the group before it until its group is done."""
+    first = max(number - 1, 0)
+    starts = (shape * (groups + 2) for shape in range(shapes))
+    return tuple(Hold(start + first, start + number + 1, size_bytes) for start in starts)
 
 
 def inputs_bytes(graphs: Sequence[Graph], caches: Caches) -> int:

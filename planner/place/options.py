@@ -6,8 +6,8 @@ their own names. Options that another beats in everything are left out.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from planner.graph.skeleton import Skeleton
 from planner.ir.devices import Place
@@ -16,9 +16,22 @@ from planner.place.axes import Axes
 from planner.place.candidates import orders, spans
 from planner.place.formats import PRIORS, Offer
 from planner.place.groups import Group
-from planner.place.memory import Caches, holds
+from planner.place.memory import Caches, holds, slot_holds
 from planner.place.price import Listed, Priced, Pricer, list_kernels
 from planner.place.strategy import WHOLE, Extents, Spread, spread
+
+DEVICE, HOST = "device", "host"
+"""Residencies."""
+LEAST_STREAMED_BYTES = 1_000_000
+"""Smaller weights are not worth a copy of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swaps:
+    """How weights come from host memory."""
+
+    fetch: Callable[[float], Latency]
+    """Of so many bytes into each rank, all ranks at once."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,10 @@ class Variant:
     group: int
     spread: Spread
     priced: Priced
+    residency: str = DEVICE
+    """Where its weights live between runs."""
+    swap_us: tuple[float, ...] = ()
+    """What streaming adds to each workload entry."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,8 @@ class Offers:
     caches: Caches
     pinned: Mapping[str, str] = field(default_factory=dict)
     """Group -> the one format it must have."""
+    swaps: Swaps | None = None
+    """How weights may stream in; None: all are resident."""
 
     def __post_init__(self) -> None:
         self._extents = Extents.find(self.axes, len(self.skeleton.graphs))
@@ -125,7 +144,9 @@ class Offers:
             State(name, form) for name, form in own.needs.items() if name not in caches.given
         )
         makes = tuple(State(name, form) for name, forms in own.makes.items() for form in forms)
-        kept = holds(group, own, self.skeleton, self._extents, number, after, caches)
+        kept = holds(
+            group, own, self.skeleton, self._extents, number, after, caches, len(self.groups)
+        )
         cache = caches.bytes_of(group, own, self.skeleton, self._extents)
         wanted = self.pinned.get(group.name)
         for form, priced in by_format.items():
@@ -147,7 +168,37 @@ class Offers:
                 holds=kept,
                 cache_size_bytes=cache,
             )
-            yield Variant(option, number, own, priced)
+            resident = Variant(option, number, own, priced)
+            yield resident
+            if self.swaps is not None and priced.weight_size_bytes >= LEAST_STREAMED_BYTES:
+                yield self._streamed(resident, self.swaps)
+
+    def _streamed(self, resident: Variant, swaps: Swaps) -> Variant:
+        """The same with its weights in host memory: they stream in during one group's time."""
+        option, number = resident.option, resident.group
+        size = option.weight_size_bytes
+        fetch = swaps.fetch(size)
+        row = tuple(
+            Latency(
+                max(cell.low_us, fetch.low_us),
+                max(cell.expected_us, fetch.expected_us),
+                max(cell.high_us, fetch.high_us),
+            )
+            for cell in resident.priced.latency
+        )
+        added = tuple(
+            now.expected_us - before.expected_us
+            for now, before in zip(row, resident.priced.latency, strict=True)
+        )
+        slots = slot_holds(number, len(self.groups), len(row), size)
+        streamed = replace(
+            option,
+            name=f"{option.name}@{HOST}",
+            latency=self._table(row),
+            weight_size_bytes=0,
+            holds=(*option.holds, *slots),
+        )
+        return Variant(streamed, number, resident.spread, resident.priced, HOST, added)
 
     def _table(self, row: tuple[Latency, ...]) -> tuple[tuple[Latency, ...], ...]:
         """Equal tables are one object: solvers compare them by identity first."""

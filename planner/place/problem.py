@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from planner.ir.problem import (
 )
 from planner.place.groups import Group
 from planner.place.memory import Caches
-from planner.place.options import Variant
+from planner.place.options import Swaps, Variant
 from planner.place.price import Pricer
 from planner.place.strategy import SUMMAND, WHOLE, Extents, conversion
 
@@ -85,12 +86,28 @@ def _send(predictor: Predictor, size_bytes: float, ranks: int) -> float:
     return domain.link.latency.value + size_bytes / (domain.link.bandwidth.value / 1e6)
 
 
+def swaps(predictor: Predictor, machine: Machine) -> Swaps | None:
+    """How weights stream from host memory; None where they may not, or there is no link."""
+    if "host" not in machine.offload or "host" not in predictor.device.links:
+        return None
+    node = predictor.node
+    shared = node.host_bandwidth.value / min(machine.gpus, machine.per_node) if node else math.inf
+    own = predictor.device.links["host"].bandwidth.value
+    slower = max(own / shared, 1.0)
+
+    def fetch(size_bytes: float) -> Latency:
+        cost = predictor.transfer("host", "device", size_bytes * slower)
+        return Latency(cost.low_us, cost.expected_us, cost.high_us)
+
+    return Swaps(fetch)
+
+
 def stores(predictor: Predictor, machine: Machine) -> tuple[Store, ...]:
     """Host memory and a neighbour's memory, as far as they are allowed and connected."""
     found = []
     wanted = [w for w in machine.offload if w == "host" or machine.gpus > 1]
     for where in wanted:
-        if where not in predictor.device.links:
+        if where != "peer" or where not in predictor.device.links:
             continue
         small, large = PROBES_BYTES
         first, second = (
@@ -249,7 +266,7 @@ def _transfers(
     for number, group in enumerate(groups):
         last.update(dict.fromkeys(group.inputs, number))
     start = {name: n for n, group in enumerate(groups) for name in group.outputs}
-    count = max(last.values(), default=0) + 2
+    count = len(groups) + 1
     graphs = tuple(skeleton.graphs.values())
     for name in made:
         if name not in needed:
