@@ -31,7 +31,7 @@ from planner.steps.conflict import ConflictError, feasible
 from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
-from planner.steps.request import elsewhere
+from planner.steps.request import is_away
 from planner.steps.settle import settle
 from planner.steps.workspace import workspace
 
@@ -58,11 +58,10 @@ def plan(
         NoPlanInTimeError: the time limit ended first (6).
     """
     with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
-        profile = elsewhere(constraints)
-        if profile is not None:
-            from planner.steps.fused.plan import plan_fused
+        if is_away(constraints):
+            from planner.steps.away.dispatch import plan_elsewhere
 
-            return PlanResult(plan_fused(constraints, profile, work))
+            return PlanResult(plan_elsewhere(constraints, work))
         case = open_case(constraints, work, bench)
         settled = settle(case, probes(case))
         outcome = contest(case, entrants(case, settled))

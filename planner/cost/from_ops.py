@@ -112,10 +112,8 @@ class _Maker:
             return True
         beside = self.consumers.get(op.outputs[0], ())
         before = self.producer.get(op.inputs[0])
-        return (
-            bool(beside)
-            and all(map(self._takes_strides, beside))
-            or (before is not None and self._takes_strides(before))
+        return (bool(beside) and all(map(self._takes_strides, beside))) or (
+            before is not None and self._takes_strides(before)
         )
 
     def _takes_strides(self, op: Op) -> bool:

@@ -9,7 +9,7 @@ from planner.graph.skeleton import Skeleton
 from planner.ir.devices import Hold
 from planner.ir.graph import Graph, Tensor
 from planner.place.groups import Group
-from planner.place.strategy import WHOLE, Extents, Spread, local
+from planner.place.strategy import WHOLE, Ends, Extents, local
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Caches:
             return tensor.size_bytes // 2
         return tensor.size_bytes
 
-    def bytes_of(self, group: Group, spread: Spread, skeleton: Skeleton, extents: Extents) -> int:
+    def bytes_of(self, group: Group, ends: Ends, skeleton: Skeleton, extents: Extents) -> int:
         """Caches of a group on each rank, under the workload entry that needs most."""
         made = [self.given[name] for name in group.inputs if name in self.given]
         totals = [
@@ -56,10 +56,10 @@ class Caches:
                 self.kept_bytes(
                     local(
                         graph.tensors[name],
-                        spread.makes.get(name, (WHOLE,))[0],
+                        ends.makes.get(name, (WHOLE,))[0],
                         shape,
                         extents,
-                        spread.degree,
+                        ends.degree,
                     )
                 )
                 for name in made
@@ -71,7 +71,7 @@ class Caches:
 
 def holds(
     group: Group,
-    spread: Spread,
+    ends: Ends,
     skeleton: Skeleton,
     extents: Extents,
     number: int,
@@ -89,11 +89,11 @@ def holds(
     found: list[Hold] = []
     for shape, graph in enumerate(skeleton.graphs.values()):
         by_end: dict[int, int] = {}
-        for name, forms in spread.makes.items():
+        for name, forms in ends.makes.items():
             if name in kept:
                 continue
             end = count if name in results else after.get(name, number) + 1
-            part = local(graph.tensors[name], forms[0], shape, extents, spread.degree)
+            part = local(graph.tensors[name], forms[0], shape, extents, ends.degree)
             by_end[end] = by_end.get(end, 0) + caches.kept_bytes(part)
         start = shape * (count + 1)
         found += [Hold(start + number, start + end, size) for end, size in by_end.items() if size]

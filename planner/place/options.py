@@ -18,7 +18,7 @@ from planner.place.formats import PRIORS, Offer
 from planner.place.groups import Group
 from planner.place.memory import Caches, holds, slot_holds
 from planner.place.price import Listed, Priced, Pricer, list_kernels
-from planner.place.strategy import WHOLE, Extents, Spread, spread
+from planner.place.strategy import WHOLE, Ends, Extents, Spread, spread
 
 DEVICE, HOST = "device", "host"
 """Residencies."""
@@ -40,7 +40,7 @@ class Variant:
 
     option: Option
     group: int
-    spread: Spread
+    ends: Ends
     priced: Priced
     residency: str = DEVICE
     """Where its weights live between runs."""
@@ -75,53 +75,57 @@ class Offers:
     """How weights may stream in; None: all are resident."""
 
     def __post_init__(self) -> None:
-        self._extents = Extents.find(self.axes, len(self.skeleton.graphs))
+        self.extents = Extents.find(self.axes, len(self.skeleton.graphs))
         self._spans = spans(self.axes, self.groups)
-        self._costed: dict[Hashable, list[tuple[int, tuple[int, ...], dict[str, Priced]]]] = {}
+        self._costed: dict[Hashable, tuple[_Numbering, list[Costed]]] = {}
         self._latencies: dict[tuple[Latency, ...], tuple[tuple[Latency, ...], ...]] = {}
-        self.extents = self._extents
-        self.kinds = 0
+
+    @property
+    def kinds(self) -> int:
+        """Groups that differ."""
+        return len(self._costed)
 
     def variants(self) -> list[Variant]:
         """All options, group after group."""
-        found: list[Variant] = []
         after = _last_readers(self.groups)
-        for number, group in enumerate(self.groups):
-            found += self._of_group(number, group, after)
-        self.kinds = len(self._costed)
-        return found
+        return [
+            variant
+            for number, group in enumerate(self.groups)
+            for variant in self._of_group(number, group, after)
+        ]
+
+    def spread_of(self, variant: Variant) -> Spread:
+        """All of a variant's strategy."""
+        ends = variant.ends
+        group = self.groups[variant.group]
+        return spread(group, self.skeleton, self.axes, self.extents, ends.classes, ends.degree)
 
     def _of_group(self, number: int, group: Group, after: Mapping[str, int]) -> Iterator[Variant]:
         numbering = _Numbering()
         key = _signature(group, self.skeleton, self.axes, self._spans, numbering)
         if key not in self._costed:
-            self._costed[key] = self._cost(group, numbering)
-        for degree, local, by_format in self._costed[key]:
-            classes = tuple(numbering.classes[n] for n in local)
-            own = spread(group, self.skeleton, self.axes, self._extents, classes, degree)
+            self._costed[key] = (numbering, self._cost(group))
+        model, costed = self._costed[key]
+        tensors = dict(zip(model.tensors, numbering.tensors, strict=True))
+        classes = dict(zip(model.classes, numbering.classes, strict=True))
+        for each in costed:
+            ends = each.spread.ends
+            own = ends if model is numbering else ends.renamed(tensors, classes)
             for place in self.places:
-                if place.degree == degree:
-                    yield from self._at(number, group, own, by_format, place, after)
+                if place.degree == own.degree:
+                    yield from self._at(number, group, own, each.by_format, place, after)
 
-    def _cost(
-        self, group: Group, numbering: _Numbering
-    ) -> list[tuple[int, tuple[int, ...], dict[str, Priced]]]:
-        """(degree, classes by their local numbers, prices) of every strategy worth offering."""
-        names = {number: n for n, number in enumerate(numbering.classes)}
-        found = []
+    def _cost(self, group: Group) -> list[Costed]:
+        """Every strategy worth offering, at every degree, with its prices."""
+        wanted = orders(group, self.skeleton, self.axes, self._spans)
+        found: list[Costed] = []
         for degree in sorted({place.degree for place in self.places}):
-            costed = [
-                self._priced(group, classes, degree)
-                for classes in (orders(group, self.skeleton, self.axes, self._spans))
-                if degree > 1 or not classes
-            ]
-            for each in undominated(costed):
-                local = tuple(names[c] for c in each.spread.classes)
-                found.append((degree, local, dict(each.by_format)))
+            tried = wanted if degree > 1 else [()]
+            found += undominated([self._priced(group, classes, degree) for classes in tried])
         return found
 
     def _priced(self, group: Group, classes: tuple[int, ...], degree: int) -> Costed:
-        own = spread(group, self.skeleton, self.axes, self._extents, classes, degree)
+        own = spread(group, self.skeleton, self.axes, self.extents, classes, degree)
         graph = self.skeleton.graph
         listed: Listed = list_kernels(
             group, own, self.skeleton.attributes, self.pricer.base, graph.tensors
@@ -134,7 +138,7 @@ class Offers:
         self,
         number: int,
         group: Group,
-        own: Spread,
+        own: Ends,
         by_format: Mapping[str, Priced],
         place: Place,
         after: Mapping[str, int],
@@ -145,9 +149,9 @@ class Offers:
         )
         makes = tuple(State(name, form) for name, forms in own.makes.items() for form in forms)
         kept = holds(
-            group, own, self.skeleton, self._extents, number, after, caches, len(self.groups)
+            group, own, self.skeleton, self.extents, number, after, caches, len(self.groups)
         )
-        cache = caches.bytes_of(group, own, self.skeleton, self._extents)
+        cache = caches.bytes_of(group, own, self.skeleton, self.extents)
         wanted = self.pinned.get(group.name)
         for form, priced in by_format.items():
             if wanted is not None and form != wanted:
@@ -198,7 +202,7 @@ class Offers:
             weight_size_bytes=0,
             holds=(*option.holds, *slots),
         )
-        return Variant(streamed, number, resident.spread, resident.priced, HOST, added)
+        return Variant(streamed, number, resident.ends, resident.priced, HOST, added)
 
     def _table(self, row: tuple[Latency, ...]) -> tuple[tuple[Latency, ...], ...]:
         """Equal tables are one object: solvers compare them by identity first."""
@@ -210,6 +214,7 @@ class _Numbering:
     """Classes and tensors by first use: what alike groups share."""
 
     classes: list[int] = field(default_factory=list)
+    tensors: list[str] = field(default_factory=list)
     _known: dict[int, int] = field(default_factory=dict)
 
     def of(self, number: int) -> int:
@@ -249,6 +254,7 @@ def _signature(
         )
         own = (op.kind, id(skeleton.attributes.get(op.name)), op.name in weighted)
         looks.append((*own, wiring, shapes, kinds, ends, cuts))
+    numbering.tensors += numbers
     wide = tuple(min(span[number], 8) for number in numbering.classes)
     return tuple(looks), wide
 

@@ -106,7 +106,7 @@ def _bytes(tensor: Tensor) -> int:
 
 def _formatted(group: Group, tensors: Mapping[str, Tensor]) -> set[str]:
     heavy = set(group.weighted)
-    found = set()
+    found: set[str] = set()
     for op in group.ops:
         if op.name in heavy:
             names = [name for name in op.inputs[:3] if name and tensors[name].is_constant]

@@ -51,6 +51,34 @@ class RankWork:
     collectives: tuple[Collective, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What others see of a group under one strategy."""
+
+    classes: tuple[int, ...]
+    degree: int
+    needs: Mapping[str, str]
+    """Tensor from outside -> the form that it is needed in."""
+    makes: Mapping[str, tuple[str, ...]]
+    """Tensor for others -> the forms that it is left in."""
+
+    def renamed(self, tensors: Mapping[str, str], classes: Mapping[int, int]) -> Ends:
+        """The same of a group that looks alike."""
+
+        def form(old: str) -> str:
+            if old in (WHOLE, SUMMAND):
+                return old
+            number, _, axis = old[1:].partition(".")
+            return cut_form(classes[int(number)], int(axis))
+
+        return Ends(
+            tuple(classes[number] for number in self.classes),
+            self.degree,
+            {tensors[name]: form(old) for name, old in self.needs.items()},
+            {tensors[name]: tuple(map(form, olds)) for name, olds in self.makes.items()},
+        )
+
+
 @dataclass(frozen=True)
 class Spread:
     """A group under one strategy."""
@@ -69,9 +97,9 @@ class Spread:
     """Constant -> shape of a rank's part."""
 
     @property
-    def is_cut(self) -> bool:
-        """Whether ranks do different things."""
-        return bool(self.choices)
+    def ends(self) -> Ends:
+        """What others see of it."""
+        return Ends(self.classes, self.degree, self.needs, self.makes)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report import fusion
+from planner.report import fusion, placement
 from planner.report.text import (
     SHIPPED,
     by_shape,
@@ -36,6 +36,8 @@ MAX_REASONS = 5
 
 def summary(plan: Plan) -> RenderableType:
     """Everything a person wants to know first, in at most 80 columns."""
+    if plan.placement is not None:
+        return placement.summary(plan, plan.placement)
     model = plan.model
     title = Text(f"infopt plan · {model.path}", style="bold", overflow="fold")
     parts: list[RenderableType] = [title]

@@ -10,8 +10,10 @@ from typing import Literal
 from pydantic import Field
 
 from planner.spec.base import Document
+from planner.spec.estimate import Estimate as Estimate
 from planner.spec.execution import StageExecution
 from planner.spec.fusion import FusionPlan
+from planner.spec.placement import PlacementPlan
 from planner.spec.session import SessionSettings
 
 SCHEMA_VERSION = 1
@@ -66,24 +68,6 @@ class Promise(Document):
     """Whether `max_drop` is a share of the unchanged model's metric instead (a loss)."""
     metric: str | None = None
     confidence: float = 0.95
-
-
-class Estimate(Document):
-    """A number with its 95 % interval and its source."""
-
-    low: float
-    expected: float
-    high: float
-    source: Literal["measured", "interpolated", "modelled"]
-
-    def scaled(self, factor: float) -> Estimate:
-        """The same estimate `factor` times."""
-        return Estimate(
-            low=self.low * factor,
-            expected=self.expected * factor,
-            high=self.high * factor,
-            source=self.source,
-        )
 
 
 class RunnerUp(Document):
@@ -254,6 +238,8 @@ class Plan(Document):
     machine_state_us: float | None = None
     """Reference probe while the operators were measured; deploy compares its own with it."""
     fusion: FusionPlan | None = None
+    placement: PlacementPlan | None = None
+    """Where a model runs on devices that are not here: stages, ranks, residency."""
     """Kernels, where the model runs as generated ones."""
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -74,8 +74,9 @@ class Target(Document):
         default=None, gt=0, validation_alias="memory", serialization_alias="memory"
     )
     """Memory per device that a plan may fill: `40GiB`; what the device has when not given."""
-    offload: tuple[Literal["host", "peer"], ...] = ()
-    """Where weights may rest between runs when they do not fit: host memory, a neighbour GPU."""
+    offload: tuple[Literal["host", "peer"], ...] | None = None
+    """Where weights may rest between runs when they do not fit: host memory, a neighbour GPU.
+    Host memory where nothing is said and the target has GPUs; `[]`: nowhere."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,7 +97,7 @@ class Target(Document):
                 fix="drop target.offload",
                 key="offload",
             )
-        if "peer" in self.offload and (self.gpus is None or self.gpus.maximum < 2):
+        if "peer" in (self.offload or ()) and (self.gpus is None or self.gpus.maximum < 2):
             raise refusal(
                 "offload to a peer needs a second GPU",
                 fix="allow more GPUs (gpus: 1..2), or drop peer",

@@ -12,7 +12,6 @@ from planner.errors import EnvironmentMismatchError, UsageError
 from planner.spec.constraints import Constraints
 from planner.spec.formats import Format
 from planner.spec.problems import nearest
-from planner.spec.profile import DeviceProfile, read_profile
 from planner.spec.target import Target
 
 LOCAL = ("auto", "cpu")
@@ -39,20 +38,16 @@ def refuse_absent(constraints: Constraints) -> None:
         )
 
 
-def elsewhere(constraints: Constraints) -> DeviceProfile | None:
-    """The profile of a single GPU that plans are made for without it; None for this machine.
+def is_away(constraints: Constraints) -> bool:
+    """Whether a device profile, and not this machine, is the target.
 
     Raises:
         UsageError: a device nobody knows.
     """
-    target = constraints.target
-    if target.device in (*LOCAL, "cuda"):
-        return None
-    refuse_unknown_device(target.device)
-    path = next((p for p in resources.profiles() if p.stem == target.device), None)
-    profile = None if path is None else read_profile(path)
-    is_single = target.gpus is None or target.gpus.minimum == 1
-    return profile if profile is not None and profile.kind == "cuda" and is_single else None
+    if constraints.target.device in (*LOCAL, "cuda"):
+        return False
+    refuse_unknown_device(constraints.target.device)
+    return True
 
 
 def refuse_unknown_device(device: str) -> None:

@@ -1,0 +1,247 @@
+"""A plan for several devices, for a terminal: the answer, the bars, the alternatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.report.text import facts, percent, safe
+from planner.spec.placement import Alternative, Breakdown, MemoryBar, PlacementPlan, StagePlan
+from planner.spec.plan import Plan
+from planner.units import format_duration, format_size
+
+BAR = 32
+"""Characters of a bar."""
+_PARTS = (("weights", "█"), ("cache", "▓"), ("activations", "▒"), ("runtime", "░"))
+
+
+def summary(plan: Plan, placement: PlacementPlan) -> RenderableType:
+    """What a person wants to know first."""
+    title = Text(f"infopt plan · {plan.model.path}", style="bold", overflow="fold")
+    return Group(
+        title,
+        facts(_rows(plan, placement)),
+        Text(),
+        _stages(placement),
+        Text(_legend(), style="dim"),
+        Text(),
+        _latency(plan, placement),
+        Text(),
+        _alternatives(plan, placement),
+        Text(),
+        *[Text(f"! {warning}", style="yellow", overflow="fold") for warning in plan.warnings],
+    )
+
+
+def _rows(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
+    model = plan.model
+    count = placement.devices
+    device = f"{count} x {placement.device}"
+    if placement.node is not None and count > 1:
+        device += f" in {placement.node}"
+    return [
+        ("model", f"{model.ops:,} operators, {model.parameters:,} parameters"),
+        ("answer", f"[bold]{safe(device)}[/]: {safe(placement.layout)}"),
+        ("formats", safe(_formats(placement))),
+        ("swapped", safe(_swapped(placement))),
+        ("time", safe(_query(plan, placement))),
+        ("promise", _promise(plan)),
+        ("price", safe(_price(placement))),
+        ("accuracy", safe(_accuracy(plan, placement))),
+        ("the SLO costs", safe(placement.slo_cost)),
+        ("solver", safe(certificate(plan))),
+    ]
+
+
+def _formats(placement: PlacementPlan) -> str:
+    total: dict[str, int] = {}
+    for stage in placement.stages:
+        for name, count in stage.formats.items():
+            total[name] = total.get(name, 0) + count
+    weighted = sorted(total.items(), key=lambda each: -each[1])
+    text = ", ".join(f"{count} weights {name}" for name, count in weighted) or "nothing weighted"
+    return f"{text}; everything else {placement.base_format}"
+
+
+def _swapped(placement: PlacementPlan) -> str:
+    stages = [s for s in placement.stages if s.streamed_size_bytes]
+    if not stages:
+        return "nothing: all weights are resident"
+    most = max(s.streamed_size_bytes for s in stages)
+    groups = sum(group.residency != "device" for group in placement.groups)
+    return (
+        f"{groups} of {len(placement.groups)} groups live in host memory; "
+        f"up to {format_size(most)} stream into each device per run"
+    )
+
+
+def _query(plan: Plan, placement: PlacementPlan) -> str:
+    parts = [f"{shape.weight:g} x {shape.name}" for shape in plan.workload]
+    low, high = format_duration(placement.query.low), format_duration(placement.query.high)
+    one = " + ".join(parts)
+    return f"{format_duration(placement.query.expected)} [{low} .. {high}] for {one}"
+
+
+def _promise(plan: Plan) -> str:
+    limit = plan.promise.latency_us
+    if limit is None:
+        return "no latency limit was given"
+    found = plan.prediction.latency_slo_us
+    slowest = max(found, key=lambda name: found[name].high)
+    value = found[slowest]
+    name = f"p{plan.promise.latency_percentile:g}"
+    word = "[green]kept[/]" if value.high <= limit else "[yellow]uncertain[/]"
+    return (
+        f"{safe(slowest)}: {name} up to {format_duration(value.high)} predicted, "
+        f"limit {format_duration(limit)} for each run: {word}"
+    )
+
+
+def _price(placement: PlacementPlan) -> str:
+    if placement.price_per_hour is None or placement.price_per_query is None:
+        return placement.price_source
+    return (
+        f"{placement.price_per_hour:.2f} USD an hour, {money(placement.price_per_query)} a query "
+        f"({placement.price_source})"
+    )
+
+
+def money(usd: float) -> str:
+    """`0.0123 USD`."""
+    return f"{usd:.3g} USD"
+
+
+def _accuracy(plan: Plan, placement: PlacementPlan) -> str:
+    limit = plan.promise.max_error
+    budget = f", budget {limit:.2g}" if limit is not None else ""
+    return f"NMSE {plan.accuracy.predicted_error:.2g}{budget} ({placement.error_basis})"
+
+
+def certificate(plan: Plan) -> str:
+    """The proof in one line."""
+    solver = plan.solver
+    gap = "unknown gap" if solver.gap is None else f"gap {percent(solver.gap, 2)}"
+    names = " then ".join(solver.objectives)
+    fewest = ""
+    if solver.objectives[:1] == ("devices",):
+        proved = solver.bound[0] >= solver.objective[0]
+        fewest = "fewer devices are ruled out; " if proved else "fewer devices are not ruled out; "
+    return (
+        f"{solver.status}, {gap} of {solver.objectives[-2]}: {fewest}least {names} "
+        f"among {solver.options:,} options, {solver.rounds} solves ({solver.solver})"
+    )
+
+
+def bar(memory: MemoryBar, width: int = BAR) -> str:
+    """What fills a device."""
+    capacity = max(memory.capacity, 1)
+    done, text, total = 0, "", 0
+    for name, mark in _PARTS:
+        total += int(getattr(memory, name))
+        end = min(round(width * total / capacity), width)
+        text += mark * (end - done)
+        done = end
+    return text + "·" * (width - done)
+
+
+def _legend() -> str:
+    marks = ", ".join(f"{mark} {name}" for name, mark in _PARTS)
+    return f"{marks}, · free; activations hold scratch memory and streaming buffers too"
+
+
+def _stages(placement: PlacementPlan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("stage", "GPUs", "groups"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("memory of each device", no_wrap=True)
+    table.add_column("used", justify="right", no_wrap=True)
+    table.add_column("weights as", overflow="fold")
+    for number, stage in enumerate(placement.stages, 1):
+        table.add_row(
+            str(number),
+            str(stage.devices),
+            str(stage.groups),
+            bar(stage.memory),
+            f"{format_size(stage.memory.used)} of {format_size(stage.memory.capacity)}",
+            safe(_stage_formats(stage)),
+        )
+    return table
+
+
+def _stage_formats(stage: StagePlan) -> str:
+    text = ", ".join(f"{count} {name}" for name, count in stage.formats.items())
+    if stage.streamed_size_bytes:
+        text += f"; {format_size(stage.streamed_size_bytes)} streamed"
+    return text or "no weights"
+
+
+def _latency(plan: Plan, placement: PlacementPlan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("where time goes", overflow="fold")
+    names = ("expected", "compute", "memory", "comm.", "launch", "swap", "floor", "x floor")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for shape in plan.workload:
+        found = placement.breakdown[shape.name]
+        expected = plan.prediction.latency_p50_us[shape.name].expected
+        table.add_row(
+            safe(shape.name),
+            format_duration(expected),
+            *_shares(found, expected),
+            format_duration(found.floor_us),
+            f"{expected / found.floor_us:.1f}" if found.floor_us else "",
+        )
+    table.caption = "floor: arithmetic or memory at the peaks of the devices in use"
+    table.caption_justify = "left"
+    return table
+
+
+def _shares(found: Breakdown, expected_us: float) -> list[str]:
+    values = (
+        found.compute_us,
+        found.memory_us,
+        found.communication_us,
+        found.launch_us,
+        found.swap_us,
+    )
+    return [percent(value / expected_us, 0) if expected_us else "" for value in values]
+
+
+def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("alternatives", overflow="fold")
+    table.add_column("layout", overflow="fold")
+    table.add_column("weights as", overflow="fold")
+    for shape in plan.workload:
+        table.add_column(safe(shape.name), justify="right", no_wrap=True)
+    for name in ("query", "USD/query", "error"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in placement.alternatives:
+        table.add_row(*_alternative(plan, each), style="bold" if each.status == "chosen" else "")
+    return table
+
+
+def _alternative(plan: Plan, each: Alternative) -> tuple[str, ...]:
+    mark = {"chosen": " <- chosen", "uncertain": " (uncertain)"}.get(each.status, "")
+    blanks = ("",) * (len(plan.workload) + 2)
+    if each.query_us is None:
+        return safe(each.name), safe(f"{each.status}: {each.reason}"), "", *blanks, ""
+    note = f": {each.reason}" if each.reason else ""
+    streams = f"; {format_size(each.streamed_size_bytes)} streamed"
+    return (
+        safe(f"{each.name}{mark}{note}"),
+        safe(each.layout),
+        safe(_counts(each.formats) + (streams if each.streamed_size_bytes else "")),
+        *[format_duration(each.latency_us[shape.name]) for shape in plan.workload],
+        format_duration(each.query_us),
+        f"{each.price_per_query:.3g}" if each.price_per_query is not None else "",
+        f"{each.error:.1e}" if each.error is not None else "",
+    )
+
+
+def _counts(formats: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in formats.items())

@@ -1,0 +1,128 @@
+"""What every part of the document asks of an answer: variants, times, prices, words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from planner.ir.problem import Latency
+from planner.ir.solution import Solution, Stage
+from planner.place.options import HOST, Variant
+from planner.place.strategy import Spread
+from planner.spec.constraints import Constraints
+from planner.spec.estimate import Estimate
+from planner.spec.placement import OpCut
+from planner.steps.away.offers import Posed
+from planner.steps.away.search import Found
+from planner.steps.away.target import Away
+
+_US_PER_HOUR = 3.6e9
+
+
+class Answer:
+    """One answer to a request, beside its alternatives."""
+
+    def __init__(
+        self,
+        constraints: Constraints,
+        away: Away,
+        posed: Posed,
+        best: Found,
+        others: Sequence[Found],
+    ) -> None:
+        self._constraints, self._away, self._posed = constraints, away, posed
+        self._best, self._others = best, others
+        self._solution = best.solution
+        self._names = tuple(entry.name for entry in constraints.workload)
+        self._weights = posed.problem.shape_weights
+
+    def _variants(self, stage: Stage) -> list[Variant]:
+        return [self._posed.variants[name] for name in stage.chosen]
+
+    def _weighted(self, row: Sequence[Latency | None]) -> float:
+        cells = zip(self._weights, row, strict=True)
+        return sum(q * cell.expected_us for q, cell in cells if cell is not None)
+
+    def _query(self, solution: Solution) -> Estimate:
+        totals = solution.totals
+        assert totals is not None
+
+        def total(row: Sequence[float]) -> float:
+            return sum(q * value for q, value in zip(self._weights, row, strict=True))
+
+        return Estimate(
+            low=total(totals.latency_low_us),
+            expected=total(totals.latency_expected_us),
+            high=total(totals.latency_high_us),
+            source="modelled",
+        )
+
+    def _price(self, solution: Solution) -> float | None:
+        totals = solution.totals
+        return totals.price_per_hour if totals is not None and self._away.is_priced else None
+
+    def _count_formats(self, variants: Sequence[Variant]) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for variant in variants:
+            weighted = len(self._posed.groups[variant.group].weighted)
+            if weighted:
+                found[variant.option.format] += weighted
+        return dict(found.most_common())
+
+
+def expected(cell: Latency | None) -> float:
+    return cell.expected_us if cell is not None else 0.0
+
+
+def per_query(price_per_hour: float | None, query_us: float) -> float | None:
+    """Price of one run of the whole workload, one after another."""
+    return None if price_per_hour is None else price_per_hour * query_us / _US_PER_HOUR
+
+
+def streamed(variants: Sequence[Variant]) -> int:
+    """Weights that stream into each device."""
+    return sum(v.priced.weight_size_bytes for v in variants if v.residency == HOST)
+
+
+def layout(solution: Solution, found: Found) -> str:
+    """`2 stages x 8 GPUs`, `stages of 8, 4 GPUs`, `1 GPU`."""
+    degrees = {place.name: place.degree for place in found.problem.places}
+    own = [degrees[stage.place] for stage in solution.stages]
+    if len(own) == 1:
+        return "1 GPU" if own[0] == 1 else f"{own[0]} GPUs, sharded"
+    if len(set(own)) == 1:
+        return f"{len(own)} stages x {own[0]} GPU{'s' * (own[0] > 1)}"
+    return f"stages of {', '.join(map(str, own))} GPUs"
+
+
+def cuts(spread: Spread) -> dict[str, OpCut]:
+    """How operators are cut, as a document."""
+    found: dict[str, OpCut] = {}
+    for name, cut in spread.choices.items():
+        index = cut.index
+        found[name] = OpCut.model_validate(
+            {
+                "kind": index.kind.value,
+                "extent": index.extent,
+                "inputs": [(a.slot, a.axis, a.block) for a in index.inputs],
+                "outputs": [(a.slot, a.axis, a.block) for a in index.outputs],
+                "once": index.once,
+            }
+        )
+    return found
+
+
+def style(spread: Spread) -> str:
+    """What is cut, in words."""
+    if spread.degree == 1:
+        return "on one device"
+    if not spread.choices:
+        return f"whole on each of {spread.degree} ranks"
+    counts: Mapping[str, int] = Counter(cut.index.kind.value for cut in spread.choices.values())
+    text = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items())
+    sent = Counter(each.kind for run in spread.work[:1] for each in run.collectives)
+    talks = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in sent.items())
+    return f"cut over {spread.degree} ranks ({text}){f'; {talks}' if talks else ''}"
+
+
+_KINDS = {"parallel": "along results", "sum": "along sums", "lookup": "along tables"}

@@ -1,0 +1,40 @@
+"""Which way a model takes to a device that is not here: generated kernels, or groups on devices."""
+
+from __future__ import annotations
+
+from planner.spec.constraints import Constraints
+from planner.spec.plan import Plan
+from planner.steps.away.plan import plan_away
+from planner.steps.away.target import find_target
+from planner.steps.workspace import Workspace
+
+MOST_FUSED_BYTES = 2 * 2**30
+"""Model files up to this size are read with their weights, and kernels are generated for them."""
+
+
+def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
+    """A plan for a profile: fused kernels where one GPU is asked for and the model is small.
+
+    Raises:
+        UsageError: something is wrong with the request or the model.
+        ConflictError: proved that no plan meets the limits.
+        NoPlanInTimeError: the time limit ended first.
+    """
+    away = find_target(constraints)
+    if constraints.no_weights or away.machine.gpus > 1 or _bytes(constraints) > MOST_FUSED_BYTES:
+        return plan_away(constraints, away, work)
+    from planner.steps.fused.parts import NotFused
+    from planner.steps.fused.plan import plan_fused
+
+    try:
+        return plan_fused(constraints, away.device, work)
+    except NotFused as reason:
+        work.reporter.note(f"no generated kernels: {reason}; planning library kernels")
+        return plan_away(constraints, away, work)
+
+
+def _bytes(constraints: Constraints) -> int:
+    """Of the model and what lies beside it; 0 where there is none, which reading will tell."""
+    path = constraints.model
+    found = [path, path.with_name(path.name + ".data")]
+    return sum(each.stat().st_size for each in found if each.is_file())

@@ -1,0 +1,95 @@
+"""A request that nothing meets: which limits conflict, and the nearest values that can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.ir.solution import Status
+from planner.spec.conflict import ConflictingLimit, ConflictReport
+from planner.spec.constraints import Constraints
+from planner.steps.away.offers import Posed
+from planner.steps.away.search import Found
+from planner.steps.away.target import Away
+from planner.steps.conflict import ConflictError
+from planner.units import format_duration, format_size
+
+
+def refusal(
+    constraints: Constraints, posed: Posed, away: Away, tried: Sequence[Found]
+) -> ConflictError | None:
+    """The conflict, where it is proved; None where time ended first."""
+    most = away.machine.gpus
+    asked = [one for one in tried if one.has_slo and one.devices == most]
+    if not any(one.solution.status is Status.INFEASIBLE for one in asked):
+        return None
+    free = [one for one in tried if not one.has_slo and one.is_plan]
+    limits = []
+    fastest = _slowest_shape(free)
+    latency = constraints.promise.latency_us
+    if latency is not None and fastest is not None:
+        limits.append(_limit(_slo_key(constraints), latency, fastest, "us"))
+    if fastest is None:
+        limits += _capacity(constraints, posed, away)
+    reason = _reason(constraints, away, fastest)
+    return ConflictError(
+        ConflictReport(
+            model=str(constraints.model),
+            feasible=False,
+            limits=tuple(limits),
+            fastest_us=fastest,
+            latency_percentile=constraints.promise.latency_percentile,
+            reason=reason,
+        )
+    )
+
+
+def _slowest_shape(free: Sequence[Found]) -> float | None:
+    """The latency that some plan keeps for every shape, at the lower ends of its intervals."""
+    totals = [one.solution.totals for one in free]
+    return min((max(t.latency_low_us) for t in totals if t is not None), default=None)
+
+
+def _slo_key(constraints: Constraints) -> str:
+    return f"slo.latency.p{constraints.promise.latency_percentile:g}"
+
+
+def _limit(key: str, value: float, nearest: float | None, unit: str) -> ConflictingLimit:
+    return ConflictingLimit.model_validate(
+        {"key": key, "value": value, "nearest": nearest, "unit": unit}
+    )
+
+
+def _capacity(constraints: Constraints, posed: Posed, away: Away) -> list[ConflictingLimit]:
+    """Memory and error: how many bytes the most compressed weights need, without streaming."""
+    found = []
+    if constraints.accuracy.max_error is not None:
+        found.append(_limit("accuracy.max_error", constraints.accuracy.max_error, None, "NMSE"))
+    if constraints.target.memory_size_bytes is not None:
+        needed = least_bytes(posed) / away.machine.gpus + posed.fixed_bytes
+        found.append(_limit("target.memory", constraints.target.memory_size_bytes, needed, "bytes"))
+    return found
+
+
+def least_bytes(posed: Posed) -> float:
+    """Resident weights and caches of the most compressed plan, over all devices."""
+    least: dict[int, float] = {}
+    for variant in posed.variants.values():
+        option = variant.option
+        size = float(option.weight_size_bytes + option.cache_size_bytes) * variant.ends.degree
+        least[variant.group] = min(size, least.get(variant.group, size))
+    return sum(least.values())
+
+
+def _reason(constraints: Constraints, away: Away, fastest: float | None) -> str:
+    promise = constraints.promise
+    device = f"{away.machine.gpus} x {away.device.name}"
+    if promise.latency_us is not None and fastest is not None:
+        return (
+            f"no plan on up to {device} keeps a latency of {format_duration(promise.latency_us)} "
+            "with the other limits, even at the lower ends of all intervals"
+        )
+    size = format_size(away.machine.memory_size_bytes)
+    return (
+        f"the model does not fit on up to {device} with {size} each within the error budget; "
+        "more --gpus, a larger --max-error, or offload: [host]"
+    )

@@ -1,0 +1,166 @@
+"""What may be chosen: groups, formats, strategies; put together to one Problem."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from planner.errors import UsageError
+from planner.graph.skeleton import Skeleton
+from planner.ir.graph import Graph
+from planner.ir.problem import Limits, Objective, Problem
+from planner.place.axes import Axes, find_axes
+from planner.place.formats import Offer, offer
+from planner.place.groups import Group, find_weighted, group
+from planner.place.memory import Caches, inputs_bytes
+from planner.place.options import Offers, Variant
+from planner.place.price import Pricer
+from planner.place.problem import Demand, places, pose, swaps
+from planner.progress import Reporter
+from planner.spec.constraints import Constraints
+from planner.steps.away.target import Away
+
+RESIDUAL_GAIN = 2.0
+"""NMSE at the outputs of a residual network, when every product errs by 1: two products in a row
+in each branch, and branches average out (a prior, to be replaced by calibration)."""
+_RESIDUAL_SHARE = 0.125
+"""Additions of two activations per weighted operator from which on a network counts as residual."""
+_OBJECTIVES: Mapping[str, Objective] = {
+    "cost": Objective.LATENCY,
+    "latency": Objective.LATENCY,
+    "memory": Objective.MEMORY,
+    "energy": Objective.LATENCY,
+    "error": Objective.ERROR,
+}
+"""What is minimised at a number of devices; `cost` also minimises that number."""
+
+
+@dataclass(frozen=True)
+class Posed:
+    """The Problem and what its names stand for."""
+
+    skeleton: Skeleton
+    axes: Axes
+    groups: tuple[Group, ...]
+    offer: Offer
+    caches: Caches
+    problem: Problem
+    variants: Mapping[str, Variant]
+    fixed_bytes: int
+    offers: Offers
+    error_basis: str
+
+
+def pose_away(
+    constraints: Constraints, skeleton: Skeleton, away: Away, reporter: Reporter
+) -> Posed:
+    """Everything that may be chosen on a target, as one Problem.
+
+    Raises:
+        UsageError: a pin that no offered format meets.
+    """
+    offered = offer(away.predictor, constraints.compression.formats)
+    axes = find_axes(skeleton)
+    groups = group(skeleton)
+    pricer = Pricer(away.predictor, offered.base)
+    caches = Caches.find(skeleton.graph, offered.base)
+    share, basis = error_share(skeleton.graph, groups)
+    offers = Offers(
+        skeleton,
+        axes,
+        groups,
+        pricer,
+        offered,
+        places(away.machine),
+        share,
+        caches,
+        pins(constraints, groups, offered),
+        swaps(away.predictor, away.machine),
+    )
+    variants = offers.variants()
+    fixed = away.predictor.runtime_context_bytes + away.predictor.workspace_bytes
+    fixed_bytes = int(fixed) + inputs_bytes(tuple(skeleton.graphs.values()), caches)
+    problem = pose(
+        skeleton,
+        groups,
+        variants,
+        offers.extents,
+        pricer,
+        away.predictor,
+        caches,
+        away.machine,
+        _demand(constraints),
+        fixed_bytes,
+    )
+    by_name = {variant.option.name: variant for variant in variants}
+    return Posed(
+        skeleton, axes, groups, offered, caches, problem, by_name, fixed_bytes, offers, basis
+    )
+
+
+def _demand(constraints: Constraints) -> Demand:
+    promise = constraints.promise
+    return Demand(
+        weights=tuple(entry.weight for entry in constraints.workload),
+        limits=Limits(
+            latency_us=promise.latency_us,
+            error=promise.max_error,
+            throughput_per_s=promise.throughput_per_s,
+        ),
+        objectives=tuple(dict.fromkeys((_OBJECTIVES[constraints.objective], Objective.ERROR))),
+    )
+
+
+def error_share(graph: Graph, groups: tuple[Group, ...]) -> tuple[dict[str, float], str]:
+    """Group -> how much an error of its products counts at the outputs, and why.
+
+    In residual networks each branch adds to a stream that holds all of them; in plain chains every
+    product hands its error on in full.
+    """
+    weighted = find_weighted(graph)
+    total = max(len(weighted), 1)
+    if is_residual(graph, total):
+        each, basis = RESIDUAL_GAIN / total, "residual network: branches average out"
+    else:
+        each, basis = 1.0, "chain without residuals: errors of all products add up"
+    found = {one.name: each * len(one.weighted) for one in groups}
+    return found, f"a priori, no weights seen; {basis}"
+
+
+def is_residual(graph: Graph, weighted: int) -> bool:
+    """Whether activations of equal shape are added often."""
+    found = 0
+    for op in graph.ops:
+        tensors = [graph.tensors[name] for name in op.inputs if name]
+        if op.op_type != "Add" or len(tensors) != 2 or any(t.is_constant for t in tensors):
+            continue
+        found += tensors[0].shape == tensors[1].shape and "float" in tensors[0].dtype
+    return found >= _RESIDUAL_SHARE * weighted
+
+
+def pins(constraints: Constraints, groups: tuple[Group, ...], offered: Offer) -> dict[str, str]:
+    """Group -> the format that a pin of one of its operators asks for.
+
+    Raises:
+        UsageError: the target lacks it.
+    """
+    found: dict[str, str] = {}
+    for pattern, form in constraints.compression.pin.items():
+        names = [g.name for g in groups if any(fnmatchcase(op.name, pattern) for op in g.ops)]
+        if names and str(form) not in offered.formats:
+            reason = offered.excluded.get(str(form), "it is not among the formats allowed")
+            raise UsageError(
+                f"{pattern!r} is pinned to {form}, which cannot be had: {reason}",
+                where=f"compression.pin.{pattern}",
+                fix=f"one of {', '.join(offered.formats)}",
+            )
+        found.update(dict.fromkeys(names, str(form)))
+    return found
+
+
+def whole_ops(posed: Posed) -> dict[str, int]:
+    """Operators that no rule cuts, by type."""
+    kinds = {op.name: op.kind for op in posed.skeleton.graph.ops}
+    return dict(Counter(kinds[name] for name in posed.axes.unknown).most_common())

@@ -1,0 +1,216 @@
+"""The `placement` section: stages, groups, where time goes, and the alternatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.place.options import HOST, Variant
+from planner.place.price import Parts
+from planner.spec.placement import (
+    Alternative,
+    Breakdown,
+    GroupPlan,
+    MemoryBar,
+    PlacementPlan,
+    StagePlan,
+)
+from planner.steps.away.answer import Answer, cuts, expected, layout, per_query, streamed, style
+from planner.steps.away.offers import whole_ops
+from planner.steps.away.search import Found
+from planner.units import format_duration, format_size
+
+
+class Record(Answer):
+    """Writes the section."""
+
+    def placement(self) -> PlacementPlan:
+        totals = self._solution.totals
+        assert totals is not None
+        query = self._query(self._solution)
+        price = self._price(self._solution)
+        return PlacementPlan(
+            device=self._away.device.name,
+            node=self._away.node.name if self._away.node is not None else None,
+            devices=totals.devices,
+            layout=layout(self._solution, self._best),
+            base_format=self._posed.offer.base,
+            stages=tuple(self._stages()),
+            groups=tuple(self._groups()),
+            breakdown=self._breakdown(),
+            query=query,
+            price_per_hour=price,
+            price_per_query=per_query(price, query.expected),
+            price_source=self._away.price_source,
+            alternatives=tuple(map(self._alternative, (self._best, *self._others))),
+            slo_cost=self._slo_cost(),
+            excluded=self._posed.offer.excluded,
+            whole_ops=whole_ops(self._posed),
+            error_basis=self._posed.error_basis,
+        )
+
+    def _stages(self) -> list[StagePlan]:
+        totals = self._solution.totals
+        assert totals is not None
+        degrees = {place.name: place.degree for place in self._best.problem.places}
+        sizes = {each.name: each.size_bytes for each in self._best.problem.transfers}
+        found = []
+        for number, stage in enumerate(self._solution.stages):
+            variants = self._variants(stage)
+            received = [sizes[name] for name, _ in stage.transfers]
+            found.append(
+                StagePlan(
+                    devices=degrees[stage.place],
+                    groups=len(variants),
+                    first=self._posed.groups[variants[0].group].name,
+                    ops=sum(len(self._posed.groups[v.group].ops) for v in variants),
+                    memory=self._memory(variants, totals.stage_memory_size_bytes[number]),
+                    streamed_size_bytes=streamed(variants),
+                    formats=self._count_formats(variants),
+                    latency_us={
+                        name: sum(expected(v.option.latency[0][n]) for v in variants)
+                        for n, name in enumerate(self._names)
+                    },
+                    receives_size_bytes={
+                        name: sum(each[n] for each in received)
+                        for n, name in enumerate(self._names)
+                        if received
+                    },
+                )
+            )
+        return found
+
+    def _memory(self, variants: Sequence[Variant], used: int) -> MemoryBar:
+        weights = sum(v.option.weight_size_bytes for v in variants)
+        cache = sum(v.option.cache_size_bytes for v in variants)
+        fixed = self._posed.fixed_bytes
+        return MemoryBar(
+            weights=weights,
+            cache=cache,
+            activations=max(used - weights - cache - fixed, 0),
+            runtime=fixed,
+            capacity=self._away.machine.memory_size_bytes,
+        )
+
+    def _groups(self) -> list[GroupPlan]:
+        found = []
+        for number, stage in enumerate(self._solution.stages):
+            for variant in self._variants(stage):
+                group = self._posed.groups[variant.group]
+                row = variant.option.latency[0]
+                found.append(
+                    GroupPlan(
+                        name=group.name,
+                        stage=number,
+                        ops=tuple(op.name for op in group.ops),
+                        weighted=group.weighted,
+                        format=variant.option.format,
+                        style=style(self._posed.offers.spread_of(variant)),
+                        residency="host" if variant.residency == HOST else "device",
+                        weight_size_bytes=variant.priced.weight_size_bytes,
+                        latency_us={
+                            name: expected(cell)
+                            for name, cell in zip(self._names, row, strict=True)
+                        },
+                        cuts=cuts(self._posed.offers.spread_of(variant)),
+                    )
+                )
+        return found
+
+    def _breakdown(self) -> dict[str, Breakdown]:
+        totals = self._solution.totals
+        assert totals is not None
+        conversions = {each.name: each for each in self._best.problem.conversions}
+        found = {}
+        for n, name in enumerate(self._names):
+            parts, swap = Parts(), 0.0
+            for stage in self._solution.stages:
+                for variant in self._variants(stage):
+                    parts += variant.priced.parts[n]
+                    swap += variant.swap_us[n] if variant.swap_us else 0.0
+                for each in stage.conversions:
+                    cost = expected(conversions[each].latency[0][n])
+                    parts += Parts(communication_us=cost)
+            known = parts.compute_us + parts.memory_us + parts.communication_us + parts.launch_us
+            rest = max(totals.latency_expected_us[n] - known - swap, 0.0)
+            found[name] = Breakdown(
+                compute_us=parts.compute_us,
+                memory_us=parts.memory_us,
+                communication_us=parts.communication_us + rest,
+                launch_us=parts.launch_us,
+                swap_us=swap,
+                floor_us=parts.floor_us,
+            )
+        return found
+
+    def _alternative(self, found: Found) -> Alternative:
+        solution, totals = found.solution, found.solution.totals
+        if totals is None:
+            status = "infeasible" if solution.status.value == "infeasible" else "unknown"
+            return Alternative.model_validate(
+                {"name": found.name, "status": status, "reason": self._why(found, status)}
+            )
+        query = self._query(solution)
+        price = self._price(solution)
+        variants = [v for stage in solution.stages for v in self._variants(stage)]
+        is_best = found is self._best
+        uncertain = "uncertain" if solution.is_uncertain else "feasible"
+        return Alternative.model_validate(
+            {
+                "name": found.name,
+                "status": "chosen" if is_best else uncertain,
+                "devices": totals.devices,
+                "layout": layout(solution, found),
+                "formats": self._count_formats(variants),
+                "streamed_size_bytes": streamed(variants),
+                "latency_us": dict(zip(self._names, totals.latency_expected_us, strict=True)),
+                "query_us": query.expected,
+                "price_per_hour": price,
+                "price_per_query": per_query(price, query.expected),
+                "error": totals.error,
+                "gap": solution.gap,
+                "reason": "" if found.has_slo else "does not keep the latency promise",
+            }
+        )
+
+    def _why(self, found: Found, status: str) -> str:
+        if status == "unknown":
+            return "no plan was found in its share of the time"
+        wanted = self._constraints.promise
+        limits = []
+        if found.has_slo and wanted.latency_us is not None:
+            limits.append(f"latency {format_duration(wanted.latency_us)}")
+        if wanted.max_error is not None:
+            limits.append(f"error {wanted.max_error:g}")
+        size = format_size(self._away.machine.memory_size_bytes)
+        return f"proved: no plan keeps {' and '.join(limits)} in {size} a device"
+
+    def _slo_cost(self) -> str:
+        """What the latency promise adds to the price, against the cheapest plan without it."""
+        if self._constraints.promise.latency_us is None:
+            return "no latency was promised"
+        totals = self._solution.totals
+        assert totals is not None
+        free = [
+            one
+            for one in (self._best, *self._others)
+            if one.solution.totals is not None
+            and one.solution.totals.devices < totals.devices
+            and not one.has_slo
+        ]
+        if totals.devices == 1:
+            return "nothing: one device keeps it"
+        if not free:
+            return f"unknown: no plan with fewer than {totals.devices} devices was found"
+        one = free[0]
+        assert one.solution.totals is not None
+        more = totals.devices - one.solution.totals.devices
+        slow = format_duration(self._query(one.solution).expected)
+        fast = format_duration(self._query(self._solution).expected)
+        price, cheap = self._price(self._solution), self._price(one.solution)
+        money = ""
+        if price is not None and cheap is not None:
+            money = f", {price - cheap:.2f} USD an hour"
+        return (
+            f"{more} more device{'s' * (more > 1)}{money}: without the promise "
+            f"{one.solution.totals.devices} would do, with {slow} instead of {fast} a query"
+        )

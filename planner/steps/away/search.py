@@ -1,0 +1,188 @@
+"""The fewest devices that keep the limits, and the alternatives that people ask about.
+
+The one Problem is solved at numbers of devices in ascending order: what is proved infeasible below
+proves that the first feasible number is the least. Around it: one device, the fastest with all
+devices, all devices without compression, and the cheapest without the latency promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from planner.ir.problem import Limits, Option, Problem
+from planner.ir.solution import Solution, Status
+from planner.place.options import HOST
+from planner.progress import Reporter
+from planner.spec.constraints import Constraints
+from planner.steps.away.offers import Posed
+from planner.steps.away.target import Away
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
+"""Numbers of devices tried first."""
+_MAIN, _OTHER = 0.25, 0.12
+"""Shares of the time limit for one solve of the request, and of an alternative."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One solve."""
+
+    name: str
+    devices: int
+    """At most."""
+    problem: Problem
+    solution: Solution
+    has_slo: bool = True
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether there is one."""
+        return self.solution.totals is not None
+
+
+@dataclass
+class Search:
+    """All solves of one request."""
+
+    constraints: Constraints
+    posed: Posed
+    away: Away
+    reporter: Reporter
+    tried: list[Found] = field(default_factory=list)
+
+    def run(self) -> tuple[Found | None, list[Found]]:
+        """The answer, None where there is none; and the alternatives."""
+        solver = self.constraints.solver
+        self._until = monotonic() + solver.time_limit_s
+        self.reporter.stage("choose")
+        best = self._fewest() if self.constraints.objective == "cost" else self._at_most()
+        return best, self._alternatives(best)
+
+    def _at_most(self) -> Found | None:
+        found = self._solve("all devices", self.away.machine.gpus, _MAIN * 2)
+        return found if found.is_plan else None
+
+    def _fewest(self) -> Found | None:
+        """Ascending numbers; then those between the last infeasible and the first feasible."""
+        most = self.away.machine.gpus
+        least = self.constraints.target.gpus.minimum if self.constraints.target.gpus else 1
+        steps = [n for n in STEPS if least < n < most]
+        uncertain: Found | None = None
+        below = least - 1
+        for count in dict.fromkeys((least, *steps, most)):
+            found = self._solve(_devices(count), count, _MAIN)
+            if not found.is_plan:
+                below = count
+                continue
+            if found.solution.is_uncertain and count < most:
+                uncertain = uncertain or found
+                below = count
+                continue
+            if found.solution.is_uncertain and uncertain is not None:
+                return uncertain
+            return self._between(below, found)
+        return uncertain
+
+    def _between(self, below: int, found: Found) -> Found:
+        """The least number between one that is not enough and one that is."""
+        best = found
+        while best.devices - below > 1:
+            middle = (below + best.devices) // 2
+            tried = self._solve(_devices(middle), middle, _OTHER)
+            if tried.is_plan and not tried.solution.is_uncertain:
+                best = tried
+            else:
+                below = middle
+        return best
+
+    def _alternatives(self, best: Found | None) -> list[Found]:
+        """What people ask: one device, all devices, without compression, without the promise."""
+        most = self.away.machine.gpus
+        found = [one for one in self.tried if one is not best]
+        known = {(one.devices, one.has_slo) for one in self.tried}
+        plain = self.posed.offer.base
+        if (1, True) not in known:
+            found.append(self._solve(_devices(1), 1, _OTHER))
+        if (most, True) not in known:
+            found.append(self._solve(_devices(most), most, _OTHER))
+        if most > 1:
+            keep = lambda option: option.format == plain and not _streams(option)  # noqa: E731
+            name = f"up to {most} GPUs, all {plain}, nothing streamed"
+            found.append(self._solve(name, most, _OTHER, keep))
+        has_slo = self.posed.problem.limits.latency_us is not None
+        one = next((f for f in (best, *found) if f and f.devices == 1 and f.has_slo), None)
+        if has_slo and (one is None or not one.is_plan):
+            found.append(self._solve("1 GPU, however slow", 1, _OTHER, has_slo=False))
+        if has_slo and best is None and most > 1:
+            name = f"{_devices(most)}, however slow"
+            found.append(self._solve(name, most, _OTHER, has_slo=False))
+        return found
+
+    def _solve(
+        self,
+        name: str,
+        devices: int,
+        share: float,
+        keep: Callable[[Option], bool] | None = None,
+        *,
+        has_slo: bool = True,
+    ) -> Found:
+        from planner.solve.solve import solve
+
+        solver = self.constraints.solver
+        limits = replace(self.posed.problem.limits, devices=devices)
+        if not has_slo:
+            limits = replace(limits, latency_us=None)
+        problem = narrowed(self.posed.problem, limits, keep)
+        left = max(self._until - monotonic(), 0.05 * solver.time_limit_s)
+        seconds = min(share * solver.time_limit_s, left)
+        self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
+        solution = solve(problem, time_limit_s=seconds, gap=max(solver.gap, 0.01), seed=solver.seed)
+        found = Found(name, devices, problem, solution, has_slo)
+        self.tried.append(found)
+        return found
+
+
+def narrowed(
+    problem: Problem, limits: Limits, keep: Callable[[Option], bool] | None = None
+) -> Problem:
+    """The problem with other limits, places that these allow, and only some options."""
+    devices = limits.devices or 1
+    there = {place.name for place in problem.places if place.degree <= devices}
+    options = tuple(
+        option
+        for option in problem.options
+        if option.place in there and (keep is None or keep(option))
+    )
+    types = tuple(replace(device, count=devices) for device in problem.devices)
+    return replace(
+        problem,
+        options=options,
+        limits=limits,
+        devices=types,
+        stages=min(problem.stages, devices),
+        places=tuple(place for place in problem.places if place.name in there),
+        conversions=tuple(each for each in problem.conversions if each.place in there),
+        transfers=problem.transfers if devices > 1 else (),
+        links=problem.links if devices > 1 else (),
+    )
+
+
+def _streams(option: Option) -> bool:
+    return option.name.endswith(f"@{HOST}")
+
+
+def _devices(count: int) -> str:
+    return "1 GPU" if count == 1 else f"up to {count} GPUs"
+
+
+def is_proved_below(tried: Sequence[Found], devices: int) -> bool:
+    """Whether every smaller number of devices was proved to be too few."""
+    below = [one for one in tried if one.has_slo and one.devices == devices - 1]
+    return devices == 1 or any(one.solution.status is Status.INFEASIBLE for one in below)
