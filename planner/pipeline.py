@@ -163,11 +163,10 @@ def explain_infeasible(
     Raises: as `plan`, but for infeasible requests.
     """
     with workspace(reporter or Silent(), store) as work, Bench(work, this_environment()) as bench:
-        profile = elsewhere(constraints)
-        if profile is not None:
-            from planner.steps.fused.plan import conflict_fused
+        if is_away(constraints):
+            from planner.steps.away.dispatch import conflict_elsewhere
 
-            return conflict_fused(constraints, profile, work)
+            return conflict_elsewhere(constraints, work)
         case = open_case(constraints, work, bench)
         try:
             settled = settle(case, probes(case))

@@ -1,4 +1,7 @@
-"""The `placement` section of plan.json: stages on devices, what is cut, where weights live."""
+"""The `placement` section of plan.json: stages on devices, where weights live, alternatives.
+
+Which rank computes which part of what stands in `execution`.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,6 @@ from pydantic import Field
 
 from planner.spec.base import Document
 from planner.spec.estimate import Estimate
-
-AxisRef = tuple[int, int, int]
-"""(position among inputs or outputs, axis, elements for each value of the index)."""
-
-
-class OpCut(Document):
-    """How the ranks of a stage share one operator: `planner.ops.sharding.Index` on disk."""
-
-    kind: Literal["parallel", "sum", "lookup"]
-    extent: int
-    inputs: tuple[AxisRef, ...]
-    outputs: tuple[AxisRef, ...] = ()
-    once: tuple[int, ...] = ()
 
 
 class GroupPlan(Document):
@@ -39,8 +29,6 @@ class GroupPlan(Document):
     """Of each rank."""
     latency_us: dict[str, float]
     """Per workload shape, expected."""
-    cuts: dict[str, OpCut] = Field(default_factory=dict)
-    """Operators that are cut; all others are whole on every rank."""
 
 
 class MemoryBar(Document):

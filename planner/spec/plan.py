@@ -238,9 +238,9 @@ class Plan(Document):
     machine_state_us: float | None = None
     """Reference probe while the operators were measured; deploy compares its own with it."""
     fusion: FusionPlan | None = None
+    """Kernels, where the model runs as generated ones."""
     placement: PlacementPlan | None = None
     """Where a model runs on devices that are not here: stages, ranks, residency."""
-    """Kernels, where the model runs as generated ones."""
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()
     digest: str = ""

@@ -8,7 +8,7 @@ from planner.spec.constraints import Constraints
 from planner.spec.verdict import DryRun, PendingMeasurement
 from planner.steps.bench import Bench
 from planner.steps.prepare import Prepared, prepare, prepare_elsewhere
-from planner.steps.request import elsewhere
+from planner.steps.request import is_away
 from planner.steps.skeleton import dry_skeleton
 from planner.steps.variants import choices, variants
 from planner.steps.whole_runs import session_choices
@@ -19,7 +19,7 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
     """Loads, checks, and lists the kernels whose time the store does not know."""
     if constraints.no_weights:
         return dry_skeleton(constraints)
-    if elsewhere(constraints) is not None:
+    if is_away(constraints):
         return _listed(constraints, prepare_elsewhere(constraints, work), 0, ())
     prepared = prepare(constraints, work)
     offered = choices(constraints, prepared, work)

@@ -10,11 +10,20 @@ Problems", CP 1998, with the windows of sequence problems.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
+from planner.ir.problem import (
+    Conversion,
+    Latency,
+    Limits,
+    Objective,
+    Option,
+    Problem,
+    Setting,
+    State,
+)
 from planner.ir.solution import Solution
 from planner.solve.check import priced
 from planner.solve.scale.board import Board
@@ -146,6 +155,12 @@ class Windows:
             if (change := self._conversions[name]).place in (None, place)
             and all(cell is not None for cell in change.latency[self._row])
         ]
+        given = tuple(self._given(board, free, p, tensors))
+        wanted = tuple(self._wanted(board, free, p))
+        offered, conversions, there = within_reach(offered, conversions, given)
+        covered = {op for option in offered for op in option.ops}
+        if not ops <= covered or not there.issuperset(wanted):
+            return None
         problem = Problem(
             ops=tuple(op for op in self._problem.ops if op in ops),
             edges=tuple(edge for edge in self._problem.edges if ops.issuperset(edge)),
@@ -153,8 +168,8 @@ class Windows:
             settings=(Setting("here", tuple(nothing for _ in self._problem.shape_weights)),),
             shape_weights=self._problem.shape_weights,
             conversions=tuple(conversions),
-            given=tuple(self._given(board, free, p, tensors)),
-            wanted=tuple(self._wanted(board, free, p)),
+            given=given,
+            wanted=wanted,
             limits=self._left(board, free, p),
             objectives=(self._problem.objectives[self._number],),
         )
@@ -249,3 +264,23 @@ class Windows:
             [r for _, _, _, r in parts],
         )
         return self._completer.complete(choice, is_uncertain=self._state.end != HIGH)
+
+
+def within_reach(
+    options: Sequence[Option], conversions: Sequence[Conversion], given: Sequence[State]
+) -> tuple[list[Option], list[Conversion], set[State]]:
+    """Options and conversions that can get what they read, and the states that may exist: some
+    options of the whole problem are not offered here, and what only they make is missing."""
+    kept, changes = list(options), list(conversions)
+    while True:
+        there = {*given, *(state for option in kept for state in option.makes)}
+        growing = True
+        while growing:
+            found = {each.target for each in changes if each.source in there} - there
+            there |= found
+            growing = bool(found)
+        still = [option for option in kept if there.issuperset(option.needs)]
+        changes = [each for each in changes if each.source in there]
+        if len(still) == len(kept):
+            return kept, changes, there
+        kept = still

@@ -11,7 +11,7 @@ from planner.place.options import HOST, Variant
 from planner.place.strategy import Spread
 from planner.spec.constraints import Constraints
 from planner.spec.estimate import Estimate
-from planner.spec.placement import OpCut
+from planner.spec.execution import Cut
 from planner.steps.away.offers import Posed
 from planner.steps.away.search import Found
 from planner.steps.away.target import Away
@@ -95,18 +95,16 @@ def layout(solution: Solution, found: Found) -> str:
     return f"stages of {', '.join(map(str, own))} GPUs"
 
 
-def cuts(spread: Spread) -> dict[str, OpCut]:
+def cuts(spread: Spread) -> dict[str, Cut]:
     """How operators are cut, as a document."""
-    found: dict[str, OpCut] = {}
+    found: dict[str, Cut] = {}
     for name, cut in spread.choices.items():
         index = cut.index
-        found[name] = OpCut.model_validate(
+        found[name] = Cut.model_validate(
             {
                 "kind": index.kind.value,
-                "extent": index.extent,
-                "inputs": [(a.slot, a.axis, a.block) for a in index.inputs],
-                "outputs": [(a.slot, a.axis, a.block) for a in index.outputs],
-                "once": index.once,
+                "operands": [(a.slot, a.axis) for a in index.inputs],
+                "results": [(a.slot, a.axis) for a in index.outputs],
             }
         )
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from planner.spec.conflict import ConflictReport
 from planner.spec.constraints import Constraints
 from planner.spec.plan import Plan
 from planner.steps.away.plan import plan_away
 from planner.steps.away.target import find_target
+from planner.steps.conflict import ConflictError
 from planner.steps.workspace import Workspace
 
 MOST_FUSED_BYTES = 2 * 2**30
@@ -31,6 +33,26 @@ def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
     except NotFused as reason:
         work.reporter.note(f"no generated kernels: {reason}; planning library kernels")
         return plan_away(constraints, away, work)
+
+
+def conflict_elsewhere(constraints: Constraints, work: Workspace) -> ConflictReport:
+    """Which limits of a request for a profile conflict, or that none do.
+
+    Raises: as `plan_elsewhere`, but for infeasible requests.
+    """
+    try:
+        made = plan_elsewhere(constraints, work)
+    except ConflictError as error:
+        return error.report
+    found = made.prediction.latency_slo_us.values()
+    return ConflictReport(
+        model=str(constraints.model),
+        feasible=True,
+        limits=(),
+        fastest_us=max((value.high for value in found), default=None),
+        latency_percentile=constraints.promise.latency_percentile,
+        reason="every limit can be kept",
+    )
 
 
 def _bytes(constraints: Constraints) -> int:

@@ -8,6 +8,7 @@ from planner import __version__
 from planner.place.options import HOST, Variant
 from planner.runtime.fingerprint import onnxruntime_version
 from planner.spec.estimate import Estimate
+from planner.spec.execution import Cut, StageExecution
 from planner.spec.plan import (
     AccuracyReport,
     Decision,
@@ -21,7 +22,7 @@ from planner.spec.plan import (
     WorkloadShape,
 )
 from planner.spec.session import SessionSettings
-from planner.steps.away.answer import Answer, style
+from planner.steps.away.answer import Answer, cuts, style
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.record import Record
 from planner.steps.away.search import is_proved_below
@@ -57,6 +58,7 @@ class Writer(Answer):
             settings=SessionSettings(provider="cuda"),
             simplified=False,
             formats=self._formats(),
+            execution=self._execution(),
             decisions=tuple(self._decisions()),
             solver=self._solver(),
             prediction=Prediction(
@@ -121,6 +123,25 @@ class Writer(Answer):
             name: Estimate(low=low, expected=expected, high=high, source="modelled")
             for name, (low, expected, high) in zip(self._names, rows, strict=True)
         }
+
+    def _execution(self) -> tuple[StageExecution, ...]:
+        """Who computes what; empty where one device does all."""
+        totals = self._solution.totals
+        if totals is None or totals.devices == 1:
+            return ()
+        degrees = {place.name: place.degree for place in self._best.problem.places}
+        found, first = [], 0
+        for stage in self._solution.stages:
+            degree = degrees[stage.place]
+            ops: list[str] = []
+            shared: dict[str, Cut] = {}
+            for variant in self._variants(stage):
+                ops += [op.name for op in self._posed.groups[variant.group].ops]
+                shared.update(cuts(self._posed.offers.spread_of(variant)))
+            ranks = tuple(range(first, first + degree))
+            found.append(StageExecution(device="cuda", ranks=ranks, ops=tuple(ops), cuts=shared))
+            first += degree
+        return tuple(found)
 
     def _formats(self) -> dict[str, str]:
         found: dict[str, str] = {}

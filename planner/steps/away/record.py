@@ -14,7 +14,7 @@ from planner.spec.placement import (
     PlacementPlan,
     StagePlan,
 )
-from planner.steps.away.answer import Answer, cuts, expected, layout, per_query, streamed, style
+from planner.steps.away.answer import Answer, expected, layout, per_query, streamed, style
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.search import Found
 from planner.units import format_duration, format_size
@@ -111,7 +111,6 @@ class Record(Answer):
                             name: expected(cell)
                             for name, cell in zip(self._names, row, strict=True)
                         },
-                        cuts=cuts(self._posed.offers.spread_of(variant)),
                     )
                 )
         return found

@@ -160,6 +160,12 @@ def narrowed(
         for option in problem.options
         if option.place in there and (keep is None or keep(option))
     )
+    made = {*problem.given, *(state for option in options for state in option.makes)}
+    conversions = tuple(
+        each for each in problem.conversions if each.place in there and each.source in made
+    )
+    sent = made | {each.target for each in conversions}
+    transfers = tuple(each for each in problem.transfers if each.source in sent)
     types = tuple(replace(device, count=devices) for device in problem.devices)
     return replace(
         problem,
@@ -168,8 +174,8 @@ def narrowed(
         devices=types,
         stages=min(problem.stages, devices),
         places=tuple(place for place in problem.places if place.name in there),
-        conversions=tuple(each for each in problem.conversions if each.place in there),
-        transfers=problem.transfers if devices > 1 else (),
+        conversions=conversions,
+        transfers=transfers if devices > 1 else (),
         links=problem.links if devices > 1 else (),
     )
 
