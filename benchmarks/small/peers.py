@@ -23,6 +23,7 @@ def torch_peers(
 
     from benchmarks.small.torch_twin import Twin
 
+    torch._dynamo.reset()
     twin = Twin(model).cuda().eval()
     inputs = tuple(torch.from_numpy(value).cuda() for value in feeds.values())
     stream = torch.cuda.Stream()

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from planner.fuse.build import Draft
-from planner.kernels.arena import place
 from planner.kernels.compile import Compiled
-from planner.kernels.pack import Sheet, lives, pack_weights, storage_dtype
+from planner.kernels.pack import Sheet, arena, pack_weights, storage_dtype
 from planner.kernels.source import Kernel
 from planner.runtime.fused.driver import Driver
 
@@ -32,7 +31,7 @@ class Live:
         self._driver, self._plan = driver, plan
         sheet = Sheet("tuned", plan.program, plan.numbers, plan.launches)
         weights, (self._in_weights,) = pack_weights([sheet])
-        self._in_arena, size_bytes = place(lives(plan.program, plan.kernels, plan.numbers))
+        self._in_arena, size_bytes = arena(plan.program, plan.kernels, plan.numbers)
         self._weights = driver.allocate(len(weights))
         self._arena = driver.allocate(size_bytes)
         held = np.frombuffer(weights or b"\0", np.uint8)

@@ -332,8 +332,10 @@ def _dot_looped(e: Emitter, o: _Operands, block: int) -> Value:
         e.bind(o.k, f"{counter} + tl.arange(0, {block})", (axis,), depth)
     else:
         total_depth *= o.outer.extent
-        e.bind(o.outer, f"{counter} // {o.k.extent}", (), depth)
-        e.bind(o.k, f"{counter} % {o.k.extent} + tl.arange(0, {block})", (axis,), depth)
+        # Not `%`: Triton 3.6 loses its alignment, and then loads nothing ahead.
+        tap = e.bind(o.outer, f"{counter} // {o.k.extent}", (), depth)
+        start = f"({counter} - {tap.name} * {o.k.extent})"
+        e.bind(o.k, f"{start} + tl.arange(0, {block})", (axis,), depth)
     if o.k.extent % block:
         e.note_overrun(o.k)
     left = operand(e, o.left, (o.m, axis), o.k)
