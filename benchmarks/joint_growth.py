@@ -8,10 +8,10 @@ from pathlib import Path
 
 from benchmarks.joint_models import STRUCTURES, Case
 
-OPERATORS = (200, 500, 1000, 2000, 5000)
+OPERATORS = (200, 500, 1000, 2000)
 OPTIONS = (6, 12, 18, 24, 30)
-DEVICES = (1, 2, 4, 8, 32, 128)
-FIXED_OPERATORS = 500
+DEVICES = (1, 2, 4, 8, 32)
+FIXED_OPERATORS = 300
 """Operators where options or devices vary."""
 FIXED_OPTIONS, FIXED_DEVICES = 30, 8
 LEAST_GAP = 1e-6
