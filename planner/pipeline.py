@@ -31,7 +31,7 @@ from planner.steps.conflict import ConflictError, feasible
 from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
-from planner.steps.request import is_away
+from planner.steps.request import CUDA, is_away
 from planner.steps.settle import settle
 from planner.steps.workspace import workspace
 
@@ -62,6 +62,10 @@ def plan(
             from planner.steps.away.dispatch import plan_elsewhere
 
             return PlanResult(plan_elsewhere(constraints, work))
+        if constraints.target.device == CUDA:
+            from planner.steps.gpu.plan import plan_gpu
+
+            return PlanResult(plan_gpu(constraints, work))
         case = open_case(constraints, work, bench)
         settled = settle(case, probes(case))
         outcome = contest(case, entrants(case, settled))

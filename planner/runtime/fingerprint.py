@@ -20,6 +20,7 @@ import psutil
 
 from planner import __version__
 from planner.errors import EnvironmentMismatchError
+from planner.runtime.devices import gpu_title
 from planner.spec.plan import Environment
 
 VECTOR_FLAGS = (
@@ -81,6 +82,20 @@ def this_environment() -> Environment:
         device_digest=hashlib.sha256(canonical.encode()).hexdigest(),
         platform=_platform(),
     )
+
+
+def gpu_environment() -> Environment:
+    """The same of this machine's first GPU: it, its driver and the host decide what is measured.
+
+    Raises:
+        EnvironmentMismatchError: there is none.
+    """
+    title = gpu_title()
+    if title is None:
+        raise EnvironmentMismatchError("there is no NVIDIA GPU here")
+    host = this_environment()
+    digest = hashlib.sha256(f"{title}|{host.device_digest}".encode()).hexdigest()
+    return host.model_copy(update={"device": title, "device_digest": digest})
 
 
 def fingerprint_differences(engine: Environment, here: Environment) -> tuple[Difference, ...]:

@@ -14,6 +14,8 @@ from planner.spec.formats import Format
 from planner.spec.problems import nearest
 from planner.spec.target import Target
 
+CUDA = "cuda"
+"""Name of this machine's own GPU."""
 LOCAL = ("auto", "cpu")
 """Names of the one device that plans are measured on: this machine's CPU."""
 _HERE = "plan for this machine's CPU (--target cpu), or run infopt where that device is"
@@ -44,7 +46,7 @@ def is_away(constraints: Constraints) -> bool:
     Raises:
         UsageError: a device nobody knows.
     """
-    if constraints.target.device in (*LOCAL, "cuda"):
+    if constraints.target.device in (*LOCAL, CUDA):
         return False
     refuse_unknown_device(constraints.target.device)
     return True
@@ -62,7 +64,7 @@ def refuse_unknown_device(device: str) -> None:
 
 
 def _absent(device: str) -> UsageError | EnvironmentMismatchError:
-    known = ("cuda", *(path.stem for path in resources.profiles()))
+    known = (CUDA, *(path.stem for path in resources.profiles()))
     if device not in known:
         return UsageError(
             f"no device is called {device!r}",

@@ -7,17 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.graph.sandbox import Bounds, Sandbox
+from planner.profiling.cuda import utilisation
 from planner.profiling.race import Contestant
 from planner.report.text import unprovable_text
 from planner.runtime import integrity
 from planner.runtime.engine import load
-from planner.runtime.fingerprint import fingerprint_differences, this_environment
+from planner.runtime.fingerprint import (
+    fingerprint_differences,
+    gpu_environment,
+    this_environment,
+)
 from planner.runtime.measure import measure
+from planner.runtime.tensors import read_tensors
 from planner.runtime.verify import verify_outputs
 from planner.spec.io import read_plan
 from planner.spec.manifest import GoldenCheck, Manifest
 from planner.spec.plan import Environment, Estimate, Plan
 from planner.spec.verdict import Check, Verdict
+from planner.steps.gpu.document import ON_CPU
 from planner.steps.racing import at_percentile, race
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
@@ -49,11 +57,14 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
             for found in verify_outputs(session)
         ]
     plan = read_plan(engine / "plan.json")
-    device, is_same_device = _device(plan.environment)
+    is_gpu = plan.settings.provider == "cuda" and plan.ranks == 1
+    here = gpu_environment() if is_gpu else this_environment()
+    device, is_same_device = _device(plan.environment, here)
     checks.append(device)
     checks.append(_accuracy(plan))
     work.reporter.stage("measure")
     measured = [_measured(engine, manifest, golden, plan, work) for golden in manifest.golden]
+    checks += _on_gpu(engine, manifest, plan) if is_gpu else ()
     checks += [
         check
         for found in measured
@@ -69,9 +80,9 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     )
 
 
-def _device(planned: Environment) -> tuple[Check, bool]:
+def _device(planned: Environment, here: Environment) -> tuple[Check, bool]:
     """The plan's device, not the builder's: predictions were made for the former."""
-    differences = fingerprint_differences(planned, this_environment())
+    differences = fingerprint_differences(planned, here)
     if not differences:
         detail = f"as planned: {planned.device}"
         return Check(name="device", passed=True, detail=detail), True
@@ -79,6 +90,27 @@ def _device(planned: Environment) -> tuple[Check, bool]:
         difference.text for difference in differences
     )
     return Check(name="device", passed=True, detail=detail), False
+
+
+def _on_gpu(engine: Path, manifest: Manifest, plan: Plan) -> list[Check]:
+    """Whether the GPU runs what it was planned to, and how busy a call keeps it."""
+    segment, golden = manifest.ort_segments[0], manifest.golden[0]
+    sandbox = Sandbox("profiling on the GPU", str(engine), Bounds(wall_s=600.0))
+    feeds = dict(read_tensors(engine / golden.inputs))
+    found = sandbox.call(utilisation.measure, engine / segment.file, segment.settings, feeds)
+    is_planned = any(warning.startswith(ON_CPU) for warning in plan.warnings)
+    detail = "every operator on the GPU"
+    if found.on_cpu:
+        detail = f"{len(found.on_cpu)} operators on the CPU, the first: {found.on_cpu[0]}"
+        detail += "; as planned" if is_planned else "; the plan had all on the GPU"
+    checks = [Check(name="placement", passed=is_planned or not found.on_cpu, detail=detail)]
+    if found.busy is not None:
+        busy = (
+            f"computes {100 * found.busy:.0f} % of a call of {found.call_us:.0f} us; the rest is "
+        )
+        detail = busy + "launches, gaps, copies and the host"
+        checks.append(Check(name="gpu", passed=True, detail=detail))
+    return checks
 
 
 def _accuracy(plan: Plan) -> Check:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,14 +94,20 @@ def _prepare(world: int, fabric: Fabric) -> tuple[Program, list[Action], object]
         found.setdefault(kind, {})[size] = _quartiles(call, runs)
 
     for size in SIZES_BYTES:
-        whole = np.ones((world, size // 4 // world), np.float32)
-        part = np.ascontiguousarray(whole[:1])
+        whole = _placed(fabric, np.ones((world, size // 4 // world), np.float32))
+        part = _placed(fabric, np.ones((1, size // 4 // world), np.float32))
         timed("all_reduce", size, partial(group.all_reduce, whole))
         timed("all_gather", size, partial(group.all_gather, part, 0))
         timed("reduce_scatter", size, partial(group.reduce_scatter, whole, 0))
         timed("send", size, partial(_there_and_back, fabric, world, whole))
     found["send"] = {size: _halved(times) for size, times in found["send"].items()}
     return _IDLE, [], found
+
+
+def _placed(fabric: Fabric, value: Any) -> Any:
+    """Where the ranks' parts would leave it: in the device's memory."""
+    place = getattr(fabric, "on_device", None)
+    return value if place is None else place(value)
 
 
 def _agreed(group: Group, call: Callable[[], object]) -> int:
@@ -114,6 +121,11 @@ def _agreed(group: Group, call: Callable[[], object]) -> int:
 
 def _there_and_back(fabric: Fabric, world: int, value: object) -> None:
     """From the first rank to the last and back."""
+    if not isinstance(value, np.ndarray):
+        if fabric.rank in (0, world - 1):
+            swap = fabric.swap  # type: ignore[attr-defined]
+            swap(value, world - 1 - fabric.rank, is_first=fabric.rank == 0)
+        return
     if fabric.rank == 0:
         fabric.send(value, world - 1)
         fabric.receive(world - 1)

@@ -24,7 +24,7 @@ from typing import Any
 
 from planner.errors import EnvironmentMismatchError
 from planner.runtime.ranks.channel import Channel
-from planner.runtime.ranks.fabric import JOIN_S, MPI
+from planner.runtime.ranks.fabric import JOIN_S, MPI, NCCL
 from planner.runtime.ranks.fault import Fault, first
 from planner.runtime.ranks.program import Program
 
@@ -111,15 +111,18 @@ class RankGroup:
         log = self._log.open("wb")
         with log:
             if library == MPI:
-                commands = [[_mpiexec(), "-n", str(world), *command]]
+                commands = [([_mpiexec(), "-n", str(world), *command], _environment())]
             else:
-                commands = [[*command, str(rank)] for rank in range(world)]
+                commands = [
+                    ([*command, str(rank)], _environment(rank if library == NCCL else None))
+                    for rank in range(world)
+                ]
             return [
                 subprocess.Popen(
-                    one, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
+                    one, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
                     start_new_session=True,
                 )
-                for one in commands
+                for one, environment in commands
             ]  # fmt: skip
 
     def _accept(self, listener: socket.socket, until: float) -> None:
@@ -265,8 +268,13 @@ def _mpiexec() -> str:
     return found
 
 
-def _environment() -> dict[str, str]:
-    """This package for the ranks; their talk stays on this machine."""
+def _environment(gpu: int | None = None) -> dict[str, str]:
+    """This package for the ranks; their talk stays on this machine; each sees its own GPU only."""
     paths = [path for path in sys.path if path]
     defaults = {"GLOO_SOCKET_IFNAME": "lo", "FI_PROVIDER": "shm", "HYDRA_IFACE": "lo"}
-    return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    found = {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    if gpu is not None:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        visible = [name for name in seen.split(",") if name]
+        found["CUDA_VISIBLE_DEVICES"] = visible[gpu] if visible else str(gpu)
+    return found

@@ -40,8 +40,8 @@ class TorchFabric:
         self.rank = rank
         self._device = "cpu"
         if library == NCCL:
-            self._device = f"cuda:{rank}"
-            self._torch.cuda.set_device(rank)
+            self._device = "cuda:0"  # the launcher shows each rank its own GPU only
+            self._torch.cuda.set_device(0)
         try:
             self._dist.init_process_group(
                 library,
@@ -60,6 +60,19 @@ class TorchFabric:
         made = self._dist.new_group(list(ranks), timeout=timeout)
         position = ranks.index(self.rank) if self.rank in ranks else -1
         return TorchGroup(self._torch, self._dist, made, position, len(ranks), self._device)
+
+    def on_device(self, value: Array) -> Any:
+        """Where collectives find it without a copy: a tensor on the rank's GPU."""
+        if self._device == "cpu":
+            return value
+        return self._torch.from_numpy(value).to(self._device)
+
+    def swap(self, value: Any, to: int, *, is_first: bool) -> None:
+        """A tensor on the device to another rank and back, as `send` and `receive` do an array."""
+        calls = (self._dist.send, self._dist.recv)
+        for call in calls if is_first else calls[::-1]:
+            call(value, to)
+        self._torch.cuda.synchronize()
 
     def send(self, value: Array | None, to: int) -> None:
         """Type and shape first, then the bytes."""
@@ -110,15 +123,24 @@ class TorchGroup:
         self._size = size
         self._device = device
 
-    def all_reduce(self, value: Array) -> Array:
-        """The sum of what the ranks hold."""
+    def all_reduce(self, value: Any) -> Any:
+        """The sum of what the ranks hold; of a tensor on the device, in place."""
+        if not isinstance(value, np.ndarray):
+            self._dist.all_reduce(value, group=self._group)
+            self._torch.cuda.synchronize()
+            return value
         given, dtype = summable(value)
         tensor = self._there(given if given is not value else given.copy())
         self._dist.all_reduce(tensor, group=self._group)
         return self._back(tensor).astype(dtype, copy=False)
 
-    def all_gather(self, value: Array, axis: int) -> Array:
+    def all_gather(self, value: Any, axis: int) -> Any:
         """The ranks' slices joined, in their order."""
+        if not isinstance(value, np.ndarray):
+            slices = [self._torch.empty_like(value) for _ in range(self._size)]
+            self._dist.all_gather(slices, value, group=self._group)
+            self._torch.cuda.synchronize()
+            return self._torch.cat(slices, axis)
         value = np.ascontiguousarray(value)
         own = self._there(value.reshape(-1).view(np.uint8))
         parts = [self._torch.empty_like(own) for _ in range(self._size)]
@@ -126,8 +148,14 @@ class TorchGroup:
         slices = [self._back(part).view(value.dtype).reshape(value.shape) for part in parts]
         return np.concatenate(slices, axis=axis)
 
-    def reduce_scatter(self, value: Array, axis: int) -> Array:
-        """The own slice of the sum: gloo has no such collective, so the sum is made whole."""
+    def reduce_scatter(self, value: Any, axis: int) -> Any:
+        """The own slice of the sum; gloo has no such collective, so the sum is made whole."""
+        if not isinstance(value, np.ndarray):
+            slices = [part.contiguous() for part in value.chunk(self._size, axis)]
+            own = self._torch.empty_like(slices[0])
+            self._dist.reduce_scatter(own, slices, group=self._group)
+            self._torch.cuda.synchronize()
+            return own
         return slice_of(self.all_reduce(value), axis, self._position, self._size)
 
     def split(self, value: Array, axis: int) -> Array:
