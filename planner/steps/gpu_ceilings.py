@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -73,7 +74,7 @@ def _collectives(facts: Facts, sampler: Sampler) -> Iterator[Found]:
     if facts.devices < 2:
         return
     try:
-        measured: Links = measure_links(NCCL, facts.devices)
+        measured: Links = measure_links(NCCL, facts.devices, on_device=True)
     except EnvironmentMismatchError as error:
         sampler.left_out["collectives"] = error.what
         return
@@ -89,7 +90,10 @@ def _measured_on(facts: Facts) -> str:
     except OSError:
         words = None
     driver = f"driver {words[1]}, " if words else ""
-    return f"{facts.title}, {driver}CUDA {facts.driver}, ONNX Runtime {onnxruntime_version()}"
+    today = datetime.now(UTC).date().isoformat()
+    return (
+        f"{today}, {facts.title}, {driver}CUDA {facts.driver}, ONNX Runtime {onnxruntime_version()}"
+    )
 
 
 def _profile(facts: Facts, found: list[Found], sampler: Sampler, measured_on: str) -> DeviceProfile:

@@ -156,8 +156,12 @@ def _predict(
     parts = partition(proto, graph, cuts, folder, plan.settings, part.parent)
     kept = files.inputs_path(shape.shapes)
     feeds = read_tensors(kept) if kept.exists() else synthetic(shape, files, _inputs(part), work)
-    sandbox = Sandbox("timing the parts", str(part))
-    times: PartTimes = sandbox.call(time_parts, parts, dict(feeds), plan.ranks)
+    times: PartTimes
+    if any(stage.device == "cuda" for stage in plan.execution):
+        times = time_parts(parts, dict(feeds), plan.ranks)  # CUDA does not fit into a sandbox
+    else:
+        sandbox = Sandbox("timing the parts", str(part))
+        times = sandbox.call(time_parts, parts, dict(feeds), plan.ranks)
     return _sum(parts, times, links)
 
 

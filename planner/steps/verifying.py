@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.graph.sandbox import Bounds, Sandbox
 from planner.profiling.cuda import utilisation
 from planner.profiling.race import Contestant
 from planner.report.text import unprovable_text
@@ -57,14 +56,16 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
             for found in verify_outputs(session)
         ]
     plan = read_plan(engine / "plan.json")
-    is_gpu = plan.settings.provider == "cuda" and plan.ranks == 1
-    here = gpu_environment() if is_gpu else this_environment()
+    on_gpu = plan.settings.provider == "cuda" or "cuda" in {
+        stage.device for stage in manifest.stages
+    }
+    here = gpu_environment() if on_gpu else this_environment()
     device, is_same_device = _device(plan.environment, here)
     checks.append(device)
     checks.append(_accuracy(plan))
     work.reporter.stage("measure")
     measured = [_measured(engine, manifest, golden, plan, work) for golden in manifest.golden]
-    checks += _on_gpu(engine, manifest, plan) if is_gpu else ()
+    checks += _on_gpu(engine, manifest, plan) if on_gpu and manifest.ranks == 1 else ()
     checks += [
         check
         for found in measured
@@ -95,9 +96,8 @@ def _device(planned: Environment, here: Environment) -> tuple[Check, bool]:
 def _on_gpu(engine: Path, manifest: Manifest, plan: Plan) -> list[Check]:
     """Whether the GPU runs what it was planned to, and how busy a call keeps it."""
     segment, golden = manifest.ort_segments[0], manifest.golden[0]
-    sandbox = Sandbox("profiling on the GPU", str(engine), Bounds(wall_s=600.0))
     feeds = dict(read_tensors(engine / golden.inputs))
-    found = sandbox.call(utilisation.measure, engine / segment.file, segment.settings, feeds)
+    found = utilisation.measure(engine / segment.file, segment.settings, feeds)
     is_planned = any(warning.startswith(ON_CPU) for warning in plan.warnings)
     detail = "every operator on the GPU"
     if found.on_cpu:

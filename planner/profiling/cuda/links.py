@@ -51,6 +51,7 @@ def peer_links(lab: Lab, devices: int, sampler: Sampler) -> Iterator[Found]:
     for ordinal in range(1, devices):
         other = Lab(ordinal)
         reaches = lab.open_peer(other)
+        other.activate()
         target = other.allocate(_SIZES[-1])
         lab.activate()
         source = lab.allocate(_SIZES[-1])

@@ -1,12 +1,11 @@
 """Ranks that measure how fast they talk, then serve empty runs: `measure_links`.
 
-python -m planner.runtime.ranks.bench - SOCKET LIBRARY WORLD MEETING [RANK]
+python -m planner.runtime.ranks.bench host|device SOCKET LIBRARY WORLD MEETING [RANK]
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ _FEWEST_RUNS = 7
 _WARM_UP_RUNS = 3
 _DRIVER_RUNS = 200
 _TIMEOUT_S = 60.0
+_HOST, _DEVICE = "host", "device"
 _IDLE = Program((), (), ())
 
 
@@ -57,19 +57,23 @@ class Links:
         return low, middle, high
 
 
-def measure_links(library: str, ranks: int) -> Links:
+def measure_links(library: str, ranks: int, *, on_device: bool = False) -> Links:
     """Starts ranks, has them talk, and ends them; a few seconds.
+
+    Args:
+        on_device: tensors stay in the devices' memory; else they come from the host and go back to
+            it, as they do between the parts of an engine.
 
     Raises:
         EnvironmentMismatchError: they cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="infopt-links-") as folder:
-        group = RankGroup(Path(folder), [_IDLE] * ranks, library, __name__)
-        try:
-            times = dict(group.told[0])
-            driver = _quartiles(lambda: group.run({}, _TIMEOUT_S), _DRIVER_RUNS)
-        finally:
-            group.end()
+    place = Path(_DEVICE if on_device else _HOST)
+    group = RankGroup(place, [_IDLE] * ranks, library, __name__)
+    try:
+        times = dict(group.told[0])
+        driver = _quartiles(lambda: group.run({}, _TIMEOUT_S), _DRIVER_RUNS)
+    finally:
+        group.end()
     return Links(library, ranks, times, driver)
 
 
@@ -85,7 +89,7 @@ def _quartiles(call: Callable[[], object], most: int) -> tuple[float, float, flo
     return float(low), float(middle), float(high)
 
 
-def _prepare(world: int, fabric: Fabric) -> tuple[Program, list[Action], object]:
+def _prepare(world: int, place: str, fabric: Fabric) -> tuple[Program, list[Action], object]:
     group = fabric.group(tuple(range(world)))
     found: dict[str, dict[int, tuple[float, float, float]]] = {}
 
@@ -94,8 +98,8 @@ def _prepare(world: int, fabric: Fabric) -> tuple[Program, list[Action], object]
         found.setdefault(kind, {})[size] = _quartiles(call, runs)
 
     for size in SIZES_BYTES:
-        whole = _placed(fabric, np.ones((world, size // 4 // world), np.float32))
-        part = _placed(fabric, np.ones((1, size // 4 // world), np.float32))
+        whole = _placed(fabric, place, np.ones((world, size // 4 // world), np.float32))
+        part = _placed(fabric, place, np.ones((1, size // 4 // world), np.float32))
         timed("all_reduce", size, partial(group.all_reduce, whole))
         timed("all_gather", size, partial(group.all_gather, part, 0))
         timed("reduce_scatter", size, partial(group.reduce_scatter, whole, 0))
@@ -104,10 +108,10 @@ def _prepare(world: int, fabric: Fabric) -> tuple[Program, list[Action], object]
     return _IDLE, [], found
 
 
-def _placed(fabric: Fabric, value: Any) -> Any:
-    """Where the ranks' parts would leave it: in the device's memory."""
-    place = getattr(fabric, "on_device", None)
-    return value if place is None else place(value)
+def _placed(fabric: Fabric, place: str, value: Any) -> Any:
+    """In the memory of the device, where that is asked for and there is one."""
+    move = getattr(fabric, "on_device", None) if place == _DEVICE else None
+    return value if move is None else move(value)
 
 
 def _agreed(group: Group, call: Callable[[], object]) -> int:
@@ -140,4 +144,4 @@ def _halved(times: tuple[float, float, float]) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], lambda fabric: _prepare(int(sys.argv[4]), fabric)))
+    sys.exit(serve(sys.argv[1:], lambda fabric: _prepare(int(sys.argv[4]), sys.argv[1], fabric)))
