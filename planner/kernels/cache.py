@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from planner.kernels.compile import Compiled, compile_each, version
+from planner.kernels import compile as compiler
+from planner.kernels.compile import Compiled, compile_each
 from planner.kernels.cubin import Resources
 from planner.kernels.source import Kernel
 
 LAYOUT = 1
 """Of the files below; another number is another folder."""
+_RECIPE = hashlib.sha256(Path(compiler.__file__).read_bytes()).hexdigest()[:8]
+"""How sources are compiled: another recipe, another cubin."""
 
 
 class KernelCache:
@@ -21,7 +25,7 @@ class KernelCache:
 
     def __init__(self, folder: Path) -> None:
         """Opens (or will make) the folder of this compiler version."""
-        self.folder = folder / f"kernels-{LAYOUT}-triton-{version()}"
+        self.folder = folder / f"kernels-{LAYOUT}-triton-{compiler.version()}-{_RECIPE}"
 
     def get(self, name: str, architecture: int) -> Compiled | None:
         """A kernel that was compiled before; None where it was not, or its file is damaged."""

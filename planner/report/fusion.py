@@ -56,6 +56,9 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
     found = [("kernels", _kernels(fusion))]
     for bucket in fusion.buckets:
         found.append(("floor", safe(plan.label(bucket.shape)) + floor_text(bucket)))
+        if bucket.measured_us is not None:
+            text = f"{format_duration(bucket.measured_us)} on this machine's GPU, tuned there"
+            found.append(("measured", safe(plan.label(bucket.shape)) + text))
     return found
 
 

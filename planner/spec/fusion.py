@@ -35,6 +35,8 @@ class LaunchPlan(Document):
     """ONNX operators whose results it computes, wherever they are kept."""
     stages: tuple[StagePlan, ...] = Field(min_length=1)
     edge: Edge
+    lets_go_early: bool = False
+    """Whether what follows may start at its start, or only once it has its own inputs."""
     level: int = Field(ge=0)
     """Length of the longest chain of launches before it."""
     programs: int = Field(ge=1)
@@ -80,6 +82,8 @@ class BucketPlan(Document):
     shape: str
     segments: tuple[SegmentPlan, ...] = Field(min_length=1)
     predicted_us: float
+    measured_us: float | None = None
+    """Device time of the generated parts, where the device was here when this was planned."""
     floor: FloorPlan
     arena_size_bytes: int
     """Intermediates, planned by liveness."""

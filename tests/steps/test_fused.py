@@ -49,7 +49,7 @@ def planned(model: onnx.ModelProto, folder: Path, **sections: Any) -> Plan:
 def block_plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
     """Where it was planned, and the plan of a small block; never altered."""
     folder = tmp_path_factory.mktemp("block")
-    return folder, planned(models.block(), folder)
+    return folder, planned(models.block(width=256), folder)
 
 
 def text_of(renderable: Any) -> str:
@@ -88,12 +88,12 @@ def test_a_plan_says_what_runs_and_how_far_from_the_floor_it_is(
 def test_the_same_plan_is_the_same_bytes(tmp_path: Path, block_plan: tuple[Path, Plan]) -> None:
     folder, plan = block_plan
     first = write_plan(tmp_path / "a.json", plan)
-    second = write_plan(tmp_path / "b.json", planned(models.block(), folder))
+    second = write_plan(tmp_path / "b.json", planned(models.block(width=256), folder))
     assert first == second == read_plan(tmp_path / "a.json")
 
 
 def test_a_gpu_without_dependent_launch_pays_for_nodes(block_plan: tuple[Path, Plan]) -> None:
-    plan = planned(models.block(), block_plan[0], target="l4-24gb")
+    plan = planned(models.block(width=256), block_plan[0], target="l4-24gb")
     assert plan.fusion is not None
     edges = {e.edge for s in plan.fusion.buckets[0].segments for e in s.launches}
     assert edges <= {"first", "graph node"}
@@ -104,12 +104,12 @@ def test_a_promise_nothing_can_keep_is_refused_with_what_can(
     block_plan: tuple[Path, Plan],
 ) -> None:
     with pytest.raises(InfeasibleError, match=r"proved.*fastest feasible plan"):
-        planned(models.block(), block_plan[0], slo="1us")
+        planned(models.block(width=256), block_plan[0], slo="1us")
 
 
 def test_no_narrow_format_where_no_error_is_allowed(block_plan: tuple[Path, Plan]) -> None:
     folder, loose = block_plan
-    strict = planned(models.block(), folder, accuracy={"max_error": 1e-12})
+    strict = planned(models.block(width=256), folder, accuracy={"max_error": 1e-12})
     assert strict.fusion is not None
     assert strict.fusion.number_format == "float32"
     assert loose.fusion is not None
@@ -148,12 +148,36 @@ def test_an_engine_built_elsewhere_is_complete_and_unverified(tmp_path: Path) ->
 
 @needs_triton
 def test_an_altered_cubin_is_refused(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path / "plan.json", planned(models.block(rows=4), tmp_path))
+    plan = write_plan(tmp_path / "plan.json", planned(models.block(width=256), tmp_path))
     engine = pipeline.build(plan, tmp_path / "engine")
     cubin = next(engine.rglob("*.cubin"))
     cubin.write_bytes(cubin.read_bytes()[:-1] + b"\1")
     with pytest.raises(VerificationError, match="cubin"):
         pipeline.verify(engine)
+
+
+@needs_triton
+def test_edges_of_the_plan_are_those_of_the_engine(tmp_path: Path) -> None:
+    plan = planned(models.block(width=256), tmp_path)
+    assert plan.fusion is not None
+    (bucket,) = plan.fusion.buckets
+    (segment,) = bucket.segments
+    launches = [
+        launch.model_copy(update={"edge": "graph node", "lets_go_early": True})
+        if position
+        else launch
+        for position, launch in enumerate(segment.launches)
+    ]
+    assert len(launches) > 1
+    segment = segment.model_copy(update={"launches": tuple(launches)})
+    bucket = bucket.model_copy(update={"segments": (segment,)})
+    fusion = plan.fusion.model_copy(update={"buckets": (bucket,)})
+    changed = write_plan(tmp_path / "plan.json", plan.model_copy(update={"fusion": fusion}))
+    engine = pipeline.build(changed, tmp_path / "engine")
+    (part,) = read_manifest(engine).fused_segments
+    found = fused.read(engine / part.folder).launches
+    assert [launch.ahead for launch in found] == [True] + [False] * (len(launches) - 1)
+    assert [launch.kernel.endswith("_o") for launch in found] == [False] + [True] * (len(found) - 1)
 
 
 @needs_triton

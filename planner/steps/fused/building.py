@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from planner.emit.engine import Part
@@ -16,7 +17,7 @@ from planner.kernels.cache import KernelCache
 from planner.kernels.compile import Compiled
 from planner.kernels.configs import candidates
 from planner.kernels.pack import numbers_for
-from planner.kernels.source import Kernel, kernel
+from planner.kernels.source import Kernel, kernel, let_go
 from planner.kernels.source import Part as StagePart
 from planner.kernels.stage import Config, Stage
 from planner.kernels.tiling import shape_of, tile
@@ -122,12 +123,26 @@ def _draft(program: Program, launches: Sequence[LaunchPlan], number_format: str)
     """
     try:
         groups = [[_stage_part(program, stage) for stage in launch.stages] for launch in launches]
-        return drafted(program, numbers_for(program, number_format), groups)
+        return _with_edges(drafted(program, numbers_for(program, number_format), groups), launches)
     except (KeyError, TypeError, InfoptError) as error:
         raise VerificationError(
             f"the plan's kernels do not fit the model as this version reads it: {error}",
             fix="plan again",
         ) from None
+
+
+def _with_edges(draft: Draft, launches: Sequence[LaunchPlan]) -> Draft:
+    """The draft with the edges of the plan."""
+    moved = tuple(
+        (parts, let_go(item, early=planned.lets_go_early))
+        for (parts, item), planned in zip(draft.launches, launches, strict=True)
+    )
+    late = {
+        item.name
+        for (_, item), planned in zip(moved, launches, strict=True)
+        if planned.edge == "graph node"
+    }
+    return replace(draft, launches=moved, waiting=frozenset(late))
 
 
 def _stage_part(program: Program, planned: StagePlan) -> StagePart:
@@ -151,7 +166,7 @@ def _repaired(
             parts, item = _rival(draft, parts, fusion, made, cache)
             work.reporter.note(f"{parts[0].stage.root}: the chosen configuration is refused")
         launches.append((parts, item))
-    return Draft(draft.program, draft.numbers, draft.stages, tuple(launches))
+    return replace(draft, launches=tuple(launches))
 
 
 def _is_there(item: Kernel, fusion: FusionPlan, made: Mapping[tuple[str, int], Compiled]) -> bool:

@@ -44,6 +44,7 @@ def fusion_plan(
 
 def _bucket(shape: str, found: Cut, decided: Decided) -> BucketPlan:
     segments, floors, arena = [], [], 0
+    measured: list[float] = []
     for number, segment in enumerate(found.segments):
         draft = decided.drafts.get(bucket_name(shape, number))
         if draft is None:
@@ -52,6 +53,7 @@ def _bucket(shape: str, found: Cut, decided: Decided) -> BucketPlan:
         segments.append(_fused(segment, draft, decided.rates))
         floors.append(floor(draft.program, draft.numbers, decided.rates))
         arena += arena_bytes(draft)
+        measured += [us for b, us in decided.device_us.items() if b == bucket_name(shape, number)]
     least = FloorPlan(
         total_us=sum(one.total_us for one in floors),
         launch_us=sum(one.launch_us for one in floors),
@@ -64,6 +66,7 @@ def _bucket(shape: str, found: Cut, decided: Decided) -> BucketPlan:
         shape=shape,
         segments=tuple(segments),
         predicted_us=sum(segment.predicted_us for segment in segments),
+        measured_us=sum(measured) if len(measured) == len(floors) else None,
         floor=least,
         arena_size_bytes=arena,
     )
@@ -109,17 +112,20 @@ def _launch(
     made = [nest.name for nest in program.nests if nest.name in inside]
     kept = inside - {name for part in parts for name in part.stage.makes}
     moved = {name for part in parts for name in (*part.stage.reads, *part.stage.makes)}
-    edge: Edge = "dependent launch" if rates.has_dependent_launch else "graph node"
+    item = draft.kernels[number]
+    is_ahead = rates.has_dependent_launch and item.name not in draft.waiting
+    edge: Edge = "dependent launch" if is_ahead else "graph node"
 
     def size_bytes(name: str) -> int:
         return program.types[name].size * storage_dtype(numbers.storage[name]).itemsize
 
     return LaunchPlan(
         name=f"{number:03d}:{parts[0].stage.root}",
-        kernel=draft.kernels[number].name,
+        kernel=item.name,
         ops=tuple(dict.fromkeys(owners[name] for name in made if name in owners)),
         stages=tuple(_stage(part, draft) for part in parts),
         edge="first" if number == 0 else edge,
+        lets_go_early=item.lets_go_early,
         level=level,
         programs=sum(part.tiling.programs for part in parts),
         warps=max(part.tiling.config.warps for part in parts),

@@ -22,6 +22,7 @@ from planner.spec.profile import DeviceProfile
 from planner.steps.choose import OBJECTIVES, limits
 from planner.steps.conflict import conflict_error
 from planner.steps.fused.forms import Rounding
+from planner.steps.fused.tuning import tuned_here
 
 LIBRARY_OP_US = 3.9
 """One operator in a call of ONNX Runtime's CUDA provider (measured on an H200: 776 us for 200)."""
@@ -42,6 +43,8 @@ class Decided:
     rates: Rates
     drafts: Mapping[str, Draft]
     """Bucket (`shape/segment`) -> its launches."""
+    device_us: Mapping[str, float]
+    """Bucket -> device time of its graph; empty where the device is not here."""
 
 
 def bucket_name(shape: str, segment: int) -> str:
@@ -98,7 +101,8 @@ def decide(
         bucket.name: _draft(bucket, groups.chosen(solution.chosen, bucket.name), form)
         for bucket in buckets
     }
-    return Decided(groups, solution, form, rates, drafts)
+    measured = tuned_here(drafts, profile, reporter)
+    return Decided(groups, solution, form, rates, measured.drafts, measured.device_us)
 
 
 def _programs(found: Cut) -> list[tuple[int, Program]]:
