@@ -19,7 +19,7 @@ from planner.spec.plan import Estimate, GuardReport, ShapeTiming, Timing
 from planner.spec.session import SessionSettings
 from planner.steps.accuracy import Measured
 from planner.steps.case import Case
-from planner.steps.racing import at_percentile, race
+from planner.steps.racing import METHOD_VERSION, at_percentile, race
 from planner.steps.shapes import BoundShape
 from planner.steps.variants import Variant
 from planner.steps.winner import Kind, pick
@@ -93,7 +93,13 @@ def _raced(case: Case, shape: BoundShape, entrants: Sequence[Entrant]) -> dict[s
     device_digest = case.bench.environment.device_digest
     names = [(e.name, e.variant.executable.key, e.session.name) for e in entrants]
     key = digest(
-        "contest", prepared.loaded.sha256, shape.feeds_digest, names, device_digest, ROUNDS
+        "contest",
+        METHOD_VERSION,
+        prepared.loaded.sha256,
+        shape.feeds_digest,
+        names,
+        device_digest,
+        ROUNDS,
     )
 
     def compute() -> dict[str, Any]:

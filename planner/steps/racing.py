@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from planner.profiling.forked import Zygote
 from planner.profiling.race import Contestant, Race
 from planner.profiling.timing import probe_feeds, probe_model
@@ -16,6 +14,8 @@ from planner.runtime.tensors import write_tensors
 from planner.spec.session import GraphLevel, SessionSettings
 from planner.steps.workspace import Workspace
 
+METHOD_VERSION = 2
+"""Raised whenever a race would measure something else: older results are then not used."""
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Every percentile that a promise may name: kept whichever it is, so that another promise finds
 them."""
@@ -35,8 +35,8 @@ def race(
     Before each turn of a contestant stands one of the reference probe with as many threads.
 
     Returns name -> percentiles_us (by percentile, as text), reference_us (the probe's median),
-    to_reference (how many times as long as the probe it takes: the median over rounds), medians_us
-    (one a round), first_us (those of the first contestant in the same rounds), runs,
+    to_reference (how many times as long as the probe an undisturbed run takes), medians_us (one a
+    round), first_us (those of the first contestant in the same rounds), runs,
     peak_size_bytes.
     """
     first, *rivals = contestants
@@ -93,7 +93,7 @@ def _heat(
         result = results[contestant.name]
         found[contestant.name] = {
             "percentiles_us": {f"{p:g}": result.percentile_us(p) for p in PERCENTILES},
-            "reference_us": float(np.median(result.beside_us)),
+            "reference_us": result.median_beside_us,
             "to_reference": result.to_beside(),
             "medians_us": [float(median) for median in result.medians_us],
             "first_us": [float(median) for median in first.medians_us],

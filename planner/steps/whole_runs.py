@@ -17,7 +17,7 @@ from planner.runtime.fingerprint import usable_cores
 from planner.spec.session import SessionSettings
 from planner.steps.bench import Bench
 from planner.steps.prepare import Prepared
-from planner.steps.racing import race
+from planner.steps.racing import METHOD_VERSION, race
 from planner.steps.variants import LEVELS, Variant
 from planner.steps.workspace import Workspace, digest
 
@@ -116,8 +116,8 @@ def whole_runs(
     shape = prepared.shapes[number]
     names = [(e.name, e.variant.executable.key) for e in entries]
     key = digest(
-        "context", prepared.sha256, shape.feeds_digest, names, bench.environment.device_digest,
-        CONTEXT_ROUNDS,
+        "context", METHOD_VERSION, prepared.sha256, shape.feeds_digest, names,
+        bench.environment.device_digest, CONTEXT_ROUNDS,
     )  # fmt: skip
 
     def compute() -> dict[str, dict[str, Any]]:
