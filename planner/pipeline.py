@@ -116,6 +116,17 @@ def spread(
         return spread_plan(plan, Wish(tensor, stages, device), model, work)
 
 
+def annotate(plan: Plan, out: Path) -> int:
+    """Writes the plan's model with ONNX's multi-device annotations; operators that got some.
+
+    Raises:
+        UsageError: the plan runs on one device.
+    """
+    from planner.emit.annotate import annotate as write_annotated
+
+    return write_annotated(plan, Path(plan.model.path), out)
+
+
 def verify(engine: Path, *, reporter: Reporter | None = None) -> Verdict:
     """Whether an engine keeps what its plan promised, here and now: files, device, outputs, speed.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--html", metavar="FILE", help="Also write a report for people.")
 @click.option("--junit", metavar="FILE", help="Also write JUnit XML.")
 @click.option("--markdown", metavar="FILE", help="Also write a Markdown summary.")
+@click.option("--annotate", metavar="FILE", help="Also write the model with device annotations.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.option("--dry-run", is_flag=True, help="List what would be measured; measure nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -54,7 +55,7 @@ def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
     constraints = request.constraints
     baseline = _baseline(constraints)
     output = constraints.output
-    for path in (output.plan, output.html, output.junit, output.markdown):
+    for path in (output.plan, output.html, output.junit, output.markdown, output.annotate):
         if path is not None:
             refuse_unwritable(path)
     with reporting(quiet) as reporter:
@@ -67,6 +68,9 @@ def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
         show_json(made)
     else:
         show(summary(made))
+    if output.annotate is not None:
+        count = pipeline.annotate(made, output.annotate)
+        tell(f"wrote {output.annotate}: {count:,} operators with device annotations")
     tell(f"wrote {constraints.output.plan}; next: infopt deploy {constraints.output.plan}")
     _report(constraints, made, baseline)
 

@@ -169,6 +169,8 @@ class Output(Document):
     """A report for people: one offline HTML file."""
     junit: Path | None = None
     """JUnit XML for CI systems."""
+    annotate: Path | None = None
+    """The model with the plan as ONNX's own multi-device annotations; its weights stay put."""
     markdown: Path | None = None
     """Markdown summary for pull requests and job pages."""
 
@@ -224,7 +226,7 @@ class Constraints(Document):
         accuracy = self.accuracy
         read = (self.model, accuracy.calibration, accuracy.evaluation)
         taken = {Path(path).resolve(): "is read by this run" for path in read if path}
-        for key in ("plan", "html", "junit", "markdown"):
+        for key in ("plan", "html", "junit", "markdown", "annotate"):
             path = getattr(self.output, key)
             use = taken.setdefault(Path(path).resolve(), key) if path else key
             if use != key:

@@ -32,6 +32,7 @@ PATH_KEYS: tuple[KeyPath, ...] = (
     ("output", "html"),
     ("output", "junit"),
     ("output", "markdown"),
+    ("output", "annotate"),
 )
 
 
@@ -131,6 +132,7 @@ FLAGS = (
     Flag("html", ("output", "html")),
     Flag("junit", ("output", "junit")),
     Flag("markdown", ("output", "markdown")),
+    Flag("annotate", ("output", "annotate")),
 )
 """Every flag of `infopt plan` that decides anything, in the order of its help."""
 
