@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import pytest
 from planner import resources
 from planner.cost.predictor import Predictor
 from planner.ir.devices import Place
+from planner.ir.problem import Latency
 from planner.place.axes import find_axes
 from planner.place.candidates import orders, spans
 from planner.place.formats import PRIORS, offer
 from planner.place.groups import Group, group
 from planner.place.memory import Caches
-from planner.place.options import Offers
+from planner.place.options import Offers, Variant
 from planner.place.price import Pricer
 from planner.place.strategy import SUMMAND, WHOLE, Extents, Spread, conversion, spread
 from planner.spec.formats import Format
@@ -125,8 +127,8 @@ def test_alike_groups_are_priced_once_and_keep_their_own_names(tmp_path: Path) -
         assert all(cell.low_us <= cell.expected_us <= cell.high_us for cell in _cells(variant))
 
 
-def _cells(variant: object) -> list[object]:
-    return [cell for cell in variant.option.latency[0] if cell is not None]  # type: ignore[attr-defined]
+def _cells(variant: Variant) -> list[Latency]:
+    return [cell for cell in variant.option.latency[0] if cell is not None]
 
 
 def test_caches_are_what_is_given_extended_and_handed_out(tmp_path: Path) -> None:
@@ -156,14 +158,17 @@ def test_formats_that_a_device_lacks_are_left_out_with_the_reason() -> None:
     assert "fp8" in hopper.formats
 
 
-def rounded(weights: np.ndarray, steps: int, group_size: int) -> np.ndarray:
+Array = np.ndarray[Any, Any]
+
+
+def rounded(weights: Array, steps: int, group_size: int) -> Array:
     """Symmetric rounding to `steps` levels either way, one scale for each group."""
     parts = weights.reshape(-1, group_size)
     scale = np.abs(parts).max(axis=1, keepdims=True) / steps
-    return (np.round(parts / scale) * scale).reshape(weights.shape)
+    return np.asarray(np.round(parts / scale) * scale).reshape(weights.shape)
 
 
-def nmse(weights: np.ndarray, stored: np.ndarray) -> float:
+def nmse(weights: Array, stored: Array) -> float:
     return float(((weights - stored) ** 2).sum() / (weights**2).sum())
 
 
