@@ -21,11 +21,15 @@ from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.diagram import Diagram
 from planner.solve.assign.dynamic import best_chain
 from planner.solve.assign.evaluate import check_assignment, options_at
+from planner.solve.assign.families import boundaries, nearby
 from planner.solve.assign.flow import flow_of
 from planner.solve.assign.glue import glue, least_load_us
-from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals
+from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals, tabulate
+from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import initial, read
-from planner.solve.assign.linear import cut, segment_loads
+from planner.solve.assign.linear import cut, segment_loads, slots_of
+from planner.solve.assign.one_slot import raise_by_one_slot
+from planner.solve.assign.regions import improve
 from planner.solve.check import check
 from planner.solve.solve import solve
 
@@ -270,6 +274,79 @@ def test_annealing_keeps_its_books() -> None:
             state.move(group, target, state.deltas(group, target))
     fresh = state_of(groups, [state.slots[d][0] for d in state.slot_of])
     assert state.load == pytest.approx(fresh.load)
+
+
+def free(seed: int, count: int) -> Problem:
+    """Any assignment of layers of operators."""
+    problem = replace(wide(count, seed), objectives=(Objective.PERIOD,))
+    assert problem.assignment is not None
+    slots = tuple(replace(slot, is_unlimited=False) for slot in problem.assignment.slots)
+    return replace(
+        problem,
+        assignment=replace(
+            problem.assignment, slots=slots, is_scheduled=False, contiguity=Contiguity.FREE
+        ),
+    )
+
+
+def test_one_slot_bounds_the_optimum() -> None:
+    raised = 0
+    for seed in range(40):
+        problem = free(seed, 7)
+        least = min(answers(problem), default=math.inf)
+        if math.isinf(least):
+            continue
+        later = time.monotonic() + 20
+        best = Incumbent(problem, later, seed, 1, 0.0)
+        best.value_us = math.inf
+        groups = glue(initial(problem), least + 1e-6, is_acyclic=False)
+        best.raise_bound(least_load_us(initial(problem)), "load")
+        before = best.bound_us
+        raise_by_one_slot(best, groups, least + 1e-6, later)
+        assert best.bound_us <= least + 1e-6
+        raised += best.bound_us > before
+    assert raised
+
+
+def test_neighbourhoods_find_the_optimum() -> None:
+    """From everything on the CPU, which always fits."""
+    for seed in range(8):
+        problem = free(seed, 7)
+        least = min(answers(problem))
+        later = time.monotonic() + 20
+        best = Incumbent(problem, later, seed, 1, 0.0)
+        cpu = max(kind.slots[0] for kind in read(problem).kinds)
+        assert best.offer([cpu] * len(problem.ops), "start")
+        best.raise_bound(least, "known")
+        improve(best, initial(problem), random.Random(seed), later)
+        assert best.value_us == pytest.approx(least)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_chains_near_a_plan_are_plans(seed: int) -> None:
+    """Families of ideals where all are too many: never better than the optimum, often as good."""
+    maker = Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN)
+    maker.count = 6
+    problem = maker.problem()
+    least = min(answers(problem), default=math.inf)
+    groups = initial(problem)
+    found = cut(groups, list(range(groups.count)))
+    if found is None:
+        return
+    slots = slots_of(groups, found)
+    plan = [slots[members[0]] for members in groups.members]
+    cutoff = found.value_us + 1e-6
+    masks = nearby(groups, plan, 20, random.Random(seed))
+    assert set(boundaries(groups, plan)) <= set(masks)
+    better = best_chain(groups, cutoff, tabulate(groups, masks), time.monotonic() + 20)
+    assert better is not None
+    assert least - 1e-9 <= better.value_us <= found.value_us + 1e-9
+
+
+def test_few_ideals_and_few_pairs_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "FEW_PAIRS", 0)
+    for seed in range(30):
+        compare(Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem())
 
 
 def test_same_seed_same_answer() -> None:
