@@ -29,6 +29,7 @@ from benchmarks.tables.learning import (
     learn_link,
 )
 from benchmarks.tables.observations import Message, Timed, observations
+from benchmarks.tables.results import read_results
 from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
 from benchmarks.tables.study import Study, sort
@@ -117,19 +118,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("profiles/fits"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument(
+        "--device", help="learn one device's kernels (any: those in general), keep the rest"
+    )
     parser.add_argument("--only", choices=("kernels", "software"))
     parser.add_argument("--family", help="learn one kernel family, and keep the rest")
     options = parser.parse_args()
     rows = itertools.chain.from_iterable(read_folder(options.tables).values())
     kernels, messages = observations(rows)
+    kernels += read_results(options.results)
     if options.family:
         kernels = [k for k in kernels if k.key.split("/")[0] == options.family]
         messages = []
     options.output.mkdir(parents=True, exist_ok=True)
-    kernel_files = device_files(kernels) if options.only in (None, "kernels") else []
     if options.only in (None, "kernels"):
-        kernel_files += [general_file(kernels), link_file(messages)]
-        _write(options.output, kernel_files)
+        wanted = {k.device for k in kernels} | {ANY, LINKS}
+        wanted &= {options.device} if options.device else wanted
+        for name in sorted(wanted - {ANY, LINKS}):
+            _write(options.output, device_files([k for k in kernels if k.device == name]))
+        if ANY in wanted:
+            _write(options.output, [general_file(kernels)])
+        if LINKS in wanted:
+            _write(options.output, [link_file(messages)])
     if options.only in (None, "software"):
         _write(options.output, [software_file(read_folder(options.tables), options.output)])
 

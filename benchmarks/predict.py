@@ -26,11 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import weigh
 from benchmarks.tables.hardware import devices
+from benchmarks.tables.learning import averaged
 from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES
 from benchmarks.tables.scores import Predicted, degrees, score, speedups
 from benchmarks.tables.study import Rows, Study, sort
-from planner.cost.curves import LINKS, Library
+from planner.cost.curves import ANY, LINKS, Library
 from planner.spec.fits import FitFile, read_fits
 
 
@@ -66,30 +67,21 @@ def predict(rows: Rows, files: Sequence[FitFile], mode: str | None) -> list[Pred
     if mode == "shape":
         return study.unseen_shapes()
     if mode == "device":
-        return study.unseen_devices(_without(files, rows))
+        return study.unseen_devices(_without(files))
     return study.shipped()
 
 
-def _without(files: Sequence[FitFile], rows: Rows) -> Callable[[str], Library]:
-    """Device -> what was learnt on other chips; what holds in general is learnt anew from them."""
-    from benchmarks.fit import general_file
-
-    kernels = [item for _, item in rows.kernels]
+def _without(files: Sequence[FitFile]) -> Callable[[str], Library]:
+    """Device -> what was learnt on other chips, and the average of that for devices in general."""
+    general = next((file for file in files if file.device == ANY), None)
+    links = [file for file in files if file.device == LINKS]
 
     @cache
     def library(name: str) -> Library:
         device = devices()[name]
-
-        def is_other(file: FitFile) -> bool:
-            known = devices().get(file.device)
-            return known is not None and (known.architecture, known.units) != (
-                device.architecture,
-                device.units,
-            )
-
-        others = {file.device for file in files if is_other(file)}
-        kept = [file for file in files if file.device in (*others, LINKS, RUNTIMES)]
-        return Library([*kept, general_file([k for k in kernels if k.device in others])])
+        chip = (device.architecture, device.units)
+        others = [f for f in files if f.device in devices() and (f.architecture, f.units) != chip]
+        return Library([*others, *links, averaged(others, general)])
 
     return library
 

@@ -63,7 +63,7 @@ def test_the_wheel_holds_the_product_and_no_more(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"planner"}
     shipped = {name for name in names if name.startswith("planner/_data/")}
-    here = [*(ROOT / "configs").rglob("*.y*ml"), *(ROOT / "profiles").glob("*.yaml")]
+    here = [p for name in ("configs", "profiles") for p in (ROOT / name).rglob("*.y*ml")]
     assert shipped == {f"planner/_data/{path.relative_to(ROOT)}" for path in here}
     assert "planner/report/style.css" in names
 

@@ -13,6 +13,8 @@ from planner.spec.profile import DeviceProfile, read_profile
 _FORMS = ("pcie", "sxm2", "sxm")
 _ALIASES = {"hbm3": "sxm", "dgx": "sxm", "nvlink": "sxm", "nvswitch": "sxm", "superpod": "sxm"}
 """Words that imply a form factor."""
+_SAME_CHIP = {"a10g": "a10", "a800": "a100", "h800": "h100", "gh200": "gh200"}
+"""Words for a chip that has a profile under another name."""
 _DEFAULT_GB = {"a100": "80", "v100": "16", "h100": "80"}
 """Where a text names a family only: the size that published measurements mostly mean."""
 
@@ -38,6 +40,7 @@ def device_of(gpu: str) -> DeviceProfile:
     """
     words = set(re.findall(r"[a-z]+\d*[a-z]?|\d+", gpu.lower().replace("sxm4", "sxm")))
     words |= {_ALIASES[w] for w in words if w in _ALIASES}
+    words |= {_SAME_CHIP[w] for w in words if w in _SAME_CHIP}
     words |= {"sxm"} if any(w.startswith("sxm") for w in words) else set()
     sizes = re.findall(r"(\d+)\s*gb", gpu.lower())
     best, best_score = None, 0.0

@@ -11,19 +11,19 @@ import numpy.typing as npt
 from benchmarks.tables.hardware import devices
 from benchmarks.tables.observations import Message, Timed
 from planner.cost import links
-from planner.cost.curves import in_percent
+from planner.cost.curves import ANY, in_percent
 from planner.cost.family import FAMILIES, Family
 from planner.cost.fitting import Learnt, bands, fit_parameters, learn
 from planner.cost.links import Messages
 from planner.cost.machine import Machine
-from planner.spec.fits import Curve
+from planner.spec.fits import Curve, FitFile
 
 Array = npt.NDArray[np.float64]
 
 FEWEST = 12
 """Points below which nothing is learnt."""
 _FEWEST_FOR_LATTICE = 40
-_PER_DEVICE = 500
+_PER_DEVICE = 250
 """Points of each device that general parameters are learnt from."""
 _LINK_KNOTS = (tuple(float(x) for x in range(8, 35)), (1.0, 2.0, 3.0, 4.0, 6.0))
 TWINS = {"fp16": "bf16"}
@@ -109,6 +109,37 @@ def general(groups: Mapping[str, Sequence[Timed]]) -> tuple[dict[str, float], Ar
             predictions.append(predicted)
             errors.append(np.log(predicted / measured(timed)))
     return whole, np.concatenate(errors), np.concatenate(predictions)
+
+
+def averaged(files: Sequence[FitFile], general: FitFile | None) -> FitFile:
+    """Curves of devices in general as the geometric mean of these devices' parameters.
+
+    Args:
+        general: what ships for devices in general: its intervals are those of leaving devices out.
+    """
+    groups: dict[str, list[Curve]] = {}
+    for file in files:
+        for key, one in file.curves.items():
+            family, _, format = key.partition("/")
+            for name in {format, TWINS.get(format, format), *_twins_of(format)}:
+                groups.setdefault(f"{family}/{name}", []).append(one)
+    curves = {}
+    for key, found in groups.items():
+        logs = {name: [np.log(c.parameters[name]) for c in found] for name in found[0].parameters}
+        known = general.curves.get(key) if general else None
+        curves[key] = Curve(
+            source="average over devices",
+            points=sum(c.points for c in found),
+            median_error=0.0,
+            p90_error=0.0,
+            parameters={name: float(np.exp(np.mean(values))) for name, values in logs.items()},
+            bands=known.bands if known else ((1e12, 0.6, 1.7),),
+        )
+    return FitFile(device=ANY, curves=curves)
+
+
+def _twins_of(format: str) -> set[str]:
+    return {name for name, other in TWINS.items() if other == format}
 
 
 def curve(learnt: Learnt, source: str) -> Curve:

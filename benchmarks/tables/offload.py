@@ -15,6 +15,10 @@ from benchmarks.tables.shapes import Transformer
 
 _LOAD_SHARE = 0.82
 """Of the link's datasheet rate for weights: 12.9 of 15.75 GB/s, fitted by FlexGen's authors."""
+_PAGEABLE_SHARE = 0.35
+"""The same from pageable memory: a copy through a staging buffer."""
+_UNPACKING = 6
+"""Kernels that unpack groups, each reading and writing 16 bits: split, join, cast, scale, shift."""
 _STORE_SHARE = 0.062
 """For new keys and values on their way to the host: 0.97 of 15.75 GB/s, same source."""
 _STATE_SHARE = 0.13
@@ -36,8 +40,12 @@ class Placement:
     activations: float
     batches: int
     """Batches that one load of the weights serves."""
-    is_compressed: bool
-    """Weights and cache in 4 bits."""
+    packs_weights: bool
+    """In 4 bits, unpacked before every use."""
+    packs_cache: bool
+    """The same for keys and values."""
+    is_pinned: bool
+    """Copies come from pinned memory."""
 
 
 def placement_of(row: Row, runtime: str) -> Placement | None:
@@ -62,10 +70,14 @@ def placement_of(row: Row, runtime: str) -> Placement | None:
             cache=1 - on_device[1],
             activations=1 - on_device[2],
             batches=int(batches[1]) if batches else 1,
-            is_compressed="int4" in f"{row.precision} {text}".lower(),
+            packs_weights=row.precision.lower().startswith("int4"),
+            packs_cache="int4" in f"{row.precision} {text}".lower(),
+            is_pinned=True,
         )
     on_host = 1.0 if re.search(r"device=cpu", text) else 0.0
-    return Placement(on_host, 0.0, 0.0, 1, is_compressed="int4" in row.precision.lower())
+    packs = row.precision.lower().startswith("int4")
+    is_pinned = runtime != "accelerate"
+    return Placement(on_host, 0.0, 0.0, 1, packs, packs_cache=False, is_pinned=is_pinned)
 
 
 def host_us(
@@ -83,10 +95,12 @@ def host_us(
         memory: of host memory.
     """
     batch, queries, keys = shape
-    packed = _PACKED if placement.is_compressed else 1.0
-    weights = 2.0 * model.layers * model.layer_parameters * packed
-    token = 4.0 * model.layers * model.kv_heads * model.width * packed
-    streamed = placement.weights * weights / (link * _LOAD_SHARE)
+    weights = 2.0 * model.layers * model.layer_parameters
+    weights *= _PACKED if placement.packs_weights else 1.0
+    token = 4.0 * model.layers * model.kv_heads * model.width
+    token *= _PACKED if placement.packs_cache else 1.0
+    share = _LOAD_SHARE if placement.is_pinned else _PAGEABLE_SHARE
+    streamed = placement.weights * weights / (link * share)
     new = placement.cache * token * batch * queries / (link * _STORE_SHARE)
     state = 2 * 2.0 * model.layers * batch * queries * model.hidden * placement.activations
     streamed += state / (link * _STATE_SHARE)
@@ -96,8 +110,9 @@ def host_us(
 
 
 def unpacked_bytes(placement: Placement, model: Transformer, batch: int, keys: int) -> float:
-    """What unpacking 4-bit weights and caches moves in one pass: packed read, 16 bits written and
-    read again."""
+    """What unpacking 4-bit weights and caches moves in one pass."""
     weights = 2.0 * model.layers * model.layer_parameters * placement.batches
     cache = 4.0 * model.layers * model.kv_heads * model.width * batch * keys
-    return (weights + cache) * (_PACKED + 2.0)
+    cache *= 1 - placement.cache
+    packed = placement.packs_weights * weights + placement.packs_cache * cache
+    return packed * (_PACKED + 2.0 * _UNPACKING)

@@ -7,8 +7,9 @@ import re
 from benchmarks.tables.rows import UnpredictableError
 
 _PATTERNS = (
+    (r"fp16 weights", "fp16"),
     (r"sparse-marlin", "int4_wo"),
-    (r"int4|uintx?-?4|w4a16|awq|gptq|nf4", "int4_wo"),
+    (r"int4|w4a16|awq|gptq|nf4", "int4_wo"),
     (r"int8dq|w8a8|\bsq\b|smoothquant|int8 dynamic", "int8"),
     (r"int8[_ -]?w|weight.only|w8a16", "int8_wo"),
     (r"autoquant", "int8_wo"),
@@ -28,7 +29,7 @@ def format_of(precision: str, sparsity: str) -> str:
         UnpredictableError: the text names none that is modelled.
     """
     text = precision.lower()
-    if re.search(r"fp6|uintx-2|int2|fp4|nvfp4|mxfp", text):
+    if re.search(r"fp6|uintx|int2|fp4|nvfp4|mxfp", text):
         raise UnpredictableError(f"format {precision!r} is not modelled")
     if sparsity.strip() == "2:4" and not re.search(r"int4|marlin", text):
         return "2:4_int8" if "int8" in text else "2:4"

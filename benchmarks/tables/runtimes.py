@@ -12,6 +12,7 @@ import numpy.typing as npt
 from benchmarks.tables import weigh
 from benchmarks.tables.learning import curve
 from benchmarks.tables.rows import Row
+from benchmarks.tables.software import EAGER, EAGER_DISPATCH_US, SIMILAR
 from benchmarks.tables.wholes import PRIOR, Whole, latencies_us
 from planner.cost.curves import Fitted, fitted
 from planner.cost.fitting import Learnt, fit_parameters, learn
@@ -145,8 +146,8 @@ def predict(case: Whole, features: Array, curves: Mapping[str, Curve]) -> tuple[
     """Microseconds of a row, and the curve that said so."""
     key = nearest(case, curves)
     if key is None:
-        found = Fitted(_TYPICAL, None, _BANDS, False, "typical software")
-        return float(latencies_us(features[None], _TYPICAL)[0]), found
+        found = Fitted(typical(case), None, _BANDS, False, "typical software")
+        return float(latencies_us(features[None], found.parameters)[0]), found
     whole = fitted(curves[key])
     own = f"{key}@{case.device.name}"
     if own not in curves or key != case.key:
@@ -163,10 +164,21 @@ def nearest(case: Whole, curves: Mapping[str, Curve]) -> str | None:
     shared = [key for key in curves if "@" not in key]
     if case.key in shared:
         return case.key
-    family = case.runtime.split("-")[0]
-    same = [key for key in shared if key.split("/")[0].split("-")[0] == family]
-    close = difflib.get_close_matches(case.key, same, n=1, cutoff=0.0)
-    return close[0] if close else None
+    for runtime in (case.runtime, SIMILAR.get(case.runtime, case.runtime)):
+        wanted = f"{runtime}/{case.format}"
+        same = [key for key in shared if key.split("/")[0] == runtime]
+        version = _version_of(wanted)
+        same = same or [key for key in shared if version and _version_of(key) == version]
+        close = difflib.get_close_matches(wanted, same, n=1, cutoff=0.0)
+        if close:
+            return close[0]
+    return None
+
+
+def _version_of(key: str) -> str | None:
+    """`tensorrt` of `tensorrt-8.6/fp16`; None of software without versions."""
+    name, _, version = key.split("/")[0].rpartition("-")
+    return name if version[:1].isdigit() else None
 
 
 def _sources(timings: Timings) -> str:
@@ -174,6 +186,8 @@ def _sources(timings: Timings) -> str:
     return f"fitted on measurements published by {', '.join(names)}"
 
 
-def typical() -> dict[str, float]:
+def typical(case: Whole) -> dict[str, float]:
     """Factors of software nobody measured."""
+    if case.runtime in EAGER:
+        return {**_TYPICAL, "dispatch": EAGER_DISPATCH_US}
     return dict(_TYPICAL)

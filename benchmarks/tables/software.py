@@ -29,6 +29,21 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"compile=true|torch\.compile|gpt-fast|pytorch/ao|torchao", "torch-compile"),
     (r"pytorch|transformers|hugging", "torch-eager"),
 )
+EAGER = frozenset({"torch-eager", "accelerate", "deepspeed-zero"})
+"""Some eight small operators are dispatched for each that a graph counts, 6 to 10 us each."""
+EAGER_DISPATCH_US = 60.0
+SIMILAR = {
+    "paddle-trt": "tensorrt-8.6",
+    "onnxruntime": "tensorrt-8.6",
+    "tensorrt": "tensorrt-8.6",
+    "tensorflow2": "tensorflow",
+    "paddle": "tensorflow",
+    "tensorrt-llm": "fastertransformer",
+    "vllm": "fastertransformer",
+    "deepspeed": "fastertransformer",
+    "megatron": "torchscript",
+}
+"""Whose factors serve where a software has none of its own: built the same way."""
 LIBRARY = "library"
 """Kernels alone, nothing added: what rows of unknown software are predicted as."""
 UNFUSED = frozenset(

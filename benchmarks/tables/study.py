@@ -17,6 +17,7 @@ from benchmarks.tables.observations import Message, Timed, timed
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.runtimes import Timings
 from benchmarks.tables.scores import Predicted
+from benchmarks.tables.software import SIMILAR
 from benchmarks.tables.wholes import Pricer, Whole, latencies_us, whole_of
 from planner.cost.curves import Library, fitted
 from planner.cost.family import FAMILIES
@@ -168,6 +169,7 @@ class Study:
             if len(messages) >= FEWEST:
                 link = learn_link([item for _, item in messages])
                 found += _crossed(messages, link.errors, link.predicted_us)
+        found += self._unseen_memories()
         timings, _ = self.timings()
         for chosen in timings.by([case.key for case in timings.cases]).values():
             if len(chosen) < runtimes.FEWEST:
@@ -178,6 +180,19 @@ class Study:
                 own = part.where(inside)
                 learnt = runtimes.on_device(own, whole, runtimes.shape_groups(own.cases))
                 found += _wholes(own, learnt.errors, learnt.predicted_us)
+        return found
+
+    def _unseen_memories(self) -> list[Predicted]:
+        groups: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows.memories:
+            groups[weigh.memory_key(row)].append(row)
+        found = []
+        for rows in (group for group in groups.values() if len(group) >= runtimes.FEWEST):
+            learnt = runtimes.learn_memory(rows)
+            _, low, high = bands(learnt.errors, learnt.predicted_us)[-1]
+            for row, gb in zip(rows, learnt.predicted_us.tolist(), strict=True):
+                values = (gb * low, gb, gb * high)
+                found.append(Predicted(row, row.measured, *values, "interpolated"))
         return found
 
     def unseen_devices(self, without: Callable[[str], Library]) -> list[Predicted]:
@@ -207,14 +222,27 @@ class Study:
             study = Study(self.rows, without(name), {})
             study._pricer = pricer
             timings, _ = study.timings()
-            for chosen in timings.by([case.runtime for case in timings.cases]).values():
-                part = timings.where(chosen)
-                here = [i for i, case in enumerate(part.cases) if case.device.name == name]
-                there = [i for i, case in enumerate(part.cases) if case.device.name != name]
+            for runtime, here in timings.by([case.runtime for case in timings.cases]).items():
+                part = timings
+                here = [i for i in here if part.cases[i].device.name == name]
+                there = _those_of(part, runtime, name)
                 if not here:
                     continue
                 found += _elsewhere(part.where(here), part.where(there))
         return found
+
+
+def _those_of(timings: Timings, runtime: str, device: str) -> list[int]:
+    """Rows of one software, or else of a similar one, on other devices."""
+    for software in (runtime, SIMILAR.get(runtime, runtime)):
+        found = [
+            i
+            for i, case in enumerate(timings.cases)
+            if case.runtime == software and case.device.name != device
+        ]
+        if found:
+            break
+    return found
 
 
 def _elsewhere(here: Timings, there: Timings) -> list[Predicted]:
@@ -222,10 +250,10 @@ def _elsewhere(here: Timings, there: Timings) -> list[Predicted]:
     found = []
     for key, chosen in here.by([case.key for case in here.cases]).items():
         own = here.where(chosen)
-        same = [i for i, case in enumerate(there.cases) if case.key == key]
+        same = [i for i, case in enumerate(there.cases) if case.format == key.split("/")[1]]
         usable = same if len(same) >= runtimes.FEWEST else list(range(len(there.cases)))
         if len(usable) < runtimes.FEWEST:
-            factors, edges = runtimes.typical(), (0.45, 2.2)
+            factors, edges = runtimes.typical(own.cases[0]), (0.45, 2.2)
         else:
             learnt = there.where(usable)
             factors = runtimes.joint(learnt)

@@ -1,8 +1,9 @@
 """Rows that time, or weigh, a whole model: what runs, and how the software adds to it.
 
     device  = product * products + attention * attentions + flow * flows + gap * kernels + links
+              + stream * loads
     host    = dispatch * operators
-    latency = fixed + the 4-norm of device (or the stream of weights, if longer) and host
+    latency = fixed + the 4-norm of device and host
 
 Products, attentions and flows are sums of predicted kernels without their starts; the six factors
 are learnt per software, held by priors, and apply to any device.
@@ -40,8 +41,10 @@ PRIOR: Mapping[str, tuple[float, float]] = {
     "gap": (1.2, 0.8),
     "dispatch": (2.5, 1.0),
     "fixed": (15.0, 1.0),
+    "stream": (1.0, 0.4),
 }
-"""Factor -> (typical value, spread in natural logarithm); the last three in microseconds."""
+"""Factor -> (typical value, spread in natural logarithm); `gap`, `dispatch` and `fixed` in
+microseconds, `stream` the part of streams from the host that computation does not hide."""
 FEATURES = ("product", "attention", "flow", "kernels", "operators", "links", "loads")
 """Columns of what a row's kernels add up to, microseconds or counts."""
 _SHARPNESS = 4.0
@@ -74,7 +77,7 @@ class Whole:
     @property
     def key(self) -> str:
         """Of the curve that its software is learnt into."""
-        return f"{self.runtime}/{self.format}"
+        return f"{self.runtime}/{'offload' if self.placement else self.format}"
 
     def latency_us(self, value: float) -> float:
         """The latency behind a value, or the value of a latency: the map is its own inverse."""
@@ -100,6 +103,8 @@ def whole_of(row: Row) -> Whole:
         raise UnpredictableError(f"model {row.model!r} is unknown")
     batch = row.number("batch", 1)
     placement = placement_of(row, runtime)
+    if placement is not None and placement.packs_weights:
+        format = "fp16"
     hops = hop_bytes = 0.0
     if depths is not None:
         stages, is_bottleneck = depths
@@ -173,7 +178,7 @@ class Pricer:
         """One for each device and machine."""
         key = (device.name, node.name if node else "")
         if key not in self._predictors:
-            self._predictors[key] = Predictor(device, node, self._library)
+            self._predictors[key] = Predictor(device, node, self._library, as_measured=True)
         return self._predictors[key]
 
     def features(self, cases: Sequence[Whole]) -> Array:
@@ -228,7 +233,7 @@ class Pricer:
             streamed, serial = host_us(placement, model, (batch, queries, keys), link, memory)
             sums["loads"] += count * streamed
             sums["links"] += count * serial
-            if placement.is_compressed:
+            if placement.packs_weights or placement.packs_cache:
                 moved = unpacked_bytes(placement, model, batch, keys)
                 sums["flow"] += count * moved / (case.device.memory_bandwidth.value / 1e6)
 
@@ -245,7 +250,7 @@ def latencies_us(features: Array, at: Mapping[str, float]) -> Array:
     """Microseconds of each row in one software."""
     product, attention, flow, kernels, operators, links, loads = features.T
     device = at["product"] * product + at["attention"] * attention + at["flow"] * flow
-    device = np.maximum(device + at["gap"] * kernels + links, loads)
+    device = device + at["gap"] * kernels + links + at["stream"] * loads
     host = at["dispatch"] * operators
     longest = np.maximum(device, host)
     power = _SHARPNESS

@@ -16,13 +16,17 @@ def devices(as_json: bool) -> None:
     from planner import resources
     from planner.report.devices import Local, render
     from planner.runtime.fingerprint import this_environment
+    from planner.spec.node import read_node
     from planner.spec.profile import read_profile
 
     here = this_environment()
     known = [read_profile(path) for path in resources.profiles()]
+    machines = [read_node(path) for path in resources.nodes()]
     if not as_json:
-        show(render(Local(here.device, here.onnxruntime), known))
+        show(render(Local(here.device, here.onnxruntime), known, machines))
         return
     shipped = [profile.model_dump(mode="json", by_alias=True) for profile in known]
     local = {"device": here.device, "onnxruntime": here.onnxruntime, "platform": here.platform}
-    click.echo(json.dumps({"local": local, "profiles": shipped}, indent=2))
+    nodes = [node.model_dump(mode="json", by_alias=True) for node in machines]
+    found = {"local": local, "profiles": shipped, "machines": nodes}
+    click.echo(json.dumps(found, indent=2))

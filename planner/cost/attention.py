@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost.machine import Machine
+from planner.cost.machine import SHARPEST, Machine
 from planner.cost.work import ACTIVATION_BYTES
 
 Array = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ def _waves(full: Array, quantisation: float) -> Array:
 
 
 def _norm(first: Array, second: Array, power: float) -> Array:
-    longest = np.maximum(first, second)
+    longest, power = np.maximum(first, second), min(power, SHARPEST)
     shares = (first / longest) ** power + (second / longest) ** power
     norm: Array = longest * shares ** (1 / power)
     return norm

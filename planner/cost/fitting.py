@@ -27,6 +27,8 @@ _SCALE = 0.1
 """Relative error beyond which a point counts less than quadratically."""
 _FOLDS = 5
 _QUANTILES = (0.025, 0.975)
+_SCARCITY = 6.0
+"""Points whose worth of width is added to intervals: quantiles of few points are too narrow."""
 _BANDS_US = (8.0, 40.0, 400.0, float("inf"))
 """Intervals are learnt apart for latencies up to each of these: short kernels scatter more."""
 
@@ -90,7 +92,7 @@ def bands(errors: Array, predicted_us: Array, *, at_least: float = 0.02) -> list
     for limit in _BANDS_US:
         inside = errors[(predicted_us >= below) & (predicted_us < limit)]
         used = inside if len(inside) >= 40 else errors
-        low, high = np.quantile(-used, _QUANTILES)
+        low, high = np.quantile(-used, _QUANTILES) * (1 + _SCARCITY / len(used))
         found.append(
             [limit, float(np.exp(min(low, -at_least))), float(np.exp(max(high, at_least)))]
         )

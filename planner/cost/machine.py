@@ -16,6 +16,8 @@ STAND_INS = {
 tensor rate of fp16 wherever it exists at all (see `bf16` in `_NEEDS`)."""
 _NEEDS = {"bf16": 80, "tf32": 80, "2:4": 80, "2:4_int8": 80, "fp8": 89}
 """Format -> lowest compute capability (CUDA C++ programming guide, arithmetic of tensor cores)."""
+SHARPEST = 16.0
+"""Of the norms that join bounds: beyond it, a norm is the longest of them."""
 DEFAULT_CACHE_BYTES = 4e6
 """Of the last cache, where a profile is silent."""
 
@@ -43,7 +45,7 @@ class Machine:
             units=device.units,
             bandwidth=device.memory_bandwidth.value / 1e6,
             cache_size_bytes=device.cache_size.value if device.cache_size else DEFAULT_CACHE_BYTES,
-            peak={form: rate.value / 1e6 for form, rate in device.peak.items()},
+            peak={name: _rate(device, name) / 1e6 for name in device.peak},
             capability=int(digits) if name.startswith("sm_") else 0,
         )
 
@@ -54,3 +56,9 @@ class Machine:
         if format in self.peak:
             return self.peak[format]
         return self.peak.get(STAND_INS.get(format, ""), 0.0)
+
+
+def _rate(device: DeviceProfile, format: str) -> float:
+    """The peak, or what board power sustains of it."""
+    peak = device.peak[format].value
+    return min(peak, device.sustained[format].value) if format in device.sustained else peak

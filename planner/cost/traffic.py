@@ -1,7 +1,7 @@
 """How long a kernel takes that only moves data: start, then bytes over bandwidth.
 
     memory = bytes / (bandwidth * share), faster by `cache` while everything fits the last cache
-    row    = bytes of one row / what one multiprocessor draws, times waves of rows
+    row    = bytes of one row / what one block draws, times waves of rows
 
 Kernels of one block a row (normalisation, softmax, gated activation) are bound by the row as long
 as there are fewer rows than multiprocessors.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost.machine import Machine
+from planner.cost.machine import SHARPEST, Machine
 
 Array = npt.NDArray[np.float64]
 
@@ -23,10 +23,11 @@ PRIOR: Mapping[str, tuple[float, float]] = {
     "start": (2.5, 0.8),
     "bandwidth": (0.85, 0.15),
     "cache": (1.8, 0.5),
-    "row_reach": (3.0, 0.8),
+    "row_rate": (10_000.0, 0.6),
     "sharpness": (4.0, 0.5),
 }
-"""Parameter -> (typical value, spread in natural logarithm), relative as for products."""
+"""Parameter -> (typical value, spread in natural logarithm), relative as for products but for
+`row_rate`, bytes per microsecond of one block: hardly a matter of the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ def traffic_us(works: Flows, machine: Machine, at: Mapping[str, float]) -> Array
     memory = works.size_bytes / (rate * (1 + (at["cache"] - 1) * in_cache))
     rows = np.maximum(works.rows, 1.0)
     waves = np.maximum(rows / machine.units, 1.0)
-    row = works.size_bytes / rows * machine.units / (machine.bandwidth * at["row_reach"]) * waves
+    row = works.size_bytes / rows / at["row_rate"] * waves
     row = np.where(works.rows > 0, row, 0.0)
     longest = np.maximum(np.maximum(memory, row), 1e-9)
-    power = at["sharpness"]
+    power = min(at["sharpness"], SHARPEST)
     total: Array = longest * ((memory / longest) ** power + (row / longest) ** power) ** (1 / power)
     return at["start"] + total

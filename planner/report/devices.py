@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.report.text import facts, safe
+from planner.spec.node import NodeProfile
 from planner.spec.profile import DeviceProfile, Quantity
 from planner.units import format_duration, format_size
 
@@ -25,8 +26,10 @@ class Local:
     onnxruntime: str
 
 
-def render(local: Local, known: Sequence[DeviceProfile]) -> RenderableType:
-    """This machine, then every shipped profile in one line."""
+def render(
+    local: Local, known: Sequence[DeviceProfile], machines: Sequence[NodeProfile] = ()
+) -> RenderableType:
+    """This machine, then every shipped profile and every shipped machine in one line."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("--target", "device", "memory", "bandwidth", "peak"):
         table.add_column(name, overflow="fold")
@@ -40,13 +43,33 @@ def render(local: Local, known: Sequence[DeviceProfile]) -> RenderableType:
             f"{amount(best[1])} {safe(best[0])}",
         )
     here = facts([("this machine", safe(local.device)), ("ONNX Runtime", safe(local.onnxruntime))])
-    return Group(here, Text(), table)
+    if not machines:
+        return Group(here, Text(), table)
+    return Group(here, Text(), table, Text(), _machines(machines))
+
+
+def _machines(machines: Sequence[NodeProfile]) -> Table:
+    """Machines with several devices: what they hold, how it is wired, what it costs."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("machine", "devices", "wiring", "host memory", "price"):
+        table.add_column(name, overflow="fold")
+    for node in machines:
+        wiring = (f"{d.devices} {d.fabric} {amount(d.link.bandwidth)}" for d in node.domains)
+        table.add_row(
+            safe(node.name),
+            f"{node.devices} x {safe(node.device)}",
+            ", ".join(wiring),
+            amount(node.host_memory_size),
+            amount(node.price) if node.price else "",
+        )
+    return table
 
 
 def details(profile: DeviceProfile) -> RenderableType:
     """Everything a profile says, with its sources."""
     rows = [("memory", profile.memory_size), ("bandwidth", profile.memory_bandwidth)]
     rows += [(f"peak {name}", rate) for name, rate in profile.peak.items()]
+    rows += [(f"sustained {name}", rate) for name, rate in profile.sustained.items()]
     rows += [
         (name, quantity)
         for name, quantity in (

@@ -68,6 +68,8 @@ class DeviceProfile(Document):
     """Sustained by one device reading its own memory."""
     peak: dict[str, Quantity] = Field(min_length=1)
     """Multiply-add rate of a dense GEMM per format: `fp32`, `fp16`, `int8`, ... (2 per FMA)."""
+    sustained: dict[str, Quantity] = Field(default_factory=dict)
+    """Rates that board power allows under load, where these are below the peak."""
     clock: Quantity | None = None
     """Highest sustained clock of the multiprocessors."""
     cache_size: Quantity | None = None
@@ -88,7 +90,7 @@ class DeviceProfile(Document):
     price: Quantity | None = None
     """What one device costs by the hour."""
 
-    @field_validator("peak")
+    @field_validator("peak", "sustained")
     @classmethod
     def _counts_operations(cls, peak: dict[str, Quantity]) -> dict[str, Quantity]:
         for name, rate in peak.items():
