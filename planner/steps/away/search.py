@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 """Numbers of devices tried first."""
-_MAIN, _OTHER = 0.25, 0.12
+_MAIN, _OTHER = 0.2, 0.12
 """Shares of the time limit for one solve of the request, and of an alternative."""
 
 
