@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from tests.kernels.run import needs_triton
 @needs_triton
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_the_copying_kernel_assembles(tmp_path: Path, architecture: str) -> None:
-    import triton
-
-    assembler = next(Path(triton.__file__).parent.rglob("bin/ptxas"))
+    spec = importlib.util.find_spec("triton")
+    assert spec is not None
+    assert spec.origin is not None
+    assembler = next(Path(spec.origin).parent.rglob("bin/ptxas"))
     source = tmp_path / "copy.ptx"
     source.write_bytes(_COPY.rstrip(b"\0"))
-    command = [assembler, f"-arch={architecture}", "-v", source, "-o", tmp_path / "copy.cubin"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    cubin = tmp_path / "copy.cubin"
+    command = map(str, (assembler, f"-arch={architecture}", "-v", source, "-o", cubin))
+    done = subprocess.run(list(command), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "0 bytes spill stores" in done.stderr
     assert _COPY.endswith(b"\0")
