@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from planner.graph.semantics import program_of
 from planner.ops import reference
 from planner.ops.arrange import arranged
-from planner.ops.nest import Program
+from planner.ops.nest import Array, Program
 
 
 def two_convolutions(groups: int, stride: int) -> onnx.ModelProto:
@@ -39,11 +39,12 @@ def two_convolutions(groups: int, stride: int) -> onnx.ModelProto:
     return helper.make_model(graph)
 
 
-def convolved(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+def convolved(model: onnx.ModelProto, x: Array) -> Array:
     """The model by ONNX's reference evaluator."""
     from onnx.reference import ReferenceEvaluator
 
-    return np.asarray(ReferenceEvaluator(model).run(None, {"x": x})[0])
+    (made,) = list(ReferenceEvaluator(model).run(None, {"x": x}))
+    return np.asarray(made)
 
 
 @pytest.mark.parametrize("groups", [1, 16])
