@@ -17,10 +17,11 @@ import numpy as np
 
 from planner.errors import DataError, EngineHungError, EnvironmentMismatchError, UsageError
 from planner.runtime.fused import manifest as manifests
-from planner.runtime.fused.dlpack import Borrowed, Streams, is_device_tensor
+from planner.runtime.fused.dlpack import Streams
 from planner.runtime.fused.driver import Driver
+from planner.runtime.fused.inputs import borrowed, fitting, missing, refuse_elsewhere, target
 from planner.runtime.fused.instance import Instance
-from planner.runtime.fused.manifest import Binary, Bucket, FusedManifest, Slot
+from planner.runtime.fused.manifest import Binary, Bucket, FusedManifest
 
 Array = np.ndarray[Any, Any]
 TIMEOUT_S = 10.0
@@ -110,12 +111,12 @@ class FusedSession:
         with self._lent(bucket) as instance:
             instance.driver.activate()
             streams = Streams(int(instance.driver.stream))
-            tensors = [_borrowed(slot, feeds[slot.name], streams) for slot in bucket.inputs]
+            tensors = [borrowed(slot, feeds[slot.name], streams) for slot in bucket.inputs]
             for slot, tensor in zip(bucket.inputs, tensors, strict=True):
-                _refuse_elsewhere(slot, tensor, instance.driver.ordinal)
+                refuse_elsewhere(slot, tensor, instance.driver.ordinal)
             given = out or {}
             targets = {
-                slot.name: _target(slot, given[slot.name], streams)
+                slot.name: target(slot, given[slot.name], streams)
                 for slot in bucket.outputs
                 if slot.name in given
             }
@@ -146,7 +147,7 @@ class FusedSession:
             raise DataError(f"unknown input {unknown[0]!r}")
         for slot in buckets[0].inputs:
             if slot.name not in shapes:
-                raise _missing(slot)
+                raise missing(slot)
         for bucket in buckets:
             if all(shapes[slot.name] == slot.shape for slot in bucket.inputs):
                 return bucket
@@ -274,63 +275,4 @@ def _refuse_too_little_memory(manifest: FusedManifest, driver: Driver, copies: i
         raise EnvironmentMismatchError(
             f"the engine needs {needed:,} bytes on the GPU, {free:,} are free",
             fix="stop what else runs there, or load fewer copies",
-        )
-
-
-def _missing(slot: Slot) -> DataError:
-    return DataError(
-        "missing",
-        where=f"input {slot.name!r}",
-        fix=f"the engine takes {slot.dtype} {slot.shape}",
-    )
-
-
-def fitting(slot: Slot, feeds: Mapping[str, Array]) -> Array:
-    """The input as the engine reads it.
-
-    Raises:
-        DataError: absent, or of another dtype or shape.
-    """
-    value = feeds.get(slot.name)
-    if value is None:
-        raise _missing(slot)
-    _refuse_misfit(slot, value.dtype, value.shape)
-    return np.ascontiguousarray(value)
-
-
-def _refuse_misfit(slot: Slot, dtype: Any, shape: tuple[int, ...], where: str = "") -> None:
-    if dtype != np.dtype(slot.dtype) or shape != slot.shape:
-        raise DataError(
-            f"got {dtype} {shape}, expected {slot.dtype} {slot.shape}",
-            where=where or f"input {slot.name!r}",
-        )
-
-
-def _borrowed(slot: Slot, value: Any, streams: Streams) -> Borrowed | Array:
-    if not is_device_tensor(value):
-        return fitting(slot, {slot.name: np.asarray(value)})
-    found = Borrowed(value, streams.wait_for(value), f"input {slot.name!r}")
-    _refuse_misfit(slot, found.dtype, found.shape)
-    return found
-
-
-def _target(slot: Slot, value: Any, streams: Streams) -> Borrowed:
-    """Where the caller wants an output.
-
-    Raises:
-        DataError: not on a device, or of another dtype or shape.
-    """
-    where = f"output {slot.name!r}"
-    if not is_device_tensor(value):
-        raise DataError(f"is no device tensor but a {type(value).__name__}", where=where)
-    found = Borrowed(value, streams.wait_for(value), where)
-    _refuse_misfit(slot, found.dtype, found.shape, where)
-    return found
-
-
-def _refuse_elsewhere(slot: Slot, tensor: Borrowed | Array, ordinal: int) -> None:
-    if isinstance(tensor, Borrowed) and tensor.device != ordinal:
-        raise DataError(
-            f"lies on device {tensor.device}, the engine runs on {ordinal}",
-            where=f"input {slot.name!r}",
         )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from planner import __version__
 from planner.graph.segments import Cut
 from planner.runtime.fingerprint import onnxruntime_version
-from planner.spec.conflict import ConflictReport
 from planner.spec.constraints import Constraints
 from planner.spec.fusion import BucketPlan, FusionPlan
 from planner.spec.plan import (
@@ -24,7 +23,6 @@ from planner.spec.plan import (
 )
 from planner.spec.profile import DeviceProfile
 from planner.spec.session import SessionSettings
-from planner.steps.conflict import ConflictError, feasible
 from planner.steps.fused.forms import roundings
 from planner.steps.fused.parts import read_cuts
 from planner.steps.fused.record import fusion_plan
@@ -72,20 +70,6 @@ def plan_fused(constraints: Constraints, profile: DeviceProfile, work: Workspace
     names = [shape.name for shape in found.prepared.shapes]
     fusion = fusion_plan(profile, names, found.cuts, found.decided)
     return _document(constraints, profile, found.prepared, found.cuts, found.decided, fusion)
-
-
-def conflict_fused(
-    constraints: Constraints, profile: DeviceProfile, work: Workspace
-) -> ConflictReport:
-    """Which limits conflict, or that none do.
-
-    Raises: as `plan_fused`, but for infeasible requests.
-    """
-    try:
-        found = settle_fused(constraints, profile, work)
-    except ConflictError as error:
-        return error.report
-    return feasible(constraints, found.decided.groups.problem)
 
 
 def _document(
