@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost.machine import SHARPEST, Machine
+from planner.cost.machine import BLUNTEST, SHARPEST, Machine
 from planner.cost.work import ACTIVATION_BYTES, OUTPUT_BYTES, WEIGHT_BYTES
 
 Array = npt.NDArray[np.float64]
@@ -106,7 +106,7 @@ def _priced(works: Products, machine: Machine, at: Mapping[str, float]) -> Array
     loaded = blocks * (rows * width[1] + columns * width[0]) * inner
     cache = loaded / (machine.bandwidth * at["cache"])
 
-    power = min(at["sharpness"], SHARPEST)
+    power = min(max(at["sharpness"], BLUNTEST), SHARPEST)
     longest = np.maximum(np.maximum(compute, memory), cache)
     shares = (compute / longest) ** power + (memory / longest) ** power + (cache / longest) ** power
     total = longest * shares ** (1 / power)

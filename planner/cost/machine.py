@@ -16,8 +16,8 @@ STAND_INS = {
 tensor rate of fp16 wherever it exists at all (see `bf16` in `_NEEDS`)."""
 _NEEDS = {"bf16": 80, "tf32": 80, "2:4": 80, "2:4_int8": 80, "fp8": 89}
 """Format -> lowest compute capability (CUDA C++ programming guide, arithmetic of tensor cores)."""
-SHARPEST = 16.0
-"""Of the norms that join bounds: beyond it, a norm is the longest of them."""
+BLUNTEST, SHARPEST = 0.5, 16.0
+"""Powers of the norms that join bounds: beyond the last, a norm is the longest of them."""
 DEFAULT_CACHE_BYTES = 4e6
 """Of the last cache, where a profile is silent."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost.machine import SHARPEST, Machine
+from planner.cost.machine import BLUNTEST, SHARPEST, Machine
 
 Array = npt.NDArray[np.float64]
 
@@ -53,6 +53,6 @@ def traffic_us(works: Flows, machine: Machine, at: Mapping[str, float]) -> Array
     row = works.size_bytes / rows / at["row_rate"] * waves
     row = np.where(works.rows > 0, row, 0.0)
     longest = np.maximum(np.maximum(memory, row), 1e-9)
-    power = min(at["sharpness"], SHARPEST)
+    power = min(max(at["sharpness"], BLUNTEST), SHARPEST)
     total: Array = longest * ((memory / longest) ** power + (row / longest) ** power) ** (1 / power)
     return at["start"] + total
