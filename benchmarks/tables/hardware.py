@@ -10,7 +10,7 @@ from planner import resources
 from planner.spec.node import NodeProfile, read_node
 from planner.spec.profile import DeviceProfile, read_profile
 
-_FORMS = ("pcie", "sxm2", "sxm")
+_FORMS = ("pcie", "sxm2", "sxm", "nvidia")
 _ALIASES = {"hbm3": "sxm", "dgx": "sxm", "nvlink": "sxm", "nvswitch": "sxm", "superpod": "sxm"}
 """Words that imply a form factor."""
 _SAME_CHIP = {"a10g": "a10", "a800": "a100", "h800": "h100", "gh200": "gh200"}
@@ -52,7 +52,7 @@ def device_of(gpu: str) -> DeviceProfile:
         size = parts[-1].removesuffix("gb")
         wanted = sizes or [_DEFAULT_GB.get(family[-1], "")]
         score = 1.0 + len(family) + 2.0 * (size in wanted)
-        score += sum(1.0 for p in parts if p in _FORMS and p in words)
+        score += sum(1.0 for p in parts if p in _FORMS[:-1] and p in words)
         score += 0.1 * ("sxm" in name)
         if score > best_score:
             best, best_score = profile, score

@@ -49,6 +49,20 @@ def latency_us(row: Row) -> float:
     raise UnpredictableError(f"metric {row.metric!r} is no latency")
 
 
+def is_rate(row: Row) -> bool:
+    """Whether the row's value is a rate of arithmetic."""
+    return row.metric.lower() in ("tflops", "tops")
+
+
+def kernel_us(row: Row, work: Work) -> float:
+    """The measured latency of a kernel in microseconds, from a latency or a rate.
+
+    Raises:
+        UnpredictableError: the metric is neither.
+    """
+    return work.flops / (row.measured * 1e6) if is_rate(row) else latency_us(row)
+
+
 def collective_of(row: Row) -> Collective | None:
     """The collective that a row times, or None."""
     name = row.model.split(":")[-1].strip().lower()
@@ -103,6 +117,10 @@ def kernel_of(row: Row) -> Work | None:
             sizes.get("b", 1) if not name.lower().startswith("linear") else 1,
             format,
         )
+    best = re.search(r"shape\D*(\d+)\s*x\s*(\d+)\s*x\s*(\d+)", row.params.lower())
+    if best and "matmul" in name.lower():
+        m, n, k = (int(size) for size in best.groups())
+        return Product(m, n, k, format=format_of(row.precision, row.sparsity))
     if "attention" in name.lower() and "heads" in sizes:
         return _attention(row, sizes)
     if ":" in row.model and "n_embd" in row.params:

@@ -9,7 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables.hardware import device_of, node_of
-from benchmarks.tables.kernels import Collective, collective_of, kernel_of, latency_us
+from benchmarks.tables.kernels import (
+    Collective,
+    collective_of,
+    kernel_of,
+    kernel_us,
+    latency_us,
+)
 from benchmarks.tables.rows import Row, UnpredictableError
 from planner.cost.family import family_of
 from planner.cost.work import Attention, Convolution, Product, Traffic, Work
@@ -58,7 +64,7 @@ def timed(row: Row) -> Timed | Message | None:
     if work is None:
         return None
     device = device_of(row.gpu).name
-    return Timed(device, family_of(work), work, latency_us(row), row.source, group_of(work))
+    return Timed(device, family_of(work), work, kernel_us(row, work), row.source, group_of(work))
 
 
 def domain_of(collective: Collective, node: NodeProfile | None) -> Domain:

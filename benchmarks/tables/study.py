@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.tables import runtimes, weigh
 from benchmarks.tables.hardware import devices
+from benchmarks.tables.kernels import is_rate
 from benchmarks.tables.learning import FEWEST, learn_kernel, learn_link, link_columns
 from benchmarks.tables.observations import Message, Timed, timed
 from benchmarks.tables.rows import Row, UnpredictableError
@@ -124,9 +125,10 @@ class Study:
                     self.rows.skipped[row.table][f"{name} lacks {item.key.split('/')[1]}"] += 1
             costs = predictor.kernels([item.work for _, item in usable])
             for (row, item), cost in zip(usable, costs, strict=True):
-                to_row = row.measured / item.measured_us
-                values = (cost.low_us * to_row, cost.expected_us * to_row, cost.high_us * to_row)
-                found.append(Predicted(row, row.measured, *values, cost.source.value))
+                edges = (cost.low_us / cost.expected_us, cost.high_us / cost.expected_us)
+                found += _scaled(
+                    [(row, item)], np.array([cost.expected_us]), [edges], cost.source.value
+                )
         return found
 
     def _messages(self) -> list[Predicted]:
@@ -301,7 +303,10 @@ def _scaled(
 ) -> list[Predicted]:
     found = []
     for (row, item), latency, (low, high) in zip(pairs, latencies.tolist(), edges, strict=True):
-        value = latency * row.measured / item.measured_us
+        ratio = latency / item.measured_us
+        if is_rate(row):
+            low, high, ratio = 1 / high, 1 / low, 1 / ratio
+        value = row.measured * ratio
         found.append(Predicted(row, row.measured, value * low, value, value * high, source))
     return found
 
