@@ -106,6 +106,9 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "text": lambda content: b"what is this?",
     "cut": lambda content: content[: len(content) // 2],
     "a flipped byte": lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+    "a flipped byte in the device": lambda content: _packed(
+        _lines(content)[0].replace(HERE.device_digest.encode(), b"f" * 64), *_lines(content)[1:]
+    ),
     "a flipped checksum": lambda content: content[:-6] + bytes([content[-6] ^ 1]) + content[-5:],
     "more behind it": lambda content: content + gzip.compress(b"more"),
     "an edited number": _edited,
