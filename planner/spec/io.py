@@ -154,13 +154,19 @@ def read_plan(path: Path) -> Plan:
         VerificationError: edited after infopt wrote it.
     """
     plan = _read(path, Plan, "plan", "schema_version", SCHEMA_VERSION)
-    if plan.digest != plan_digest(plan):
+    if plan.digest not in (plan_digest(plan), _digest_as_written(path)):
         raise VerificationError(
             "this plan was edited after infopt wrote it: its digest does not match",
             where=str(path),
             fix="run `infopt plan` again; limits belong in the constraints file",
         )
     return plan
+
+
+def _digest_as_written(path: Path) -> str:
+    """The digest of what stands in the file: a plan from before a field existed is whole, too."""
+    data = json.loads(path.read_bytes())
+    return hashlib.sha256(canonical_bytes({**data, "digest": ""})).hexdigest()
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

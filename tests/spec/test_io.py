@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def test_reformatting_is_no_edit(tmp_path: Path) -> None:
     io.write_plan(path, make_plan())
     path.write_text(json.dumps(json.loads(path.read_text())))
     assert io.read_plan(path).shipped == "plan"
+
+
+def test_a_plan_from_before_a_field_existed_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    io.write_plan(path, make_plan())
+    older = {**json.loads(path.read_text()), "digest": ""}
+    del older["execution"], older["settings"]["cuda_graph"]
+    digest = hashlib.sha256(io.canonical_bytes(older)).hexdigest()
+    path.write_bytes(io.canonical_bytes({**older, "digest": digest}))
+    assert io.read_plan(path).digest == digest
+    path.write_bytes(io.canonical_bytes({**older, "digest": digest, "simplified": False}))
+    with pytest.raises(VerificationError, match="edited"):
+        io.read_plan(path)
 
 
 def test_an_edit_is_told(tmp_path: Path) -> None:
