@@ -1,29 +1,40 @@
 """How busy a GPU is during a call, and what ONNX Runtime quietly left to the CPU.
 
-ONNX Runtime's own profile says which provider ran each operator, and how long each kernel took on
-the device; what a call takes beyond its kernels is launches, gaps, copies and the host's work.
+ONNX Runtime's own profile says which provider ran each operator, and, in builds that can see the
+device, how long each kernel took. Where it cannot, all kernels of a call are queued while the
+device is kept busy: then they run one after the other with nothing to wait for, between two events.
+What a call takes beyond its kernels is launches, gaps, copies and the host's work.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from planner.runtime.ort import bind_all, make_session, session_options
+from planner.errors import EnvironmentMismatchError
+from planner.runtime.device_run import can_bind
+from planner.runtime.fused.lab import Lab
+from planner.runtime.ort import bind_all, make_session, session_options, tensor_specs
 from planner.spec.session import SessionSettings
 
 _RUNS = 20
 _CALLS = 200
 _BUDGET_S = 2.0
+_QUEUED_RUNS = 9
+_BUSY_BYTES = 2**29
+_BUSY_MARGIN = 2.0
+"""How many times as long as the host needs to queue a call the device is kept busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,7 @@ class Utilisation:
     call_us: float
     """Median of a whole call, inputs from the host and outputs to it."""
     kernels_us: float | None
-    """Device time of all kernels of a call; None where ONNX Runtime cannot see the device."""
+    """Device time of all kernels of a call; None where it cannot be seen."""
     by_operator_us: Mapping[str, float]
     """Kernels' time by the operator that launched them."""
     on_cpu: tuple[str, ...]
@@ -52,7 +63,7 @@ def measure(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) ->
     """
     call_us = _call_us(model, settings, feeds)
     kernels, nodes = _profiled(model, settings, feeds)
-    total = sum(kernels.values()) if kernels else None
+    total = sum(kernels.values()) if kernels else _queued_us(model, settings, feeds)
     return Utilisation(call_us, total, kernels, nodes)
 
 
@@ -68,6 +79,62 @@ def _call_us(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) -
         run(given)
         samples.append((time.perf_counter() - start) * 1e6)
     return float(np.median(samples))
+
+
+def _queued_us(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) -> float | None:
+    """Device time of a call's kernels, queued behind work that hides the host; None where tensors
+    have no fixed shapes, or there are no bindings of the driver."""
+    try:
+        lab = Lab(0)
+    except EnvironmentMismatchError:
+        return None
+    options = {"user_compute_stream": str(int(lab.stream))}
+    session: Any = onnxruntime.InferenceSession(
+        str(model),
+        session_options(settings.model_copy(update={"cuda_graph": False})),
+        providers=[("CUDAExecutionProvider", options), "CPUExecutionProvider"],
+    )
+    inputs, outputs = tensor_specs(session)
+    if not can_bind((*inputs, *outputs)):
+        return None
+    binding: Any = session.io_binding()
+    for spec in inputs:
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(feeds[spec.name]), "cuda", 0)
+        binding.bind_ortvalue_input(spec.name, value)
+    for spec in outputs:
+        binding.bind_output(spec.name, "cuda", 0)
+    run_options: Any = onnxruntime.RunOptions()
+    run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return _behind(lab, lambda: session.run_with_iobinding(binding, run_options))
+
+
+def _behind(lab: Lab, run: Callable[[], None]) -> float:
+    """Median device time of what `run` queues, behind copies that take longer than queueing it."""
+    size = min(_BUSY_BYTES, lab.free_bytes() // 8)
+    source, target = lab.allocate(size), lab.allocate(size)
+    try:
+        lab.fill(source, 1, size)
+        copy = partial(lab.copy, target, source, size)
+        host_us = max(_host_us(lab, run) for _ in range(3))
+        copies = math.ceil(_BUSY_MARGIN * host_us / max(lab.elapsed_us(copy), 1.0))
+
+        def keep_busy() -> None:
+            for _ in range(copies):
+                copy()
+
+        return float(np.median([lab.elapsed_us(run, keep_busy) for _ in range(_QUEUED_RUNS)]))
+    finally:
+        lab.free(source)
+        lab.free(target)
+
+
+def _host_us(lab: Lab, run: Callable[[], None]) -> float:
+    lab.synchronize()
+    start = time.perf_counter()
+    run()
+    found = (time.perf_counter() - start) * 1e6
+    lab.synchronize()
+    return found
 
 
 def _profiled(
