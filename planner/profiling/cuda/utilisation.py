@@ -8,6 +8,7 @@ What a call takes beyond its kernels is launches, gaps, copies and the host's wo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import tempfile
@@ -22,10 +23,16 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from planner.errors import EnvironmentMismatchError
+from planner.errors import EnvironmentMismatchError, InfoptError
 from planner.runtime.device_run import can_bind
 from planner.runtime.fused.lab import Lab
-from planner.runtime.ort import bind_all, make_session, session_options, tensor_specs
+from planner.runtime.ort import (
+    ORT_ERRORS,
+    bind_all,
+    make_session,
+    session_options,
+    tensor_specs,
+)
 from planner.spec.session import SessionSettings
 
 _RUNS = 20
@@ -63,7 +70,10 @@ def measure(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) ->
     """
     call_us = _call_us(model, settings, feeds)
     kernels, nodes = _profiled(model, settings, feeds)
-    total = sum(kernels.values()) if kernels else _queued_us(model, settings, feeds)
+    total = sum(kernels.values()) if kernels else None
+    if total is None:
+        with contextlib.suppress(InfoptError, *ORT_ERRORS):  # nothing else depends on it
+            total = _queued_us(model, settings, feeds)
     return Utilisation(call_us, total, kernels, nodes)
 
 
