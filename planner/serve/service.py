@@ -14,6 +14,7 @@ from typing import Any
 from planner.errors import DataError, EnvironmentMismatchError, UsageError
 from planner.runtime.engine import Session
 from planner.runtime.fingerprint import usable_cores
+from planner.runtime.ranks.group import RankLostError
 from planner.runtime.tensors import read_tensors
 from planner.serve import protocol, reply
 from planner.serve.datatypes import DATATYPES
@@ -141,6 +142,8 @@ class Service:
             return reply.refusal(fault.status, str(fault))
         except DataError as error:
             return reply.refusal(400, error.text)
+        except RankLostError:
+            return reply.refusal(503, "a rank of the engine was lost; it is started again", **RETRY)
         except (EnvironmentMismatchError, MemoryError):
             return reply.refusal(503, "not enough memory for these inputs now", **RETRY)
         except Exception:  # noqa: BLE001 - the last line of defence: one request, not the server
