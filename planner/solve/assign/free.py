@@ -34,8 +34,6 @@ ONE_SLOT_SHARE = 0.3
 """of what is left then, for the bound of one slot;"""
 REGIONS_SHARE = 0.3
 """of the rest, for neighbourhoods; what remains is for the whole again."""
-THREADS = 4
-"""A worker: searches of different kinds."""
 ABOVE = 2**-16
 """Relative: the program may find the incumbent again, so that its neighbourhoods start there."""
 WALKS = 10
@@ -60,11 +58,6 @@ def solve_free(best: Incumbent) -> None:
         improve(best, groups, rng, monotonic() + REGIONS_SHARE * best.remaining_s)
     if is_open(best):
         _search(best, groups, best.remaining_s)
-
-
-def _threads(best: Incumbent) -> int:
-    """Strategies of CP-SAT that take turns: several a worker, since none finds everything."""
-    return THREADS * best.workers if best.workers > 1 else 1
 
 
 def _seed(best: Incumbent, groups: Groups, rng: random.Random) -> None:
@@ -99,14 +92,15 @@ def _search(best: Incumbent, groups: Groups, limit_s: float) -> None:
         best.raise_bound(cutoff, NAME)
         return
     is_last = limit_s >= best.remaining_s
-    if best.slots is not None and is_last:  # the first search is not to stay near the seeds
+    if best.slots is not None:
         model.hint([best.slots[members[0]] for members in glued.members])
 
     def on_point(values: list[int], bound: int) -> None:
         best.offer(spread(glued, model.read(values)), NAME)
         best.raise_bound(bound * model.unit_us, NAME)
 
-    effort = Effort(min(limit_s, best.remaining_s), best.seed, _threads(best), best.gap)
+    seconds = min(limit_s, best.remaining_s)
+    effort = Effort(seconds, best.seed, best.workers, best.gap, linearization=2)
     found = search(model.program, effort, on_point)
     settle(best, found, cutoff, model.unit_us)
     if not is_last and not best.is_proved:
