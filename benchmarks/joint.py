@@ -2,7 +2,7 @@
 
     python benchmarks/joint.py [--instance bert-2000-8 gpt-2000-8 ...] [--options 30]
                                [--time-limit 60] [--gap 0.01] [--seed 0] [--json FILE]
-    python benchmarks/joint.py --growth growth.svg      time and gap against operators, options and
+    python benchmarks/joint.py --growth growth.png      time and gap against operators, options and
                                                         devices (needs matplotlib)
     python benchmarks/joint.py --pipelines [bert ...]   joint optimum against every sequential order
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from planner.ir.problem import Problem
 
 INSTANCES = tuple(f"{name}-2000-8" for name in STRUCTURES)
-PIPELINE_OPS = 80
+PIPELINE_OPS = 40
 """Operators of the comparison with sequential orders: 24 orders of four solves each."""
 
 

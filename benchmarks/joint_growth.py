@@ -11,6 +11,8 @@ from benchmarks.joint_models import STRUCTURES, Case
 OPERATORS = (200, 500, 1000, 2000)
 OPTIONS = (6, 12, 18, 24, 30)
 DEVICES = (1, 2, 4, 8, 32)
+FEW = ("gpt", "switch")
+"""Structures whose options and devices vary."""
 FIXED_OPERATORS = 300
 """Operators where options or devices vary."""
 FIXED_OPTIONS, FIXED_DEVICES = 30, 8
@@ -34,10 +36,10 @@ def sizes(seed: int) -> Iterator[Size]:
         for name in STRUCTURES:
             yield Size("operators", amount, Case(name, amount, FIXED_DEVICES, FIXED_OPTIONS, seed))
     for amount in OPTIONS:
-        for name in STRUCTURES:
+        for name in FEW:
             yield Size("options", amount, Case(name, FIXED_OPERATORS, FIXED_DEVICES, amount, seed))
     for amount in DEVICES:
-        for name in STRUCTURES:
+        for name in FEW:
             yield Size("devices", amount, Case(name, FIXED_OPERATORS, amount, FIXED_OPTIONS, seed))
 
 
