@@ -55,26 +55,32 @@ class Measured:
 
 
 def draw(points: Sequence[Measured], path: Path) -> None:
-    """Log-log, a column for each axis; PNG or SVG by the name of the file. Needs matplotlib."""
+    """Log-log, a column for each axis, hollow where the time ended before a gap of 1 %; PNG or SVG
+    by the name of the file. Needs matplotlib."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
+    names = list(dict.fromkeys(point.structure for point in points))
     figure, panels = pyplot.subplots(2, 3, figsize=(13, 7), sharey="row")
     for column, axis in enumerate(("operators", "options", "devices")):
-        here = [point for point in points if point.axis == axis]
-        for structure in dict.fromkeys(point.structure for point in here):
-            mine = [p for p in here if p.structure == structure and p.gap is not None]
-            across = [p.amount for p in mine]
-            panels[0][column].loglog(across, [p.seconds for p in mine], "o-", label=structure)
+        for number, structure in enumerate(names):
+            mine = [p for p in points if (p.axis, p.structure) == (axis, structure)]
+            mine = sorted((p for p in mine if p.gap is not None), key=lambda p: p.amount)
+            across, colour = [p.amount for p in mine], f"C{number}"
+            seconds = [p.seconds for p in mine]
             gaps = [max(100 * (p.gap or 0.0), 100 * LEAST_GAP) for p in mine]
-            panels[1][column].loglog(across, gaps, "o-", label=structure)
+            filled = [colour if gap <= 1.0 else "white" for gap in gaps]
+            for row, values in enumerate((seconds, gaps)):
+                panels[row][column].loglog(across, values, "-", color=colour, label=structure)
+                panels[row][column].scatter(across, values, c=filled, edgecolors=colour, zorder=3)
         panels[1][column].set_xlabel(axis if axis != "options" else "options an operator, mean")
         panels[1][column].axhline(1.0, color="grey", linestyle=":", linewidth=1)
         for row in (0, 1):
             panels[row][column].grid(visible=True, which="both", alpha=0.25)
-    panels[0][0].set_ylabel("seconds to a gap of 1 %")
+            panels[row][column].xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    panels[0][0].set_ylabel("seconds (hollow: limit reached)")
     panels[1][0].set_ylabel("gap reached, %")
     panels[0][0].legend()
     figure.tight_layout()
