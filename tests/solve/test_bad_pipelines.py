@@ -182,3 +182,14 @@ def test_tight_intervals_are_uncertain(way: str) -> None:
     found = solved(replace(problem, options=options, limits=limits))
     assert found.is_uncertain
     assert found.totals is not None
+
+
+def test_a_plan_of_the_lower_end_only_is_uncertain_and_no_contradiction(way: str) -> None:
+    """C8 below what anything is expected to take, above the lower ends."""
+    wide = Latency(3.0, 4.0, 5.0)
+    problem = line(4)
+    options = tuple(replace(o, latency=((wide,),)) for o in problem.options)
+    limits = Limits(latency_us=4 * 3.5 + SETTING.overhead[0].low_us)
+    found = solved(replace(problem, options=options, limits=limits))
+    assert found.is_uncertain
+    assert found.totals is not None

@@ -16,7 +16,8 @@ import numpy as np
 
 from planner.errors import InfoptError
 from planner.ir.problem import Problem
-from planner.ir.solution import Status
+from planner.ir.solution import Solution, Status
+from planner.solve.check import TOLERANCE, priced
 from planner.solve.scale.bounds import Bounds
 from planner.solve.scale.clock import OutOfTimeError
 from planner.solve.scale.dual import Point
@@ -190,6 +191,18 @@ def is_refuted_at_all_ends(problem: Problem, deadline: float) -> bool:
     return True
 
 
+def _keeps(state: Exact, plan: Solution) -> bool:
+    """Whether a plan keeps C8 at the end that is searched: the checker lets uncertain plans pass
+    that keep it at the lower end only."""
+    limit = state.problem.limits.latency_us
+    if limit is None or state.end != EXPECTED:
+        return True
+    totals = priced(state.problem, plan)
+    setting = next(each for each in state.problem.settings if each.name == plan.setting)
+    ends = enumerate(totals.latency_expected_us)
+    return all(setting.tail(shape) * us <= limit * (1 + TOLERANCE) for shape, us in ends)
+
+
 def search_large(state: Exact) -> Status:
     """Every end of the intervals until a plan is found, every setting.
 
@@ -204,10 +217,9 @@ def search_large(state: Exact) -> Status:
         except OutOfTimeError:
             bounds, state.hit_time_limit = [-math.inf], True
         bound = min(bounds)
-        if state.best is None:
-            is_refuted_so_far &= bound == math.inf
         state.hit_time_limit |= state.remaining_s <= 0
-        if state.best is None:
+        if state.best is None or not _keeps(state, state.best):
+            is_refuted_so_far &= bound == math.inf
             continue
         if bound > state.values[0] + 1e-6 * abs(state.values[0]):
             raise InfoptError(f"the bound {bound} lies above a checked plan, {state.values[0]}")
