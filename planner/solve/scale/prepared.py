@@ -17,7 +17,7 @@ from planner.solve.scale.forest import Forest
 from planner.solve.scale.labels import Labelled, label
 
 KEPT = 4
-"""Problems, settings and ends that are remembered."""
+"""Settings and ends of the last problem that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ def prepared(problem: Problem, row: int, end: str, deadline: float = np.inf) -> 
     if found is None:
         labelled = label(problem, row, end, deadline=deadline)
         found = Prepared(labelled, forest(labelled, end, deadline=deadline), parts)
+        for other in [known for known in _known if known[2:] != key[2:]]:
+            del _known[other]  # of another problem: they may hold gigabytes
         _known[key] = found
         while len(_known) > KEPT:
             _known.popitem(last=False)
