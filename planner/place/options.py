@@ -78,6 +78,7 @@ class Offers:
         self.extents = Extents.find(self.axes, len(self.skeleton.graphs))
         self._spans = spans(self.axes, self.groups)
         self._costed: dict[Hashable, tuple[_Numbering, list[Costed]]] = {}
+        self._spreads: dict[tuple[int, tuple[int, ...], int], Spread] = {}
         self._latencies: dict[tuple[Latency, ...], tuple[tuple[Latency, ...], ...]] = {}
 
     @property
@@ -97,8 +98,13 @@ class Offers:
     def spread_of(self, variant: Variant) -> Spread:
         """All of a variant's strategy."""
         ends = variant.ends
-        group = self.groups[variant.group]
-        return spread(group, self.skeleton, self.axes, self.extents, ends.classes, ends.degree)
+        key = (variant.group, ends.classes, ends.degree)
+        if key not in self._spreads:
+            group = self.groups[variant.group]
+            self._spreads[key] = spread(
+                group, self.skeleton, self.axes, self.extents, ends.classes, ends.degree
+            )
+        return self._spreads[key]
 
     def _of_group(self, number: int, group: Group, after: Mapping[str, int]) -> Iterator[Variant]:
         numbering = _Numbering()

@@ -88,6 +88,19 @@ def _limit(name: str, value: Any) -> str:
     return format_size(value) if name.endswith("_bytes") else str(value)
 
 
+def _layout(plan: Plan) -> str:
+    """Devices and how they share the model; nothing for plans of one machine's own device."""
+    found = plan.placement
+    return f"{found.devices} x {found.device}: {found.layout}" if found else ""
+
+
+def _price(plan: Plan) -> str:
+    found = plan.placement
+    if found is None or found.price_per_hour is None or found.price_per_query is None:
+        return ""
+    return f"{found.price_per_hour:.2f} USD/h, {found.price_per_query:.3g} USD/query"
+
+
 def _effects(before: Plan, after: Plan) -> tuple[Change, ...]:
     old_timing, new_timing = shipped_timing(before), shipped_timing(after)
     figures = [
@@ -117,6 +130,8 @@ def _effects(before: Plan, after: Plan) -> tuple[Change, ...]:
         ("solver", before.solver.status, after.solver.status),
         ("accuracy verdict", before.accuracy.verdict, after.accuracy.verdict),
         ("limited by", ", ".join(before.solver.binding), ", ".join(after.solver.binding)),
+        ("layout", _layout(before), _layout(after)),
+        ("price", _price(before), _price(after)),
     ]
     return (*moved, *(Change(what, old, new) for what, old, new in names if old != new))
 

@@ -36,6 +36,7 @@ def of_plan(plan: Plan, command: str) -> str:
         _tiles(plan),
         _latency(plan),
         _variants(plan),
+        _placement(plan),
         _layers(plan.decisions),
         _rejected(plan),
         _certificate(plan),
@@ -177,6 +178,65 @@ def _variant_by_shape(plan: Plan, timing: Timing) -> list[tuple[str, ...]]:
         for name, found in by_shape(plan, timing.shapes).items()
         if plan.label(name)
     ]
+
+
+def _placement(plan: Plan) -> str:
+    """Stages on devices, where time goes, and the alternatives; nothing for other plans."""
+    found = plan.placement
+    if found is None:
+        return ""
+    shapes = [shape.name for shape in plan.workload]
+    stages = [
+        (
+            str(number),
+            str(stage.devices),
+            str(stage.groups),
+            svg.bar(min(stage.memory.used / max(stage.memory.capacity, 1), 1.0), 160),
+            f"{format_size(stage.memory.used)} of {format_size(stage.memory.capacity)}",
+            _clean(formats_text(stage.formats)),
+            format_size(stage.streamed_size_bytes) if stage.streamed_size_bytes else "",
+        )
+        for number, stage in enumerate(found.stages, 1)
+    ]
+    head = ("stage", "GPUs", "groups", "memory of each", "used", "weights as", "streamed per run")
+    times = [
+        (
+            _clean(name),
+            *[
+                format_duration(value)
+                for value in (
+                    part.compute_us,
+                    part.memory_us,
+                    part.communication_us,
+                    part.launch_us,
+                    part.swap_us,
+                    part.floor_us,
+                )
+            ],
+        )
+        for name in shapes
+        if (part := found.breakdown.get(name)) is not None
+    ]
+    parts = ("shape", "compute", "memory", "communication", "launch", "exposed swap", "floor")
+    others = [
+        (
+            _clean(f"{each.name}: {each.status}"),
+            _clean(each.layout or each.reason),
+            _clean(formats_text(each.formats) if each.formats else ""),
+            format_duration(each.query_us) if each.query_us is not None else "",
+            f"{each.price_per_query:.3g}" if each.price_per_query is not None else "",
+            f"{each.error:.1e}" if each.error is not None else "",
+        )
+        for each in found.alternatives
+    ]
+    titles = ("alternative", "layout", "weights as", "query", "USD/query", "error")
+    return (
+        f"<h2>Placement</h2><p>{_clean(f'{found.devices} x {found.device}: {found.layout}')}. "
+        f"The SLO costs {_clean(found.slo_cost)}.</p>"
+        f"{_table(head, stages, numbers=(1, 2, 4, 6))}"
+        f"<h2>Where time goes</h2>{_table(parts, times, numbers=(1, 2, 3, 4, 5, 6))}"
+        f"<h2>Alternatives</h2>{_table(titles, others, numbers=(3, 4, 5))}"
+    )
 
 
 def _layers(decisions: Sequence[Decision]) -> str:

@@ -126,12 +126,13 @@ def certificate(plan: Plan) -> str:
     solver = plan.solver
     gap = "unknown gap" if solver.gap is None else f"gap {percent(solver.gap, 2)}"
     names = " then ".join(solver.objectives)
+    goals = [name for name in solver.objectives if name != "devices"]
     fewest = ""
     if solver.objectives[:1] == ("devices",):
         proved = solver.bound[0] >= solver.objective[0]
         fewest = "fewer devices are ruled out; " if proved else "fewer devices are not ruled out; "
     return (
-        f"{solver.status}, {gap} of {solver.objectives[-2]}: {fewest}least {names} "
+        f"{solver.status}, {gap} of {goals[0] if goals else 'nothing'}: {fewest}least {names} "
         f"among {solver.options:,} options, {solver.rounds} solves ({solver.solver})"
     )
 

@@ -161,6 +161,7 @@ class Writer(Answer):
                 group = self._posed.groups[variant.group]
                 names = group.weighted or (group.ops[0].name,)
                 time_us = self._weighted(variant.option.latency[0])
+                reason = self._reason(variant, number, len(self._solution.stages))
                 for position, name in enumerate(names):
                     found.append(
                         Decision(
@@ -170,7 +171,7 @@ class Writer(Answer):
                             format=variant.option.format,
                             predicted_us=time_us if position == 0 else 0.0,
                             error=variant.option.error / len(names),
-                            reason=self._reason(variant, number, len(self._solution.stages)),
+                            reason=reason,
                             runner_up=rivals.get(variant.option.name),
                         )
                     )
@@ -259,6 +260,8 @@ class Writer(Answer):
             texts.append("the latency promise holds at the expected or lower, not at the upper end")
         if found.hit_time_limit:
             texts.append("the time limit ended the search: another run may find another plan")
+        if self._constraints.objective == "energy":
+            texts.append("energy is not modelled for devices that are not here: time was minimised")
         if self._constraints.accuracy.max_drop is not None:
             texts.append("a drop of the metric needs weights and data: only the error was bounded")
         names = [op.name for op in posed.skeleton.graph.ops]

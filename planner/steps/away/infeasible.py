@@ -44,9 +44,9 @@ def refusal(
 
 
 def _slowest_shape(free: Sequence[Found]) -> float | None:
-    """The latency that some plan keeps for every shape, at the lower ends of its intervals."""
+    """The latency that some plan surely keeps for every shape: upper ends of its intervals."""
     totals = [one.solution.totals for one in free]
-    return min((max(t.latency_low_us) for t in totals if t is not None), default=None)
+    return min((max(t.latency_high_us) for t in totals if t is not None), default=None)
 
 
 def _slo_key(constraints: Constraints) -> str:

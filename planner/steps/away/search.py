@@ -18,6 +18,7 @@ from planner.place.options import HOST
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed
+from planner.steps.away.rule_out import is_ruled_out
 from planner.steps.away.target import Away
 
 if TYPE_CHECKING:
@@ -133,20 +134,24 @@ class Search:
         *,
         has_slo: bool = True,
     ) -> Found:
-        from planner.solve.solve import solve
-
-        solver = self.constraints.solver
         limits = replace(self.posed.problem.limits, devices=devices)
         if not has_slo:
             limits = replace(limits, latency_us=None)
         problem = narrowed(self.posed.problem, limits, keep)
-        left = max(self._until - monotonic(), 0.05 * solver.time_limit_s)
-        seconds = min(share * solver.time_limit_s, left)
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
-        solution = solve(problem, time_limit_s=seconds, gap=max(solver.gap, 0.01), seed=solver.seed)
-        found = Found(name, devices, problem, solution, has_slo)
+        found = Found(name, devices, problem, self._solution(problem, share), has_slo)
         self.tried.append(found)
         return found
+
+    def _solution(self, problem: Problem, share: float) -> Solution:
+        from planner.solve.solve import solve
+
+        if is_ruled_out(problem):
+            return Solution(Status.INFEASIBLE, solver="bound of memory, error and latency")
+        solver = self.constraints.solver
+        left = max(self._until - monotonic(), 0.05 * solver.time_limit_s)
+        seconds = min(share * solver.time_limit_s, left)
+        return solve(problem, time_limit_s=seconds, gap=max(solver.gap, 0.01), seed=solver.seed)
 
 
 def narrowed(
