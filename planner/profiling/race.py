@@ -31,10 +31,6 @@ _TURN_US = 4_000.0
 _LEAST_RUNS = 2
 _FEWEST_ROUNDS = 8
 _MOST_RUNS = 400
-_MANY_RUNS = 8
-"""Runs of one turn of which at least one is undisturbed."""
-_UNDISTURBED = 0.05
-"""Share of all runs that count as undisturbed, however busy the machine."""
 _READY_S = 600.0
 """Loading a model must not take longer than this; a hang would stop the plan for ever."""
 
@@ -58,8 +54,8 @@ class Result:
     name: str
     rounds_us: list[list[float]] = field(default_factory=list)
     """Times of every run, by round."""
-    beside_us: list[list[float]] = field(default_factory=list)
-    """Those of the contestant beside, in the same rounds."""
+    beside_us: list[float] = field(default_factory=list)
+    """Median of the contestant beside, by round."""
     peak_size_bytes: int = 0
 
     @property
@@ -73,34 +69,6 @@ class Result:
     @property
     def runs(self) -> int:
         return sum(len(times) for times in self.rounds_us)
-
-    @property
-    def median_beside_us(self) -> float:
-        """The contestant beside, over all rounds."""
-        return float(np.median([np.median(times) for times in self.beside_us]))
-
-    def to_beside(self) -> float:
-        """How many times as long an undisturbed run takes as one of the contestant beside.
-
-        Where a turn holds many runs, some of them are undisturbed: the fastest of each turn are
-        compared, so that both see the same state of the machine, and the median over rounds is
-        taken. Where it holds a few long ones, whatever else runs on the machine hits nearly every
-        turn: the fastest runs of the whole race are compared.
-
-        Measured beside two busy processes on two cores, as the standard deviation from race to race
-        with one thread: 2 to 5 % on models up to 0.1 ms in the first way, 1 to 3 % on models from
-        0.7 to 7 ms in the second; the median over rounds of medians gave 2 to 7 % and 8 to 81 %.
-
-        Raises:
-            ValueError: nobody ran beside it.
-        """
-        if not self.beside_us:
-            raise ValueError(f"nobody ran beside {self.name!r}")
-        if min(len(times) for times in self.rounds_us) >= _MANY_RUNS:
-            pairs = zip(self.rounds_us, self.beside_us, strict=True)
-            return float(np.median([min(own) / min(beside) for own, beside in pairs]))
-        own, beside = np.concatenate(self.rounds_us), np.concatenate(self.beside_us)
-        return float(np.quantile(own, _UNDISTURBED) / np.quantile(beside, _UNDISTURBED))
 
 
 def speedup(reference_us: ArrayLike, other_us: ArrayLike) -> Interval:
@@ -244,7 +212,7 @@ class Race(Closing):
             return
         process.result.rounds_us.append(times)
         if seen is not None:
-            process.result.beside_us.append(seen)
+            process.result.beside_us.append(float(np.median(seen)))
 
     def _lengths_of_turns(self) -> dict[str, int]:
         """Runs a turn, so that turns of all contestants take about as long."""

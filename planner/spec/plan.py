@@ -237,6 +237,8 @@ class Plan(Document):
     guard: GuardReport | None = None
     machine_state_us: float | None = None
     """Reference probe while the operators were measured; deploy compares its own with it."""
+    machine_exponent: float = 1.0
+    """How the model follows the probe: it takes (probe / machine_state_us) ** this as long."""
     fusion: FusionPlan | None = None
     """Kernels, where the model runs as generated ones."""
     placement: PlacementPlan | None = None

@@ -52,6 +52,7 @@ class Material:
     tail_factors: tuple[float, ...]
     accuracy: AccuracyReport
     machine_state_us: float
+    machine_exponent: float
     memory_size_bytes: int
 
 
@@ -83,6 +84,7 @@ def document(material: Material) -> Plan:
         accuracy=material.accuracy,
         guard=material.outcome.report,
         machine_state_us=material.machine_state_us,
+        machine_exponent=material.machine_exponent,
         rejected=tuple(
             Rejected(op=found.op, format=str(found.format), reason=found.reason)
             for found in material.case.choices.rejections

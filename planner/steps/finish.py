@@ -32,7 +32,8 @@ def finish(case: Case, settled: Settled, outcome: Outcome) -> Plan:
         predicted=predicted,
         tail_factors=chosen.tail_factors,
         accuracy=_accuracy(case, settled, winner, shipped),
-        machine_state_us=pricing.reference_us(setting),
+        machine_state_us=chosen.probe_us,
+        machine_exponent=chosen.exponent,
         memory_size_bytes=_memory(case, settled, shipped),
     )
     return document(material)

@@ -5,7 +5,8 @@
 `correction` (`planner/cost/correction.py`) is learnt from whole runs of uniform variants: the
 native one under every thread pool, each compressed one under two. `slowness` is how much longer the
 machine's neighbours make things take at the median than in the fast state that kernels are
-measured in; the reference probe shows it, now and again when the engine is deployed.
+measured in; the reference probe shows it, now and again when the engine is deployed, and
+`planner/cost/tempo.py` how much of it the model feels.
 
 A plan is never priced with a timing of itself: whole runs of the same kernels in the same pool are
 left out of its prediction. Every shape of the workload has whole runs and corrections of its own.
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.cost import tempo
 from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun
 from planner.cost.table import CostTable
 from planner.errors import ModelError
@@ -49,8 +51,12 @@ class PlanSetting:
     session: SessionSettings
     tail_factors: tuple[float, ...]
     """Latency at the promise's percentile / p50, on the native variant; per workload shape."""
+    probe_us: float
+    """The reference probe's p50 when whole models were timed."""
+    exponent: float
+    """How a model of these kernels follows the probe (`planner/cost/tempo.py`)."""
     slowness: float
-    """The reference probe's p50 when whole models were timed / when kernels were."""
+    """What that makes of its time, against when kernels were measured."""
 
     @property
     def pool(self) -> str:
@@ -72,6 +78,7 @@ class Pricing:
         self._references_us: dict[int, float] = {}
         self._tables: dict[int, CostTable] = {}
         self._corrections: tuple[Corrections, ...] = ()
+        self._exponents: dict[str, float] = {}
         self._factors: dict[tuple[str, str, int], Factor] = {}
         self._shares: dict[str, Sequence[Mapping[str, float]]] = {}
 
@@ -108,11 +115,6 @@ class Pricing:
         table = self._tables[threads]
         self._tables[threads] = table.extended(times_of(self.work, keys))
 
-    def reference_us(self, setting: int) -> float:
-        """The reference probe's p50 in the state of the machine that predictions belong to."""
-        chosen = self.settings[setting]
-        return self._fast_us(chosen.session.intra_op_threads) * chosen.slowness
-
     def _fast_us(self, threads: int) -> float:
         """The reference probe while kernels were timed; pools whose kernels are all short have no
         time of their own, and one thread's stands in."""
@@ -135,24 +137,32 @@ class Pricing:
             self._references_us.setdefault(
                 session.intra_op_threads, _reference_us(native, pool_name(session))
             )
+        self._exponents = _exponents([run for runs in raced for run in runs])
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
         )
-        self.settings = tuple(
-            PlanSetting(
-                session,
-                tail_factors=tuple(
-                    _relative(timed[pool_name(session)], self.percentile) for timed in native
-                ),
-                slowness=_reference_us(native, pool_name(session))
-                / self._fast_us(session.intra_op_threads),
-            )
-            for session in sessions
+        self.settings = tuple(self._setting(session, native) for session in sessions)
+
+    def _setting(
+        self, session: SessionSettings, native: Sequence[Mapping[str, Mapping[str, Any]]]
+    ) -> PlanSetting:
+        pool = pool_name(session)
+        probe_us, exponent = _reference_us(native, pool), self._exponents[pool]
+        return PlanSetting(
+            session,
+            tail_factors=tuple(_relative(timed[pool], self.percentile) for timed in native),
+            probe_us=probe_us,
+            exponent=exponent,
+            slowness=tempo.slowness(probe_us, self._fast_us(session.intra_op_threads), exponent),
         )
 
     def _run(self, entry: Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
-        whole_us = timed["to_reference"] * self._fast_us(entry.session.intra_op_threads)
+        whole_us = tempo.fast_us(
+            _beside(timed),
+            self._fast_us(entry.session.intra_op_threads),
+            self._exponents[pool_name(entry.session)],
+        )
         total = self.sum_of_kernels(entry.variant, entry.session, shape).expected_us
         at = self._circumstances(entry.variant, entry.session, shape)
         return WholeRun(self._mark(entry.variant, entry.session, shape), at, whole_us / total)
@@ -229,6 +239,18 @@ class Pricing:
         known = self._shares.get(variant.executable.key)
         shares = known[shape] if known is not None else {format_of(variant): 1.0}
         return Circumstances(pool_name(session), str(session.graph_level), shares)
+
+
+def _beside(timed: Mapping[str, Any]) -> tempo.Beside:
+    return tempo.Beside(timed["medians_us"], timed["beside_us"])
+
+
+def _exponents(runs: Sequence[tuple[Observed, Mapping[str, Any]]]) -> dict[str, float]:
+    """Thread pool -> how what was timed in it follows the probe."""
+    found: dict[str, list[tempo.Beside]] = {}
+    for entry, timed in runs:
+        found.setdefault(pool_name(entry.session), []).append(_beside(timed))
+    return {pool: tempo.exponent(pairs) for pool, pairs in found.items()}
 
 
 def _relative(timed: Mapping[str, Any], percentile: float) -> float:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from planner.profiling.forked import Zygote
 from planner.profiling.race import Contestant, Race
 from planner.profiling.timing import probe_feeds, probe_model
@@ -14,7 +16,7 @@ from planner.runtime.tensors import write_tensors
 from planner.spec.session import GraphLevel, SessionSettings
 from planner.steps.workspace import Workspace
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised whenever a race would measure something else: older results are then not used."""
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Every percentile that a promise may name: kept whichever it is, so that another promise finds
@@ -35,9 +37,8 @@ def race(
     Before each turn of a contestant stands one of the reference probe with as many threads.
 
     Returns name -> percentiles_us (by percentile, as text), reference_us (the probe's median),
-    to_reference (how many times as long as the probe an undisturbed run takes), medians_us (one a
-    round), first_us (those of the first contestant in the same rounds), runs,
-    peak_size_bytes.
+    medians_us (one a round), beside_us (the probe's in the same rounds), first_us (those of the
+    first contestant in the same rounds), runs, peak_size_bytes.
     """
     first, *rivals = contestants
     size = _rivals_at_once(model_size_bytes)
@@ -93,9 +94,9 @@ def _heat(
         result = results[contestant.name]
         found[contestant.name] = {
             "percentiles_us": {f"{p:g}": result.percentile_us(p) for p in PERCENTILES},
-            "reference_us": result.median_beside_us,
-            "to_reference": result.to_beside(),
+            "reference_us": float(np.median(result.beside_us)),
             "medians_us": [float(median) for median in result.medians_us],
+            "beside_us": result.beside_us,
             "first_us": [float(median) for median in first.medians_us],
             "runs": result.runs,
             "peak_size_bytes": result.peak_size_bytes,

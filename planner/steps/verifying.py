@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.cost import tempo
 from planner.profiling.cuda import utilisation
 from planner.profiling.race import Contestant
 from planner.report.text import unprovable_text
@@ -153,19 +154,16 @@ def _measured(
     found = raced["engine"]
     p50_us = at_percentile(found, 50.0)
     low, high = np.quantile(found["medians_us"], (0.25, 0.75))
-    planned = plan.machine_state_us
-    # The probe when the engine took its median, not the probe's own median: with neighbours that
-    # load the machine half of the time, either may fall into either state.
-    reference_us = p50_us / found["to_reference"]
-    factor = reference_us / planned if planned else 1.0
+    probe_us, predicted = found["reference_us"], plan.prediction.latency_p50_us[golden.shape]
+    planned_us, exponent = plan.machine_state_us or probe_us, plan.machine_exponent
     return _Measured(
         shape=golden.shape,
         p50=Estimate(
             low=min(low, p50_us), expected=p50_us, high=max(high, p50_us), source="measured"
         ),
         slo_us=at_percentile(found, plan.promise.latency_percentile),
-        predicted=plan.prediction.latency_p50_us[golden.shape].scaled(factor),
-        factor=factor,
+        predicted=tempo.at_state(predicted, probe_us, planned_us, exponent),
+        factor=tempo.slowness(probe_us, planned_us, exponent),
     )
 
 

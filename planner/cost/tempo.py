@@ -1,0 +1,88 @@
+"""How much of the machine's slowness a model feels.
+
+Neighbours on the same hardware do not slow everything down alike: products, of which the reference
+probe is made, wait longer for the shared units than what frameworks do between them. Measured on
+shared virtual cores: where the probe takes 1.65 times as long as on an undisturbed core, a model of
+twenty small operators takes 1.36 times, one of a thousand experts' operators 1.2 times. Between the
+two states a power law holds within a few percent,
+
+    own = fast * (probe / probe_fast) ** exponent
+
+with one exponent for a model and its thread pool. It is learnt from turns of both beside each other
+(regression through several levels, one a variant, corrected for the noise of the probe's own
+medians: Fuller, Measurement Error Models, 1.2), and held to a prior where all turns saw one state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.spec.estimate import Estimate
+
+_PRIOR, _PRIOR_SD = 0.65, 0.2
+"""Exponents seen on small and large models: 0.3 to 0.9."""
+_PROBE_NOISE = 0.03
+"""Standard deviation of the logarithm of one turn's median of the probe, in one state."""
+_OWN_NOISE = 0.08
+"""Of what the law leaves of a model's turn."""
+_LEAST, _MOST = 0.2, 1.2
+_OUTLIER = 3.0
+"""Turns that took so many times as long as the median one were interrupted."""
+_EXPONENT_SD = 0.1
+"""What a learnt exponent is off by: widens what is predicted for another state."""
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Medians of a model's turns and of the probe's turns just before them, microseconds; as many
+    of the one as of the other."""
+
+    own_us: Sequence[float]
+    probe_us: Sequence[float]
+
+    def logarithms(self) -> tuple[Floats, Floats]:
+        """(own, probe), interrupted turns left out."""
+        own, probe = np.array(self.own_us), np.array(self.probe_us)
+        usual = (own <= _OUTLIER * np.median(own)) & (probe <= _OUTLIER * np.median(probe))
+        return np.log(own[usual]), np.log(probe[usual])
+
+
+def exponent(pairs: Sequence[Beside]) -> float:
+    """The exponent that all of these share: variants of one model in one thread pool."""
+    along = across = 0.0
+    for pair in pairs:
+        own, probe = pair.logarithms()
+        moved = probe - probe.mean()
+        along += max(float(moved @ moved) - len(probe) * _PROBE_NOISE**2, 0.0)
+        across += float(moved @ (own - own.mean()))
+    held = _OWN_NOISE**2 / _PRIOR_SD**2
+    return float(np.clip((across + held * _PRIOR) / (along + held), _LEAST, _MOST))
+
+
+def fast_us(pair: Beside, probe_fast_us: float, exponent: float) -> float:
+    """The model's time in the state in which the probe takes `probe_fast_us`."""
+    own, probe = pair.logarithms()
+    return float(np.exp(np.median(own - exponent * (probe - np.log(probe_fast_us)))))
+
+
+def slowness(probe_us: float, probe_fast_us: float, exponent: float) -> float:
+    """How many times as long the model takes where the probe takes `probe_us`."""
+    return float((probe_us / probe_fast_us) ** exponent)
+
+
+def at_state(estimate: Estimate, probe_us: float, planned_us: float, exponent: float) -> Estimate:
+    """An estimate made where the probe took `planned_us`, brought to where it takes `probe_us`."""
+    doubted = (exponent - 2 * _EXPONENT_SD, exponent + 2 * _EXPONENT_SD)
+    factors = sorted(slowness(probe_us, planned_us, each) for each in doubted)
+    return Estimate(
+        low=estimate.low * factors[0],
+        expected=estimate.expected * slowness(probe_us, planned_us, exponent),
+        high=estimate.high * factors[1],
+        source=estimate.source,
+    )
