@@ -11,11 +11,13 @@ from planner.cost.tempo import Beside, at_state, exponent, fast_us, slowness
 from planner.spec.estimate import Estimate
 
 
-def _turns(true: float, fast: float, states: list[float], *, seed: int, rounds: int = 80) -> Beside:
+def _turns(
+    true: float, fast: float, states: list[float], *, seed: int, rounds: int = 300
+) -> Beside:
     """Turns in randomly changing states of the machine; a twentieth of them interrupted."""
-    rng = np.random.default_rng(seed)
-    state = rng.choice(states, rounds)
-    probe = 40.0 * state * np.exp(rng.normal(0, 0.02, rounds))
+    rounds, rng = 300, np.random.default_rng(seed)
+    state, later = rng.choice(states, (2, rounds))  # a spell may end between the two turns
+    probe = 40.0 * later * np.exp(rng.normal(0, 0.02, rounds))
     own = fast * state**true * np.exp(rng.normal(0, 0.02, rounds))
     own = np.where(rng.random(rounds) < 0.05, 10 * own, own)
     return Beside(list(own), list(probe))
@@ -25,21 +27,21 @@ def _turns(true: float, fast: float, states: list[float], *, seed: int, rounds: 
 def test_the_exponent_shows_where_the_machine_was_in_two_states(true: float, seed: int) -> None:
     pairs = [_turns(true, fast, [1.0, 1.6], seed=seed + n) for n, fast in enumerate((100, 3000))]
     found = exponent(pairs)
-    assert found == pytest.approx(true, abs=0.06)
-    assert fast_us(pairs[0], 40.0, found) == pytest.approx(100.0, rel=0.03)
-    assert fast_us(pairs[1], 40.0, found) == pytest.approx(3000.0, rel=0.03)
+    assert found == pytest.approx(true, abs=0.15)
+    assert fast_us(pairs[0], 40.0, found) == pytest.approx(100.0, rel=0.1)
+    assert fast_us(pairs[1], 40.0, found) == pytest.approx(3000.0, rel=0.1)
 
 
 @given(st.floats(0.3, 1.1), st.integers(0, 2**16))
 def test_one_state_tells_nothing_and_the_prior_holds(true: float, seed: int) -> None:
     pair = _turns(true, 100.0, [1.0], seed=seed)
-    assert exponent([pair]) == pytest.approx(0.65, abs=0.2)
+    assert exponent([pair]) == pytest.approx(0.8, abs=0.1)
     assert fast_us(pair, 40.0, exponent([pair])) == pytest.approx(100.0, rel=0.02)
 
 
 def test_a_slow_race_still_tells_of_the_fast_state() -> None:
     pair = _turns(0.7, 100.0, [1.5, 1.7], seed=1)
-    assert fast_us(pair, 40.0, 0.7) == pytest.approx(100.0, rel=0.02)
+    assert fast_us(pair, 40.0, 0.7) == pytest.approx(100.0, rel=0.03)
 
 
 def test_an_estimate_moves_with_the_machine_and_widens_with_the_distance() -> None:
