@@ -19,6 +19,7 @@ from planner.profiling.kernel import (
     describe,
     value_digest,
 )
+from planner.profiling.timing import Sample, fast_interval, interleave, runner
 from planner.runtime.ort import bind_all
 
 _EXTERNAL_ABOVE_BYTES = 1 << 30
@@ -182,27 +183,33 @@ def micro_inputs(
 
 
 def context_times_us(analysis: Analysis, runs: int, folder: Path) -> Iterator[tuple[str, float]]:
-    """(node name, median microseconds) of every kernel, read off a profile of the whole graph.
+    """(node name, microseconds in the machine's fast state) of every kernel, read off a profile of
+    the whole graph.
 
-    The profile's clock ticks in whole microseconds, so this is only for kernels that cannot run
-    alone.
+    Recording costs time of its own: much where a kernel runs a graph inside (`If`, `Loop`), whose
+    nodes are recorded too. So times are scaled to what whole runs take that nobody records. The
+    profile's clock ticks in whole microseconds: this is only for kernels that cannot run alone.
     """
     path = folder / "profiled.onnx"
     onnx.save(analysis.model, path)
-    options = quiet_options("disabled")
+    plain_options, options = quiet_options("disabled"), quiet_options("disabled")
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    run = bind_all(session)[1]
-    for _ in range(runs):
-        run(analysis.feeds)
-    profile = Path(session.end_profiling())
-    yield from _kernel_medians(profile)
+    plain, recorded = (
+        ort.InferenceSession(str(path), each, providers=["CPUExecutionProvider"])
+        for each in (plain_options, options)
+    )
+    samples = [Sample("run", runner(session, analysis.feeds)) for session in (plain, recorded)]
+    interleave(samples, runs, warm_up=3)
+    whole_us, recorded_us = (fast_interval(sample.times_us).median for sample in samples)
+    profile = Path(recorded.end_profiling())
+    for name, time_us in _kernel_times_us(profile):
+        yield name, time_us * min(whole_us / recorded_us, 1.0)
     profile.unlink()
     path.unlink()
 
 
-def _kernel_medians(profile: Path) -> Iterator[tuple[str, float]]:
+def _kernel_times_us(profile: Path) -> Iterator[tuple[str, float]]:
     import json
 
     suffix = "_kernel_time"
@@ -211,4 +218,4 @@ def _kernel_medians(profile: Path) -> Iterator[tuple[str, float]]:
         if event.get("cat") == "Node" and event["name"].endswith(suffix):
             times.setdefault(event["name"].removesuffix(suffix), []).append(event["dur"])
     for name, durations in times.items():
-        yield name, float(np.median(durations))
+        yield name, fast_interval(durations).median

@@ -82,11 +82,11 @@ class Worker:
         times = dict(context_times_us(analysis, _CONTEXT_RUNS, self.folder))
         reference_us = self.meter.reference_us(0.05)
         for request in requests:
-            median = max(times.get(analysis.kernels[request.index].name, 0.5), 0.5)
+            fast_us = max(times.get(analysis.kernels[request.index].name, 0.5), 0.5)
             time = KernelTime(
-                median,
-                max(median - 1, 0.1),
-                median + 1,
+                fast_us,
+                max(fast_us - 1, 0.1),
+                fast_us + 1,
                 reference_us,
                 _CONTEXT_RUNS,
                 True,
