@@ -94,9 +94,10 @@ def _analysis(made: Made, folder: Path) -> Analysis:
     return analyse(model_path, "all", made[1], folder)
 
 
-def _run(found: Analysis, index: int, copies: int) -> None:
+def _built(found: Analysis, index: int, copies: int) -> micro.MicroModel:
+    """The micro-model of one kernel."""
     constants, activations = micro_inputs(found, index)
-    built = micro.build(
+    return micro.build(
         found.model.graph.node[index],
         constants,
         activations,
@@ -104,6 +105,10 @@ def _run(found: Analysis, index: int, copies: int) -> None:
         ir_version=found.model.ir_version,
         copies=copies,
     )
+
+
+def _run(found: Analysis, index: int, copies: int) -> None:
+    built = _built(found, index, copies)
     options = quiet_options("disabled")
     options.use_per_session_threads = True
     session = ort.InferenceSession(
@@ -143,15 +148,7 @@ def test_copies_own_their_weights_and_share_small_constants(
 ) -> None:
     _own_threads(monkeypatch)
     found = _analysis(perceptron(), tmp_path)
-    constants, activations = micro_inputs(found, 0)
-    built = micro.build(
-        found.model.graph.node[0],
-        constants,
-        activations,
-        opsets=found.model.opset_import,
-        ir_version=found.model.ir_version,
-        copies=4,
-    )
+    built = _built(found, 0, copies=4)
     names = {
         tensor.name for tensor in onnx.load_from_string(b"".join(built.parts())).graph.initializer
     }
@@ -197,15 +194,7 @@ def test_a_file_in_parts_is_a_whole_model_in_which_every_copy_has_its_own_weight
 ) -> None:
     _own_threads(monkeypatch)
     found = _analysis(perceptron(), tmp_path)
-    constants, activations = micro_inputs(found, 0)
-    built = micro.build(
-        found.model.graph.node[0],
-        constants,
-        activations,
-        opsets=found.model.opset_import,
-        ir_version=found.model.ir_version,
-        copies=3,
-    )
+    built = _built(found, 0, copies=3)
     pieces = list(built.parts())
     whole = onnx.load_from_string(b"".join(pieces))
     assert len(pieces) == 1 + 3 * len(built.own)
