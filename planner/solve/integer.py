@@ -1,4 +1,7 @@
-"""Minimises a `Model` with CP-SAT, through its protobuf; what it proves holds for the model."""
+"""Minimises a `Model` with CP-SAT, through its protobuf; what it proves holds for the model.
+
+HiGHS is asked where CP-SAT crashes or contradicts itself (`trusted`).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from dataclasses import dataclass
 from ortools.sat.python import cp_model_helper as cmh
 
 from planner.solve.backend import Answer
-from planner.solve.cpsat import answer_of, run_solver
 from planner.solve.linear import LinearRow, Model
 from planner.solve.stages.model import Sum
+from planner.solve.trusted import solve_trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Search:
     """A value for each column."""
     on_plan: Callable[[list[float], float], None] | None = None
     """Called with each better point and the bound."""
+    reached: float = math.inf
+    """Objective of a point of the model that is known: whoever denies it is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Found:
     answer: Answer
     values: list[float] | None
     bound: float
+    solver: str = ""
+    """Who answered."""
 
 
 def _proto(model: Model) -> cmh.CpModelProto:
@@ -48,22 +55,6 @@ def _proto(model: Model) -> cmh.CpModelProto:
         linear.coeffs.extend(whole.coefficients)
         linear.domain.extend([whole.low, whole.high])
     return proto
-
-
-class _Watcher(cmh.SolutionCallback):
-    """Hands every better point to the caller."""
-
-    def __init__(self, model: Model, search: Search, scale: float, constant: float) -> None:
-        super().__init__()
-        self._model, self._search = model, search
-        self._scale, self._constant = scale, constant
-
-    def OnSolutionCallback(self) -> None:  # noqa: N802  OR-Tools calls it by this name
-        """A better point was found."""
-        response = self.Response()  # type: ignore[no-untyped-call]
-        bound = self.BestObjectiveBound() * self._scale + self._constant
-        if self._search.on_plan is not None:
-            self._search.on_plan(_values(self._model, list(response.solution)), bound)
 
 
 def _values(model: Model, steps: Sequence[int]) -> list[float]:
@@ -87,15 +78,21 @@ def minimise(model: Model, objective: Sum, search: Search) -> Found:
         proto.solution_hint.values.extend(
             min(math.ceil(value / column.unit), column.steps) for column, value in pairs
         )
-    watcher = _Watcher(model, search, scale, objective.constant) if search.on_plan else None
-    response, is_stopped = run_solver(_parameters(search), proto, watcher)
-    answer = answer_of(response.status, is_stopped)
-    if answer in (Answer.INFEASIBLE, Answer.FAILED):
-        return Found(answer, None, math.inf if answer is Answer.INFEASIBLE else -math.inf)
-    solution = list(response.solution)
+    on_plan = search.on_plan
+
+    def on_point(values: list[int], bound: float) -> None:
+        if on_plan is not None:
+            on_plan(_values(model, values), bound * scale + objective.constant)
+
+    reached = (search.reached - objective.constant) / scale
+    found = solve_trusted(_parameters(search), proto, on_point if on_plan else None, reached)
+    if found.answer in (Answer.INFEASIBLE, Answer.FAILED):
+        bound = math.inf if found.answer is Answer.INFEASIBLE else -math.inf
+        return Found(found.answer, None, bound, found.solver)
+    solution = found.values or []
     values = _values(model, solution) if solution or not model.columns else None
-    bound = float(response.best_objective_bound) * scale if whole.columns else 0.0
-    return Found(answer, values, objective.constant + max(bound, 0.0))
+    bound = found.bound * scale if whole.columns else 0.0
+    return Found(found.answer, values, objective.constant + max(bound, 0.0), found.solver)
 
 
 def _parameters(search: Search) -> cmh.SatParameters:

@@ -101,7 +101,7 @@ def _search(best: Incumbent, groups: Groups, limit_s: float) -> None:
 
     seconds = min(limit_s, best.remaining_s)
     effort = Effort(seconds, best.seed, best.workers, best.gap, linearization=2)
-    found = search(model.program, effort, on_point)
+    found = search(model.program, effort, on_point, reached=best.value_us / model.unit_us)
     settle(best, found, cutoff, model.unit_us)
     if not is_last and not best.is_proved:
         best.hit_time_limit = False

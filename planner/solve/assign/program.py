@@ -11,14 +11,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ortools import __version__
 from ortools.sat.python import cp_model_helper as cmh
 
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.backend import Answer
-from planner.solve.cpsat import answer_of, run_solver
+from planner.solve.trusted import NAME, solve_trusted
 
-NAME = f"CP-SAT {__version__}"
 TRUE = 0
 """A literal that always holds: every program's first column."""
 FALSE = -1
@@ -114,20 +112,6 @@ class Found:
     bound: int
 
 
-class _Watcher(cmh.SolutionCallback):
-    """Hands every better point, and the bound, to the caller."""
-
-    def __init__(self, on_point: Callable[[list[int], int], None]) -> None:
-        super().__init__()
-        self._on_point = on_point
-
-    def OnSolutionCallback(self) -> None:  # noqa: N802  OR-Tools calls it by this name
-        """A better point was found."""
-        response = self.Response()  # type: ignore[no-untyped-call]
-        bound = math.ceil(self.BestObjectiveBound() - 0.5)
-        self._on_point([int(value) for value in response.solution], bound)
-
-
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How to search."""
@@ -142,9 +126,16 @@ class Effort:
 
 
 def search(
-    program: Program, effort: Effort, on_point: Callable[[list[int], int], None] | None = None
+    program: Program,
+    effort: Effort,
+    on_point: Callable[[list[int], int], None] | None = None,
+    reached: float = math.inf,
 ) -> Found:
-    """Minimises; deterministic for a seed unless time ended it."""
+    """Minimises; deterministic for a seed unless time ended it.
+
+    Args:
+        reached: objective, in whole numbers, of a point of the program that is known.
+    """
     parameters = cmh.SatParameters()
     parameters.random_seed = effort.seed
     parameters.num_workers = effort.workers
@@ -155,13 +146,16 @@ def search(
     if math.isfinite(effort.work):
         parameters.max_deterministic_time = effort.work
     parameters.relative_gap_limit = effort.gap
-    watcher = _Watcher(on_point) if on_point is not None else None
-    response, is_stopped = run_solver(parameters, program.proto, watcher)
-    answer = answer_of(response.status, is_stopped)
-    values = [int(value) for value in response.solution] or None
-    if answer in (Answer.INFEASIBLE, Answer.FAILED):
-        return Found(answer, None, 0)
-    return Found(answer, values, math.ceil(response.best_objective_bound - 0.5))
+
+    def on_values(values: list[int], bound: float) -> None:
+        if on_point is not None:
+            on_point(values, math.ceil(bound - 0.5))
+
+    found = solve_trusted(parameters, program.proto, on_values if on_point else None, reached)
+    if found.answer in (Answer.INFEASIBLE, Answer.FAILED):
+        return Found(found.answer, None, 0)
+    bound = math.ceil(found.bound - 0.5) if math.isfinite(found.bound) else 0
+    return Found(found.answer, found.values, bound)
 
 
 def settle(best: Incumbent, found: Found, cutoff_us: float, unit_us: float) -> None:

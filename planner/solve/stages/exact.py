@@ -43,6 +43,8 @@ class Exact:
     is_interrupted: bool = False
     rounding: float = EQUAL
     """Relative error that integer scaling may put into a bound."""
+    used: dict[str, None] = field(default_factory=dict)
+    """Solvers that answered, in order."""
 
     @property
     def remaining_s(self) -> float:
@@ -133,13 +135,23 @@ def _fix(m: StageModel, objective: Sum, reached: float, which: Objective) -> Non
 def _minimise(state: Exact, m: StageModel, objective: Objective, number: int) -> float:
     """One setting: the proved bound, infinite where nothing is feasible."""
     target = aim(m, objective)
+    setting = state.problem.settings[m.row].name
 
     def on_plan(values: list[float], bound: float) -> None:
         state.offer(decode(m, values), "CP-SAT", bound, number)
 
     while state.remaining_s > 0 and not state.must_stop:
-        search = Search(state.remaining_s, state.gap, state.seed, state.workers, on_plan=on_plan)
+        is_here = state.best is not None and state.best.setting == setting
+        search = Search(
+            state.remaining_s,
+            state.gap,
+            state.seed,
+            state.workers,
+            on_plan=on_plan,
+            reached=state.values[number] if is_here else math.inf,
+        )
         found = minimise(m.model, target, search)
+        state.used.setdefault(found.solver)
         state.hit_time_limit |= found.answer is Answer.TIME
         state.is_interrupted |= found.answer is Answer.INTERRUPTED
         if found.values is None or state.must_stop:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import monotonic
 
-from ortools import __version__
-
 from planner.errors import InfoptError
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.check import check
 from planner.solve.progress import Reporter
-from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, certify, search_exactly
 from planner.solve.stages.model import HIGH
+from planner.solve.stages.rescue import search_guarded
 
 SMALL_COLUMNS = 1_000
 """Choices up to which the whole model is solved at once."""
@@ -46,7 +44,8 @@ def solve_stages(
     except KeyboardInterrupt:
         state.is_interrupted = True
     is_large = is_big(problem)
-    solver = "dual, cuts and polish" if is_large else f"CP-SAT {__version__}"
+    ways = ["dual, cuts and polish"] if is_large or not state.used else []
+    solver = " + ".join([*ways, *state.used])
     solution = certify(state, status, monotonic() - started, solver)
     broken = check(problem, solution)
     if broken:
@@ -74,10 +73,10 @@ def _search(state: Exact) -> Status:
     if count <= SMALL_COLUMNS:
         return search_exactly(state)
     if count > EXACT_COLUMNS:
-        return search_large(state)
+        return search_guarded(state)
     end = state.deadline
     state.deadline = monotonic() + LARGE_SHARE * state.remaining_s
-    status = search_large(state)
+    status = search_guarded(state)
     state.deadline, state.hit_time_limit = end, False
     if status is Status.OPTIMAL and len(state.problem.objectives) == 1:
         return status

@@ -1,0 +1,212 @@
+"""CP-SAT that crashes or lies under pipelines and assignments: HiGHS answers in its place, and what
+nobody can answer leaves the plans that are known, with an honest status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ortools.sat.python import cp_model_helper as cmh
+
+from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
+from planner.ir.devices import Device, Place
+from planner.ir.problem import Latency, Objective, Problem, Setting
+from planner.ir.solution import Status
+from planner.solve import trusted
+from planner.solve.backend import Answer
+from planner.solve.check import check
+from planner.solve.scale.solve import Large
+from planner.solve.solve import solve
+from planner.solve.stages import solve as ways
+from planner.solve.trusted import SECOND, solve_trusted
+from planner.solve.whole import broken, rows_of
+from tests.solve.test_assign import option
+from tests.solve.test_bad_pipelines import line
+
+Solved = tuple[cmh.CpSolverResponse, bool]
+HONEST = trusted.run_solver
+
+
+def crash(*_: object) -> Solved:
+    """Raises."""
+    raise RuntimeError("segmentation fault, nearly")
+
+
+def invalid(*given: Any) -> Solved:
+    """Calls every model invalid."""
+    response, is_stopped = HONEST(*given)
+    response.status = cmh.CpSolverStatus.MODEL_INVALID
+    return response, is_stopped
+
+
+def wrong_point(*given: Any) -> Solved:
+    """Claims a point that chooses nothing."""
+    response, is_stopped = HONEST(*given)
+    values = [0 for _ in response.solution]
+    response.solution.clear()
+    response.solution.extend(values)
+    return response, is_stopped
+
+
+def boast(*given: Any) -> Solved:
+    """Claims a bound above its own point."""
+    response, is_stopped = HONEST(*given)
+    response.best_objective_bound = 2 * response.objective_value + 10
+    return response, is_stopped
+
+
+def deny(*given: Any) -> Solved:
+    """Says that nothing is feasible, after it was seen to have found something."""
+    response, is_stopped = HONEST(*given)
+    response.status = cmh.CpSolverStatus.INFEASIBLE
+    return response, is_stopped
+
+
+def assignment(contiguity: Contiguity) -> Problem:
+    """Nine operators on three devices: annealing alone proves nothing."""
+    edges = [(0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 5), (5, 6), (5, 7), (6, 8), (7, 8)]
+    return Problem(
+        ops=tuple(f"o{op}" for op in range(9)),
+        edges=tuple((f"o{a}", f"o{b}") for a, b in edges),
+        options=tuple(option(op, "gpu", 3.0 + op * op % 7, 2) for op in range(9)),
+        settings=(Setting("any", (Latency(0.0, 0.0, 0.0),)),),
+        objectives=(Objective.PERIOD,),
+        places=(Place("gpu", "gpu"),),
+        devices=(Device("gpu", 8),),
+        assignment=Assignment(
+            tuple(Slot(f"gpu {n}", "gpu") for n in range(3)),
+            tuple(Crossing(f"o{op}", 1.0 + op % 3) for op in range(8)),
+            contiguity=contiguity,
+        ),
+    )
+
+
+LIARS: tuple[Callable[..., Solved], ...] = (crash, invalid, wrong_point, boast, deny)
+PROBLEMS: dict[str, Problem] = {
+    "pipeline": line(5),
+    "any assignment": assignment(Contiguity.FREE),
+}
+
+
+@pytest.mark.parametrize("liar", LIARS)
+@pytest.mark.parametrize("form", sorted(PROBLEMS))
+def test_the_other_solver_is_used(
+    form: str, liar: Callable[..., Solved], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = PROBLEMS[form]
+    honest = solve(problem, workers=1, time_limit_s=20.0)
+    asked: list[bool] = []
+
+    def lie(*given: Any) -> Solved:
+        asked.append(True)
+        return liar(*given)
+
+    monkeypatch.setattr(trusted, "run_solver", lie)
+    found = solve(problem, workers=1, time_limit_s=20.0, gap=1e-4)
+    assert asked
+    assert not check(problem, found)
+    assert found.status in (Status.OPTIMAL, Status.FEASIBLE)
+    assert found.objective[0] == pytest.approx(honest.objective[0], rel=1e-4)
+    assert found.bound[0] <= honest.objective[0] * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("liar", LIARS)
+def test_without_any_solver_nothing_is_claimed(
+    liar: Callable[..., Solved], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(trusted, "run_solver", liar)
+    monkeypatch.setattr(trusted, "ask_highs", fail)
+    found = solve(line(5), workers=1, time_limit_s=5.0)
+    assert found.status in (Status.UNKNOWN, Status.FEASIBLE)
+    assert not check(line(5), found)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pipeline is solved as a large one."""
+    monkeypatch.setattr(ways, "SMALL_COLUMNS", 0)
+    monkeypatch.setattr(ways, "EXACT_COLUMNS", 0)
+
+
+def test_a_large_pipeline_survives_a_crash(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Large) -> float:
+        raise FloatingPointError
+
+    best = solve(line(8), workers=1)
+    monkeypatch.setattr(Large, "run", fail)
+    found = solve(line(8), workers=1, time_limit_s=10.0)
+    assert not check(line(8), found)
+    assert found.status is Status.FEASIBLE
+    assert found.bound[0] <= best.objective[0] <= found.objective[0]
+    assert "FloatingPointError" in found.solver
+
+
+def test_a_large_pipeline_survives_a_lie(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound above a checked plan: the plan is kept, nothing is claimed."""
+    honest = Large.run
+
+    def boast_of(self: Large) -> float:
+        return 10 * honest(self) + 1e6
+
+    best = solve(line(8), workers=1)
+    monkeypatch.setattr(Large, "run", boast_of)
+    found = solve(line(8), workers=1, time_limit_s=10.0)
+    assert not check(line(8), found)
+    assert found.status is Status.FEASIBLE
+    assert found.objective[0] <= best.objective[0] * (1 + 1e-9)
+    assert found.bound[0] <= best.bound[0]
+
+
+def model() -> cmh.CpModelProto:
+    """minimise -a - 2b - 3c with not both of b and c, a or b, and a -> 2b + c <= 1."""
+    made = cmh.CpModelProto()
+    for _ in range(3):
+        made.variables.add().domain.extend([0, 1])
+    made.constraints.add().exactly_one.literals.extend([1, 2])
+    made.constraints.add().bool_or.literals.extend([0, 1])
+    row = made.constraints.add()
+    row.enforcement_literal.append(0)
+    row.linear.vars.extend([1, 2])
+    row.linear.coeffs.extend([2, 1])
+    row.linear.domain.extend([-(2**62), 1])
+    made.objective.vars.extend([0, 1, 2])
+    made.objective.coeffs.extend([-1, -2, -3])
+    return made
+
+
+def test_rows_say_what_the_model_says() -> None:
+    made = model()
+    rows = rows_of(made)
+    for number in range(8):
+        values = [number >> column & 1 for column in range(3)]
+        kept = all(
+            low <= sum(a * values[column] for column, a in terms) <= high
+            for terms, low, high in zip(rows.terms, rows.low, rows.high, strict=True)
+        )
+        assert kept is not bool(broken(made, values))
+
+
+def test_the_second_solver_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = cmh.SatParameters()
+    parameters.max_time_in_seconds = 5.0
+    first = solve_trusted(parameters, model())
+    monkeypatch.setattr(trusted, "run_solver", crash)
+    second = solve_trusted(parameters, model())
+    assert first.values == second.values == [1, 0, 1]
+    assert second.bound == pytest.approx(first.bound)
+    assert second.answer is Answer.OPTIMAL
+    assert (second.solver, second.complaint[:12]) == (SECOND, "RuntimeError")
+
+
+def test_a_known_point_is_not_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trusted, "run_solver", deny)
+    parameters = cmh.SatParameters()
+    parameters.max_time_in_seconds = 5.0
+    assert solve_trusted(parameters, model()).answer is Answer.INFEASIBLE
+    told = solve_trusted(parameters, model(), reached=-4.0)
+    assert told.answer is Answer.OPTIMAL
+    assert "infeasible" in told.complaint
