@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from planner.errors import UsageError
@@ -29,7 +30,9 @@ from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import initial, read
 from planner.solve.assign.linear import cut, segment_loads, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
+from planner.solve.assign.program import NAME
 from planner.solve.assign.regions import improve
+from planner.solve.assign.schedule_regions import improve_schedule
 from planner.solve.check import check
 from planner.solve.solve import solve
 
@@ -158,6 +161,45 @@ def test_schedules_are_optimal(block: int) -> None:
             assert solution.objective[0] == pytest.approx(least)
         if not problem.assignment or not problem.assignment.together:
             assert solution.status is Status.OPTIMAL
+
+
+def test_schedules_by_cp_sat_are_optimal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without diagrams: from everything on the unlimited slot to the proof."""
+    monkeypatch.setattr(schedule, "FEW_IDEALS", 0)
+    monkeypatch.setattr(schedule, "FIRST_ORDERS", 0)
+    monkeypatch.setattr(schedule, "ORDERS_SHARE", 0.0)
+    monkeypatch.setattr(schedule, "REGIONS_SHARE", 0.0)
+    asked = 0
+    for seed in range(60):
+        problem = Maker(seed, scheduled=True, contiguity=Contiguity.CHAIN).problem()
+        solution = solve(problem, time_limit_s=20.0, workers=1)
+        least = min(answers(problem), default=math.inf)
+        if not solution.objective:
+            assert math.isinf(least) or solution.status is Status.UNKNOWN
+            continue
+        asked += NAME in solution.solver
+        assert solution.objective[0] >= least - 1e-9
+        assert solution.bound[0] <= least + 1e-9
+        if not problem.assignment or not problem.assignment.together:
+            assert solution.objective[0] == pytest.approx(least)
+            assert solution.status is Status.OPTIMAL
+    assert asked >= 10
+
+
+def test_neighbourhoods_of_schedules_keep_the_rules() -> None:
+    improved = 0
+    for seed in range(40):
+        problem = Maker(seed, scheduled=True, contiguity=Contiguity.CHAIN).problem()
+        flow = flow_of(read(problem), initial(problem))
+        best = Incumbent(problem, time.monotonic() + 20.0, seed, 1, 0.0)
+        if not np.isfinite(flow.op_time_us[-1]).all():
+            continue
+        best.offer([len(problem.assignment.slots) - 1] * len(problem.ops), "one slot")  # type: ignore[union-attr]
+        before = best.value_us
+        improve_schedule(best, flow, random.Random(seed), time.monotonic() + 0.05)
+        assert best.value_us >= min(answers(problem)) - 1e-9
+        improved += best.value_us < before
+    assert improved >= 10
 
 
 def test_what_is_torn_apart_is_not_called_proved() -> None:

@@ -24,6 +24,8 @@ class Flow:
     """Operators with consumers in other groups."""
     source_group: IntArray
     """Group of each source."""
+    cost_us: FloatArray
+    """[source]: what it costs to enter or leave a slot."""
     wants: BoolArray
     """[source, group]: has a consumer there."""
     row: dict[int, int]
@@ -34,6 +36,8 @@ class Flow:
     """Kinds whose slots hold one subgraph each."""
     unlimited: tuple[int, ...]
     group_before: tuple[tuple[int, ...], ...]
+    order: tuple[tuple[int, int], ...]
+    """Edges between operators that contiguity follows."""
 
     def frontier(self, member: BoolArray) -> list[int]:
         """Operators of an ideal that are still wanted outside, ascending."""
@@ -109,12 +113,14 @@ def flow_of(operators: Groups, groups: Groups) -> Flow:
         tuple(tuple(ops) for ops in before),
         np.array(sources, dtype=np.int64),
         group_of[sources] if sources else np.zeros(0, dtype=np.int64),
+        costs[sources] if sources else np.zeros(0),
         wants,
         {op: row for row, op in enumerate(sources)},
         _tails(operators, group_of, costs, (bounded, unlimited), wants),
         bounded,
         unlimited,
         tuple(tuple(sorted(others)) for others in group_before),
+        operators.order,
     )
 
 

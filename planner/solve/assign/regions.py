@@ -31,7 +31,7 @@ SIZE, LEAST, MOST = 40, 10, 400
 def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -> None:
     """Searches neighbourhoods of the best plan until a time."""
     size = float(SIZE)
-    near = _near(groups)
+    near = neighbours(groups)
     while monotonic() < until and not best.is_proved and best.slots is not None:
         plan = [best.slots[members[0]] for members in groups.members]
         free, slots = _neighbourhood(groups, plan, round(size), near, rng)
@@ -50,7 +50,7 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
         size = min(max(size * (1.1 if is_quick else 0.9), LEAST), MOST)
 
 
-def _near(groups: Groups) -> list[list[int]]:
+def neighbours(groups: Groups) -> list[list[int]]:
     """Groups that share a net with each."""
     near: list[set[int]] = [set() for _ in range(groups.count)]
     for net in groups.nets:
@@ -69,7 +69,7 @@ def _neighbourhood(
     every = {slot for kind in groups.kinds for slot in kind.slots}
     heavy = [v for v, slot in enumerate(plan) if slot == heaviest]
     if rng.random() < 0.5 or len(every) <= 2:
-        return _around(rng.choice(heavy), size, near, groups.count, rng), every
+        return around(rng.choice(heavy), size, near, groups.count, rng), every
     others = rng.sample(sorted(every - {heaviest}), min(len(every) - 1, rng.randint(1, 2)))
     slots = {heaviest, *others}
     inside = [v for v, slot in enumerate(plan) if slot in slots]
@@ -77,10 +77,10 @@ def _neighbourhood(
         return set(inside), slots
     start = rng.choice(heavy)
     limited = [[w for w in others if plan[w] in slots] for others in near]
-    return _around(start, 3 * size, limited, groups.count, rng) & set(inside), slots
+    return around(start, 3 * size, limited, groups.count, rng) & set(inside), slots
 
 
-def _around(
+def around(
     start: int, size: int, near: list[list[int]], count: int, rng: random.Random
 ) -> set[int]:
     """A start, what is near it, and so on, until there are enough; other starts if need be."""

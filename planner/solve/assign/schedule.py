@@ -2,8 +2,9 @@
 
 1. Everything on an unlimited slot; then the prefixes of a few linear orders as the family.
 2. All ideals, where they are few: restricted diagrams of growing width, exact once no label had to
-   be dropped; relaxed ones in between for the bound.
-Where ideals are many, families are prefixes of ever more orders.
+   be dropped; relaxed ones in between for the bound. Where ideals are many, families are prefixes
+   of ever more orders.
+3. CP-SAT: neighbourhoods of the best plan, then the whole (`schedule_regions`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from time import monotonic
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from planner.solve.assign.ideals import Ideals, TooManyError, enumerate_ideals, 
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, read, spread, together
 from planner.solve.assign.orders import orders
+from planner.solve.assign.regions import is_open
+from planner.solve.assign.schedule_regions import improve_schedule, search_schedule
 
 FEW_IDEALS = 2_500
 """Up to here all ideals are one family."""
@@ -31,6 +35,14 @@ NARROW = 3
 WIDER = 8
 """Factor from one diagram's width to the next."""
 WIDEST = 20_000
+DIAGRAMS_SHARE = 0.6
+"""Of the time, for diagrams of all ideals;"""
+ORDERS_SHARE = 0.1
+"""of what is left, for families of orders;"""
+SMALL = 40
+"""Groups up to which the whole is searched at once."""
+REGIONS_SHARE = 0.4
+"""of what is left then, for neighbourhoods; what remains is for the whole."""
 
 
 def solve_schedule(best: Incumbent) -> None:
@@ -47,18 +59,33 @@ def solve_schedule(best: Incumbent) -> None:
         return
     flow = flow_of(operators, groups)
     best.raise_bound(critical_path_us(operators), "critical path")
+    # on unlimited slots a strongly connected component may be torn apart
+    is_whole = together(best.problem).count == groups.count and not torn(flow)
     _alone(best, flow)
+    _by_diagrams(best, flow, groups, is_whole=is_whole)
+    if not is_open(best):
+        return
+    # CP-SAT needs no ideals: what only unlimited slots tear apart stays apart
+    pieces = flow_of(operators, together(best.problem))
+    if pieces.groups.count > SMALL:
+        until = monotonic() + REGIONS_SHARE * best.remaining_s
+        improve_schedule(best, pieces, random.Random(best.seed), until)
+    if is_open(best):
+        search_schedule(best, pieces)
+
+
+def _by_diagrams(best: Incumbent, flow: Flow, groups: Groups, *, is_whole: bool) -> None:
+    """Narrow families first, then all ideals or ever more orders; a share of the time."""
+    until = monotonic() + DIAGRAMS_SHARE * best.remaining_s
     masks = [_prefixes(order) for order in _some_orders(best, groups, FIRST_ORDERS)]
     for family in masks:
-        _restricted(best, flow, tabulate(groups, family), NARROW)
+        _restricted(best, flow, tabulate(groups, family), NARROW, best.deadline)
     try:
         ideals = enumerate_ideals(groups, FEW_IDEALS)
     except TooManyError:
-        _more_orders(best, flow, groups)
+        _more_orders(best, flow, groups, monotonic() + ORDERS_SHARE * best.remaining_s)
         return
-    # on unlimited slots a strongly connected component may be torn apart
-    is_whole = together(best.problem).count == groups.count and not torn(flow)
-    _all(best, flow, ideals, is_whole=is_whole)
+    _all(best, flow, ideals, until, is_whole=is_whole)
 
 
 def critical_path_us(operators: Groups) -> float:
@@ -93,11 +120,13 @@ def _prefixes(order: Sequence[int]) -> list[int]:
     return masks
 
 
-def _restricted(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> Diagram | None:
+def _restricted(
+    best: Incumbent, flow: Flow, ideals: Ideals, width: int, until: float
+) -> Diagram | None:
     """A diagram of schedules; None where the time is over."""
-    if best.remaining_s <= 0:
+    if monotonic() >= until:
         return None
-    diagram = Diagram(flow, ideals, best.cutoff_us, width, False, best.deadline)
+    diagram = Diagram(flow, ideals, best.cutoff_us, width, False, until)
     diagram.run()
     slots = diagram.slots() if diagram.is_complete else None
     if slots is not None:
@@ -105,12 +134,12 @@ def _restricted(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> Diag
     return diagram
 
 
-def _all(best: Incumbent, flow: Flow, ideals: Ideals, *, is_whole: bool) -> None:
+def _all(best: Incumbent, flow: Flow, ideals: Ideals, until: float, *, is_whole: bool) -> None:
     """All ideals, wider and wider, until the bound meets the plan or nothing was dropped."""
     for width in _widths():
-        if is_whole and not _relax(best, flow, ideals, width):
+        if is_whole and not _relax(best, flow, ideals, width, until):
             return
-        diagram = None if best.is_proved else _restricted(best, flow, ideals, width)
+        diagram = None if best.is_proved else _restricted(best, flow, ideals, width, until)
         if diagram is None or not diagram.is_complete:
             return
         if diagram.is_exact:
@@ -125,11 +154,11 @@ def _widths() -> Iterable[int]:
         width *= WIDER
 
 
-def _relax(best: Incumbent, flow: Flow, ideals: Ideals, width: int) -> bool:
+def _relax(best: Incumbent, flow: Flow, ideals: Ideals, width: int, until: float) -> bool:
     """A bound from a diagram of at least all schedules; whether there was time for it."""
-    if best.remaining_s <= 0:
+    if monotonic() >= until:
         return False
-    diagram = Diagram(flow, ideals, best.cutoff_us, width, True, best.deadline)
+    diagram = Diagram(flow, ideals, best.cutoff_us, width, True, until)
     value = diagram.run()
     if not diagram.is_complete:
         return False
@@ -146,14 +175,14 @@ def _proved(best: Incumbent, *, is_whole: bool) -> None:
     best.raise_bound(min(best.cutoff_us, best.value_us), "decision diagram")
 
 
-def _more_orders(best: Incumbent, flow: Flow, groups: Groups) -> None:
+def _more_orders(best: Incumbent, flow: Flow, groups: Groups, until: float) -> None:
     """Families of ever more prefixes, while there is time."""
     endless = orders(groups, random.Random(best.seed + 1))
     family: dict[int, None] = {}
-    while best.remaining_s > 0 and not best.is_proved:
+    while monotonic() < until and not best.is_proved:
         for mask in _prefixes(next(endless)):
             family.setdefault(mask)
         if len(family) > FEW_IDEALS:
             family = {}
             continue
-        _restricted(best, flow, tabulate(groups, list(family)), NARROW)
+        _restricted(best, flow, tabulate(groups, list(family)), NARROW, until)
