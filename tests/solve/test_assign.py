@@ -30,11 +30,11 @@ from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import initial, read
 from planner.solve.assign.linear import cut, segment_loads, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
-from planner.solve.assign.program import NAME
 from planner.solve.assign.regions import improve
 from planner.solve.assign.schedule_regions import improve_schedule
 from planner.solve.check import check
 from planner.solve.solve import solve
+from planner.solve.trusted import NAME
 
 
 def option(op: int, place: str, time_us: float, size: int = 0) -> Option:

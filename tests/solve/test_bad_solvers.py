@@ -16,6 +16,7 @@ from planner.ir.solution import Status
 from planner.solve import trusted
 from planner.solve.backend import Answer
 from planner.solve.check import check
+from planner.solve.cpsat import run_solver
 from planner.solve.scale.solve import Large
 from planner.solve.solve import solve
 from planner.solve.stages import solve as ways
@@ -25,7 +26,7 @@ from tests.solve.test_assign import option
 from tests.solve.test_bad_pipelines import line
 
 Solved = tuple[cmh.CpSolverResponse, bool]
-HONEST = trusted.run_solver
+HONEST = run_solver
 
 
 def crash(*_: object) -> Solved:

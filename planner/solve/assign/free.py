@@ -22,8 +22,9 @@ from planner.solve.assign.instance import Groups, initial, merge, spread
 from planner.solve.assign.linear import cut, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
 from planner.solve.assign.orders import orders
-from planner.solve.assign.program import NAME, Effort, search, settle
+from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.regions import improve, is_open
+from planner.solve.trusted import NAME
 
 ORDERS = 8
 ANNEALING_SHARE = 0.05

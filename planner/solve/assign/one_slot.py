@@ -24,8 +24,9 @@ import numpy as np
 
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
-from planner.solve.assign.program import FALSE, NAME, Effort, Program, negated, search
+from planner.solve.assign.program import FALSE, Effort, Program, negated, search
 from planner.solve.backend import Answer
+from planner.solve.trusted import NAME
 
 PRECISION = 2**-30
 """The unit of time, relative to the cutoff."""

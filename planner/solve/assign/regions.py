@@ -17,8 +17,9 @@ from planner.solve.assign.anneal import state_of
 from planner.solve.assign.free_model import build_free
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, spread
-from planner.solve.assign.program import NAME, Effort, search
+from planner.solve.assign.program import Effort, search
 from planner.solve.backend import Answer
+from planner.solve.trusted import NAME
 
 BETTER = 1e-6
 """Relative: what a neighbourhood must gain."""

@@ -17,10 +17,11 @@ from planner.solve.assign.evaluate import check_assignment, options_at
 from planner.solve.assign.flow import Flow
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import spread
-from planner.solve.assign.program import NAME, Effort, search, settle
+from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.regions import around, is_open, neighbours
 from planner.solve.assign.schedule_model import PRECISION, build_schedule
 from planner.solve.backend import Answer
+from planner.solve.trusted import NAME
 
 BETTER = 1e-6
 """Relative: what a neighbourhood must gain."""

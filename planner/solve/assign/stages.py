@@ -24,8 +24,9 @@ from planner.solve.assign.glue import is_memory_slack
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import Cut, slots_of
-from planner.solve.assign.program import FALSE, NAME, TRUE, Effort, Program, negated, search, settle
+from planner.solve.assign.program import FALSE, TRUE, Effort, Program, negated, search, settle
 from planner.solve.assign.windows import windows
+from planner.solve.trusted import NAME
 
 PRECISION = 2**-36
 """The unit of time, relative to the cutoff: at most a millionth of a millionth per 16 terms."""
