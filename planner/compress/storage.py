@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from planner.graph.wide import widen_in_place
+
 _TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 MIN_NARROWED = 4096
 """Constants with fewer elements stay in float32, as in `planner.kernels.pack`."""
 
-
-_NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN"})
 
 
@@ -42,49 +42,8 @@ def write_widened(path: Path, target: Path) -> None:
     Picklable, for a process of its own.
     """
     source = onnx.load(path)
-    widened(source)
+    widen_in_place(source)
     onnx.save(source, target)
-
-
-def widened(model: ModelProto) -> None:
-    """The same in memory, in place."""
-    graph = model.graph
-    for item in graph.initializer:
-        _widen(item, item.name)
-    for node in graph.node:
-        _widen_attributes(node)
-    del graph.value_info[:]
-    narrow = [port for port in (*graph.input, *graph.output) if _is_narrow(port)]
-    renamed = {port.name: f"{port.name}__wide" for port in narrow}
-    for names in (names for node in graph.node for names in (node.input, node.output)):
-        names[:] = [renamed.get(name, name) for name in names]
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
-    del graph.node[:]
-    for port in filter(_is_narrow, graph.input):
-        wide = renamed[port.name]
-        graph.node.append(helper.make_node("Cast", [port.name], [wide], to=TensorProto.FLOAT))
-    graph.node.extend(kept)
-    for port in filter(_is_narrow, graph.output):
-        kind = port.type.tensor_type.elem_type
-        graph.node.append(helper.make_node("Cast", [renamed[port.name]], [port.name], to=kind))
-
-
-def _widen_attributes(node: NodeProto) -> None:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            _widen(attribute.t, attribute.t.name)
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _NARROW:
-            attribute.i = TensorProto.FLOAT
-
-
-def _widen(item: TensorProto, name: str) -> None:
-    if item.data_type in _NARROW:
-        value = numpy_helper.to_array(item).astype(np.float32)
-        item.CopyFrom(numpy_helper.from_array(value, name))
-
-
-def _is_narrow(port: onnx.ValueInfoProto) -> bool:
-    return port.type.tensor_type.elem_type in _NARROW
 
 
 def rounded(model: ModelProto, dtype: str, stored: Collection[str]) -> None:

@@ -32,7 +32,7 @@ class Comparison:
     random: tuple[str, ...]
     """Outputs that differ between two runs of the reference itself: not compared."""
     differing: tuple[str, ...]
-    """Outputs beyond `MAX_NMSE`, of another type or shape, or integers that are not equal."""
+    """Outputs beyond the limit, of another type or shape, or integers that are not equal."""
     failure: str | None = None
     """Why the reference itself does not run; then nothing was compared."""
 
@@ -55,15 +55,24 @@ def run_with_onnxruntime(path: Path, feeds: Feeds, times: int) -> list[Outputs]:
         raise ort.run_error(error, str(path)) from None
 
 
-def compare(reference: Path, candidate: Path, samples: Sequence[Feeds], run: Run) -> Comparison:
+def compare(
+    reference: Path,
+    candidate: Path,
+    samples: Sequence[Feeds],
+    run: Run,
+    max_nmse: float = MAX_NMSE,
+) -> Comparison:
     """On every sample, runs the reference twice and the candidate once; the worst of all samples.
+
+    Args:
+        max_nmse: above it an output counts as differing.
 
     Raises:
         InfoptError: the candidate does not run.
     """
     found = Comparison({}, (), ())
     for feeds in samples:
-        found = _worse(found, _compare(reference, candidate, feeds, run))
+        found = _worse(found, _compare(reference, candidate, feeds, run, max_nmse))
         if found.failure is not None:
             break
     return found
@@ -85,7 +94,9 @@ def _worse(one: Comparison, other: Comparison) -> Comparison:
     )
 
 
-def _compare(reference: Path, candidate: Path, feeds: Feeds, run: Run) -> Comparison:
+def _compare(
+    reference: Path, candidate: Path, feeds: Feeds, run: Run, max_nmse: float
+) -> Comparison:
     from planner.runtime.compare import nmse
 
     try:
@@ -97,14 +108,16 @@ def _compare(reference: Path, candidate: Path, feeds: Feeds, run: Run) -> Compar
     random = tuple(name for name in first if nmse(first[name], again[name]) > _RANDOM_NMSE)
     errors = {name: nmse(first[name], values[name]) for name in first if name not in random}
     differing = (
-        name for name, error in errors.items() if not _is_same(first[name], values[name], error)
+        name
+        for name, error in errors.items()
+        if not _is_same(first[name], values[name], error, max_nmse)
     )
     return Comparison(errors, random, tuple(differing))
 
 
-def _is_same(reference: Any, value: Any, error: float) -> bool:
+def _is_same(reference: Any, value: Any, error: float, max_nmse: float) -> bool:
     if not isinstance(reference, np.ndarray):
-        return error <= MAX_NMSE
+        return error <= max_nmse
     if reference.dtype != np.asarray(value).dtype:
         return False
-    return error == 0.0 if reference.dtype.kind in _EXACT_KINDS else error <= MAX_NMSE
+    return error == 0.0 if reference.dtype.kind in _EXACT_KINDS else error <= max_nmse

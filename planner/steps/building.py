@@ -20,7 +20,7 @@ from planner.runtime.tensors import read_tensors
 from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Plan, WorkloadShape
 from planner.spec.session import SessionSettings
-from planner.steps.files import Files, bound_files
+from planner.steps.files import Files, files_of
 from planner.steps.prepare import SYNTHETIC_RUNS
 from planner.steps.reading import kept_graph, known_model
 from planner.steps.variants import build_file_from
@@ -50,8 +50,7 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
             where=str(path),
             fix="plan again, or point --model to the original file",
         )
-    given = [shape.shapes for shape in plan.workload]
-    files = bound_files(loaded, given, work, [None] * len(given))
+    files = files_of(plan, loaded, work)
     if plan.fusion is not None:
         return _build_fused(plan, out, path, files, work)
     part = part_of(plan, path, files, work)

@@ -32,7 +32,8 @@ class Prepared:
     """The user's model with its operators named and those dimensions fixed in which its shapes
     agree; otherwise as it came."""
     model_path: Path
-    """The same, simplified; equal to `bound_path` where that changed the outputs."""
+    """The same, simplified, half precision as float32 on the CPU; equal to `bound_path` where that
+    changed the outputs."""
     plain_path: Path
     """What plain ONNX Runtime runs: the user's file wherever it takes that as it is."""
     is_simplified: bool
@@ -70,7 +71,7 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
         EnvironmentMismatchError: a target that is not here.
     """
     refuse_absent(constraints)
-    return prepare_elsewhere(constraints, work)
+    return _prepared(constraints, work, is_here=True)
 
 
 def prepare_elsewhere(constraints: Constraints, work: Workspace) -> Prepared:
@@ -78,6 +79,10 @@ def prepare_elsewhere(constraints: Constraints, work: Workspace) -> Prepared:
 
     Raises: as `prepare`, but for the target.
     """
+    return _prepared(constraints, work, is_here=False)
+
+
+def _prepared(constraints: Constraints, work: Workspace, *, is_here: bool) -> Prepared:
     work.reporter.stage("load")
     loaded = known_model(constraints.model, work)
     specs = {entry.name: input_specs(loaded, entry.shapes) for entry in constraints.workload}
@@ -88,6 +93,7 @@ def prepare_elsewhere(constraints: Constraints, work: Workspace) -> Prepared:
         [entry.shapes for entry in constraints.workload],
         work,
         [feeds.get(entry.name) for entry in constraints.workload],
+        is_wide=is_here,
     )
     for name, values in feeds.items():
         keep_inputs(files, sizes(specs[name]), values)

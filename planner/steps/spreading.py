@@ -31,7 +31,7 @@ from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Estimate, Plan, WorkloadShape
 from planner.spec.session import SessionSettings
 from planner.steps.building import part_of, synthetic
-from planner.steps.files import Files, bound_files
+from planner.steps.files import Files, files_of
 from planner.steps.reading import known_model
 from planner.steps.workspace import Workspace
 
@@ -70,8 +70,7 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
     loaded = known_model(path, work)
     if loaded.sha256 != plan.model.sha256:
         raise ModelError("this is not the model that the plan was made for", where=str(path))
-    given = [shape.shapes for shape in plan.workload]
-    files = bound_files(loaded, given, work, [None] * len(given))
+    files = files_of(plan, loaded, work)
     simplified = plan.model_copy(update={"simplified": files.is_simplified, "shipped": "plan"})
     wished = simplified.model_copy(update={"execution": (StageExecution(ops=("?",)),)})
     part = part_of(wished, path, files, work)

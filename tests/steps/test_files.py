@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx import ModelProto
+import numpy as np
+from onnx import ModelProto, TensorProto
 
 from planner.graph.load import load
 from planner.progress import Silent
 from planner.steps.files import Files, bound_files
 from planner.steps.workspace import workspace
-from tests.graph.nasties import model, node, relu, save
+from tests.graph.nasties import model, node, relu, save, value, weight
 
 
 def _files(made: ModelProto, folder: Path) -> Files:
@@ -27,3 +28,37 @@ def test_the_normal_form_where_onnxruntime_refuses_that(tmp_path: Path) -> None:
     files = _files(model(nodes), tmp_path)
     assert files.plain_path == files.bound_path
     assert any("only in normal form" in note for note in files.notes)
+
+
+def _half_model(scale: float) -> ModelProto:
+    """y = x·w in half precision, where x·w overflows if the scale is large."""
+    weights = [weight("w", np.full((4, 4), scale, np.float16))]
+    ends = [value(name, [1, 4], TensorProto.FLOAT16) for name in "xy"]
+    return model([node("MatMul", ["x", "w"], ["y"])], ends[:1], ends[1:], weights)
+
+
+def test_half_precision_is_widened_where_only_rounding_changes(tmp_path: Path) -> None:
+    made = load(save(_half_model(0.3), tmp_path))
+    with workspace(Silent()) as work:
+        files = bound_files(made, [{}], work, [None], is_wide=True)
+        other = bound_files(made, [{}], work, [None])
+    assert (files.model_path.name, files.is_simplified) == ("wide.onnx", True)
+    assert other.model_path.name != "wide.onnx"
+    assert any("half precision is computed in fp32" in note for note in files.notes)
+
+
+def test_half_precision_is_kept_where_answers_would_change(tmp_path: Path) -> None:
+    made = model(
+        [
+            node("Mul", ["x", "w"], ["h"]),  # overflows to infinity in half precision only
+            node("Div", ["x", "h"], ["y"]),
+        ],
+        [value("x", [1, 4], TensorProto.FLOAT16)],
+        [value("y", [1, 4], TensorProto.FLOAT16)],
+        [weight("w", np.full((1, 4), 6e4, np.float16))],
+    )
+    feeds = {"x": np.full((1, 4), 100.0, np.float16)}
+    with workspace(Silent()) as work:
+        files = bound_files(load(save(made, tmp_path)), [{}], work, [feeds], is_wide=True)
+    assert files.model_path.name != "wide.onnx"
+    assert any("half precision is kept" in note for note in files.notes)
