@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from planner.ir.problem import Latency, Objective, Option, Problem, Setting
 from planner.ir.solution import Solution, Status
 from planner.solve.limits import STEPS, asked, relaxed, used, with_limit
 from planner.solve.neighbours import Neighbours
-from planner.solve.neighbours_stages import StageNeighbours
-from planner.solve.scale.solve import is_refuted_at_all_ends
 from planner.solve.solve import solve
-from planner.solve.stages.solve import is_big
 from planner.units import format_duration
+
+if TYPE_CHECKING:  # loaded only for pipelines: most plans are for one device
+    from planner.solve.neighbours_stages import StageNeighbours
 
 EXACT_COLUMNS = 8_000
 """Columns that exact runner-ups may cost altogether: options times re-solves."""
@@ -105,8 +106,7 @@ def runner_ups(
     """
     if solution.totals is None:
         return {}
-    neighbours: Neighbours | StageNeighbours
-    neighbours = (StageNeighbours if problem.places else Neighbours)(problem, solution)
+    neighbours = _neighbours(problem, solution)
     options = {option.name: option for option in problem.options}
     chosen = {op: options[name] for name in solution.chosen for op in options[name].ops}
     if exact is None:
@@ -161,6 +161,28 @@ def _reason(delta_us: float, delta_error: float) -> str:
     if delta_error > 0:
         return f"no faster, and adds {delta_error:.3g} to the error"
     return "no better: another objective or a tie decided"
+
+
+def _neighbours(problem: Problem, solution: Solution) -> Neighbours | StageNeighbours:
+    if not problem.places:
+        return Neighbours(problem, solution)
+    from planner.solve.neighbours_stages import StageNeighbours
+
+    return StageNeighbours(problem, solution)
+
+
+def _is_big_pipeline(problem: Problem) -> bool:
+    if not problem.places or problem.assignment is not None:
+        return False
+    from planner.solve.stages.solve import is_big
+
+    return is_big(problem)
+
+
+def _is_refuted(problem: Problem, deadline: float) -> bool:
+    from planner.solve.scale.solve import is_refuted_at_all_ends
+
+    return is_refuted_at_all_ends(problem, deadline)
 
 
 def _local(
@@ -246,13 +268,13 @@ def conflict(
         total_s: of everything; what comes late is not found.
     """
     until = monotonic() + total_s
-    is_large = bool(problem.places) and problem.assignment is None and is_big(problem)
+    is_large = _is_big_pipeline(problem)
 
     def is_infeasible(candidate: Problem) -> bool:
         left_s = min(time_limit_s, until - monotonic())
         tried = replace(candidate, objectives=(Objective.LATENCY,))
         if is_large:
-            return is_refuted_at_all_ends(tried, monotonic() + left_s)
+            return _is_refuted(tried, monotonic() + left_s)
         answer = solve(tried, time_limit_s=left_s, gap=1.0, seed=seed, workers=workers)
         return answer.status is Status.INFEASIBLE
 
@@ -302,7 +324,7 @@ def _nearest_latency(
     over the limit, each step ending at a plan's own value.
     """
     free = replace(with_limit(problem, "latency_us", None), objectives=(Objective.LATENCY,))
-    if problem.places and is_big(problem):
+    if _is_big_pipeline(problem):
         best = solve(free, time_limit_s=time_limit_s, gap=1e-2, seed=seed, workers=workers)
         return used(free, best, "latency_us") if best.totals is not None else None
     if len(problem.shape_weights) == 1 and problem.limits.throughput_per_s is None:

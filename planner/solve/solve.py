@@ -18,21 +18,19 @@ import numpy as np
 from planner.errors import InfoptError
 from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Solution, Status
-from planner.solve.assign.solve import solve_assignment
 from planner.solve.backend import Backend
 from planner.solve.check import check, price, value
 from planner.solve.constraints import setting_rows, structural_rows
 from planner.solve.cpsat import CpSat
 from planner.solve.data import EXPECTED, HIGH, LOW, Data, index
+from planner.solve.forms import solve_form
 from planner.solve.formulation import Formulation, Linear, Row, assemble
 from planner.solve.highs import Highs
-from planner.solve.pairwise.adapt import has_pairs, solve_adapted
 from planner.solve.presolve import undominated
 from planner.solve.progress import Reporter, relative_gap
 from planner.solve.relax import Relaxation, certified, projected, refutes, relax
 from planner.solve.search import EQUAL, Search, Task, breaks
 from planner.solve.seeds import rounded, seeds
-from planner.solve.stages.solve import solve_stages
 from planner.solve.validate import validate
 
 BACKENDS: tuple[Backend, ...] = (CpSat(), Highs())
@@ -80,29 +78,17 @@ def solve(
     started = monotonic()
     if not problem.settings:
         return Solution(Status.OPTIMAL, gap=0.0, seconds=0.0)
-    if problem.assignment is not None:
-        return solve_assignment(
-            problem,
-            time_limit_s=time_limit_s,
-            gap=gap,
-            seed=seed,
-            workers=max(workers, 1),
-            reporter=reporter,
-        )
-    if problem.places:
-        return solve_stages(
-            problem,
-            time_limit_s=time_limit_s,
-            gap=gap,
-            seed=seed,
-            workers=max(workers, 1),
-            reporter=reporter,
-            known=known,
-        )
-    if has_pairs(problem):
-        return solve_adapted(
-            problem, time_limit_s=time_limit_s, gap=gap, seed=seed, reporter=reporter
-        )
+    answer = solve_form(
+        problem,
+        time_limit_s=time_limit_s,
+        gap=gap,
+        seed=seed,
+        workers=max(workers, 1),
+        reporter=reporter,
+        known=tuple(known),
+    )
+    if answer is not None:
+        return answer
     search = Search(
         index(problem), backends, started + time_limit_s, gap, seed, max(workers, 1), reporter
     )

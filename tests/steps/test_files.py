@@ -30,15 +30,15 @@ def test_the_normal_form_where_onnxruntime_refuses_that(tmp_path: Path) -> None:
     assert any("only in normal form" in note for note in files.notes)
 
 
-def _half_model(scale: float) -> ModelProto:
-    """y = x·w in half precision, where x·w overflows if the scale is large."""
-    weights = [weight("w", np.full((4, 4), scale, np.float16))]
+def _half_model() -> ModelProto:
+    """y = x·w in half precision."""
+    weights = [weight("w", np.full((4, 4), 0.3, np.float16))]
     ends = [value(name, [1, 4], TensorProto.FLOAT16) for name in "xy"]
     return model([node("MatMul", ["x", "w"], ["y"])], ends[:1], ends[1:], weights)
 
 
 def test_half_precision_is_widened_where_only_rounding_changes(tmp_path: Path) -> None:
-    made = load(save(_half_model(0.3), tmp_path))
+    made = load(save(_half_model(), tmp_path))
     with workspace(Silent()) as work:
         files = bound_files(made, [{}], work, [None], is_wide=True)
         other = bound_files(made, [{}], work, [None])
@@ -50,14 +50,15 @@ def test_half_precision_is_widened_where_only_rounding_changes(tmp_path: Path) -
 def test_half_precision_is_kept_where_answers_would_change(tmp_path: Path) -> None:
     made = model(
         [
-            node("Mul", ["x", "w"], ["h"]),  # overflows to infinity in half precision only
-            node("Div", ["x", "h"], ["y"]),
+            node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+            node("Concat", ["h", "none"], ["m"], axis=0),
+            node("Cast", ["m"], ["w"], to=TensorProto.FLOAT),
+            node("Sub", ["x", "w"], ["y"]),  # what half precision rounds away is the answer
         ],
-        [value("x", [1, 4], TensorProto.FLOAT16)],
-        [value("y", [1, 4], TensorProto.FLOAT16)],
-        [weight("w", np.full((1, 4), 6e4, np.float16))],
+        outputs=[value("y", [2, 4])],
+        weights=[weight("none", np.zeros((1, 4), np.float16))],
     )
-    feeds = {"x": np.full((1, 4), 100.0, np.float16)}
+    feeds = {"x": np.linspace(1.0, 1.001, 4, dtype=np.float32)[None]}
     with workspace(Silent()) as work:
         files = bound_files(load(save(made, tmp_path)), [{}], work, [feeds], is_wide=True)
     assert files.model_path.name != "wide.onnx"
