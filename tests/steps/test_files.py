@@ -53,10 +53,14 @@ def test_half_precision_is_kept_where_answers_would_change(tmp_path: Path) -> No
             node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
             node("Concat", ["h", "none"], ["m"], axis=0),
             node("Cast", ["m"], ["w"], to=TensorProto.FLOAT),
-            node("Sub", ["x", "w"], ["y"]),  # what half precision rounds away is the answer
+            node("Concat", ["x", "zeros"], ["e"], axis=0),
+            node("Sub", ["e", "w"], ["y"]),  # what half precision rounds away is the answer
         ],
         outputs=[value("y", [2, 4])],
-        weights=[weight("none", np.zeros((1, 4), np.float16))],
+        weights=[
+            weight("none", np.zeros((1, 4), np.float16)),
+            weight("zeros", np.zeros((1, 4), np.float32)),
+        ],
     )
     feeds = {"x": np.linspace(1.0, 1.001, 4, dtype=np.float32)[None]}
     with workspace(Silent()) as work:
