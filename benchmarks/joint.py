@@ -5,9 +5,11 @@
     python benchmarks/joint.py --growth growth.png      time and gap against operators, options and
                                                         devices (needs matplotlib)
     python benchmarks/joint.py --pipelines [bert ...]   joint optimum against every sequential order
+                               [--levels fits ...] [--seeds 2] [--step-limit 2]
 
 An instance is STRUCTURE-OPERATORS-GPUS; structures are bert, gpt, switch, conformer and resnet.
-Costs, options and limits: `joint_models.py`. Every value printed was re-priced by the checker.
+Costs, options and limits: `joint_models.py`; those of the comparison: `joint_scarcity.py`, its
+orders: `joint_pipelines.py`. Every value printed was re-priced by the checker.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.joint_growth import Measured, draw, sizes
 from benchmarks.joint_models import STRUCTURES, Case, make
 from benchmarks.joint_pipelines import compare
+from benchmarks.joint_scarcity import LEVELS, SLICES, instances
 from planner.solve.progress import Progress
 from planner.solve.solve import solve
 
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
     from planner.ir.problem import Problem
 
 INSTANCES = tuple(f"{name}-2000-8" for name in STRUCTURES)
-PIPELINE_OPS = 40
-"""Operators of the comparison with sequential orders: 24 orders of four solves each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +135,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--growth", type=Path, metavar="PICTURE")
-    parser.add_argument("--pipelines", nargs="*", choices=tuple(STRUCTURES), metavar="STRUCTURE")
+    parser.add_argument("--pipelines", nargs="*", choices=tuple(SLICES), metavar="STRUCTURE")
+    names = tuple(level.name for level in LEVELS)
+    parser.add_argument("--levels", nargs="+", choices=names, default=names, metavar="LEVEL")
+    parser.add_argument("--seeds", type=int, default=2, help="of each structure and level")
+    parser.add_argument("--step-limit", type=float, default=2.0, metavar="S")
     args = parser.parse_args()
     if args.pipelines is not None:
         found = []
-        for structure in args.pipelines or STRUCTURES:
-            case = Case(structure, PIPELINE_OPS, 8, args.options, args.seed)
-            found.append(compare(case, args.time_limit))
+        chosen = tuple(args.pipelines) or tuple(SLICES)
+        for instance in instances(chosen, tuple(args.levels), args.seeds):
+            problem = instance.make()
+            found.append(compare(instance.name, problem, args.time_limit, args.step_limit))
             print(found[-1].line(), flush=True)
-        save([asdict(each) for each in found], args.json)
+            save([asdict(each) for each in found], args.json)
         return
     print(
         "instance               ops  options        value us      gap status       first  seconds"

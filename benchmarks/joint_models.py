@@ -28,6 +28,8 @@ SPREAD = 0.05
 """Half-width of every interval, relative."""
 PRESSURE = 2.5
 """Weights in fp16, relative to the memory of all devices: compression alone hardly fits."""
+BUDGET = 0.3
+"""Error budget, relative to the error of everything in four bits."""
 LAUNCH_US = 2.0
 """Per kernel: the order of a launch inside a CUDA graph."""
 
@@ -107,6 +109,10 @@ class Case:
     tokens: tuple[int, ...] = (2048, 256)
     """Per workload shape: prefill and decode."""
     weights: tuple[float, ...] = (1.0, 16.0)
+    pressure: float = PRESSURE
+    budget: float = BUDGET
+    is_lean: bool = False
+    """Memory besides the weights is what a tensor-parallel fp16 plan needs, not a dozen tensors."""
 
 
 @dataclass(slots=True)
@@ -222,13 +228,16 @@ STRUCTURES: dict[str, Callable[[str], _Layer]] = {
     "resnet": _resnet(4096),
 }
 
+NARROW: dict[str, Callable[[str], _Layer]] = {"switch8": _switch(2048, 8)}
+"""For comparisons of a few layers: a Switch layer of 64 experts alone has 209 operators."""
+
 
 def graph(case: Case) -> list[Op]:
     """Operators of whole layers, at least `case.ops` of them, in topological order."""
     found: list[Op] = []
     x, number = "input", 0
     while len(found) < case.ops:
-        layer = STRUCTURES[case.structure](x)
+        layer = {**STRUCTURES, **NARROW}[case.structure](x)
         names = {op.name: f"L{number}.{op.name}" for op in layer.ops}
         for op in layer.ops:
             inputs = tuple(names.get(name, name) for name in op.inputs)
@@ -396,13 +405,31 @@ def _used_forms(options: list[Option]) -> set[State]:
     return {state for option in options for state in option.needs}
 
 
+def working_set_bytes(case: Case, ops: list[Op], ends: dict[str, int]) -> int:
+    """Peak of live activations, largest workspace and caches of one rank of a Megatron plan:
+    columns, then rows; what is elementwise stays as its first input is."""
+    splits: set[str] = set()
+    live = [0.0] * (len(ops) + 1)
+    largest = 0.0
+    for position, op in enumerate(ops):
+        if op.splits == "column" or (op.splits == "any" and op.inputs[0] in splits):
+            splits.add(op.name)
+        size = 2.0 * max(case.tokens) * op.width * op.share
+        size /= case.gpus if op.name in splits else 1
+        largest = max(largest, size / 4)
+        for moment in range(position, ends[op.name]):
+            live[moment] += size
+    caches = sum(op.cache * 4096 for op in ops) / case.gpus
+    return int(max(live) + largest + caches)
+
+
 def make(case: Case) -> Problem:
-    """The problem of a case; memory binds: fp16 weights need PRESSURE times what there is."""
+    """The problem of a case; memory binds: fp16 weights need `pressure` times what there is."""
     ops = graph(case)
     maker = Maker(case, ops, random.Random(case.seed))
     params = sum(op.params for op in ops)
     total = params * FORMATS[0].weight_bytes
-    memory = int(total / PRESSURE / case.gpus)
+    memory = int(total / case.pressure / case.gpus)
     ends = {op.name: position + 1 for position, op in enumerate(ops)}
     for position, op in enumerate(ops):
         ends.update((name, position + 1) for name in op.inputs if name in ends)
@@ -426,6 +453,8 @@ def make(case: Case) -> Problem:
     reads = {op.name for op in ops} & {name for op in ops for name in op.inputs}
     given = tuple(State("input", form) for form in ("plain", "split", "q8"))
     reserve = max(ends.values()) and 12 * 2 * max(case.tokens) * max(op.width for op in ops)
+    if case.is_lean:
+        reserve = working_set_bytes(case, ops, ends)
     kinds = {hardware.name: hardware for _, hardware in maker.places()}
     devices = tuple(
         Device(
@@ -446,7 +475,8 @@ def make(case: Case) -> Problem:
         given=given,
         wanted=(State(ops[-1].name, "plain"),),
         limits=Limits(
-            error=0.3 * sum(maker.harm[op.name] for op in ops if op.params), devices=case.gpus
+            error=case.budget * sum(maker.harm[op.name] for op in ops if op.params),
+            devices=case.gpus,
         ),
         objectives=(Objective.LATENCY, Objective.ERROR),
         places=tuple(place for place, _ in maker.places()),

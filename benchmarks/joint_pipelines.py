@@ -1,145 +1,222 @@
-"""Sequential planning as it is usually done: one decision after another, in every order.
+"""Sequential planning as it is usually done, in every order, against the joint optimum.
 
-Each step opens one family of decisions, solves, and fixes it: compress (a format for every
-operator), place (the sequence of places), swap (stores), fuse (groups). Families that are not yet
-open keep their default: fp16, one stage on all devices of the first type, resident weights, no
-groups. Only the last step must keep the memory limits: the steps before cannot know what later
-ones will save. Costs and options are those of the joint problem.
+24 orders of compress, place, swap and fuse, each in several ways, so that no order loses by a
+clumsy rule:
+
+- Compression before placement uses the error budget for the least compute time (`time`), for the
+  fewest bytes (`size`), or for the least time that fits into the memory of all devices (`fit`).
+- Memory is kept from the first step that places or swaps (`strict`: what does not fit fails), or
+  only from the last step that can change it (`late`: earlier steps trust the later ones).
+
+Every step is solved by the same solver, for the least time (placement: for the user's objectives);
+only what is decided limits it. What orders have in common is solved once. The plan of the last step
+is judged by the checker on the joint problem, all limits included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from time import monotonic
 
-from benchmarks.joint_models import Case, make
-from planner.ir.problem import Option, Problem
-from planner.ir.solution import Solution
+from benchmarks.joint_steps import FAMILIES, Decided, Step, fixed, posed, translated
+from planner.ir.problem import Objective, Problem
+from planner.ir.solution import Solution, Status
+from planner.solve.check import check, priced, value
 from planner.solve.solve import solve
 
-STEPS = ("compress", "place", "swap", "fuse")
+STEP_GAP = 2e-3
+"""Relative gap at which a step may stop."""
+MEMORY_FAMILIES = frozenset(("compress", "place", "swap"))
+USUAL = ("time", "any")
+"""Ways to compress that look at time alone: what is done where placement is another tool's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One order with its rules."""
+
+    order: tuple[str, ...]
+    compression: str
+    """`time`, `size`, `fit`; `any` where placement comes first and memory decides."""
+    memory: str
+    """`strict` or `late`."""
+    steps: tuple[Step, ...]
+
+    @property
+    def name(self) -> str:
+        """As printed."""
+        return f"{' > '.join(self.order)} ({self.compression}, {self.memory})"
+
+
+def ways() -> Iterator[Way]:
+    """Every order in every way that differs."""
+    for order in permutations(FAMILIES):
+        first = min(order.index("place"), order.index("swap"))
+        is_early = order.index("compress") < first
+        for compression in ("time", "size", "fit") if is_early else ("any",):
+            known = set()
+            for memory in ("strict", "late"):
+                steps = tuple(_steps(order, compression, memory))
+                if steps not in known:
+                    yield Way(order, compression, memory, steps)
+                known.add(steps)
+
+
+def _steps(order: tuple[str, ...], compression: str, memory: str) -> Iterator[Step]:
+    last = max(n for n, family in enumerate(order) if family in MEMORY_FAMILIES)
+    is_placed = False
+    for number, family in enumerate(order):
+        is_placed |= family in ("place", "swap")
+        keeps = number >= last or (is_placed and memory == "strict")
+        if family == "compress" and not is_placed:
+            yield Step(family, compression == "fit", compression == "size")
+        else:
+            yield Step(family, keeps)
+
+
+@dataclass(slots=True)
+class Sequential:
+    """All orders on one problem; what they share is kept."""
+
+    problem: Problem
+    step_limit_s: float
+    known: dict[tuple[Step, ...], tuple[Solution | None, Decided]] = field(
+        default_factory=lambda: {(): (None, Decided())}
+    )
+    worst_gap: float = 0.0
+    """Of all steps that ended with a plan."""
+    open_steps: int = 0
+    """Steps that ended with neither a plan nor a proof that there is none."""
+    solves: int = 0
+
+    def plan(self, way: Way) -> Solution | None:
+        """The plan after all steps, which keeps everything; None where some step or limit fails."""
+        for count in range(1, len(way.steps) + 1):
+            before, now = way.steps[: count - 1], way.steps[:count]
+            if now not in self.known:
+                self.known[now] = self._step(before, way.steps[count - 1])
+        plan = self.known[way.steps][0]
+        return None if plan is None or check(self.problem, plan) else plan
+
+    def _step(self, before: tuple[Step, ...], step: Step) -> tuple[Solution | None, Decided]:
+        plan, decided = self.known[before]
+        if before and plan is None:
+            return None, decided
+        answer = self._solve(posed(self._aimed(step), decided, step))
+        if answer is None and step.family == "place" and self._has_slo():
+            # too slow for now: the fastest, for fusion or compression to come
+            quick = replace(step, family="place")
+            answer = self._solve(posed(self._hurried(), decided, quick))
+        if answer is None:
+            return None, decided
+        found = translated(answer)
+        return found, fixed(self.problem, decided, step, found)
+
+    def _has_slo(self) -> bool:
+        return self.problem.limits.latency_us is not None
+
+    def _aimed(self, step: Step) -> Problem:
+        """Placement aims at the user's objectives within the SLO, the other steps at time."""
+        return self.problem if step.family == "place" else self._hurried()
+
+    def _hurried(self) -> Problem:
+        limits = replace(self.problem.limits, latency_us=None)
+        return replace(self.problem, objectives=(Objective.LATENCY,), limits=limits)
+
+    def _solve(self, problem: Problem) -> Solution | None:
+        self.solves += 1
+        found = solve(problem, time_limit_s=self.step_limit_s, gap=STEP_GAP)
+        self.open_steps += found.status is Status.UNKNOWN
+        if found.totals is None:
+            return None
+        self.worst_gap = max(self.worst_gap, found.gap or 0.0)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Joint against sequential on one structure."""
+    """Joint against sequential on one problem."""
 
-    structure: str
-    joint_us: float | None
-    joint_bound_us: float | None
-    best_order: str
-    sequential_us: float | None
-    feasible_orders: int
-    orders: int
+    instance: str
+    objective: str
+    joint: float | None
+    joint_bound: float | None
+    joint_status: str
+    joint_seconds: float
+    best: float | None
+    """Of all orders in all ways."""
+    best_way: str
+    usual: float | None
+    """Of all orders whose compression looks at time alone."""
+    usual_way: str
+    better: float | None
+    """(best - joint) / best; None where one of them has no plan."""
+    better_than_usual: float | None
+    feasible_ways: int
+    ways: int
+    sequential_seconds: float
+    worst_step_gap: float
+    open_steps: int
+    values: dict[str, float | None]
+    """Of every way."""
 
     def line(self) -> str:
         """As printed."""
-        if self.joint_us is None or self.sequential_us is None:
-            ours = "-" if self.joint_us is None else f"{self.joint_us:.1f}"
-            return f"{self.structure:10} joint {ours}, no sequential order is feasible"
-        better = 100 * (self.sequential_us - self.joint_us) / self.sequential_us
+
+        def text(number: float | None, share: float | None) -> str:
+            shown = "none" if number is None else f"{number:.1f}"
+            return shown if share is None else f"{shown} ({100 * share:+.1f} %)"
+
+        ours = "none" if self.joint is None else f"{self.joint:.1f}"
         return (
-            f"{self.structure:10} joint {self.joint_us:.1f} us, best order {self.best_order}"
-            f" {self.sequential_us:.1f} us: {better:.1f} % better;"
-            f" {self.feasible_orders} of {self.orders} orders feasible"
+            f"{self.instance:20} joint {ours:>9} | best {text(self.best, self.better):>20}"
+            f" | usual {text(self.usual, self.better_than_usual):>20}"
+            f" | {self.feasible_ways:2} of {self.ways} ways feasible | {self.best_way}"
         )
 
 
-@dataclass(slots=True)
-class _Fixed:
-    """What has been decided so far."""
-
-    formats: dict[str, str] | None = None
-    places: tuple[str, ...] | None = None
-    open: set[str] = field(default_factory=set)
-
-
-def compare(case: Case, time_limit_s: float) -> Comparison:
-    """The joint optimum and the best of all orders, each step with the same time."""
-    problem = make(case)
-    joint = solve(problem, time_limit_s=time_limit_s, gap=1e-4)
-    found: dict[str, float] = {}
-    known: dict[tuple[str, ...], tuple[Solution | None, _Fixed]] = {(): (None, _Fixed())}
-    for order in permutations(STEPS):
-        plan = _in_order(problem, order, time_limit_s, known)
-        if plan is not None:
-            found[" > ".join(order)] = plan.objective[0]
-    best = min(found, key=found.__getitem__, default="")
+def compare(
+    instance: str, problem: Problem, joint_limit_s: float, step_limit_s: float
+) -> Comparison:
+    """The joint plan and the best of all orders."""
+    joint = solve(problem, time_limit_s=joint_limit_s, gap=1e-4)
+    started = monotonic()
+    sequential = Sequential(problem, step_limit_s)
+    values: dict[str, float | None] = {}
+    usual: dict[str, float] = {}
+    for way in ways():
+        plan = sequential.plan(way)
+        found = None if plan is None else value(priced(problem, plan), problem.objectives[0])
+        values[way.name] = found
+        if found is not None and way.compression in USUAL:
+            usual[way.name] = found
+    feasible = {name: found for name, found in values.items() if found is not None}
+    best_way = min(feasible, key=feasible.__getitem__, default="")
+    usual_way = min(usual, key=usual.__getitem__, default="")
+    ours = joint.objective[0] if joint.objective else None
     return Comparison(
-        case.structure,
-        joint.objective[0] if joint.objective else None,
+        instance,
+        problem.objectives[0].value,
+        ours,
         joint.bound[0] if joint.bound else None,
-        best,
-        found.get(best),
-        len(found),
-        24,
+        joint.status.value,
+        round(joint.seconds, 2),
+        feasible.get(best_way),
+        best_way,
+        usual.get(usual_way),
+        usual_way,
+        _share(ours, feasible.get(best_way)),
+        _share(ours, usual.get(usual_way)),
+        len(feasible),
+        len(values),
+        round(monotonic() - started, 2),
+        sequential.worst_gap,
+        sequential.open_steps,
+        values,
     )
 
 
-def _in_order(
-    problem: Problem,
-    order: tuple[str, ...],
-    time_limit_s: float,
-    known: dict[tuple[str, ...], tuple[Solution | None, _Fixed]],
-) -> Solution | None:
-    """The plan after all steps; what orders have in common is solved once."""
-    for count in range(1, len(order) + 1):
-        before, now = order[: count - 1], order[:count]
-        if now in known:
-            continue
-        plan, fixed = known[before]
-        if before and plan is None:
-            known[now] = (None, fixed)
-            continue
-        step = order[count - 1]
-        fixed = _Fixed(fixed.formats, fixed.places, {*fixed.open, step})
-        posed = _posed(problem, fixed, is_last=count == len(order))
-        plan = solve(posed, time_limit_s=time_limit_s, gap=0.005)
-        plan = plan if plan.totals is not None else None
-        if plan is not None:
-            _fix(problem, plan, fixed, step)
-        known[now] = (plan, fixed)
-    return known[order][0]
-
-
-def _fix(problem: Problem, plan: Solution, fixed: _Fixed, step: str) -> None:
-    options = {option.name: option for option in problem.options}
-    if step == "compress":
-        fixed.formats = {
-            op: options[name].format for name in plan.chosen for op in options[name].ops
-        }
-    if step == "place":
-        fixed.places = tuple(stage.place for stage in plan.stages)
-
-
-def _posed(problem: Problem, fixed: _Fixed, *, is_last: bool) -> Problem:
-    """The problem with what is decided fixed and what is not yet open at its default."""
-    largest = max(problem.places, key=lambda place: place.degree).name
-    places = fixed.places or ((largest,) if "place" not in fixed.open else None)
-    allowed = _allowed(problem, fixed, set(places) if places is not None else None)
-    devices = problem.devices
-    if not is_last:
-        devices = tuple(replace(device, memory_size_bytes=None) for device in devices)
-    return replace(
-        problem,
-        options=tuple(option for option in problem.options if allowed(option)),
-        devices=devices,
-        stages=len(places) if places is not None else problem.stages,
-        stores=problem.stores if "swap" in fixed.open else (),
-    )
-
-
-def _allowed(problem: Problem, fixed: _Fixed, places: set[str] | None) -> Callable[[Option], bool]:
-    default = problem.options[0].format
-
-    def allowed(option: Option) -> bool:
-        if places is not None and option.place not in places:
-            return False
-        if len(option.ops) > 1 and "fuse" not in fixed.open:
-            return False
-        if fixed.formats is not None:
-            return option.format == fixed.formats[option.ops[0]]
-        return "compress" in fixed.open or option.format == default
-
-    return allowed
+def _share(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else (theirs - ours) / theirs

@@ -1,7 +1,8 @@
 """Any assignment by largest load.
 
 1. Linear orders cut optimally, then annealing (`anneal`): the first plans.
-2. CP-SAT on the whole (`free_model`): better plans, and the proof where that is easy.
+2. CP-SAT on the whole (`free_model`), coarsely: better plans, and nearly the proof where that is
+   easy; then finely, for the rest of it.
 3. A bound from one slot against all others (`one_slot`).
 4. Large neighbourhoods (`regions`): better plans still.
 5. CP-SAT on the whole again, from there.
@@ -15,7 +16,7 @@ from itertools import islice
 from time import monotonic
 
 from planner.solve.assign.anneal import anneal
-from planner.solve.assign.free_model import PRECISION, build_free
+from planner.solve.assign.free_model import COARSE, PRECISION, build_free
 from planner.solve.assign.glue import glue, least_load_us, most_us
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, merge, spread
@@ -51,14 +52,23 @@ def solve_free(best: Incumbent) -> None:
         _anneal(best, groups, rng)
     if not is_open(best):
         return
-    _search(best, groups, WHOLE_SHARE * best.remaining_s)
+    _search(best, groups, WHOLE_SHARE * best.remaining_s, COARSE)
+    if is_open(best) and _is_nearly_proved(best, groups):
+        _search(best, groups, best.remaining_s, PRECISION)
     if is_open(best) and math.isfinite(best.value_us):
         cutoff = best.cutoff_us
         glued = glue(groups, cutoff, is_acyclic=False)
         raise_by_one_slot(best, glued, cutoff, monotonic() + ONE_SLOT_SHARE * best.remaining_s)
         improve(best, groups, rng, monotonic() + REGIONS_SHARE * best.remaining_s)
     if is_open(best):
-        _search(best, groups, best.remaining_s)
+        _search(best, groups, best.remaining_s, COARSE)
+    if is_open(best):
+        _search(best, groups, best.remaining_s, PRECISION)
+
+
+def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:
+    """Whether nothing but the coarse unit keeps the bound from the plan."""
+    return best.bound_us >= best.value_us * (1 - 2 * COARSE * (groups.count + len(groups.nets)))
 
 
 def _seed(best: Incumbent, groups: Groups, rng: random.Random) -> None:
@@ -83,11 +93,11 @@ def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
             return
 
 
-def _search(best: Incumbent, groups: Groups, limit_s: float) -> None:
+def _search(best: Incumbent, groups: Groups, limit_s: float, precision: float) -> None:
     """CP-SAT on the whole below the incumbent."""
     cutoff = best.value_us * (1 + ABOVE) if math.isfinite(best.value_us) else most_us(groups)
     glued = glue(groups, cutoff, is_acyclic=False)
-    model = build_free(glued, cutoff, bound_us=best.bound_us)
+    model = build_free(glued, cutoff, bound_us=best.bound_us, precision=precision)
     if model is None:
         best.is_infeasible = math.isinf(best.value_us)
         best.raise_bound(cutoff, NAME)
@@ -106,4 +116,5 @@ def _search(best: Incumbent, groups: Groups, limit_s: float) -> None:
     settle(best, found, cutoff, model.unit_us)
     if not is_last and not best.is_proved:
         best.hit_time_limit = False
-    best.rounding = PRECISION * (groups.count + len(groups.nets))
+    if precision == PRECISION:
+        best.rounding = PRECISION * (groups.count + len(groups.nets))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from planner.solve.assign.anneal import state_of
-from planner.solve.assign.free_model import build_free
+from planner.solve.assign.free_model import COARSE, build_free
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, spread
 from planner.solve.assign.program import Effort, search
@@ -38,7 +38,7 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
         free, slots = _neighbourhood(groups, plan, round(size), near, rng)
         cutoff = best.value_us * (1 - BETTER)
         fixed = {v: slot for v, slot in enumerate(plan) if v not in free}
-        model = build_free(groups, cutoff, fixed=fixed, allowed=slots)
+        model = build_free(groups, cutoff, precision=COARSE, fixed=fixed, allowed=slots)
         if model is None:
             continue
         effort = Effort(until - monotonic(), rng.randrange(2**30), best.workers, work=WORK)

@@ -35,7 +35,7 @@ NARROW = 3
 WIDER = 8
 """Factor from one diagram's width to the next."""
 WIDEST = 20_000
-DIAGRAMS_SHARE = 0.6
+DIAGRAMS_SHARE = 0.3
 """Of the time, for diagrams of all ideals;"""
 ORDERS_SHARE = 0.1
 """of what is left, for families of orders;"""

@@ -1,12 +1,16 @@
-"""Where the way for large pipelines crashes or contradicts itself: CP-SAT on one place.
+"""Large pipelines, guarded: CP-SAT on single places where the way for them finds little or fails.
 
-A plan of one stage is a plan; whole models of single places, resident weights first, are small
-enough for CP-SAT where the whole of the problem is not. Nothing is bounded by them: the status is
-`feasible` with what gap there is, or `unknown`.
+A plan of one stage is a plan, and the whole model of one place is often small enough for CP-SAT
+where the whole of the problem is not: it sees tight memory, streams and conversions exactly. It is
+asked for what time is left where the dual's way ends without a plan or with a gap, and after a
+crash or a contradiction there, which must not cost the user his plan. It proves nothing of other
+places: the bound stays the dual's.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 
@@ -16,66 +20,94 @@ from planner.ir.problem import Problem
 from planner.ir.solution import Status
 from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, search_exactly
+from planner.solve.stages.model import HIGH
+
+LARGE_SHARE = 0.6
+"""Share of the time for the dual's way where single places are small."""
+SINGLE_COLUMNS = 6_000
+"""Options and conversions of one place, options once more a store, up to which it is small."""
 
 
 def search_guarded(state: Exact) -> Status:
-    """`search_large`; whatever it raises, plans are still looked for."""
+    """`search_large`, then single places; whatever the former raises, plans are looked for."""
+    parts = [
+        part
+        for place in _by_price(state.problem)
+        if (part := alone(state.problem, place)) and _size(part) <= SINGLE_COLUMNS
+    ]
+    end = state.deadline
+    if parts:
+        state.deadline = monotonic() + LARGE_SHARE * state.remaining_s
     try:
-        return search_large(state)
+        status = search_large(state)
     except UsageError:
         raise
     except Exception as error:  # noqa: BLE001 - a bug there must not cost the user his plan
         state.used.setdefault(f"single places, after {type(error).__name__} in the dual")
-        state.bounds = []
-        return _one_place(state)
-
-
-def _one_place(state: Exact) -> Status:
-    """Whole models of single places, by price, until a plan is found; then the others."""
-    problem = state.problem
-    devices = {device.name: device for device in problem.devices}
-    places = sorted(
-        problem.places, key=lambda p: (devices[p.device].price_per_hour * p.degree, p.name)
-    )
-    tries = [(place, stores) for stores in (False, True) for place in places]
-    for number, (place, is_streaming) in enumerate(tries):
-        if state.must_stop or state.remaining_s <= 0:
-            break
-        alone = _alone(problem, place, is_streaming=is_streaming)
-        if alone is None or (is_streaming and not problem.stores):
-            continue
-        until = monotonic() + state.remaining_s / (len(tries) - number)
-        part = Exact(alone, until, state.gap, state.seed, state.workers, None)
-        search_exactly(part)
-        state.is_interrupted |= part.is_interrupted
-        if part.best is not None:
-            state.offer(part.best, "CP-SAT on one place", 0.0, 0)
-    state.hit_time_limit |= state.remaining_s <= 0
+        state.bounds, status = [], Status.UNKNOWN
+        parts = parts or [
+            part for p in _by_price(state.problem) if (part := alone(state.problem, p))
+        ]
+    state.deadline = end
+    if status in (Status.OPTIMAL, Status.INFEASIBLE) or _is_close(state):
+        return status
+    if not state.is_interrupted:
+        _search_parts(state, parts)
     return Status.FEASIBLE if state.best is not None else Status.UNKNOWN
 
 
-def _alone(problem: Problem, place: Place, *, is_streaming: bool) -> Problem | None:
-    """The problem at one place; None where an operator cannot run there."""
-    options = tuple(o for o in problem.options if o.place in (None, place.name))
-    if {name for option in options for name in option.ops} != set(problem.ops):
-        return None
-    stores = problem.stores if is_streaming else ()
-    known = {store.name for store in stores}
-    kept = tuple(
-        option
-        if option.stores is None
-        else replace(option, stores=tuple(name for name in option.stores if name in known))
-        for option in options
+def _is_close(state: Exact) -> bool:
+    """Whether the gap asked for is reached."""
+    if state.best is None or not state.bounds:
+        return False
+    return state.bounds[0] >= state.values[0] - max(state.gap, 1e-9) * abs(state.values[0])
+
+
+def _by_price(problem: Problem) -> list[Place]:
+    devices = {device.name: device for device in problem.devices}
+    return sorted(
+        problem.places, key=lambda p: (-devices[p.device].price_per_hour * p.degree, p.name)
     )
+
+
+def _size(problem: Problem) -> int:
+    return len(problem.options) * (1 + len(problem.stores)) + len(problem.conversions)
+
+
+def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
+    """Each part gets an equal share of the time that is left; the incumbent's own comes first."""
+    if state.best is not None and state.end != HIGH:
+        return
+    known = {stage.place for stage in state.best.stages} if state.best is not None else set()
+    ordered = sorted(parts, key=lambda part: part.places[0].name not in known)
+    state.hit_time_limit = False
+    for number, part in enumerate(ordered):
+        if state.must_stop or state.remaining_s <= 0 or _is_close(state):
+            break
+        until = monotonic() + state.remaining_s / (len(ordered) - number)
+        search = Exact(part, until, state.gap, state.seed, state.workers, None)
+        search_exactly(search)
+        state.is_interrupted |= search.is_interrupted
+        for name in search.used:
+            state.used.setdefault(f"{name} on one place")
+        if search.best is not None:
+            bound = state.bounds[0] if state.bounds else -math.inf
+            state.offer(search.best, "CP-SAT on one place", bound, 0)
+    state.hit_time_limit |= state.remaining_s <= 0 or not _is_close(state)
+
+
+def alone(problem: Problem, place: Place) -> Problem | None:
+    """The problem with one stage at one place; None where an operator cannot run there."""
+    options = tuple(o for o in problem.options if o.place in (None, place.name))
+    if {name for option in options for name in option.ops} != set(problem.ops) or problem.pairs:
+        return None
     names = {option.name for option in options}
     return replace(
         problem,
-        options=kept,
+        options=options,
         conversions=tuple(c for c in problem.conversions if c.place in (None, place.name)),
         places=(place,),
         stages=1,
-        stores=stores,
         transfers=(),
         forbidden=tuple(cut for cut in problem.forbidden if cut <= names),
-        pairs=problem.pairs if len(options) == len(problem.options) else (),
     )

@@ -1,0 +1,126 @@
+"""Why nothing is feasible: a minimal set of limits that conflict, and the way out of each.
+
+Deletion filter: a limit without which the rest is still infeasible is dropped for good. Of large
+pipelines infeasibility is proved by multipliers (`scale.refute`), without a search; their labels
+are made once and kept for all that follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from planner.ir.problem import Objective, Problem
+from planner.ir.solution import Status
+from planner.solve.limits import asked, with_limit
+from planner.solve.nearest import Ways
+from planner.solve.scale.solve import is_refuted_at_all_ends
+from planner.solve.solve import solve
+from planner.solve.stages.solve import is_big
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Why nothing is feasible."""
+
+    limits: tuple[str, ...]
+    """A minimal set of limits that cannot hold together: without any one of them, the others can.
+    Empty where the problem is infeasible without any limit, or feasible."""
+    nearest: dict[str, float | None]
+    """For each, the nearest feasible value with all others kept; None where there is none, or none
+    was found in time (`open`). Of large pipelines a plan's own value: feasible, and the nearest
+    within what the time allowed."""
+    fastest_us: float | None
+    """Least latency at the SLO's percentile, upper end, with all other limits kept; None where
+    those cannot be met at any latency."""
+    reason: str
+    open: tuple[str, ...] = ()
+    """Limits for which neither a feasible value was found nor proved that there is none."""
+
+
+def conflict(
+    problem: Problem,
+    *,
+    time_limit_s: float = 5.0,
+    total_s: float = 60.0,
+    seed: int = 0,
+    workers: int = 1,
+) -> Conflict:
+    """A minimal set of limits that cannot hold together, and the nearest way out of each.
+
+    Args:
+        time_limit_s: limit of each re-solve.
+        total_s: of everything; what comes late is not found. Large pipelines: `LARGE_TOTAL_S` at
+            most.
+    """
+    is_large = bool(problem.places) and problem.assignment is None and is_big(problem)
+    until = monotonic() + (min(total_s, LARGE_TOTAL_S) if is_large else total_s)
+    ways = Ways(until, time_limit_s, seed, workers, is_large=is_large)
+    is_infeasible = _refuted(until) if is_large else _solved(until, time_limit_s, seed, workers)
+    if not is_infeasible(problem):
+        return _no_conflict(problem, ways)
+    core = problem
+    for name in asked(problem):
+        without = with_limit(core, name, None)
+        core = without if is_infeasible(without) else core
+    kept = asked(core)
+    if not kept:
+        reason = "no plan covers all operators, whatever the limits"
+        return Conflict((), {}, None, reason)
+    nearest: dict[str, float | None] = {}
+    unknown = []
+    for number, name in enumerate(kept):
+        nearest[name] = ways.nearest(problem, name, len(kept) - number)
+        if nearest[name] is None and not is_infeasible(with_limit(problem, name, None)):
+            unknown.append(name)
+    fastest = nearest.get("latency_us")
+    if "latency_us" not in nearest:
+        fastest = ways.nearest(problem, "latency_us", 1)
+    verb = "cannot hold together" if len(kept) > 1 else "cannot be met"
+    reason = f"{' and '.join(kept)} {verb}"
+    return Conflict(kept, nearest, fastest, reason, tuple(unknown))
+
+
+LARGE_TOTAL_S = 10.0
+"""Seconds for the conflict of a large pipeline."""
+_Test = Callable[[Problem], bool]
+
+
+def _refuted(until: float) -> _Test:
+    """Whether multipliers prove that no plan keeps the limits; False where that stays open."""
+
+    def is_infeasible(candidate: Problem) -> bool:
+        tried = replace(candidate, objectives=(Objective.LATENCY,))
+        return is_refuted_at_all_ends(tried, until)
+
+    return is_infeasible
+
+
+def _solved(until: float, time_limit_s: float, seed: int, workers: int) -> _Test:
+    """Whether a search proves it."""
+
+    def is_infeasible(candidate: Problem) -> bool:
+        left_s = min(time_limit_s, until - monotonic())
+        tried = replace(candidate, objectives=(Objective.LATENCY,))
+        answer = solve(tried, time_limit_s=left_s, gap=1.0, seed=seed, workers=workers)
+        return answer.status is Status.INFEASIBLE
+
+    return is_infeasible
+
+
+def _no_conflict(problem: Problem, ways: Ways) -> Conflict:
+    """Nothing was refuted: feasible, or open."""
+    fastest = ways.nearest(problem, "latency_us", 1)
+    asks_latency = problem.limits.latency_us is not None
+    is_kept = fastest is not None and not (asks_latency and fastest > _limit_us(problem))
+    if is_kept or not ways.is_large:
+        return Conflict((), {}, fastest, "the limits do not conflict")
+    reason = "no conflict of the limits was proved, and no plan that keeps them was found in time"
+    return Conflict((), {}, fastest, reason)
+
+
+def _limit_us(problem: Problem) -> float:
+    limit = problem.limits.latency_us
+    return math.inf if limit is None else limit * (1 + 1e-8)

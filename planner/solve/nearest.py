@@ -1,0 +1,156 @@
+"""The nearest feasible value of one limit with all others kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from planner.ir.problem import Latency, Objective, Problem, Setting
+from planner.ir.solution import Solution
+from planner.solve.limits import used, with_limit
+from planner.solve.rivals import GAP
+from planner.solve.scale.solve import is_refuted_at_all_ends
+from planner.solve.solve import solve
+
+BISECTIONS = 10
+"""Steps towards the least latency of several shapes at once: 0.1 % of the first interval."""
+LARGE_GAP = 1e-2
+"""Relative gap of what is minimised of a large pipeline."""
+FIRST_SHARE = 0.5
+"""Share of the time of one limit of a large pipeline until there must be some plan."""
+AIMS = {
+    "latency_us": Objective.LATENCY,
+    "memory_size_bytes": Objective.MEMORY,
+    "error": Objective.ERROR,
+    "throughput_per_s": Objective.PERIOD,
+    "devices": Objective.DEVICES,
+    "price_per_hour": Objective.COST,
+    "query_cost": Objective.QUERY_COST,
+    "energy_j": Objective.ENERGY,
+}
+"""What to minimise for the nearest feasible value of a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Ways out, under one clock."""
+
+    until: float
+    time_limit_s: float
+    """Of one re-solve."""
+    seed: int
+    workers: int
+    is_large: bool
+
+    def nearest(self, problem: Problem, name: str, parts: int) -> float | None:
+        """The nearest feasible value of a limit, within a part of the time that is left."""
+        share_s = max(0.0, (self.until - monotonic()) / parts)
+        if self.is_large:
+            return self._large(problem, name, share_s)
+        limit_s = min(self.time_limit_s, share_s)
+        if name == "latency_us":
+            return self._latency(problem, limit_s)
+        free = replace(with_limit(problem, name, None), objectives=(AIMS[name],))
+        best = self._solve(free, limit_s, GAP)
+        return used(free, best, name) if best.totals is not None else None
+
+    def _solve(
+        self, problem: Problem, limit_s: float, gap: float, known: tuple[Solution, ...] = ()
+    ) -> Solution:
+        return solve(
+            problem,
+            time_limit_s=limit_s,
+            gap=gap,
+            seed=self.seed,
+            workers=self.workers,
+            known=known,
+        )
+
+    def _large(self, problem: Problem, name: str, share_s: float) -> float | None:
+        """Any plan without the limit first, then better ones while there is time."""
+        end = monotonic() + share_s
+        free = replace(with_limit(problem, name, None), objectives=(Objective.LATENCY,))
+        first = self._solve(free, FIRST_SHARE * share_s, 1.0)
+        if first.totals is None:
+            return None
+        if name == "devices":
+            return float(self._fewest(problem, first, end))
+        aimed = replace(free, objectives=(AIMS[name],))
+        best = self._solve(aimed, max(0.0, end - monotonic()), LARGE_GAP, (first,))
+        return used(free, best if best.totals is not None else first, name)
+
+    def _fewest(self, problem: Problem, known: Solution, end: float) -> int:
+        """The fewest devices with which a plan was found: those refuted are passed over."""
+        assert known.totals is not None
+        asked = problem.limits.devices
+        fewest = known.totals.devices
+        plain = replace(problem, objectives=(Objective.LATENCY,))
+        for count in range((asked or 0) + 1, fewest):
+            if monotonic() >= end:
+                break
+            tried = with_limit(plain, "devices", count)
+            if is_refuted_at_all_ends(tried, end):
+                continue
+            left_s = (end - monotonic()) / 2
+            answer = self._solve(tried, max(0.0, left_s), 1.0)
+            if answer.totals is not None:
+                return count
+        return fewest
+
+    def _latency(self, problem: Problem, limit_s: float) -> float | None:
+        """Least upper-end latency at the SLO's percentile over all shapes, the other limits kept.
+
+        With one shape and no throughput limit it is linear and solved exactly; otherwise by
+        bisection over the limit, each step ending at a plan's own value.
+        """
+        free = replace(with_limit(problem, "latency_us", None), objectives=(Objective.LATENCY,))
+        if len(problem.shape_weights) == 1 and problem.limits.throughput_per_s is None:
+            tails = _tails(free)
+            best = self._solve(tails, limit_s, GAP)
+            return used(tails, best, "latency_us") if best.totals is not None else None
+        best = self._solve(free, limit_s, 1e-3)
+        if best.totals is None:
+            return None
+        low, high = 0.0, used(free, best, "latency_us")
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            tried = with_limit(free, "latency_us", middle)
+            answer = self._solve(tried, limit_s, 1.0)
+            if answer.totals is None or answer.is_uncertain:
+                low = middle
+            else:
+                high = used(tried, answer, "latency_us")
+        return high
+
+
+def _tails(problem: Problem) -> Problem:
+    """The problem, of one shape, with every latency replaced by its upper end at the SLO's
+    percentile."""
+
+    def tailed(cell: Latency | None, setting: Setting) -> Latency | None:
+        if cell is None:
+            return None
+        high = cell.high_us * setting.tail(0)
+        return Latency(high, high, high)
+
+    def table(
+        rows: tuple[tuple[Latency | None, ...], ...],
+    ) -> tuple[tuple[Latency | None, ...], ...]:
+        pairs = zip(rows, problem.settings, strict=True)
+        return tuple(tuple(tailed(cell, setting) for cell in row) for row, setting in pairs)
+
+    settings = tuple(
+        replace(
+            setting,
+            overhead=tuple(cell for o in setting.overhead if (cell := tailed(o, setting))),
+            tail_factors=(),
+        )
+        for setting in problem.settings
+    )
+    return replace(
+        problem,
+        options=tuple(replace(o, latency=table(o.latency)) for o in problem.options),
+        conversions=tuple(replace(c, latency=table(c.latency)) for c in problem.conversions),
+        settings=settings,
+        shape_weights=(1.0,),
+    )
