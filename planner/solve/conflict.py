@@ -14,11 +14,10 @@ from time import monotonic
 
 from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Status
+from planner.solve.large import is_big_pipeline, is_refuted
 from planner.solve.limits import asked, with_limit
 from planner.solve.nearest import Ways
-from planner.solve.scale.solve import is_refuted_at_all_ends
 from planner.solve.solve import solve
-from planner.solve.stages.solve import is_big
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def conflict(
         total_s: of everything; what comes late is not found. Large pipelines: `LARGE_TOTAL_S` at
             most.
     """
-    is_large = bool(problem.places) and problem.assignment is None and is_big(problem)
+    is_large = is_big_pipeline(problem)
     until = monotonic() + (min(total_s, LARGE_TOTAL_S) if is_large else total_s)
     ways = Ways(until, time_limit_s, seed, workers, is_large=is_large)
     is_infeasible = _refuted(until) if is_large else _solved(until, time_limit_s, seed, workers)
@@ -93,7 +92,7 @@ def _refuted(until: float) -> _Test:
 
     def is_infeasible(candidate: Problem) -> bool:
         tried = replace(candidate, objectives=(Objective.LATENCY,))
-        return is_refuted_at_all_ends(tried, until)
+        return is_refuted(tried, until)
 
     return is_infeasible
 

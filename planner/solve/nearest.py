@@ -7,9 +7,9 @@ from time import monotonic
 
 from planner.ir.problem import Latency, Objective, Problem, Setting
 from planner.ir.solution import Solution
+from planner.solve.large import is_refuted
 from planner.solve.limits import used, with_limit
 from planner.solve.rivals import GAP
-from planner.solve.scale.solve import is_refuted_at_all_ends
 from planner.solve.solve import solve
 
 BISECTIONS = 10
@@ -89,7 +89,7 @@ class Ways:
             if monotonic() >= end:
                 break
             tried = with_limit(plain, "devices", count)
-            if is_refuted_at_all_ends(tried, end):
+            if is_refuted(tried, end):
                 continue
             left_s = (end - monotonic()) / 2
             answer = self._solve(tried, max(0.0, left_s), 1.0)

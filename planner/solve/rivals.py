@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from planner.ir.problem import Objective, Option, Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.neighbours import Neighbours
-from planner.solve.neighbours_stages import StageNeighbours
 from planner.solve.solve import solve
 from planner.units import format_duration
+
+if TYPE_CHECKING:  # loaded only for pipelines: most plans are for one device
+    from planner.solve.neighbours_stages import StageNeighbours
 
 EXACT_COLUMNS = 8_000
 """Columns that exact runner-ups may cost altogether: options times re-solves."""
@@ -52,8 +55,7 @@ def runner_ups(
     """
     if solution.totals is None:
         return {}
-    neighbours: Neighbours | StageNeighbours
-    neighbours = (StageNeighbours if problem.places else Neighbours)(problem, solution)
+    neighbours = _neighbours(problem, solution)
     options = {option.name: option for option in problem.options}
     chosen = {op: options[name] for name in solution.chosen for op in options[name].ops}
     if exact is None:
@@ -108,6 +110,14 @@ def _reason(delta_us: float, delta_error: float) -> str:
     if delta_error > 0:
         return f"no faster, and adds {delta_error:.3g} to the error"
     return "no better: another objective or a tie decided"
+
+
+def _neighbours(problem: Problem, solution: Solution) -> Neighbours | StageNeighbours:
+    if not problem.places:
+        return Neighbours(problem, solution)
+    from planner.solve.neighbours_stages import StageNeighbours
+
+    return StageNeighbours(problem, solution)
 
 
 def _local(
