@@ -80,7 +80,7 @@ def partition(
     """Regions of an optimised graph.
 
     Args:
-        kernels: nodes of the optimised graph in execution order.
+        kernels: nodes of the optimised graph in a topological order.
         captured: for each kernel, tensors its subgraphs read from outside.
         constants: names of the optimised graph's constants.
     """
