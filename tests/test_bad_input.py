@@ -207,6 +207,26 @@ class _Marker:
         return Path.touch, (self.path,)
 
 
+FUNCTION_ROWS = {
+    "no module": ("nowhere:score", "cannot import the metric's module 'nowhere'"),
+    "no function": ("mine:scroe", "has no function 'scroe'"),
+    "a module that fails": ("broken:score", "cannot import the metric's module 'broken'"),
+    "a module that exits": ("leaves:score", "SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize("row", FUNCTION_ROWS)
+def test_functions_of_the_user_are_looked_up_before_the_model_is(tmp_path: Path, row: str) -> None:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    reference, words = FUNCTION_ROWS[row]
+    (folder / "mine.py").write_text("def score(run): return 1.0\n")
+    (folder / "broken.py").write_text("import nothing_of_that_name\n")
+    (folder / "leaves.py").write_text("raise SystemExit(3)\n")
+    (folder / "c.yaml").write_text(f"model: no.onnx\naccuracy: {{evaluation: '{reference}'}}\n")
+    refused(folder, ["plan", "-c", "c.yaml"], 2, "accuracy.evaluation", words)
+
+
 @pytest.fixture
 def planned(workshop: Workshop, tmp_path: Path) -> Path:
     """A folder of a user who has a plan."""

@@ -249,7 +249,7 @@ def _load_module(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 (a user's module may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 a user's module may raise anything
         raise UsageError(
             f"cannot import the metric's module {name!r}: {type(error).__name__}: {error}",
             fix="run from the folder that holds it, or install it",
@@ -268,7 +268,7 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 (a user's file may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 a user's file may raise anything
         raise UsageError(f"{type(error).__name__}: {error}", where=str(path)) from None
     return module
 
@@ -276,7 +276,7 @@ def _load_file(path: Path) -> ModuleType:
 def _call(function: Callable[[Run], float], reference: str, run: Run) -> float:
     try:
         value = float(function(run))
-    except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 a user's function may raise anything
         raise UsageError(
             f"the metric failed: {type(error).__name__}: {error}", where=reference
         ) from None

@@ -22,6 +22,7 @@ from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.spec.plan import AccuracyReport
 from planner.spec.session import SessionSettings
+from planner.steps.functions import FOREIGN_BYTES
 from planner.steps.prepare import Prepared
 from planner.steps.sensitivity import measured_sensitivities
 from planner.steps.shapes import sizes
@@ -32,7 +33,6 @@ _JOINT_RUNS = 32
 _HOPELESS = 1e6
 """NMSE that stands for answers that are not even numbers: no budget allows it."""
 _LONG = Bounds(wall_s=3600.0)
-_FOREIGN_BYTES = 2**40
 _SESSION = SessionSettings()
 
 
@@ -163,7 +163,7 @@ class Accuracy:
         functions = (one for one in (self.budget.evaluation, self.metric) if one is not None)
         if not any(is_function(one) for one in functions):
             return ours
-        return replace(ours, bounds=replace(ours.bounds, memory_size_bytes=_FOREIGN_BYTES))
+        return replace(ours, bounds=replace(ours.bounds, memory_size_bytes=FOREIGN_BYTES))
 
     def baseline(self) -> MetricResult | None:
         """The unchanged model's metric, where one was named.

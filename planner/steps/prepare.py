@@ -14,6 +14,7 @@ from planner.runtime.tensors import write_tensors
 from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.steps.files import Files, bound_files, input_specs, keep_inputs
+from planner.steps.functions import refuse_absent_functions
 from planner.steps.reading import kept_graph, known_model
 from planner.steps.request import refuse_absent, unmet_wishes
 from planner.steps.shapes import BoundShape, activation_size_bytes, sizes
@@ -67,7 +68,7 @@ def prepare(constraints: Constraints, work: Workspace) -> Prepared:
     Raises:
         ModelError: damaged, unsupported or unbound model.
         DataError: calibration data that fits none of the workload's shapes.
-        UsageError: wishes that nothing here can meet.
+        UsageError: wishes that nothing here can meet, functions that nobody has.
         EnvironmentMismatchError: a target that is not here.
     """
     refuse_absent(constraints)
@@ -84,6 +85,7 @@ def prepare_elsewhere(constraints: Constraints, work: Workspace) -> Prepared:
 
 def _prepared(constraints: Constraints, work: Workspace, *, is_here: bool) -> Prepared:
     work.reporter.stage("load")
+    refuse_absent_functions(constraints.accuracy)
     loaded = known_model(constraints.model, work)
     specs = {entry.name: input_specs(loaded, entry.shapes) for entry in constraints.workload}
     given = _given_samples(constraints, specs)
