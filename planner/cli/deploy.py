@@ -85,11 +85,14 @@ def deploy(
     An engine that does not keep its promise is not served (exit code 4).
     """
     from planner import pipeline
-    from planner.spec.io import read_plan
+    from planner.spec.io import read_plan, refuse_unwritable
 
     elsewhere = Elsewhere(destination, files, replicas, storage_uri, image)
     elsewhere.check(engine)
     plan = read_plan(plan_file)
+    for path in (None if engine.exists() else engine, junit, markdown):
+        if path is not None:
+            refuse_unwritable(path)
     serves = destination == LOCAL and not no_serve
     with _reserved(host, port) if serves else nullcontext() as place:
         with reporting(quiet) as reporter:

@@ -130,4 +130,13 @@ def _value(constraints: Constraints, key: str) -> str:
         if not isinstance(value, dict) or part not in value:
             break
         value = value[part]
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(_flow, value)) if isinstance(value, list) else _flow(value)
+
+
+def _flow(value: Any) -> str:
+    """As it would stand in a line of YAML."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_flow(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return str(value)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from planner.errors import SpecError, VerificationError
+from planner.errors import SpecError, UsageError, VerificationError
 from planner.spec import io
 from planner.spec.io import canonical_bytes, canonical_json
 from planner.spec.manifest import FileEntry, Manifest
@@ -37,10 +37,17 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest of an engine directory, checked against its own digest.
 
     Raises:
+        UsageError: there is no such directory.
         VerificationError: missing, garbled, altered, or of another version.
     """
     path = directory / MANIFEST
-    if not directory.is_dir() or not path.exists():
+    if not directory.is_dir():
+        raise UsageError(
+            "a file, not an engine directory" if directory.exists() else "no such directory",
+            where=str(directory),
+            fix="give the directory that `infopt deploy` wrote",
+        )
+    if not path.exists():
         raise VerificationError(
             "no manifest here: this is not an engine directory",
             where=str(path),

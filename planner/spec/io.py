@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -91,8 +92,10 @@ def refuse_unwritable(path: Path) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         _refuse_write(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        _refuse_write(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # it never has a name where the system allows
+    except OSError as error:
+        _refuse_write(path, error)
 
 
 def _write_and_sync(path: Path, content: bytes) -> None:

@@ -94,9 +94,12 @@ def _short(value: Any) -> str:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """The closest known word, or all of them when none is close."""
+    """The closest known word, those that begin with it, or all of them when none is close."""
     if not known:
         return None
+    longer = [name for name in known if word and name.startswith(word)]
+    if longer:
+        return f"did you mean {' or '.join(map(repr, longer))}?"
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
 

@@ -42,7 +42,7 @@ def dry(constraints: Constraints, work: Workspace, bench: Bench) -> DryRun:
                     PendingMeasurement(
                         kernel=f"{kernel.op_type} {text}".strip(),
                         ops=keys.count(key),
-                        variants=(f"{variant.name}, {count} threads",),
+                        variants=(f"{variant.name}, {count} thread{'s' if count > 1 else ''}",),
                     ),
                 )
     return _listed(constraints, prepared, known, tuple(pending.values()))

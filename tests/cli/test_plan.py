@@ -134,3 +134,6 @@ def test_an_unwritable_place_is_said(
     Path("file").write_text("x")
     assert infopt("plan", "model.onnx", "-o", "file/plan.json") == 2
     assert "cannot be written" in capsys.readouterr().err
+    assert infopt("plan", "model.onnx", "--html", "/proc/report.html") == 2
+    assert "/proc/report.html: cannot be written" in capsys.readouterr().err
+    assert pipeline.asked == []  # before anything is measured

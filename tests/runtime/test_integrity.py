@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from planner.errors import EnvironmentMismatchError, VerificationError
+from planner.errors import EnvironmentMismatchError, UsageError, VerificationError
 from planner.runtime import load
 from planner.runtime.integrity import manifest_bytes, read_manifest
 from planner.spec.manifest import FileEntry, Manifest, Stage
@@ -134,11 +134,13 @@ def test_an_edited_promise(engine: Path) -> None:
     _refused(engine, "manifest.json", "digest")
 
 
-@pytest.mark.parametrize("place", ["nowhere", "file"])
-def test_not_an_engine(tmp_path: Path, place: str) -> None:
+def test_not_an_engine(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
-    _refused(tmp_path / place, "not an engine directory")
+    with pytest.raises(UsageError, match="nowhere: no such directory"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="a file, not an engine directory"):
+        load(tmp_path / "file")
     _refused(tmp_path / "empty", "not an engine directory")
 
 

@@ -31,6 +31,11 @@ def test_a_device_nobody_knows_has_a_nearest_one() -> None:
         refuse_absent(asked(target={"device": "cpuu"}))
 
 
+def test_the_beginning_of_a_name_gets_all_that_begin_so() -> None:
+    with pytest.raises(UsageError, match="did you mean 'h100-pcie-80gb' or 'h100-sxm-80gb'"):
+        refuse_absent(asked(target={"device": "h100"}))
+
+
 @pytest.mark.parametrize("wish", [{"gpus": "1..4"}, {"offload": ["host"]}])
 def test_wishes_that_need_a_gpu(wish: dict[str, Any]) -> None:
     with pytest.raises(EnvironmentMismatchError, match=f"target.{next(iter(wish))}"):
