@@ -22,9 +22,11 @@ from typing import Any
 from planner import __version__
 from planner.profiling.store import Store
 from planner.progress import Reporter
+from planner.steps.scratch import scratch_folder
 
 _KEEP_MODELS = 8
 _MAKING = ".making-"
+_SCRATCH = "infopt-plan-"
 
 
 def digest(*parts: Any) -> str:
@@ -68,8 +70,8 @@ class Workspace:
             os.utime(target)
             return target
         self.kept.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.kept, prefix=_MAKING) as making:
-            made = Path(making) / "made"
+        with scratch_folder(self.kept, _MAKING) as making:
+            made = making / "made"
             made.mkdir()
             make(made)
             with contextlib.suppress(OSError):  # another planner was faster: its folder serves
@@ -83,8 +85,8 @@ def workspace(reporter: Reporter, store: Store | None = None) -> Iterator[Worksp
     own = store or Store()
     kept = own.path.parent / f"models-{__version__}"
     try:
-        with tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
-            yield Workspace(own, kept, Path(scratch), reporter)
+        with scratch_folder(Path(tempfile.gettempdir()), _SCRATCH) as scratch:
+            yield Workspace(own, kept, scratch, reporter)
         _trim(kept)
     finally:
         if store is None:
