@@ -8,7 +8,9 @@ from pathlib import Path
 
 from planner.compress.samples import Samples, synthetic_samples
 from planner.compress.workload import Specs, calibrations
+from planner.graph import weights
 from planner.graph.model import LoadedModel
+from planner.graph.store import data_path
 from planner.ir.graph import Graph
 from planner.runtime.tensors import write_tensors
 from planner.spec.budget import is_function
@@ -18,7 +20,7 @@ from planner.steps.functions import refuse_absent_functions
 from planner.steps.reading import kept_graph, known_model
 from planner.steps.request import refuse_absent, unmet_wishes
 from planner.steps.shapes import BoundShape, activation_size_bytes, sizes
-from planner.steps.workspace import Workspace, file_digest
+from planner.steps.workspace import Workspace, digest, file_digest
 
 SYNTHETIC_RUNS = 8
 
@@ -39,7 +41,7 @@ class Prepared:
     """What plain ONNX Runtime runs: the user's file wherever it takes that as it is."""
     is_simplified: bool
     sha256: str
-    """Digest of the file at `model_path`."""
+    """Digest of the file at `model_path` and of the weights that it refers to."""
     random_outputs: tuple[str, ...]
     """Outputs that differ from run to run by the model's own design."""
     notes: tuple[str, ...]
@@ -108,10 +110,18 @@ def _prepared(constraints: Constraints, work: Workspace, *, is_here: bool) -> Pr
         model_path=files.model_path,
         plain_path=files.plain_path,
         is_simplified=files.is_simplified,
-        sha256=file_digest(files.model_path),
+        sha256=_digest(files, loaded),
         random_outputs=files.random_outputs,
         notes=(*loaded.notes, *files.notes, *unmet, *_unmeasured(specs, given)),
     )
+
+
+def _digest(files: Files, loaded: LoadedModel) -> str:
+    """Two fine-tunes of a large model differ in nothing but the weights beside their files, which
+    the digest of the user's own files covers."""
+    if not data_path(files.bound_path).exists():
+        return file_digest(files.model_path)
+    return digest("weights beside", weights.digest(files.model_path), loaded.sha256)
 
 
 def _shapes(
