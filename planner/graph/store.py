@@ -73,12 +73,8 @@ def _is_in(tensor: TensorProto, location: str) -> bool:
 
 def _embed(tensors: Iterator[TensorProto], folder: Path) -> None:
     for tensor in tensors:
-        if not weights.is_external(tensor):
-            continue
-        extent = weights.check_bytes(tensor, folder)
-        tensor.raw_data = b"".join(weights.chunks(tensor, extent))
-        del tensor.external_data[:]
-        tensor.ClearField("data_location")
+        if weights.is_external(tensor):
+            weights.embed(tensor, folder)
 
 
 def _spill(tensor: TensorProto, folder: Path, file: IO[bytes], location: str) -> None:

@@ -218,6 +218,18 @@ def chunks(tensor: TensorProto, extent: Extent | None) -> Iterator[bytes]:
             yield chunk
 
 
+def embed(tensor: TensorProto, folder: Path) -> None:
+    """Reads the external bytes of a tensor into it.
+
+    Raises:
+        ModelError: as `check_bytes`.
+    """
+    extent = check_bytes(tensor, folder)
+    tensor.raw_data = b"".join(chunks(tensor, extent))
+    del tensor.external_data[:]
+    tensor.ClearField("data_location")
+
+
 def files_size_bytes(paths: list[Path]) -> int:
     """Bytes of all these files."""
     return sum(path.stat().st_size for path in paths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
+from planner.graph import proto, weights
 from planner.profiling.kernel import (
     Array,
     Kernel,
@@ -20,10 +23,15 @@ from planner.profiling.kernel import (
     value_digest,
 )
 from planner.profiling.timing import Sample, fast_interval, interleave, runner
-from planner.runtime.ort import bind_all
+from planner.runtime.ort import ORT_ERRORS, bind_all
 
-_EXTERNAL_ABOVE_BYTES = 1 << 30
-"""Optimised models above this size keep their weights in a file of their own (protobuf: 2 GB)."""
+_MESSAGE_LIMIT_BYTES = 1 << 30
+"""Protobuf refuses messages of 2 GB; models above this size on disk may come to that."""
+_EMBEDDED_BYTES = 1 << 16
+"""Weights up to this size are read with the graph; larger ones stay on disk until their kernel is
+timed, for a model may have gigabytes of them."""
+_NO_PREPACKING = "session.disable_prepacking"
+"""For sessions that run once or never: a copy of all weights in the kernels' own layout less."""
 LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -41,8 +49,14 @@ class Analysis:
     constants: dict[str, onnx.TensorProto]
     values: dict[str, Array]
     feeds: dict[str, Array]
+    folder: Path
+    """Where weights lie that the model only refers to; the analysis' own."""
     unmeasurable: dict[int, str] = field(default_factory=dict)
     """Kernel index -> why it cannot run alone (it reads a sequence or a map)."""
+
+    def discard(self) -> None:
+        """Removes its folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def quiet_options(level: str) -> ort.SessionOptions:
@@ -60,21 +74,65 @@ def analyse(model_path: Path, level: str, feeds: Mapping[str, Array], folder: Pa
     Raises:
         RuntimeError and its kin, as ONNX Runtime raises them: the model cannot be loaded or run.
     """
-    optimised_path = folder / f"optimised-{level}.onnx"
+    own = Path(tempfile.mkdtemp(dir=folder))
+    return _describe_all(_optimised(model_path, level, own), dict(feeds), own)
+
+
+def _optimised(model_path: Path, level: str, folder: Path) -> onnx.ModelProto:
+    """The graph that ONNX Runtime makes of it; large weights lie in `folder`, by reference.
+
+    ONNX Runtime leaves weights where they are that the source keeps outside and that no
+    optimisation changed. Changed ones go into the file as long as it can hold them.
+    """
+    path = folder / "optimised.onnx"
+    try:
+        _write_optimised(model_path, level, path)
+    except ORT_ERRORS:
+        if _size_on_disk(model_path) <= _MESSAGE_LIMIT_BYTES:
+            raise
+        _write_optimised(model_path, level, path, data_name=path.name + ".data")
+    model = onnx.load(path, load_external_data=False)
+    path.unlink()
+    _take_weights(model, model_path.parent, folder)
+    return model
+
+
+def _write_optimised(
+    model_path: Path, level: str, path: Path, data_name: str | None = None
+) -> None:
+    """Args: data_name: of a file beside `path` that takes all weights."""
     options = quiet_options(level)
-    options.optimized_model_filepath = str(optimised_path)
-    if _size_on_disk(model_path) > _EXTERNAL_ABOVE_BYTES:
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry(_NO_PREPACKING, "1")
+    if data_name is not None:
         options.add_session_config_entry(
-            "session.optimized_model_external_initializers_file_name", optimised_path.name + ".data"
+            "session.optimized_model_external_initializers_file_name", data_name
         )
     ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
-    # Weights above 2 GB and those the source kept outside: ONNX Runtime leaves the references,
-    # relative to the source model's folder.
-    model = onnx.load(optimised_path, load_external_data=False)
-    base = folder if (folder / (optimised_path.name + ".data")).exists() else model_path.parent
-    onnx.load_external_data_for_model(model, str(base))
-    optimised_path.unlink()
-    return _describe_all(model, dict(feeds), folder)
+
+
+def _take_weights(model: onnx.ModelProto, source: Path, folder: Path) -> None:
+    """Files that the model refers to come into `folder`; small weights come into the model."""
+    outside = [tensor for tensor in proto.tensors(model) if weights.is_external(tensor)]
+    for location in {_location(tensor) for tensor in outside}:
+        if not (folder / location).exists():
+            _link(source / location, folder / location)
+    for tensor in outside:
+        if proto.tensor_size_bytes(tensor) <= _EMBEDDED_BYTES:
+            weights.embed(tensor, folder)
+
+
+def _location(tensor: onnx.TensorProto) -> str:
+    return str(next(entry.value for entry in tensor.external_data if entry.key == "location"))
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the same bytes: ONNX Runtime refuses symbolic links out of a folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
 
 
 def _size_on_disk(model_path: Path) -> int:
@@ -85,7 +143,7 @@ def _size_on_disk(model_path: Path) -> int:
 def _describe_all(model: onnx.ModelProto, feeds: dict[str, Array], folder: Path) -> Analysis:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     values, other = _observe(model, feeds, folder)
-    analysis = Analysis(model, [], constants, values, feeds)
+    analysis = Analysis(model, [], constants, values, feeds, folder)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     for index, node in enumerate(model.graph.node):
         names = [name for name in (*node.input, *captured_names(node)) if name]
@@ -142,11 +200,11 @@ def _observe(
     path = folder / "observed.onnx"
     _save_observed(model, path)
     options = quiet_options("disabled")
+    options.add_session_config_entry(_NO_PREPACKING, "1")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names, run = bind_all(session)
     results = run(dict(feeds))
     path.unlink()
-    (folder / "observed.data").unlink(missing_ok=True)
     values = {
         name: value
         for name, value in zip(names, results, strict=True)
@@ -164,10 +222,7 @@ def _save_observed(model: onnx.ModelProto, path: Path) -> None:
     declared = {value.name for value in outputs}
     made = dict.fromkeys(name for node in model.graph.node for name in node.output if name)
     outputs.extend(onnx.ValueInfoProto(name=name) for name in made if name not in declared)
-    is_large = model.ByteSize() > _EXTERNAL_ABOVE_BYTES
-    onnx.save(model, path, save_as_external_data=is_large, location="observed.data")
-    if is_large:
-        onnx.load_external_data_for_model(model, str(path.parent))
+    path.write_bytes(model.SerializeToString())
     del outputs[count:]
 
 
@@ -177,12 +232,26 @@ def micro_inputs(
     """The constants and activations that kernel `index` reads."""
     kernel = analysis.kernels[index]
     names = [name for name in dict.fromkeys((*kernel.inputs, *kernel.captured)) if name]
-    constants = {name: analysis.constants[name] for name in names if name in analysis.constants}
+    constants = {
+        name: _whole(analysis.constants[name], analysis.folder)
+        for name in names
+        if name in analysis.constants
+    }
     activations = {name: analysis.values[name] for name in names if name not in constants}
     return constants, activations
 
 
-def context_times_us(analysis: Analysis, runs: int, folder: Path) -> Iterator[tuple[str, float]]:
+def _whole(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto:
+    """The tensor with its bytes; one that lies on disk is copied, so that it can be let go of."""
+    if not weights.is_external(tensor):
+        return tensor
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    weights.embed(copy, folder)
+    return copy
+
+
+def context_times_us(analysis: Analysis, runs: int) -> Iterator[tuple[str, float]]:
     """(node name, microseconds in the machine's fast state) of every kernel, read off a profile of
     the whole graph.
 
@@ -190,11 +259,11 @@ def context_times_us(analysis: Analysis, runs: int, folder: Path) -> Iterator[tu
     nodes are recorded too. So times are scaled to what whole runs take that nobody records. The
     profile's clock ticks in whole microseconds: this is only for kernels that cannot run alone.
     """
-    path = folder / "profiled.onnx"
-    onnx.save(analysis.model, path)
+    path = analysis.folder / "profiled.onnx"
+    path.write_bytes(analysis.model.SerializeToString())
     plain_options, options = quiet_options("disabled"), quiet_options("disabled")
     options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "profile")
+    options.profile_file_prefix = str(analysis.folder / "profile")
     plain, recorded = (
         ort.InferenceSession(str(path), each, providers=["CPUExecutionProvider"])
         for each in (plain_options, options)

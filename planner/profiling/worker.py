@@ -79,7 +79,7 @@ class Worker:
 
     def _in_context(self, analysis: Analysis, requests: list[Request]) -> Iterator[Reply]:
         """Kernels that cannot run alone are read off a profile of their whole graph."""
-        times = dict(context_times_us(analysis, _CONTEXT_RUNS, self.folder))
+        times = dict(context_times_us(analysis, _CONTEXT_RUNS))
         reference_us = self.meter.reference_us(0.05)
         for request in requests:
             fast_us = max(times.get(analysis.kernels[request.index].name, 0.5), 0.5)
@@ -105,7 +105,9 @@ class Worker:
         yield {"timed": [{"refused": t} if isinstance(t, str) else asdict(t) for t in timed]}
 
     def forget(self, request: Reply) -> Iterator[Reply]:
-        self.analyses.pop(request["analysis"], None)
+        analysis = self.analyses.pop(request["analysis"], None)
+        if analysis is not None:
+            analysis.discard()
         yield {"done": True}
 
 

@@ -11,12 +11,20 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from planner.profiling import analyse as analysing
 from planner.profiling import micro
-from planner.profiling.analyse import Analysis, analyse, micro_inputs, quiet_options
+from planner.profiling.analyse import (
+    Analysis,
+    analyse,
+    context_times_us,
+    micro_inputs,
+    quiet_options,
+)
 from planner.profiling.measure import Meter, Request
 from planner.profiling.store import KernelTime
 from tests.profiling.build import Array, model, perceptron, random, save
 
+WRITE_OPTIMISED = analysing._write_optimised
 Made = tuple[onnx.ModelProto, dict[str, Array]]
 
 
@@ -204,6 +212,42 @@ def test_a_file_in_parts_is_a_whole_model_in_which_every_copy_has_its_own_weight
         assert [weights[f"{name}#{copy}"] for copy in range(3)] == [tensor.raw_data] * 3
     reads = [name for node in whole.graph.node for name in node.input]
     assert len(set(weights) & set(reads)) == len(weights)
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_large_weights_stay_on_disk_until_their_kernel_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_changed: bool
+) -> None:
+    """Unchanged ones where the model keeps them; changed ones in a file, if one holds no more."""
+    _own_threads(monkeypatch)
+    monkeypatch.setattr(analysing, "_EMBEDDED_BYTES", 1024)
+    monkeypatch.setattr(analysing, "_MESSAGE_LIMIT_BYTES", 0)
+    if is_changed:
+        monkeypatch.setattr(analysing, "_write_optimised", _no_message_holds_it)
+    made, feeds = perceptron()
+    weight = made.graph.initializer[0].raw_data
+    source = tmp_path / "source"
+    source.mkdir()
+    onnx.save(made, source / "m.onnx", save_as_external_data=True, location="w", size_threshold=9)
+    found = analyse(source / "m.onnx", "all", feeds, tmp_path)
+    stored = found.constants["w1"]
+    assert (stored.data_location, stored.raw_data) == (onnx.TensorProto.EXTERNAL, b"")
+    assert found.constants["b1"].raw_data
+    constants, _ = micro_inputs(found, 0)
+    assert constants["w1"].raw_data == weight
+    (timed,) = (time for _, time in Meter().measure(found, [Request(0, "k", 20)], budget_s=0.1))
+    assert isinstance(timed, KernelTime)
+    assert {name for name, _ in context_times_us(found, 2)} == {k.name for k in found.kernels}
+    found.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def _no_message_holds_it(
+    model_path: Path, level: str, path: Path, data_name: str | None = None
+) -> None:
+    if data_name is None:
+        raise RuntimeError("Protobuf serialization failed.")
+    WRITE_OPTIMISED(model_path, level, path, data_name)
 
 
 def test_the_meter_times_kernels_and_names_what_fails(
