@@ -10,7 +10,7 @@ from planner.compress.apply import apply
 from planner.compress.base import BuildSettings, Format, Range
 from planner.graph.build import read_graph
 from planner.ir.graph import Op
-from planner.runtime.ort import make_session
+from planner.runtime.ort import NO_PREPACKING, make_session
 from planner.spec.session import GraphLevel, SessionSettings
 
 
@@ -39,5 +39,8 @@ def build_described(
         InfoptError: as `apply`; ModelError also where ONNX Runtime refuses the result.
     """
     report = apply(model_path, assignment, ranges, out_path, settings)
-    make_session(out_path, SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED))
+    make_session(
+        out_path,
+        SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED, extra=NO_PREPACKING),
+    )
     return Description(report.realised, read_graph(out_path, {}).ops, report.size_bytes)

@@ -45,7 +45,9 @@ def run_with_onnxruntime(path: Path, feeds: Feeds, times: int) -> list[Outputs]:
     from planner.runtime import ort
     from planner.spec.session import GraphLevel, SessionSettings
 
-    settings = SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED)
+    settings = SessionSettings(
+        intra_op_threads=1, graph_level=GraphLevel.DISABLED, extra=ort.NO_PREPACKING
+    )
     session = ort.make_session(path, settings)
     names = [spec.name for spec in ort.tensor_specs(session)[1]]
     call = ort.bind(session, names)

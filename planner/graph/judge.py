@@ -161,11 +161,11 @@ def second_opinion(path: Path, *, optimised: bool = False) -> str | None:
     Optimising makes it look closer: it checks rewritten branches of control flow again.
     """
     # Slow to import, and needed for the rare model that onnx objects to.
-    from planner.runtime.ort import make_session
+    from planner.runtime.ort import NO_PREPACKING, make_session
     from planner.spec.session import GraphLevel, SessionSettings
 
     level = GraphLevel.ALL if optimised else GraphLevel.DISABLED
-    settings = SessionSettings(intra_op_threads=1, graph_level=level)
+    settings = SessionSettings(intra_op_threads=1, graph_level=level, extra=NO_PREPACKING)
     try:
         make_session(path, settings)
     except InfoptError as error:

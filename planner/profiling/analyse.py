@@ -23,15 +23,13 @@ from planner.profiling.kernel import (
     value_digest,
 )
 from planner.profiling.timing import Sample, fast_interval, interleave, runner
-from planner.runtime.ort import ORT_ERRORS, bind_all
+from planner.runtime.ort import NO_PREPACKING, ORT_ERRORS, bind_all
 
 _MESSAGE_LIMIT_BYTES = 1 << 30
 """Protobuf refuses messages of 2 GB; models above this size on disk may come to that."""
 _EMBEDDED_BYTES = 1 << 16
 """Weights up to this size are read with the graph; larger ones stay on disk until their kernel is
 timed, for a model may have gigabytes of them."""
-_NO_PREPACKING = "session.disable_prepacking"
-"""For sessions that run once or never: a copy of all weights in the kernels' own layout less."""
 LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -68,6 +66,14 @@ def quiet_options(level: str) -> ort.SessionOptions:
     return options
 
 
+def _frugal_options(level: str) -> ort.SessionOptions:
+    """The same for a session that runs once or never."""
+    options = quiet_options(level)
+    for key, value in NO_PREPACKING.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
 def analyse(model_path: Path, level: str, feeds: Mapping[str, Array], folder: Path) -> Analysis:
     """Optimises the model at `level`, runs it once and describes every kernel it executes.
 
@@ -101,9 +107,8 @@ def _write_optimised(
     model_path: Path, level: str, path: Path, data_name: str | None = None
 ) -> None:
     """Args: data_name: of a file beside `path` that takes all weights."""
-    options = quiet_options(level)
+    options = _frugal_options(level)
     options.optimized_model_filepath = str(path)
-    options.add_session_config_entry(_NO_PREPACKING, "1")
     if data_name is not None:
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", data_name
@@ -199,8 +204,7 @@ def _observe(
     """Every tensor of one run, by name, and the names of outputs that are not tensors."""
     path = folder / "observed.onnx"
     _save_observed(model, path)
-    options = quiet_options("disabled")
-    options.add_session_config_entry(_NO_PREPACKING, "1")
+    options = _frugal_options("disabled")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names, run = bind_all(session)
     results = run(dict(feeds))

@@ -38,6 +38,9 @@ _LEVELS = {
     GraphLevel.EXTENDED: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     GraphLevel.ALL: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+NO_PREPACKING = {"session.disable_prepacking": "1"}
+"""`extra` settings of sessions that run once or never: they do without a copy of all weights in the
+layout that kernels like best."""
 _QUIET = 4
 """Fatal only: what matters is raised, not printed."""
 ORT_ERRORS: tuple[type[Exception], ...] = (

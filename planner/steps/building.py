@@ -13,7 +13,7 @@ from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, 
 from planner.emit.golden import MAX_NMSE, Golden
 from planner.emit.partition import partition, read, stage_cuts
 from planner.errors import ModelError
-from planner.graph.sandbox import Sandbox
+from planner.graph.sandbox import Bounds, Sandbox
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.tensors import read_tensors
@@ -23,7 +23,7 @@ from planner.spec.session import SessionSettings
 from planner.steps.files import Files, files_of
 from planner.steps.prepare import SYNTHETIC_RUNS
 from planner.steps.reading import kept_graph, known_model
-from planner.steps.variants import build_file_from
+from planner.steps.variants import Source, build_file_from
 from planner.steps.workspace import Workspace
 
 _ONE_RUN_MARGIN = 10.0
@@ -145,7 +145,8 @@ def part_of(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
         return base
     formats = {op: Format(form) for op, form in plan.formats.items()}
     built = work.scratch / "part.onnx"
-    build_file_from(base, str(path), formats, plan.ranges, built)
+    source = Source(base, str(path), plan.model.size_bytes)
+    build_file_from(source, formats, plan.ranges, built)
     return built
 
 
@@ -160,7 +161,7 @@ def _golden(
     kept = files.inputs_path(shape.shapes)
     is_real = kept.exists()
     feeds = read_tensors(kept) if is_real else synthetic(shape, files, inputs, work)
-    sandbox = Sandbox("running the engine", str(part))
+    sandbox = Sandbox("running the engine", str(part), Bounds().for_size(plan.model.size_bytes))
     settings = local_settings(plan)
     # The CUDA driver maps more addresses than a sandbox allows.
     is_gpu = settings.provider == "cuda"

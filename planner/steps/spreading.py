@@ -15,7 +15,7 @@ from planner.emit.engine import Part, Talk
 from planner.emit.partition import cut_of, options, partition, read, stage_cuts
 from planner.emit.partition.price import talk_sizes
 from planner.errors import EnvironmentMismatchError, ModelError
-from planner.graph.sandbox import Sandbox
+from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph
 from planner.ops.sharding import Index
 from planner.place.shares import stage_ends, tensor_cuts
@@ -159,7 +159,8 @@ def _predict(
     if any(stage.device == "cuda" for stage in plan.execution):
         times = time_parts(parts, dict(feeds), plan.ranks)  # CUDA does not fit into a sandbox
     else:
-        sandbox = Sandbox("timing the parts", str(part))
+        bounds = Bounds().for_size(plan.model.size_bytes)
+        sandbox = Sandbox("timing the parts", str(part), bounds)
         times = sandbox.call(time_parts, parts, dict(feeds), plan.ranks)
     return _sum(parts, times, links)
 

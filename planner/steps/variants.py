@@ -36,6 +36,7 @@ CPU_FORMATS = (Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.I
 """Tried where the user names none. Half precision is tried only when named: ONNX Runtime's CPU
 provider casts it to fp32 around every operator."""
 _NO_RANGE = "an activation becomes NaN or infinite on the calibration samples"
+_LARGE_BYTES = 256 << 20
 LEVELS = (GraphLevel.ALL, GraphLevel.EXTENDED)
 
 
@@ -125,7 +126,8 @@ def _ranges_on(
     samples: Samples, prepared: Prepared, tensors: Sequence[str], work: Workspace
 ) -> dict[str, tuple[float, float]]:
     key = digest("ranges", prepared.sha256, samples.digest, tensors)
-    sandbox = Sandbox("calibrating activations", str(prepared.loaded.path))
+    bounds = Bounds().for_size(prepared.loaded.size_bytes)
+    sandbox = Sandbox("calibrating activations", str(prepared.loaded.path), bounds)
 
     def compute() -> dict[str, list[float]]:
         found = sandbox.call(
@@ -164,7 +166,8 @@ def variants(
 
 
 def _build_ahead(prepared: Prepared, chosen_from: Choices, work: Workspace) -> None:
-    """Builds the files that the store knows nothing of, two at a time: each is a process.
+    """Builds the files that the store knows nothing of, two at a time: each is a process. Large
+    ones one at a time: each holds the model and what is made of it.
 
     What goes wrong here goes wrong again, and is told, when the variant is made.
     """
@@ -178,7 +181,8 @@ def _build_ahead(prepared: Prepared, chosen_from: Choices, work: Workspace) -> N
             return _described(prepared, keyed[key], ranges, _file_of(key, work))
         return None
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    at_once = 2 if prepared.loaded.size_bytes <= _LARGE_BYTES else 1
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
         built = dict(zip(missing, pool.map(build, missing), strict=True))
     work.store.put("variant", {key: facts for key, facts in built.items() if facts is not None})
 
@@ -264,26 +268,41 @@ def build_file(
     path: Path,
 ) -> ApplyReport:
     """Builds the mixed model of a prepared one."""
-    where = str(prepared.loaded.path)
-    return build_file_from(prepared.model_path, where, assignment, ranges, path)
+    return build_file_from(_source(prepared), assignment, ranges, path)
+
+
+def _source(prepared: Prepared) -> Source:
+    loaded = prepared.loaded
+    return Source(prepared.model_path, str(loaded.path), loaded.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a mixed model is built from."""
+
+    path: Path
+    where: str
+    """What the user knows it by."""
+    size_bytes: int
+    """Of the user's model, with its external data."""
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where it is built."""
+        bounds = Bounds(wall_s=180.0).for_size(self.size_bytes)
+        return Sandbox("building the compressed model", self.where, bounds)
 
 
 def build_file_from(
-    model_path: Path,
-    where: str,
+    source: Source,
     assignment: Mapping[str, Format],
     ranges: Mapping[str, tuple[float, float]],
     path: Path,
 ) -> ApplyReport:
     """Builds a mixed model in a process of its own, so that its memory is given back."""
-    return _sandbox(model_path, where).call(
-        apply, model_path, dict(assignment), dict(ranges), path, BUILD_SETTINGS
+    return source.sandbox.call(
+        apply, source.path, dict(assignment), dict(ranges), path, BUILD_SETTINGS
     )
-
-
-def _sandbox(model_path: Path, where: str) -> Sandbox:
-    bounds = Bounds(wall_s=180.0).for_size(model_path.stat().st_size)
-    return Sandbox("building the compressed model", where, bounds)
 
 
 BUILD_SETTINGS = BuildSettings(reduce_range=not has_vnni(read_cpu()))
@@ -300,7 +319,7 @@ def _described(
         size_bytes = prepared.model_path.stat().st_size
         return _facts(Description({}, prepared.graph.ops, size_bytes))
     return _facts(
-        _sandbox(prepared.model_path, str(prepared.loaded.path)).call(
+        _source(prepared).sandbox.call(
             build_described,
             prepared.model_path,
             dict(assignment),

@@ -11,7 +11,7 @@ from planner.emit.engine import Part
 from planner.errors import InfoptError, VerificationError
 from planner.fuse.build import Draft, build, drafted
 from planner.fuse.candidates import closure
-from planner.graph.sandbox import Sandbox
+from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.segments import Segment, extract
 from planner.kernels.cache import KernelCache
 from planner.kernels.compile import Compiled
@@ -60,7 +60,8 @@ def fused_parts(plan: Plan, files: Files, work: Workspace) -> tuple[Part, ...]:
         folder = None
         if segment.program is not None:
             folder = _generated(number, fusion, planned, own, cache, work)
-        parts.append(_part(number, segment, len(cuts[0].segments) == 1, files, folder, work))
+        is_whole = len(cuts[0].segments) == 1
+        parts.append(_part(number, segment, is_whole, files, plan.model.size_bytes, folder, work))
     return tuple(parts)
 
 
@@ -69,13 +70,15 @@ def _part(
     segment: Segment,
     is_whole: bool,
     files: Files,
+    size_bytes: int,
     folder: Path | None,
     work: Workspace,
 ) -> Part:
     path = files.model_path
     if not is_whole:
         path = work.scratch / f"part-{number}.onnx"
-        Sandbox("cutting the model", str(files.model_path)).call(
+        bounds = Bounds().for_size(size_bytes)
+        Sandbox("cutting the model", str(files.model_path), bounds).call(
             extract, files.model_path, segment, path
         )
     return Part(

@@ -28,7 +28,7 @@ from planner.spec.session import SessionSettings
 from planner.steps.gpu.document import ON_CPU, document
 from planner.steps.prepare import Prepared, prepare_elsewhere
 from planner.steps.racing import at_percentile, race
-from planner.steps.variants import build_file_from
+from planner.steps.variants import Source, build_file_from
 from planner.steps.winner import pick
 from planner.steps.workspace import Workspace
 
@@ -120,8 +120,9 @@ def _half(
     if not formats:
         return None
     built = work.scratch / "fp16.onnx"
-    where = str(prepared.loaded.path)
-    build_file_from(prepared.model_path, where, formats, {}, built)
+    loaded = prepared.loaded
+    source = Source(prepared.model_path, str(loaded.path), loaded.size_bytes)
+    build_file_from(source, formats, {}, built)
     samples = prepared.samples[0].first(4)
     error = joint_error(prepared.bound_path, built, samples, PLAIN_SETTINGS).worst
     limit = constraints.accuracy.max_error
