@@ -75,7 +75,7 @@ def calibrate(
         return ranges
     onnx_model = with_outputs(model_path, inner)
     sizes = size_of(graph.tensors)
-    with session_of(onnx_model, quiet_settings(session)) as probe:
+    with session_of(onnx_model, quiet_settings(session), model_path.parent) as probe:
         for group in groups_within(inner, sizes, settings.memory_size_bytes):
             ranges.update(_ranges_of_group(probe, group, samples, settings))
     return {name: ranges[name] for name in sorted(ranges)}

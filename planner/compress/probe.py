@@ -14,6 +14,7 @@ from onnx import ModelProto, helper
 
 from planner.compress.apply import save
 from planner.compress.base import Array
+from planner.graph import proto, weights
 from planner.ir.graph import Tensor
 from planner.runtime.ort import ORT_ERRORS, BoundRun, bind, make_session, run_error
 from planner.spec.session import SessionSettings
@@ -40,11 +41,19 @@ class Probe:
 
 
 @contextlib.contextmanager
-def session_of(onnx_model: ModelProto, settings: SessionSettings) -> Iterator[Probe]:
-    """A session of a model in memory; takes the weights away from the model (they may be large)."""
+def session_of(
+    onnx_model: ModelProto, settings: SessionSettings, source: Path | None = None
+) -> Iterator[Probe]:
+    """A session of a model in memory; takes the weights away from the model (they may be large).
+
+    Args:
+        source: folder of the weights that the model only refers to.
+    """
     with tempfile.TemporaryDirectory(prefix="infopt-probe-") as folder:
         path = Path(folder) / "probe.onnx"
         save(onnx_model, path, _INLINE_SIZE_BYTES)
+        if source is not None:
+            weights.bring(proto.tensors(onnx_model), source, Path(folder))
         onnx_model.graph.ClearField("initializer")
         yield Probe(make_session(path, settings))
 
@@ -64,8 +73,8 @@ def run_session(probe: Probe, names: Sequence[str], feeds: Feeds) -> dict[str, A
 
 
 def with_outputs(model_path: Path, tensors: Collection[str]) -> ModelProto:
-    """The model with these tensors as additional outputs."""
-    onnx_model = onnx.load(model_path)
+    """The model with these tensors as additional outputs; weights beside it stay there."""
+    onnx_model = onnx.load(model_path, load_external_data=False)
     present = {value.name for value in onnx_model.graph.output}
     onnx_model.graph.output.extend(
         helper.make_empty_tensor_value_info(name) for name in tensors if name not in present

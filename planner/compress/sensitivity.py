@@ -5,8 +5,8 @@ its own: for a choice the method rounds the operator's recorded inputs and weigh
 tiny session computes its output from them, and the switchboard runs the rest of the model with
 that output's difference. On the models tried this agrees with really built ones to a few percent.
 
-Memory: the model, once for its sessions and once for the candidates' weights, plus recorded
-activations within a limit.
+Memory: the model, once for its sessions and once for the candidates' weights (mapped into memory
+where they lie beside the file), plus recorded activations within a limit.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from planner.compress.probe import groups_within, quiet_settings, size_of
 from planner.compress.samples import Samples
 from planner.compress.switchboard import Switchboard, switchboard
 from planner.errors import UsageError
+from planner.graph import weights
 from planner.ir.graph import Graph, Op
 from planner.progress import Reporter, Silent
 from planner.runtime import dtypes
@@ -156,11 +157,11 @@ def _measure(
     formats: dict[str, list[Format]] = {}
     for op_name, form in choices:
         formats.setdefault(op_name, []).append(form)
-    onnx_model = onnx.load(model_path)
+    onnx_model = onnx.load(model_path, load_external_data=False)
     units = {unit.op.name: unit for unit in _units(onnx_model, graph, formats)}
     read = {name for unit in units.values() for name in unit.op.inputs}
-    weights = {
-        name: surgery.to_array(tensor)
+    constants = {
+        name: weights.to_array(tensor, model_path.parent)
         for name, tensor in surgery.initialisers(onnx_model).items()
         if name in read
     }
@@ -179,11 +180,12 @@ def _measure(
         session,
         lambda name: costs.get(name, 0.0),
         settings.memory_size_bytes,
+        model_path.parent,
     ) as board:
         for group in groups_within(list(units), held, settings.memory_size_bytes):
             records = _recorded(board, [units[name] for name in group], samples.runs)
             for name in group:
-                bench = _Bench(units[name], board, records, weights, ranges, session)
+                bench = _Bench(units[name], board, records, constants, ranges, session)
                 for form in units[name].formats:
                     yield (name, form), bench.error_of(method_of(form), samples.runs)
 

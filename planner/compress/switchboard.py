@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,10 @@ def switchboard(
     session: SessionSettings,
     cost: Callable[[str], float],
     memory_size_bytes: int,
+    source: Path,
 ) -> Iterator[Switchboard]:
-    """Build it and run it undisturbed on every sample; takes the weights out of `onnx_model`.
+    """Build it and run it undisturbed on every sample; takes the weights out of `onnx_model`, but
+    for those that it only refers to, in the folder `source`.
 
     `candidates`: operator -> outputs that may be disturbed; `recorded`: operator -> tensors that
     will be asked for; `cost`: operator -> its share of the work, for cuts of equal work.
@@ -126,7 +129,9 @@ def switchboard(
         sessions = [
             stack.enter_context(
                 session_of(
-                    _model_of(onnx_model, graph, part, wanted, switches), quiet_settings(session)
+                    _model_of(onnx_model, graph, part, wanted, switches),
+                    quiet_settings(session),
+                    source,
                 )
             )
             for part in segments

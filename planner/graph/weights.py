@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from onnx import TensorProto
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from planner.errors import ModelError
 from planner.graph import proto
@@ -216,6 +219,46 @@ def chunks(tensor: TensorProto, extent: Extent | None) -> Iterator[bytes]:
                 raise ModelError(f"external data file {extent.path.name!r} shrank while being read")
             left -= len(chunk)
             yield chunk
+
+
+def bring(tensors: Iterable[TensorProto], source: Path, folder: Path) -> None:
+    """Gives the files that these tensors refer to a place in `folder`, too, for a model there.
+
+    A second name for the same bytes: ONNX Runtime refuses symbolic links out of a model's folder.
+    """
+    outside = [tensor for tensor in tensors if is_external(tensor)]
+    for location in {_location(tensor) for tensor in outside}:
+        target = folder / location
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(source / location, target)
+
+
+def _location(tensor: TensorProto) -> str:
+    return str(next(entry.value for entry in tensor.external_data if entry.key == "location"))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+def to_array(tensor: TensorProto, folder: Path) -> NDArray[Any]:
+    """The values; external ones are mapped into memory, and read when they are looked at.
+
+    Raises:
+        ModelError: as `check_bytes`.
+    """
+    if not is_external(tensor):
+        return np.asarray(numpy_helper.to_array(tensor))
+    extent = check_bytes(tensor, folder)
+    is_packed = proto.dtype_bits(proto.dtype_name(tensor.data_type)) < 8
+    if extent is None or extent.length == 0 or is_packed:
+        return np.asarray(numpy_helper.to_array(tensor, str(folder)))
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return np.memmap(extent.path, dtype, "r", extent.offset, tuple(tensor.dims))
 
 
 def embed(tensor: TensorProto, folder: Path) -> None:

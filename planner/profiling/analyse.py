@@ -118,26 +118,10 @@ def _write_optimised(
 
 def _take_weights(model: onnx.ModelProto, source: Path, folder: Path) -> None:
     """Files that the model refers to come into `folder`; small weights come into the model."""
-    outside = [tensor for tensor in proto.tensors(model) if weights.is_external(tensor)]
-    for location in {_location(tensor) for tensor in outside}:
-        if not (folder / location).exists():
-            _link(source / location, folder / location)
-    for tensor in outside:
-        if proto.tensor_size_bytes(tensor) <= _EMBEDDED_BYTES:
+    weights.bring(proto.tensors(model), source, folder)
+    for tensor in proto.tensors(model):
+        if weights.is_external(tensor) and proto.tensor_size_bytes(tensor) <= _EMBEDDED_BYTES:
             weights.embed(tensor, folder)
-
-
-def _location(tensor: onnx.TensorProto) -> str:
-    return str(next(entry.value for entry in tensor.external_data if entry.key == "location"))
-
-
-def _link(source: Path, target: Path) -> None:
-    """A second name for the same bytes: ONNX Runtime refuses symbolic links out of a folder."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
 
 
 def _size_on_disk(model_path: Path) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from planner.compress.apply import apply
 from planner.compress.base import NATIVE, Format
+from planner.compress.calibrate import calibrate
 from planner.compress.measure import joint_error
 from planner.compress.sensitivity import (
     Choice,
@@ -49,6 +51,20 @@ def test_a_small_memory_limit_changes_nothing(mixer_case: Case) -> None:
         case.path, case.graph, case.choices, case.samples, case.ranges, SESSION, settings
     )
     assert pieces == pytest.approx(_measured(case), rel=1e-6)
+
+
+def test_weights_beside_the_file_change_nothing(mixer_case: Case, tmp_path: Path) -> None:
+    case = mixer_case
+    path = tmp_path / "beside.onnx"
+    made = onnx.load(case.path)
+    onnx.save(made, path, save_as_external_data=True, location="w.bin", size_threshold=256)
+    assert (tmp_path / "w.bin").stat().st_size > 0
+    arguments = (case.graph, case.choices, case.samples, case.ranges, SESSION)
+    assert sensitivities(path, *arguments) == sensitivities(case.path, *arguments)
+    tensors = [op.outputs[0] for op in case.graph.ops]
+    beside, inside = (calibrate(each, case.graph, tensors, case.samples, SESSION)
+                      for each in (path, case.path))  # fmt: skip
+    assert beside == inside
 
 
 def test_remembered_values_are_not_measured_again(cnn_case: Case) -> None:
