@@ -4,6 +4,7 @@
     ├── UsageError                  2   the request itself is wrong
     │   ├── SpecError               2   a YAML or JSON file: knows file, line and key path
     │   ├── ModelError              2   the ONNX file: damaged, unsupported, hostile, unbound
+    │   │   └── AbsentDataError     2   a file with its weights is not there
     │   └── DataError               2   calibration or evaluation data that does not fit the model
     ├── InfeasibleError             3   proved: no plan meets the limits
     ├── VerificationError           4   an engine or plan does not keep what it promised
@@ -51,6 +52,10 @@ class SpecError(UsageError):
 
 class ModelError(UsageError):
     """The ONNX model is damaged, unsupported, hostile, or has unbound dimensions."""
+
+
+class AbsentDataError(ModelError):
+    """A file that the model keeps weights in is not where it should be."""
 
 
 class DataError(UsageError):

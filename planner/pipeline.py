@@ -72,6 +72,13 @@ def plan(
         return PlanResult(finish(case, settled, outcome))
 
 
+def obstacles(plan: Plan) -> tuple[str, ...]:
+    """What of a plan no engine can do, in words; none where `build` can begin."""
+    from planner.steps.realisable import obstacles as found
+
+    return found(plan)
+
+
 def build(
     plan: Plan,
     out: Path,
@@ -86,6 +93,7 @@ def build(
 
     Raises:
         UsageError: the model is missing or another one, or `out` cannot be written.
+        EnvironmentMismatchError: its weights are not here, or no engine can do what it says.
         VerificationError: the plan was edited by hand.
     """
     from planner.steps.building import build_engine

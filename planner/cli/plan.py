@@ -71,8 +71,21 @@ def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
     if output.annotate is not None:
         count = pipeline.annotate(made, output.annotate)
         tell(f"wrote {output.annotate}: {count:,} operators with device annotations")
-    tell(f"wrote {constraints.output.plan}; next: infopt deploy {constraints.output.plan}")
+    tell(f"wrote {constraints.output.plan}; {_next(made, constraints)}")
     _report(constraints, made, baseline)
+
+
+def _next(made: Plan, constraints: Constraints) -> str:
+    """What to do with a plan."""
+    from planner import pipeline
+
+    path = constraints.output.plan
+    obstacles = pipeline.obstacles(made)
+    if obstacles:
+        return f"infopt builds no engine of it: {'; '.join(obstacles)}"
+    if constraints.no_weights:
+        return f"next, where the weights are: infopt deploy {path} --model MODEL"
+    return f"next: infopt deploy {path}"
 
 
 def _baseline(constraints: Constraints) -> Plan | None:

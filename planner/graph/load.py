@@ -23,7 +23,7 @@ def load(path: Path, *, limits: Bounds | None = None) -> LoadedModel:
     try:
         return sandbox.call(inspect, path)
     except ModelError as error:
-        raise ModelError(error.what, where=error.where or str(path), fix=error.fix) from None
+        raise type(error)(error.what, where=error.where or str(path), fix=error.fix) from None
 
 
 def _nearby_size_bytes(path: Path) -> int:

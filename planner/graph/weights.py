@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from planner.errors import ModelError
+from planner.errors import AbsentDataError, ModelError
 from planner.graph import proto
 
 _CHUNK_BYTES = 16 * 2**20
@@ -159,7 +159,7 @@ def _safe_path(tensor: TensorProto, location: str, folder: Path) -> Path:
             fix="put the data file beside the model (a copy, not a link) and refer to it by name",
         )
     if not path.exists():
-        raise ModelError(
+        raise AbsentDataError(
             f"external data file {shown!r} of tensor {name!r} is missing",
             fix=f"put it into {str(folder)!r}, beside the model",
         )

@@ -14,6 +14,7 @@ from planner.ir.devices import Place
 from planner.ir.problem import Latency, Option, State
 from planner.place.axes import Axes
 from planner.place.candidates import orders, spans
+from planner.place.energy import Power
 from planner.place.formats import PRIORS, Offer
 from planner.place.groups import Group
 from planner.place.memory import Caches, holds, slot_holds
@@ -73,6 +74,8 @@ class Offers:
     """Group -> the one format it must have."""
     swaps: Swaps | None = None
     """How weights may stream in; None: all are resident."""
+    power: Power | None = None
+    """What energy is reckoned from; None: it is not."""
 
     def __post_init__(self) -> None:
         self.extents = Extents.find(self.axes, len(self.skeleton.graphs))
@@ -174,6 +177,7 @@ class Offers:
                 weight_size_bytes=priced.weight_size_bytes,
                 workspace_size_bytes=priced.workspace_size_bytes,
                 error=share * PRIORS[form].error if group.weighted else 0.0,
+                energy_j=self._energy(priced.latency, place.degree),
                 place=place.name,
                 holds=kept,
                 cache_size_bytes=cache,
@@ -205,10 +209,14 @@ class Offers:
             option,
             name=f"{option.name}@{HOST}",
             latency=self._table(row),
+            energy_j=self._energy(row, resident.ends.degree),
             weight_size_bytes=0,
             holds=(*option.holds, *slots),
         )
         return Variant(streamed, number, resident.ends, resident.priced, HOST, added)
+
+    def _energy(self, row: tuple[Latency, ...], degree: int) -> float:
+        return self.power.joules(row, degree) if self.power is not None else 0.0
 
     def _table(self, row: tuple[Latency, ...]) -> tuple[tuple[Latency, ...], ...]:
         """Equal tables are one object: solvers compare them by identity first."""

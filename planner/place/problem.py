@@ -20,6 +20,7 @@ from planner.ir.problem import (
     State,
     Transfer,
 )
+from planner.place.energy import Power
 from planner.place.groups import Group
 from planner.place.memory import Caches
 from planner.place.options import Swaps, Variant
@@ -143,10 +144,12 @@ def pose(
     machine: Machine,
     demand: Demand,
     fixed_bytes: int,
+    power: Power | None = None,
 ) -> Problem:
     """The Problem.
 
     Args:
+        power: what energy is reckoned from; None: it is not.
         fixed_bytes: what every device holds whatever is chosen: runtime, inputs.
     """
     home = {name: group.name for group in groups for name in group.outputs}
@@ -155,7 +158,7 @@ def pose(
     }
     where = places(machine)
     needed, made = _forms(variants)
-    conversions = tuple(_conversions(skeleton, needed, made, pricer, extents, where))
+    conversions = tuple(_conversions(skeleton, needed, made, pricer, extents, where, power))
     outputs = [name for name in skeleton.graph.outputs if name not in caches.given.values()]
     given = tuple(
         State(name, form)
@@ -206,6 +209,7 @@ def _conversions(
     pricer: Pricer,
     extents: Extents,
     where: Sequence[Place],
+    power: Power | None,
 ) -> Iterator[Conversion]:
     """Every form that somebody makes to every other that somebody wants, at each degree."""
     wanted = set(skeleton.graph.outputs)
@@ -229,6 +233,7 @@ def _conversions(
                         State(name, target),
                         seen.setdefault(row, (row,)),
                         place.name,
+                        power.joules(row, place.degree) if power is not None else 0.0,
                     )
 
 

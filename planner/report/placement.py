@@ -16,6 +16,7 @@ from planner.units import format_duration, format_size
 
 BAR = 32
 """Characters of a bar."""
+_KILO = 1000
 _PARTS = (("weights", "█"), ("cache", "▓"), ("activations", "▒"), ("runtime", "░"))
 
 
@@ -51,6 +52,7 @@ def _rows(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
         ("time", safe(_query(plan, placement))),
         ("promise", _promise(plan)),
         ("price", safe(_price(placement))),
+        ("energy", _energy(placement)),
         ("accuracy", safe(_accuracy(plan, placement))),
         ("the SLO costs", safe(placement.slo_cost)),
         ("solver", safe(certificate(plan))),
@@ -108,6 +110,14 @@ def _price(placement: PlacementPlan) -> str:
         f"{placement.price_per_hour:.2f} USD an hour, {money(placement.price_per_query)} a query "
         f"({placement.price_source})"
     )
+
+
+def _energy(placement: PlacementPlan) -> str:
+    joules = placement.energy_per_query_j
+    if joules is None:
+        return "no source says what this device draws"
+    text = f"{joules / 1e3:,.3g} kJ" if joules >= _KILO else f"{joules:.3g} J"
+    return f"{text} a query (board power under load, while devices work for it)"
 
 
 def money(usd: float) -> str:

@@ -30,6 +30,8 @@ STEPS: dict[str, Step] = {
     "query_cost": Step(0.1, "10 % more"),
     "energy_j": Step(0.1, "10 % more"),
 }
+TIGHT = 0.98
+"""Share of a limit from which on a plan counts as bounded by it: choices come in steps."""
 _RELATIVE = ("error", "throughput_per_s", "price_per_hour", "query_cost", "energy_j")
 _WHOLE = ("memory_size_bytes", "devices")
 
@@ -65,6 +67,25 @@ def used(problem: Problem, solution: Solution, name: str) -> float:
     if name == "throughput_per_s":
         return 1e6 / max(totals.period_us, 1e-9)
     return float(getattr(totals, name))
+
+
+def tight(problem: Problem, solution: Solution, share: float = TIGHT) -> tuple[str, ...]:
+    """Limits of which a plan uses at least a share: what it is bounded by, told without re-solving.
+
+    A device's capacity counts as `memory_size_bytes`. The plan must have totals.
+    """
+    found = []
+    for name in asked(problem):
+        value, own = float(getattr(problem.limits, name)), used(problem, solution, name)
+        ratio = value / max(own, 1e-300) if name == "throughput_per_s" else own / max(value, 1e-300)
+        if ratio >= share:
+            found.append(name)
+    sizes = [d.memory_size_bytes for d in problem.devices if d.memory_size_bytes is not None]
+    if sizes and "memory_size_bytes" not in found:
+        found += ["memory_size_bytes"] * (
+            used(problem, solution, "memory_size_bytes") >= share * min(sizes)
+        )
+    return tuple(found)
 
 
 def tail_us(problem: Problem, solution: Solution, totals: Totals) -> float:

@@ -97,6 +97,7 @@ class Alternative(Document):
     """Expected time of the whole workload: each shape as often as its weight says."""
     price_per_hour: float | None = None
     price_per_query: float | None = None
+    energy_per_query_j: float | None = None
     error: float | None = None
     gap: float | None = None
     reason: str = ""
@@ -122,6 +123,8 @@ class PlacementPlan(Document):
     price_per_hour: float | None
     price_per_query: float | None
     price_source: str
+    energy_per_query_j: float | None = None
+    """Board power times the time that devices work for one query."""
     alternatives: tuple[Alternative, ...]
     slo_cost: str
     """What keeping the latency promise costs."""

@@ -26,6 +26,9 @@ class ModelRef(Document):
     """As given by the user; `deploy --model` points to a moved model."""
     sha256: str
     """Digest of the model file and of every external data file it refers to."""
+    is_without_data: bool = False
+    """Planned by its structure alone: digest and size are of the model file, whatever its external
+    data is."""
     size_bytes: int
     """Model file plus external data."""
     ops: int

@@ -12,7 +12,6 @@ from planner.compress.samples import synthetic_samples
 from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
 from planner.emit.golden import MAX_NMSE, Golden
 from planner.emit.partition import partition, read, stage_cuts
-from planner.errors import ModelError
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
@@ -22,7 +21,8 @@ from planner.spec.plan import Plan, WorkloadShape
 from planner.spec.session import SessionSettings
 from planner.steps.files import Files, files_of
 from planner.steps.prepare import SYNTHETIC_RUNS
-from planner.steps.reading import kept_graph, known_model
+from planner.steps.reading import kept_graph, planned_model
+from planner.steps.realisable import refuse_unrealisable
 from planner.steps.variants import Source, build_file_from
 from planner.steps.workspace import Workspace
 
@@ -41,15 +41,10 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
     if is_current(out, plan.digest):
         work.reporter.note(f"{out} is current: reused")
         return out
+    refuse_unrealisable(plan)
     work.reporter.stage("build")
     path = model or Path(plan.model.path)
-    loaded = known_model(path, work)
-    if loaded.sha256 != plan.model.sha256:
-        raise ModelError(
-            "this is not the model that the plan was made for (its digest differs)",
-            where=str(path),
-            fix="plan again, or point --model to the original file",
-        )
+    loaded = planned_model(plan.model, path, work)
     files = files_of(plan, loaded, work)
     if plan.fusion is not None:
         return _build_fused(plan, out, path, files, work)
@@ -110,8 +105,9 @@ def _build_fused(plan: Plan, out: Path, path: Path, files: Files, work: Workspac
 
 
 def local_settings(plan: Plan) -> SessionSettings:
-    """How the whole model is run here, to make what ranks elsewhere are compared with."""
-    return SessionSettings() if plan.execution else plan.settings
+    """How the whole model runs here: what ranks, or a device elsewhere, are compared with."""
+    is_elsewhere = bool(plan.execution) or plan.placement is not None
+    return SessionSettings() if is_elsewhere else plan.settings
 
 
 def _parts(
@@ -186,6 +182,8 @@ def _golden(
 
 def _runs_elsewhere(plan: Plan) -> bool:
     """Whether the golden outputs, made on the CPU, are compared with those of GPUs."""
+    if plan.placement is not None and not plan.execution:
+        return True
     return any(stage.device == "cuda" for stage in plan.execution)
 
 

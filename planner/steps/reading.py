@@ -16,12 +16,14 @@ from types import MappingProxyType
 from typing import Any
 
 from planner import __version__
+from planner.errors import AbsentDataError, EnvironmentMismatchError, ModelError
 from planner.graph import container, weights
 from planner.graph.build import build_graph
 from planner.graph.load import load
 from planner.graph.model import LoadedModel, Port
 from planner.ir.graph import Graph, Op, Tensor
 from planner.runtime.fingerprint import onnxruntime_version
+from planner.spec.plan import ModelRef
 from planner.steps.workspace import Workspace, digest
 
 
@@ -39,6 +41,39 @@ def known_model(path: Path, work: Workspace) -> LoadedModel:
         loaded = load(path)
         work.store.put("loaded", {key: _payload(loaded)})
     return loaded
+
+
+def planned_model(planned: ModelRef, path: Path, work: Workspace) -> LoadedModel:
+    """The model that a plan was made for, at `path`, with its weights.
+
+    Raises:
+        ModelError: it is another model, or something is wrong with it.
+        EnvironmentMismatchError: the plan needed no weights, and they are not here.
+    """
+    container.check_path(path)
+    if planned.is_without_data and weights.digest(path) != planned.sha256:
+        raise _other_model(path)
+    try:
+        loaded = known_model(path, work)
+    except AbsentDataError as error:
+        if not planned.is_without_data:
+            raise
+        raise EnvironmentMismatchError(
+            f"the plan was made without weights, and an engine needs them: {error.what}",
+            where=error.where,
+            fix="deploy where the weights are: infopt deploy PLAN --model DIR/model.onnx",
+        ) from None
+    if not planned.is_without_data and loaded.sha256 != planned.sha256:
+        raise _other_model(path)
+    return loaded
+
+
+def _other_model(path: Path) -> ModelError:
+    return ModelError(
+        "this is not the model that the plan was made for (its digest differs)",
+        where=str(path),
+        fix="plan again, or point --model to the original file",
+    )
 
 
 @cache

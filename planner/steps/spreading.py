@@ -32,7 +32,7 @@ from planner.spec.plan import Estimate, Plan, WorkloadShape
 from planner.spec.session import SessionSettings
 from planner.steps.building import part_of, synthetic
 from planner.steps.files import Files, files_of
-from planner.steps.reading import known_model
+from planner.steps.reading import planned_model
 from planner.steps.workspace import Workspace
 
 _TYPICAL_LINK_US = 30.0
@@ -67,9 +67,7 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
         EnvironmentMismatchError: no library for ranks to talk through.
     """
     path = model or Path(plan.model.path)
-    loaded = known_model(path, work)
-    if loaded.sha256 != plan.model.sha256:
-        raise ModelError("this is not the model that the plan was made for", where=str(path))
+    loaded = planned_model(plan.model, path, work)
     files = files_of(plan, loaded, work)
     simplified = plan.model_copy(update={"simplified": files.is_simplified, "shipped": "plan"})
     wished = simplified.model_copy(update={"execution": (StageExecution(ops=("?",)),)})

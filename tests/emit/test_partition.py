@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from planner.emit.engine import Part, Talk
 from planner.emit.partition import StageCut, partition, read
+from planner.emit.partition.adopt import adopted
 from planner.errors import ModelError
 from planner.ir.graph import Graph, Op
 from planner.ops.sharding import Call, Index, indices
@@ -256,6 +257,36 @@ def test_any_stages_give_the_same_answers(name: str, data: st.DataObject) -> Non
             ranks = (2 * number, 2 * number + 1) if number % 2 else (2 * number,)
             cuts.append(StageCut(ranks, frozenset(ops), choices))
         check(path, cuts, data.draw(st.integers(0, 99)), 2 * len(cuts))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_operators_that_a_plan_does_not_name_join_its_stages(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        onnx.save(MODELS["block"], path)
+        model, graph = read(path)
+        known = options(model, graph)
+        names = [op.name for op in graph.ops]
+        left_out = data.draw(st.sets(st.sampled_from(names), max_size=len(names) - 2))
+        end = data.draw(st.integers(1, len(names) - 1))
+        cuts = []
+        for ranks, own in (((0, 1), names[:end]), ((2,), names[end:])):
+            ops = [name for name in own if name not in left_out]
+            choices = {op: known[op][0] for op in ops if known[op] and len(ranks) > 1}
+            cuts.append(StageCut(ranks, frozenset(ops), choices))
+        check(path, adopted(graph, cuts, known), data.draw(st.integers(0, 99)), 3)
+
+
+def test_a_cast_behind_a_cut_product_is_cut_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(MODELS["block"], path)
+    model, graph = read(path)
+    known = options(model, graph)
+    columns = next(i for i in known["op f0"] if [(a.slot, a.axis) for a in i.inputs] == [(1, 1)])
+    ops = frozenset(op.name for op in graph.ops if op.name != "op f1")
+    (found,) = adopted(graph, [StageCut((0, 1), ops, {"op f0": columns})], known)
+    assert found.choices["op f1"].outputs == columns.outputs
 
 
 def test_tensor_parallel_feed_forward_has_one_collective_and_halves_the_weights(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx import ModelProto
+import numpy as np
+from onnx import ModelProto, numpy_helper
 
 from benchmarks.zoo_families.builder import Builder, save
 from planner.graph.skeleton import Skeleton, read_skeleton
 
 
-def transformer(layers: int = 2, width: int = 64, heads: int = 4) -> ModelProto:
+def transformer(layers: int = 2, width: int = 64, heads: int = 4, words: int = 100) -> ModelProto:
     """Residual blocks of attention with a cache and a feed-forward, and a head."""
     b = Builder("small", "float32")
     x = b.input("x", ["batch", "sequence", width])
@@ -31,7 +32,7 @@ def transformer(layers: int = 2, width: int = 64, heads: int = 4) -> ModelProto:
         hidden = b.node("Gelu", b.linear(b.layer_norm(x, width, "m"), width, 4 * width, "e"))
         x = b.node("Add", x, b.linear(hidden, 4 * width, width, "f"))
         b.leave()
-    b.output(b.linear(x, width, 100, "head"), "y", ["batch", "sequence", 100])
+    b.output(b.linear(x, width, words, "head"), "y", ["batch", "sequence", words])
     return b.build()
 
 
@@ -51,3 +52,14 @@ def skeleton(folder: Path, layers: int = 2) -> Skeleton:
     """Prefill of 32 tokens, and one token after them."""
     workload = {"prefill": shapes(32, 0), "decode": shapes(1, 32)}
     return read_skeleton(written(folder, layers), workload)
+
+
+def filled(model: ModelProto) -> ModelProto:
+    """The same model with random weights in it."""
+    rng = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        if tensor.external_data:
+            scale = 1 / np.sqrt(tensor.dims[0])
+            values = rng.standard_normal(tuple(tensor.dims)) * scale
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    return model

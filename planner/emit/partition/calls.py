@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from planner.emit.partition.adopt import adopted
 from planner.emit.partition.stages import StageCut
 from planner.errors import VerificationError
 from planner.graph import proto
@@ -62,22 +63,23 @@ def cut_of(index: Index) -> Cut:
 def stage_cuts(
     model: ModelProto, graph: Graph, execution: Sequence[StageExecution]
 ) -> tuple[StageCut, ...]:
-    """A plan's stages as `partition` takes them.
+    """A plan's stages as `partition` takes them; operators that it does not name join theirs.
 
     Raises:
         VerificationError: an operator is to be cut as it cannot be.
     """
     known = options(model, graph)
-    return tuple(
+    named = tuple(
         StageCut(
             ranks=stage.ranks,
             ops=frozenset(stage.ops),
-            choices={op: _index(op, cut, known) for op, cut in stage.cuts.items()},
+            choices={op: _index(op, cut, known) for op, cut in stage.cuts.items() if op in known},
             device=stage.device,
             threads=stage.threads,
         )
         for stage in execution
     )
+    return adopted(graph, named, known)
 
 
 def _index(op: str, cut: Cut, known: Mapping[str, Sequence[Index]]) -> Index:

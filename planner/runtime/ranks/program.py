@@ -14,8 +14,23 @@ from planner.errors import VerificationError
 from planner.spec.manifest import CollectiveSegment, FusedSegment, Manifest, OrtSegment, Stage
 
 
+class _OfSegment:
+    """A step that does what a segment of the manifest says."""
+
+    __slots__ = ()
+    segment: OrtSegment | CollectiveSegment
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return self.segment.inputs
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        return self.segment.outputs
+
+
 @dataclass(frozen=True, slots=True)
-class Compute:
+class Compute(_OfSegment):
     """Run an ONNX part."""
 
     segment: OrtSegment
@@ -23,30 +38,14 @@ class Compute:
     """The own file of it."""
     dead: tuple[str, ...] = ()
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return self.segment.inputs
-
-    @property
-    def makes(self) -> tuple[str, ...]:
-        return self.segment.outputs
-
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class Together(_OfSegment):
     """Take part in a collective of the stage's ranks."""
 
     segment: CollectiveSegment
     ranks: tuple[int, ...]
     dead: tuple[str, ...] = ()
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return self.segment.inputs
-
-    @property
-    def makes(self) -> tuple[str, ...]:
-        return self.segment.outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ class Answer:
         totals = solution.totals
         return totals.price_per_hour if totals is not None and self._away.is_priced else None
 
+    def _energy(self, solution: Solution) -> float | None:
+        """Joules of one query; None where no source says what a device draws."""
+        totals = solution.totals
+        return totals.energy_j if totals is not None and self._away.device.power else None
+
     def _count_formats(self, variants: Sequence[Variant]) -> dict[str, int]:
         found: Counter[str] = Counter()
         for variant in variants:

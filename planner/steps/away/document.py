@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from planner import __version__
+from planner.place.groups import weight_of
 from planner.place.options import HOST, Variant
 from planner.runtime.fingerprint import onnxruntime_version
 from planner.spec.estimate import Estimate
@@ -30,6 +31,8 @@ from planner.steps.request import unmet_pins
 from planner.units import format_size
 
 _US_PER_HOUR = 3.6e9
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Formats that are types of a model's own."""
 _ERROR_SPREAD = 10.0
 """A-priori errors are right within an order of magnitude either way."""
 
@@ -47,6 +50,7 @@ class Writer(Answer):
             model=ModelRef(
                 path=str(self._constraints.model),
                 sha256=loaded.sha256,
+                is_without_data=True,
                 size_bytes=loaded.size_bytes,
                 ops=len(self._posed.skeleton.graph.ops),
                 parameters=loaded.parameters,
@@ -144,12 +148,15 @@ class Writer(Answer):
         return tuple(found)
 
     def _formats(self) -> dict[str, str]:
+        """Of operators with weights; those that keep the model's own are not in it."""
+        graph = self._posed.skeleton.graph
+        own = {op.name: graph.tensors[w].dtype for op in graph.ops if (w := weight_of(op, graph))}
         found: dict[str, str] = {}
         for stage in self._solution.stages:
             for variant in self._variants(stage):
-                group = self._posed.groups[variant.group]
-                if variant.option.format != self._posed.offer.base:
-                    found.update(dict.fromkeys(group.weighted, variant.option.format))
+                for name in self._posed.groups[variant.group].weighted:
+                    if own[name] != _DTYPES.get(variant.option.format):
+                        found[name] = variant.option.format
         return dict(sorted(found.items()))
 
     def _decisions(self) -> list[Decision]:
@@ -222,7 +229,7 @@ class Writer(Answer):
         return RunnerUp(format=its.format, delta_us=delta, delta_error=error, reason=reason)
 
     def _solver(self) -> SolverReport:
-        from planner.solve.explain import binding
+        from planner.solve.limits import tight
 
         found = self._solution
         is_cost = self._constraints.objective == "cost"
@@ -242,7 +249,7 @@ class Writer(Answer):
             options=len(self._best.problem.options),
             settings=1,
             rounds=1 + len(self._others),
-            binding=tuple(each.limit for each in binding(self._best.problem, found)),
+            binding=tight(self._best.problem, found),
         )
 
     def _warnings(self) -> tuple[str, ...]:
@@ -260,8 +267,8 @@ class Writer(Answer):
             texts.append("the latency promise holds at the expected or lower, not at the upper end")
         if found.hit_time_limit:
             texts.append("the time limit ended the search: another run may find another plan")
-        if self._constraints.objective == "energy":
-            texts.append("energy is not modelled for devices that are not here: time was minimised")
+        if self._constraints.objective == "energy" and self._away.device.power is None:
+            texts.append(f"no source says what {self._away.device.name} draws: time was minimised")
         if self._constraints.accuracy.max_drop is not None:
             texts.append("a drop of the metric needs weights and data: only the error was bounded")
         names = [op.name for op in posed.skeleton.graph.ops]

@@ -12,6 +12,7 @@ from planner.graph.skeleton import Skeleton
 from planner.ir.graph import Graph
 from planner.ir.problem import Limits, Objective, Problem
 from planner.place.axes import Axes, find_axes
+from planner.place.energy import Power
 from planner.place.formats import Offer, offer
 from planner.place.groups import Group, find_weighted, group
 from planner.place.memory import Caches, inputs_bytes
@@ -31,7 +32,7 @@ _OBJECTIVES: Mapping[str, Objective] = {
     "cost": Objective.LATENCY,
     "latency": Objective.LATENCY,
     "memory": Objective.MEMORY,
-    "energy": Objective.LATENCY,
+    "energy": Objective.ENERGY,
     "error": Objective.ERROR,
 }
 """What is minimised at a number of devices; `cost` also minimises that number."""
@@ -67,6 +68,8 @@ def pose_away(
     pricer = Pricer(away.predictor, offered.base)
     caches = Caches.find(skeleton.graph, offered.base)
     share, basis = error_share(skeleton.graph, groups)
+    demand = _demand(constraints, away)
+    power = _power(away, demand)
     offers = Offers(
         skeleton,
         axes,
@@ -78,6 +81,7 @@ def pose_away(
         caches,
         pins(constraints, groups, offered),
         swaps(away.predictor, away.machine),
+        power,
     )
     variants = offers.variants()
     fixed = away.predictor.runtime_context_bytes + away.predictor.workspace_bytes
@@ -91,8 +95,9 @@ def pose_away(
         away.predictor,
         caches,
         away.machine,
-        _demand(constraints),
+        demand,
         fixed_bytes,
+        power,
     )
     by_name = {variant.option.name: variant for variant in variants}
     return Posed(
@@ -100,8 +105,17 @@ def pose_away(
     )
 
 
-def _demand(constraints: Constraints) -> Demand:
+def _power(away: Away, demand: Demand) -> Power | None:
+    """What a device draws; None where no source says."""
+    power = away.device.power
+    return None if power is None else Power(power.value, demand.weights)
+
+
+def _demand(constraints: Constraints, away: Away) -> Demand:
     promise = constraints.promise
+    objective = _OBJECTIVES[constraints.objective]
+    if objective is Objective.ENERGY and away.device.power is None:
+        objective = Objective.LATENCY
     return Demand(
         weights=tuple(entry.weight for entry in constraints.workload),
         limits=Limits(
@@ -109,7 +123,7 @@ def _demand(constraints: Constraints) -> Demand:
             error=promise.max_error,
             throughput_per_s=promise.throughput_per_s,
         ),
-        objectives=tuple(dict.fromkeys((_OBJECTIVES[constraints.objective], Objective.ERROR))),
+        objectives=tuple(dict.fromkeys((objective, Objective.ERROR))),
     )
 
 

@@ -1,0 +1,55 @@
+"""Whether an engine can keep what a plan for devices elsewhere decides; the rest is told, not lost.
+
+Such plans may use everything that libraries on their target have. Engines are ONNX parts that ONNX
+Runtime runs, so some of it needs another runtime, which `plan.json` and `--annotate` tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from planner.compress.methods import METHODS
+from planner.errors import EnvironmentMismatchError
+from planner.spec.formats import Format
+from planner.spec.plan import Plan
+
+_SHARED = frozenset((Format.FP32, Format.FP16))
+"""Formats whose operators have sharding rules once they are built."""
+
+
+def obstacles(plan: Plan) -> tuple[str, ...]:
+    """What of a plan no engine can do, in words; none where it can be built."""
+    found = []
+    if plan.placement is not None:
+        streamed = sum(group.residency != "device" for group in plan.placement.groups)
+        if streamed:
+            found.append(f"{streamed} groups stream their weights in, and engines keep all of them")
+    if plan.ranks > 1 and len(plan.workload) > 1:
+        found.append(
+            f"{plan.ranks} ranks need one workload entry with fixed shapes, and it has "
+            f"{len(plan.workload)}"
+        )
+    made = {Format.FP32, *(method.format for method in METHODS)}
+    able = made if plan.ranks == 1 else _SHARED
+    lacking = Counter(form for form in plan.formats.values() if form not in able)
+    where = "" if plan.ranks == 1 else " on several ranks"
+    found += [
+        f"no engine has {form}{where}, which {count} operators take"
+        for form, count in lacking.most_common()
+    ]
+    return tuple(found)
+
+
+def refuse_unrealisable(plan: Plan) -> None:
+    """Before anything is built.
+
+    Raises:
+        EnvironmentMismatchError: with every obstacle.
+    """
+    found = obstacles(plan)
+    if found:
+        raise EnvironmentMismatchError(
+            f"no engine of this plan can be built: {'; '.join(found)}",
+            fix="plan with what engines can do (--formats fp16, target.offload: []), or run "
+            "plan.json with a runtime that can",
+        )

@@ -1,0 +1,119 @@
+"""From a plan for GPUs that are not here to an engine: built, run by processes, or refused."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from planner import pipeline, runtime
+from planner.errors import EnvironmentMismatchError, ModelError
+from planner.runtime.ort import make_session
+from planner.spec.constraints import Constraints
+from planner.spec.io import sealed
+from planner.spec.plan import Plan
+from planner.spec.session import SessionSettings
+from tests.place.models import filled, shapes, transformer
+
+needs_library = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None and importlib.util.find_spec("torch") is None,
+    reason="neither mpi4py nor torch is installed",
+)
+WIDTH, HEADS, WORDS = 128, 4, 80_000
+"""A head of 20 MB in 16 bits: more than the memory that tests leave one device."""
+
+
+def request(model: Path, **more: Any) -> Constraints:
+    """One run of eight tokens on up to two GPUs whose memory holds about half of the head."""
+    given = {
+        "model": model,
+        "workload": [{"shapes": shapes(8, 0, WIDTH, HEADS)}],
+        "target": {
+            "device": "a100-sxm-80gb", "gpus": "1..2", "memory": "525MiB", "offload": [],
+        },
+        "accuracy": {"max_error": 1e-6},
+        **more,
+    }  # fmt: skip
+    return Constraints.model_validate(given)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With its weights."""
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    onnx.save(filled(transformer(2, WIDTH, HEADS, WORDS)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plan(model: Path) -> Plan:
+    return sealed(pipeline.plan(request(model)).plan)
+
+
+def on_processes(plan: Plan) -> Plan:
+    """The same plan, each rank a process of this machine's CPU."""
+    stages = tuple(
+        stage.model_copy(update={"device": "cpu", "threads": 1}) for stage in plan.execution
+    )
+    return sealed(plan.model_copy(update={"execution": stages, "settings": SessionSettings()}))
+
+
+@needs_library
+def test_a_plan_for_two_gpus_answers_as_the_model_does(
+    plan: Plan, model: Path, tmp_path: Path
+) -> None:
+    assert plan.ranks == 2
+    assert plan.execution[0].cuts
+    assert set(plan.formats.values()) == {"fp16"}
+    engine = pipeline.build(on_processes(plan), tmp_path / "engine")
+    rng = np.random.default_rng(1)
+    feeds = {
+        "x": rng.standard_normal((1, 8, WIDTH)).astype(np.float32),
+        **{f"past_{n}": np.zeros((1, HEADS, 0, WIDTH // HEADS), np.float32) for n in range(2)},
+    }
+    whole = make_session(model, SessionSettings())
+    names = [output.name for output in whole.get_outputs()]
+    wanted = dict(zip(names, whole.run(names, feeds), strict=True))
+    with runtime.load(engine) as session:
+        found = session.run(feeds)
+    for name, value in wanted.items():
+        error = float(((found[name] - value) ** 2).sum() / (value**2).sum())
+        assert error < 1e-5, name
+
+
+def test_gpus_that_are_not_here(plan: Plan, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("planner.runtime.ranks.session.count_gpus", lambda: 0)
+    engine = pipeline.build(plan, tmp_path / "engine")
+    with pytest.raises(EnvironmentMismatchError, match="needs 2 GPUs; this machine has 0"):
+        pipeline.verify(engine)
+
+
+def test_weights_that_are_not_here(tmp_path: Path) -> None:
+    path = tmp_path / "bare.onnx"
+    onnx.save(transformer(2, WIDTH, HEADS, WORDS), path)
+    plan = sealed(pipeline.plan(request(path, no_weights=True)).plan)
+    with pytest.raises(EnvironmentMismatchError, match=r"an engine needs them: .*'weights\.bin'"):
+        pipeline.build(plan, tmp_path / "engine")
+    assert not (tmp_path / "engine").exists()
+    onnx.save(transformer(1, WIDTH, HEADS, WORDS), path)
+    with pytest.raises(ModelError, match="not the model that the plan was made for"):
+        pipeline.build(plan, tmp_path / "engine")
+
+
+def test_what_no_engine_can_do_is_told_before_anything_is_built(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(transformer(3, 512, 8), path)
+    tight = {"device": "a100-sxm-80gb", "gpus": 1, "memory": "525MiB", "offload": ["host"]}
+    workload = [{"shapes": shapes(8, 0, 512, 8)}]
+    asked = request(path, target=tight, workload=workload, no_weights=True)
+    plan = sealed(pipeline.plan(asked).plan)
+    (reason,) = pipeline.obstacles(plan)
+    assert "stream their weights in" in reason
+    with pytest.raises(EnvironmentMismatchError, match="no engine of this plan can be built"):
+        pipeline.build(plan, tmp_path / "engine")
+    sparse = plan.model_copy(update={"formats": {"a": "2:4"}, "placement": None})
+    assert pipeline.obstacles(sparse) == ("no engine has 2:4, which 1 operators take",)
