@@ -1,23 +1,22 @@
-"""The kernels of a whole model: what one pass of a transformer or a ResNet runs, with counts."""
+"""The kernels of a transformer: what one pass runs on one rank, with counts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from benchmarks.tables.shapes import Transformer
+from benchmarks.tables.architectures import Transformer
 from planner.cost.work import (
     ACTIVATION_BYTES,
     Attention,
-    Convolution,
     Flow,
     Product,
     Traffic,
     Work,
 )
 
-_WIDE = {"fp32", "tf32"}
+WIDE = frozenset({"fp32", "tf32"})
+"""Formats in which activations take 32 bits."""
 
 
 @dataclass(slots=True)
@@ -27,6 +26,8 @@ class Pass:
     works: Counter[Work] = field(default_factory=Counter)
     reductions: Counter[float] = field(default_factory=Counter)
     """Bytes of each all_reduce."""
+    hops: Counter[float] = field(default_factory=Counter)
+    """Bytes of each message from one stage to the next."""
     operators: float = 0.0
     """What a framework dispatches."""
 
@@ -35,11 +36,19 @@ class Pass:
         self.works[work] += count
         self.operators += count
 
+    def join(self, other: Pass) -> None:
+        """Everything of another pass behind this one."""
+        self.works.update(other.works)
+        self.reductions.update(other.reductions)
+        self.hops.update(other.hops)
+        self.operators += other.operators
+
     def times(self, count: int) -> Pass:
         """The pass for several batches, one after the other."""
         works = Counter({work: n * count for work, n in self.works.items()})
         reductions = Counter({size: n * count for size, n in self.reductions.items()})
-        return Pass(works, reductions, self.operators * count)
+        hops = Counter({size: n * count for size, n in self.hops.items()})
+        return Pass(works, reductions, hops, self.operators * count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,9 @@ class Setting:
     keys: int
     format: str
     degree: int = 1
+    """Ranks that share each layer."""
+    stages: int = 1
+    """Groups of layers on devices of their own."""
     is_fused: bool = True
     is_causal: bool = True
 
@@ -58,45 +70,94 @@ class Setting:
 def transformer_pass(model: Transformer, at: Setting, *, has_head: bool = True) -> Pass:
     """One pass over `queries` new positions that see `keys` positions."""
     found = Pass()
-    half = "fp16" if at.format not in _WIDE else at.format
-    size = ACTIVATION_BYTES[half]
     tokens, layers = at.batch * at.queries, model.layers
-    heads = max(1, model.heads // at.degree)
-    kv_heads = max(1, model.kv_heads // at.degree)
-    inner = model.ffn // at.degree
-    dim = model.width
-
-    for n, k in (
-        ((heads + 2 * kv_heads) * dim, model.hidden),
-        (model.hidden, heads * dim),
-        ((2 if model.is_gated else 1) * inner, model.hidden),
-        (model.hidden, inner),
-    ):
-        found.add(Product(tokens, n, k, format=at.format), layers)
-    _attention(found, at, (heads, kv_heads, dim), half, layers)
-
-    row = tokens * model.hidden * size
+    row = tokens * model.hidden * ACTIVATION_BYTES[_half(at)]
+    _self_attention(found, model, at, layers)
+    _inner(found, model, at, layers)
     found.add(Traffic(2 * row, 2 * row, Flow.NORMALISATION, rows=tokens), 2 * layers)
-    read = tokens * inner * size * (2 if model.is_gated else 1)
-    found.add(Traffic(read, tokens * inner * size, Flow.ACTIVATION, rows=tokens), layers)
     if not at.is_fused:
         found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), 4 * layers)
     if at.degree > 1:
         found.reductions[row] += 2 * layers
+    if at.stages > 1:
+        found.hops[row] += at.stages - 1
     if model.vocab and model.kind == "decoder" and has_head:
-        rows = at.batch
-        found.add(Product(rows, model.vocab // at.degree, model.hidden, format=half))
-        logits = rows * model.vocab * 4.0
-        found.add(Traffic(3 * logits, 2 * logits, Flow.SOFTMAX, rows=rows), 2)
+        _head(found, model, at)
     found.add(Traffic(row, row, Flow.GATHER, rows=tokens), 2)
     return found
+
+
+def decoder_pass(model: Transformer, at: Setting, seen: int) -> Pass:
+    """One step of an encoder-decoder's decoder, which has made `seen` tokens.
+
+    Args:
+        at: of the encoder: `keys` positions of it are attended to in every layer. Their keys and
+            values are computed once a query, which is neglected against the encoder itself.
+    """
+    found = Pass()
+    layers, dim, half = model.decoder_layers, model.width, _half(at)
+    own = replace(at, queries=1, keys=seen, is_causal=True)
+    row = at.batch * model.hidden * ACTIVATION_BYTES[half]
+    _self_attention(found, model, own, layers)
+    heads = max(1, model.heads // at.degree)
+    for n, k in ((heads * dim, model.hidden), (model.hidden, heads * dim)):
+        found.add(Product(at.batch, n, k, format=at.format), layers)
+    across = replace(at, queries=1, is_causal=False)
+    _attention(found, across, (heads, heads, dim), half, layers)
+    _inner(found, model, own, layers)
+    found.add(Traffic(2 * row, 2 * row, Flow.NORMALISATION, rows=at.batch), 3 * layers)
+    if not at.is_fused:
+        found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), 6 * layers)
+    if at.degree > 1:
+        found.reductions[row] += 3 * layers
+    if at.stages > 1:
+        found.hops[row] += at.stages - 1
+    _head(found, model, own)
+    return found
+
+
+def _half(at: Setting) -> str:
+    """Format of what is not multiplied with weights."""
+    return at.format if at.format in WIDE else "fp16"
+
+
+def _self_attention(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
+    tokens, dim = at.batch * at.queries, model.width
+    heads = max(1, model.heads // at.degree)
+    kv_heads = max(1, model.kv_heads // at.degree)
+    for n, k in (((heads + 2 * kv_heads) * dim, model.hidden), (model.hidden, heads * dim)):
+        found.add(Product(tokens, n, k, format=at.format), layers)
+    _attention(found, at, (heads, kv_heads, dim), _half(at), layers)
+
+
+def _inner(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
+    """The two products between which the inner layer is activated; with experts, of those asked."""
+    tokens, inner = at.batch * at.queries, max(1, model.ffn // at.degree)
+    gates = 2 if model.is_gated else 1
+    rows, asked = tokens, 1
+    if model.experts:
+        calls = tokens * model.active_experts
+        asked = max(1, round(model.experts * (1 - (1 - 1 / model.experts) ** calls)))
+        rows = -(-calls // asked)
+    found.add(Product(rows, gates * inner, model.hidden, asked, at.format), layers)
+    found.add(Product(rows, model.hidden, inner, asked, at.format), layers)
+    acted = rows * asked * inner * ACTIVATION_BYTES[_half(at)]
+    found.add(Traffic(gates * acted, acted, Flow.ACTIVATION, rows=rows * asked), layers)
+
+
+def _head(found: Pass, model: Transformer, at: Setting) -> None:
+    """The last position's scores over the vocabulary, and a choice among them."""
+    rows = at.batch
+    found.add(Product(rows, max(1, model.vocab // at.degree), model.hidden, format=_half(at)))
+    logits = rows * model.vocab * 4.0
+    found.add(Traffic(3 * logits, 2 * logits, Flow.SOFTMAX, rows=rows), 2)
 
 
 def _attention(
     found: Pass, at: Setting, heads: tuple[int, int, int], format: str, layers: int
 ) -> None:
     query_heads, kv_heads, dim = heads
-    if at.is_fused and format not in _WIDE:
+    if at.is_fused and format not in WIDE:
         work = Attention(
             at.batch, query_heads, kv_heads, dim, at.queries, at.keys, at.is_causal, format
         )
@@ -109,45 +170,3 @@ def _attention(
     found.add(Product(at.queries, dim, at.keys, lanes, format), layers)
     moved = lanes * at.queries * dim * ACTIVATION_BYTES[format]
     found.add(Traffic(3 * moved, 3 * moved, Flow.COPY), 2 * layers)
-
-
-def residual_pass(
-    depths: Sequence[int], is_bottleneck: bool, batch: int, format: str, *, is_fused: bool = True
-) -> Pass:
-    """One pass of a ResNet over 224 x 224 images (He et al. 2015, stride in the 3 x 3)."""
-    found = Pass()
-    size = ACTIVATION_BYTES[format]
-
-    def convolve(cin: int, cout: int, side: int, kernel: int, stride: int = 1) -> None:
-        work = Convolution(batch, cin, cout, side, side, (kernel, kernel), stride, format=format)
-        found.add(work)
-        if not is_fused:
-            moved = batch * cout * side * side * size
-            found.add(Traffic(moved, moved, Flow.ELEMENTWISE), 2)
-
-    convolve(3, 64, 112, 7, 2)
-    pooled = batch * 64 * size
-    found.add(Traffic(pooled * 112 * 112, pooled * 56 * 56, Flow.REDUCTION))
-    channels, side = 64, 56
-    for stage, blocks in enumerate(depths):
-        width = 64 * 2**stage
-        out = width * (4 if is_bottleneck else 1)
-        for block in range(blocks):
-            stride = 2 if stage > 0 and block == 0 else 1
-            before, side = side, side // stride
-            if is_bottleneck:
-                convolve(channels, width, before, 1)
-                convolve(width, width, side, 3, stride)
-                convolve(width, out, side, 1)
-            else:
-                convolve(channels, width, side, 3, stride)
-                convolve(width, width, side, 3)
-            if channels != out:
-                convolve(channels, out, side, 1, stride)
-            moved = batch * out * side * side * size
-            if not is_fused:
-                found.add(Traffic(2 * moved, moved, Flow.ELEMENTWISE))
-            channels = out
-    found.add(Traffic(batch * channels * 49 * size, batch * channels * size, Flow.REDUCTION))
-    found.add(Product(batch, 1000, channels, format="fp16" if format not in _WIDE else format))
-    return found

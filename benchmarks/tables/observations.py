@@ -8,14 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tables.collectives import Collective, collective_of, collective_us
 from benchmarks.tables.hardware import device_of, node_of
-from benchmarks.tables.kernels import (
-    Collective,
-    collective_of,
-    kernel_of,
-    kernel_us,
-    latency_us,
-)
+from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.rows import Row, UnpredictableError
 from planner.cost.family import family_of
 from planner.cost.work import Attention, Convolution, Product, Traffic, Work
@@ -59,7 +54,7 @@ def timed(row: Row) -> Timed | Message | None:
     if collective is not None:
         domain = domain_of(collective, node_of(row, device_of(row.gpu)))
         key = f"{collective.kind}/{collective.implementation}/{domain.fabric}"
-        return Message(key, collective, domain, latency_us(row), row.source)
+        return Message(key, collective, domain, collective_us(row, collective), row.source)
     work = kernel_of(row)
     if work is None:
         return None

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.rows import Row, UnpredictableError
-from benchmarks.tables.shapes import Transformer
 
 _LOAD_SHARE = 0.82
 """Of the link's datasheet rate for weights: 12.9 of 15.75 GB/s, fitted by FlexGen's authors."""

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from benchmarks.tables import weigh
 from benchmarks.tables.learning import curve
+from benchmarks.tables.pricer import PRIOR, latencies_us
 from benchmarks.tables.rows import Row
 from benchmarks.tables.software import EAGER, EAGER_DISPATCH_US, SIMILAR
-from benchmarks.tables.wholes import PRIOR, Whole, latencies_us
+from benchmarks.tables.wholes import Whole
 from planner.cost.curves import Fitted, fitted
 from planner.cost.fitting import Learnt, fit_parameters, learn
 from planner.spec.fits import Curve
@@ -129,7 +130,7 @@ def learn_memory(rows: Sequence[Row]) -> Learnt:
         lambda at, which: weigh.memory_gb(features[which], at),
         weigh.PRIOR,
         np.zeros((len(rows), 1)),
-        np.array([row.measured for row in rows]),
+        np.array([weigh.measured_gb(row) for row in rows]),
         np.array(groups, dtype=np.float64),
         None,
     )

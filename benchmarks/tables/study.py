@@ -10,16 +10,16 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.tables import runtimes, weigh
+from benchmarks.tables import metrics, runtimes, weigh
 from benchmarks.tables.hardware import devices
-from benchmarks.tables.kernels import is_rate
 from benchmarks.tables.learning import FEWEST, learn_kernel, learn_link, link_columns
 from benchmarks.tables.observations import Message, Timed, timed
+from benchmarks.tables.pricer import Pricer, latencies_us
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.runtimes import Timings
 from benchmarks.tables.scores import Predicted
 from benchmarks.tables.software import SIMILAR
-from benchmarks.tables.wholes import Pricer, Whole, latencies_us, whole_of
+from benchmarks.tables.wholes import Whole, whole_of
 from planner.cost.curves import Library, fitted
 from planner.cost.family import FAMILIES
 from planner.cost.fitting import bands
@@ -156,6 +156,7 @@ class Study:
             at = fitted(curve).parameters if curve else weigh.typical()
             low, high = fitted(curve).band(0.0) if curve else (0.6, 1.6)
             value = float(weigh.memory_gb(weigh.features([row]), at)[0])
+            value /= metrics.size_scale(row.metric)
             source = "interpolated" if curve else "modelled"
             found.append(Predicted(row, row.measured, value * low, value, value * high, source))
         return found
@@ -193,7 +194,8 @@ class Study:
             learnt = runtimes.learn_memory(rows)
             _, low, high = bands(learnt.errors, learnt.predicted_us)[-1]
             for row, gb in zip(rows, learnt.predicted_us.tolist(), strict=True):
-                values = (gb * low, gb, gb * high)
+                value = gb / metrics.size_scale(row.metric)
+                values = (value * low, value, value * high)
                 found.append(Predicted(row, row.measured, *values, "interpolated"))
         return found
 
@@ -304,7 +306,7 @@ def _scaled(
     found = []
     for (row, item), latency, (low, high) in zip(pairs, latencies.tolist(), edges, strict=True):
         ratio = latency / item.measured_us
-        if is_rate(row):
+        if metrics.is_rate(row.metric):
             low, high, ratio = 1 / high, 1 / low, 1 / ratio
         value = row.measured * ratio
         found.append(Predicted(row, row.measured, value * low, value, value * high, source))

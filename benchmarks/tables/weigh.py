@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tables import metrics
+from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.hardware import device_of
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError
-from benchmarks.tables.shapes import Transformer, transformer_of
+from benchmarks.tables.shapes import transformer_of
 from benchmarks.tables.software import runtime_of
 from planner.cost.work import ACTIVATION_BYTES, WEIGHT_BYTES
 
@@ -52,8 +54,8 @@ def parts(model: Transformer, row: Row, format: str) -> list[float]:
     wide = ACTIVATION_BYTES[format] if format not in ("int8", "fp8") else 2.0
     outer = model.vocab * model.hidden * wide
     weights = model.layers * model.layer_parameters * WEIGHT_BYTES[format] + outer
-    cache = 2 * model.layers * model.kv_heads * model.width * batch * positions * wide
-    cache = cache if model.kind == "decoder" else 0.0
+    keeping = {"encoder": 0, "decoder": model.layers}.get(model.kind, 2 * model.decoder_layers)
+    cache = 2 * keeping * model.kv_heads * model.width * batch * positions * wide
     inner = 6 * model.hidden + (2 if model.is_gated else 1) * model.ffn
     return [x / GB / ranks for x in (weights, cache, batch * length * inner * wide)]
 
@@ -68,12 +70,17 @@ def memory_gb(features: Array, at: Mapping[str, float]) -> Array:
 
 def is_memory(row: Row) -> bool:
     """Whether a row weighs a model instead of timing it."""
-    return re.search(r"memory|mem_gb|peak_mem", row.metric.lower()) is not None
+    return re.search(r"memory|\bmem_|_mem_|peak_mem|footprint", row.metric.lower()) is not None
 
 
 def is_out_of_memory(row: Row) -> bool:
     """Whether the row says that the model did not fit."""
     return re.search(r"\boom\b|out.of.memory", f"{row.value} {row.notes}".lower()) is not None
+
+
+def measured_gb(row: Row) -> float:
+    """10^9 bytes that a row weighed."""
+    return row.measured * metrics.size_scale(row.metric)
 
 
 def capacity_gb(row: Row) -> float:

@@ -1,0 +1,117 @@
+"""Rows that time one operator of a layer, or one operator that works by rows."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.tables.precision import format_of
+from benchmarks.tables.rows import Row, UnpredictableError
+from planner.cost.work import Flow, Product, Traffic, Work
+
+_ROW_FLOWS = (
+    (r"(?:masked_?|log_?)?softmax", Flow.SOFTMAX, 1),
+    (r"(?:layer|rms|batch|group)_?norm|ln", Flow.NORMALISATION, 1),
+    (r"(?:vec_?)?(?:add|mul|div|sub)(?:ition|tiply)?", Flow.ELEMENTWISE, 2),
+    (r"(?:vec_?)?(?:gelu|relu|silu|tanh|exp|pow|sqrt|elu|sigmoid)", Flow.ELEMENTWISE, 1),
+    (r"(?:mem)?copy|memcpy|transpose", Flow.COPY, 1),
+)
+"""First word of a kernel's name -> its flow and how many operands it reads."""
+_BY_ROW = frozenset({Flow.SOFTMAX, Flow.NORMALISATION})
+_ROW_SIZES = (("b", "h"), ("m", "n"), ("rows", "cols"), ("batch", "hidden"))
+
+
+def row_kernel(row: Row, sizes: dict[str, int]) -> Traffic | None:
+    """A softmax, normalisation or elementwise kernel over a matrix: `softmax B=64 H=512`; or None.
+
+    Raises:
+        UnpredictableError: such a kernel without its sizes.
+    """
+    word = re.match(r"[a-z_]+", row.model.lower())
+    name = word[0].strip("_") if word else ""
+    known = next((f for f in _ROW_FLOWS if re.fullmatch(f[0], name)), None)
+    if known is None:
+        return None
+    _, flow, operands = known
+    pair = next((p for p in _ROW_SIZES if sizes.keys() >= set(p)), None)
+    if pair is None:
+        raise UnpredictableError(f"the size of {name!r} is not stated")
+    rows, width = (sizes[each] for each in pair)
+    format = format_of(row.precision, row.sparsity)
+    moved = float(rows * width * (4 if format in ("fp32", "tf32") else 2))
+    return Traffic(operands * moved, moved, flow, rows=rows if flow in _BY_ROW else 0)
+
+
+def layer_operator(row: Row) -> Work:
+    """One operator of a decoder layer on one tensor-parallel rank."""
+    operator = row.model.rsplit(":", 1)[1]
+    value = dict(re.findall(r"(\w+)=(\w+)", row.params))
+    tokens, degree = row.number("batch"), row.number("tp", 1)
+    value = {"n_kv_head": value.get("n_head", ""), **value}
+    try:
+        heads, kv_heads, width, inner = (
+            int(value[name]) for name in ("n_head", "n_kv_head", "n_embd", "ffn")
+        )
+    except (KeyError, ValueError):
+        raise UnpredictableError("incomplete model configuration") from None
+    dim = int(value.get("head_dim", width // heads))
+    heads, kv_heads, inner = heads // degree, max(1, kv_heads // degree), inner // degree
+    gates = 2 if value.get("gated") == "True" else 1
+    format = format_of(row.precision, row.sparsity)
+    size = 4 if format in ("fp32", "tf32") else 2
+    products = {
+        "attn_pre_proj": ((heads + 2 * kv_heads) * dim, width),
+        "attn_post_proj": (width, heads * dim),
+        "mlp_up_proj": (gates * inner, width),
+        "mlp_down_proj": (width, inner),
+    }
+    line = tokens * width * size
+    rotated = tokens * (heads + kv_heads) * dim * size
+    acted = tokens * inner * size
+    flows = {
+        "mlp_act": Traffic(gates * acted, acted, Flow.ACTIVATION, rows=tokens),
+        "attn_rope": Traffic(rotated, rotated, Flow.COPY, rows=tokens),
+        "add": Traffic(2 * line, line, Flow.ELEMENTWISE),
+    }
+    if operator in products:
+        n, k = products[operator]
+        return Product(tokens, n, k, format=format)
+    if operator in flows:
+        return flows[operator]
+    if "norm" in operator:
+        return Traffic(line, line, Flow.NORMALISATION, rows=tokens)
+    raise UnpredictableError(f"layer operator {operator!r} is unknown")
+
+
+def layer_part(row: Row) -> Work:
+    """One operator of one GPT layer, unfused, on one tensor-parallel rank."""
+    part = row.model.rsplit(":", 1)[1].strip().lower()
+    value = {key: int(number) for key, number in re.findall(r"(\w+)=(\d+)", row.params)}
+    if not {"hidden", "heads", "ffn"} <= value.keys():
+        raise UnpredictableError("incomplete model configuration")
+    degree, batch = row.number("tp", 1), row.number("batch")
+    hidden, heads, inner = value["hidden"], value["heads"] // degree, value["ffn"] // degree
+    dim = hidden // value["heads"]
+    is_decode = "decode" in row.notes
+    queries = 1 if is_decode else row.number("seq_in")
+    keys = row.number("seq_in") + (row.number("seq_out", 0) if is_decode else 0)
+    tokens, format = batch * queries, format_of(row.precision, row.sparsity)
+    products = {
+        "q_k_v": (tokens, 3 * heads * dim, hidden, 1),
+        "wo_proj": (tokens, hidden, heads * dim, 1),
+        "w1_proj": (tokens, inner, hidden, 1),
+        "w2_proj": (tokens, hidden, inner, 1),
+        "q_mul_k": (queries, keys, dim, batch * heads),
+        "a_mul_v": (queries, dim, keys, batch * heads),
+    }
+    if part in products:
+        m, n, k, lanes = products[part]
+        return Product(m, n, k, lanes, format)
+    rows, width, flow = tokens, hidden, Flow.NORMALISATION
+    if part == "softmax":
+        rows, width, flow = tokens * heads, keys, Flow.SOFTMAX
+    elif part.startswith("gelu"):
+        rows, width, flow = 0, tokens * inner, Flow.ELEMENTWISE
+    elif not part.startswith("layernorm"):
+        raise UnpredictableError(f"layer operator {part!r} is unknown")
+    moved = 2.0 * max(rows, 1) * width
+    return Traffic(moved, moved, flow, rows=rows)

@@ -1,0 +1,80 @@
+"""What a row's value is: a latency, a rate of arithmetic or of messages, a size; with its unit.
+
+Names of metrics are free text with a unit at the end (`op_latency_ms_median`, `busbw_GB/s`,
+`throughput_img/s`): each is read by its unit, and what has none that is known is refused.
+"""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.tables.rows import Row, UnpredictableError
+
+_LATENCY = re.compile(
+    r"(?<![a-z])(ns|us|ms)(?![a-z])"
+    r"|(?:latency|time|duration|elapsed|ttft|tpot|itl)[ _(-]*(s|sec|seconds)(?![a-z])"
+)
+_MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "sec": 1e6, "seconds": 1e6}
+_ARITHMETIC = {"gflops": 1e9, "tflops": 1e12, "tops": 1e12, "pflops": 1e15}
+_RATE = re.compile(r"throughput|_per_s|_per_sec|/s(?![a-z])|\bips\b|\bqps\b|per_second")
+_BYTES = {"b": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_BINARY = {"k": 2.0**10, "m": 2.0**20, "g": 2.0**30, "t": 2.0**40}
+_SIZE = re.compile(r"(?<![a-z])([kmgt])(i?)b(?:ytes)?(?![a-z])|(?<![a-z])bytes(?![a-z])")
+
+
+def latency_scale(metric: str) -> float | None:
+    """Microseconds of one unit of a latency, or None where the metric is none."""
+    found = _LATENCY.search(metric.lower())
+    return _MICROSECONDS[found[1] or found[2]] if found else None
+
+
+def latency_us(row: Row) -> float:
+    """The measured latency in microseconds.
+
+    Raises:
+        UnpredictableError: the metric is no latency.
+    """
+    scale = latency_scale(row.metric)
+    if scale is None:
+        raise UnpredictableError(f"metric {row.metric!r} is no latency")
+    return row.measured * scale
+
+
+def arithmetic_scale(metric: str) -> float | None:
+    """Operations per second of one unit of an arithmetic rate, or None."""
+    return next((x for name, x in _ARITHMETIC.items() if name in metric.lower()), None)
+
+
+def bandwidth_kind(metric: str) -> str | None:
+    """`bus` or `algorithm` of a bandwidth as benchmarks of collectives print it; or None."""
+    text = metric.lower()
+    if not re.search(r"[gm]i?b/s|[gm]i?bps|bandwidth|busbw|algbw", text):
+        return None
+    return "bus" if "bus" in text else "algorithm"
+
+
+def is_rate(metric: str) -> bool:
+    """Whether a larger value is faster."""
+    if latency_scale(metric) is not None:
+        return False
+    text = metric.lower()
+    return (
+        arithmetic_scale(metric) is not None
+        or bandwidth_kind(metric) is not None
+        or _RATE.search(text) is not None
+    )
+
+
+def size_scale(metric: str) -> float:
+    """10^9 bytes of one unit of a size; what names no unit is in these."""
+    found = _SIZE.search(metric.lower())
+    if found is None:
+        return 1.0
+    if found[1] is None:
+        return 1e-9
+    return (_BINARY if found[2] else _BYTES)[found[1]] / 1e9
+
+
+def counts_tokens(metric: str) -> bool:
+    """Whether a throughput counts tokens, not whole inputs."""
+    return re.search(r"tok", metric.lower()) is not None

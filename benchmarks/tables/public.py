@@ -1,0 +1,130 @@
+"""Configurations of models that are public by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.tables.architectures import Transformer, Windows
+
+
+def _gpt(layers: int, hidden: int, heads: int, vocab: int = 51200) -> Transformer:
+    return Transformer("decoder", layers, hidden, heads, heads, 4 * hidden, vocab)
+
+
+def _bert(layers: int, hidden: int, heads: int) -> Transformer:
+    return Transformer("encoder", layers, hidden, heads, heads, 4 * hidden, 30522)
+
+
+def _llama(
+    layers: int, hidden: int, heads: int, kv_heads: int, ffn: int, vocab: int = 32000
+) -> Transformer:
+    return Transformer("decoder", layers, hidden, heads, kv_heads, ffn, vocab, is_gated=True)
+
+
+def _t5(layers: int, hidden: int, heads: int, ffn: int, head_dim: int = 64) -> Transformer:
+    shared = (heads, heads, ffn, 32128)
+    kind = "encoder-decoder"
+    return Transformer(kind, layers, hidden, *shared, head_dim=head_dim, decoder_layers=layers)
+
+
+def _bart(layers: int, hidden: int, heads: int) -> Transformer:
+    kind, shared = "encoder-decoder", (heads, heads, 4 * hidden, 50265)
+    return Transformer(kind, layers, hidden, *shared, decoder_layers=layers)
+
+
+def _vit(layers: int, hidden: int, heads: int) -> Transformer:
+    return Transformer("encoder", layers, hidden, heads, heads, 4 * hidden, 0)
+
+
+def _mixtral(layers: int, hidden: int, heads: int, ffn: int) -> Transformer:
+    shape = _llama(layers, hidden, heads, 8, ffn)
+    return replace(shape, experts=8, active_experts=2)
+
+
+PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
+    (r"mt5|ul2|\b(?:mobile|squeeze|de)bert", None),
+    (r"(?:flan-?)?t5[-_ ]?small", _t5(6, 512, 8, 2048)),
+    (r"(?:flan-?)?t5[-_ ]?base", _t5(12, 768, 12, 3072)),
+    (r"(?:flan-?)?t5[-_ ]?large", _t5(24, 1024, 16, 4096)),
+    (r"(?:flan-?)?t5[-_ ]?(?:3b|xl\b)", _t5(24, 1024, 32, 16384, 128)),
+    (r"(?:flan-?)?t5[-_ ]?(?:11b|xxl)", _t5(24, 1024, 128, 65536, 128)),
+    (r"bart[-_ ]?base", _bart(6, 768, 12)),
+    (r"bart[-_ ]?large|\bbart\b", _bart(12, 1024, 16)),
+    (r"tinybert", _bert(4, 312, 12)),
+    (r"distilbert", _bert(6, 768, 12)),
+    (r"minilm", _bert(6, 384, 12)),
+    (r"bert[-_ ]?large|bertlarge", _bert(24, 1024, 16)),
+    (r"bert", _bert(12, 768, 12)),
+    (r"\b(?:vit|beit)[-_ ]?h", _vit(32, 1280, 16)),
+    (r"\b(?:vit|beit)[-_ ]?l", _vit(24, 1024, 16)),
+    (r"\b(?:vit|deit)[-_ ]?t", _vit(12, 192, 3)),
+    (r"\b(?:vit|deit)[-_ ]?s", _vit(12, 384, 6)),
+    (r"\b(?:vit|deit|beit)", _vit(12, 768, 12)),
+    (r"gpt-?2[-_ ]?xl", _gpt(48, 1600, 25, 50257)),
+    (r"gpt-?2[-_ ]?large", _gpt(36, 1280, 20, 50257)),
+    (r"gpt-?2[-_ ]?medium", _gpt(24, 1024, 16, 50257)),
+    (r"gpt-?2", _gpt(12, 768, 12, 50257)),
+    (r"gpt-?neox|neox-20b", _gpt(44, 6144, 64, 50432)),
+    (r"gpt-?j", _gpt(28, 4096, 16, 50400)),
+    (r"gpt.*530b|mt-nlg|megatron.*530", _gpt(105, 20480, 128)),
+    (r"gpt.*175b|gpt[-_ ]?3\b(?!.*(?:\db|\dm|xl|small|medium|large))", _gpt(96, 12288, 96)),
+    (r"gpt.*89b", _gpt(48, 12288, 96)),
+    (r"gpt.*39b", _gpt(48, 8192, 64)),
+    (r"gpt.*20b", _gpt(44, 6144, 64)),
+    (r"gpt.*18b", _gpt(40, 6144, 48)),
+    (r"gpt.*13b", _gpt(40, 5120, 40)),
+    (r"gpt.*6\.7b", _gpt(32, 4096, 32)),
+    (r"gpt.*2\.7b", _gpt(32, 2560, 32)),
+    (r"gpt.*(?:1\.3b|3[-_ ]?xl)", _gpt(24, 2048, 32)),
+    (r"gpt[-_ ]?3[-_ ]?small", _gpt(12, 768, 12)),
+    (r"gpt[-_ ]?3[-_ ]?medium", _gpt(24, 1024, 16)),
+    (r"gpt[-_ ]?3[-_ ]?large", _gpt(24, 1536, 16)),
+    (r"gpt.*760m", _gpt(24, 1536, 16)),
+    (r"gpt.*350m|gpt.*345m", _gpt(24, 1024, 16)),
+    (r"gpt.*125m", _gpt(12, 768, 12)),
+    (r"\bopt[-_ ]?175b", _gpt(96, 12288, 96, 50272)),
+    (r"\bopt[-_ ]?66b", _gpt(64, 9216, 72, 50272)),
+    (r"\bopt[-_ ]?30b", _gpt(48, 7168, 56, 50272)),
+    (r"\bopt[-_ ]?13b", _gpt(40, 5120, 40, 50272)),
+    (r"\bopt[-_ ]?6\.7b", _gpt(32, 4096, 32, 50272)),
+    (r"\bopt[-_ ]?2\.7b", _gpt(32, 2560, 32, 50272)),
+    (r"\bopt[-_ ]?1\.3b", _gpt(24, 2048, 32, 50272)),
+    (r"\bopt[-_ ]?350m", _gpt(24, 1024, 16, 50272)),
+    (r"\bopt[-_ ]?125m", _gpt(12, 768, 12, 50272)),
+    (r"bloom-?176b|bloom$", _gpt(70, 14336, 112, 250880)),
+    (r"llama[-_ ]?3.*70b", _llama(80, 8192, 64, 8, 28672, 128256)),
+    (r"llama[-_ ]?3.*405b", _llama(126, 16384, 128, 8, 53248, 128256)),
+    (r"llama[-_ ]?3.*8b", _llama(32, 4096, 32, 8, 14336, 128256)),
+    (r"llama[-_ ]?3.*\b1b", _llama(16, 2048, 32, 8, 8192, 128256)),
+    (r"llama[-_ ]?3.*\b3b", _llama(28, 3072, 24, 8, 8192, 128256)),
+    (r"codellama[-_ ]?34b|llama.*34b", _llama(48, 8192, 64, 8, 22016)),
+    (r"llama[-_ ]?2.*70b", _llama(80, 8192, 64, 8, 28672)),
+    (r"llama.*(65|70)b", _llama(80, 8192, 64, 64, 22016)),
+    (r"llama.*(30|33)b", _llama(60, 6656, 52, 52, 17920)),
+    (r"(llama|vicuna).*13b", _llama(40, 5120, 40, 40, 13824)),
+    (r"(llama|vicuna).*7b", _llama(32, 4096, 32, 32, 11008)),
+    (r"mixtral.*8x22b", _mixtral(56, 6144, 48, 16384)),
+    (r"mixtral", _mixtral(32, 4096, 32, 14336)),
+    (r"mistral.*7b", _llama(32, 4096, 32, 8, 14336)),
+    (r"qwen-?2.*72b", _llama(80, 8192, 64, 8, 29568, 152064)),
+    (r"qwen-?2.*7b", _llama(28, 3584, 28, 4, 18944, 152064)),
+    (r"qwen-?3.*32b", replace(_llama(64, 5120, 64, 8, 25600, 151936), head_dim=128)),
+    (r"qwen-?3.*8b", _llama(36, 4096, 32, 8, 12288, 151936)),
+    (r"qwen2?\.?5?.*72b", _llama(80, 8192, 64, 64, 24576, 152064)),
+    (r"qwen.*7b", _llama(32, 4096, 32, 32, 11008, 151936)),
+    (r"phi-?2", _gpt(32, 2560, 32, 51200)),
+    (r"phi[-_ ]?3.*mini", _llama(32, 3072, 32, 32, 8192, 32064)),
+    (r"gemma[-_ ]?2b", replace(_llama(18, 2048, 8, 1, 16384, 256000), head_dim=256)),
+    (r"gemma[-_ ]?7b", replace(_llama(28, 3072, 16, 16, 24576, 256000), head_dim=256)),
+    (r"falcon-?7b", Transformer("decoder", 32, 4544, 71, 1, 18176, 65024)),
+)
+"""Name -> configuration, from the models' own publications; the first that matches holds. None:
+another architecture, told apart from a name that it contains."""
+
+SWIN = {
+    "tiny": Windows(96, (2, 2, 6, 2), (3, 6, 12, 24)),
+    "small": Windows(96, (2, 2, 18, 2), (3, 6, 12, 24)),
+    "base": Windows(128, (2, 2, 18, 2), (4, 8, 16, 32)),
+    "large": Windows(192, (2, 2, 18, 2), (6, 12, 24, 48)),
+}
+"""Word in the name -> configuration (Liu et al. 2021, table 7)."""
