@@ -16,24 +16,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tables.crossing import strangers
+from benchmarks.tables.elsewhere import Missed, links_missed, missed, stranger_bands
 from benchmarks.tables.hardware import devices
 from benchmarks.tables.learning import (
     FEWEST,
     TWINS,
     curve,
+    extent_of,
     general,
     general_curve,
     learn_kernel,
     learn_link,
+    link_extent,
 )
 from benchmarks.tables.observations import Message, Timed, observations
 from benchmarks.tables.results import read_results
 from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
 from benchmarks.tables.study import Study, sort
-from planner.cost.curves import ANY, LINKS, Library
+from planner.cost import collective
+from planner.cost.curves import ANY, LINKS, MEMORY, Library
 from planner.spec.fits import Curve, FitFile, read_fits, write_fits
 
 T = TypeVar("T")
@@ -46,7 +53,7 @@ def device_files(kernels: Sequence[Timed]) -> list[FitFile]:
         curves = {}
         for key, group in sorted(_grouped((t.key, t) for t in timed).items()):
             if len(group) >= FEWEST:
-                curves[key] = curve(learn_kernel(group), _sources(group))
+                curves[key] = curve(learn_kernel(group), _sources(group), extent_of(group))
                 _say(f"{name} {key}", curves[key])
         if curves:
             profile = devices()[name]
@@ -61,24 +68,44 @@ def device_files(kernels: Sequence[Timed]) -> list[FitFile]:
     return files
 
 
-def general_file(kernels: Sequence[Timed]) -> FitFile:
-    """What holds on average over devices."""
-    curves = {}
+def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
+    """What holds on average over devices, and how far off that is on a new one.
+
+    Args:
+        files: what was learnt on each device.
+    """
+    curves, off = {}, missed(kernels, files)
     for key, timed in sorted(_grouped((_class(t.key), t) for t in kernels).items()):
         parts = _grouped((f"{t.device} {t.key}", t) for t in timed)
         large = {name: part for name, part in parts.items() if len(part) >= FEWEST}
         if not large:
             continue
-        parameters, errors, predicted = general(large)
+        known = _telling([m for m in off if _class(m.key) == key], off, key.split("/")[0])
         points = sum(len(part) for part in large.values())
-        found = general_curve(parameters, errors, predicted, points, _sources(timed))
-        curves[key] = found
-        _say(f"{ANY} {key}", found)
+        errors = np.concatenate([m.errors for m in known])
+        curves[key] = general_curve(
+            general(large), errors, stranger_bands(known), points, _sources(timed)
+        )
+        _say(f"{ANY} {key}", curves[key])
     for key, found in list(curves.items()):
         family, _, format = key.partition("/")
         for twin in (name for name, other in TWINS.items() if other == format):
             curves[f"{family}/{twin}"] = found
+    for family in sorted({m.key.split("/")[0] for m in off}):
+        known = _telling([], off, family)
+        errors, points = (
+            np.concatenate([m.errors for m in known]),
+            sum(len(m.errors) for m in known),
+        )
+        curves[family] = general_curve({}, errors, stranger_bands(known), points, "any format")
     return FitFile(device=ANY, curves=curves)
+
+
+def _telling(same: Sequence[Missed], every: Sequence[Missed], family: str) -> Sequence[Missed]:
+    """Errors on several chips: of the same key, or else of its family, or else all there are."""
+    kin = [m for m in every if m.key.split("/")[0] == family]
+    known = (found for found in (same, kin) if len({m.chip for m in found}) > 1)
+    return next(known, every)
 
 
 def link_file(messages: Sequence[Message]) -> FitFile:
@@ -86,8 +113,16 @@ def link_file(messages: Sequence[Message]) -> FitFile:
     curves = {}
     for key, group in sorted(_grouped((m.key, m) for m in messages).items()):
         if len(group) >= FEWEST:
-            curves[key] = curve(learn_link(group), _sources(group))
+            curves[key] = curve(learn_link(group), _sources(group), link_extent(group))
             _say(key, curves[key])
+    off = links_missed(messages, curves)
+    curves[collective.ELSEWHERE] = general_curve(
+        {},
+        np.concatenate([m.errors for m in off]),
+        stranger_bands(off),
+        sum(len(m.errors) for m in off),
+        "each kind, implementation and fabric by those closest to it",
+    )
     return FitFile(device=LINKS, curves=curves)
 
 
@@ -138,22 +173,24 @@ def main() -> None:
         for name in sorted(wanted - {ANY, LINKS}):
             _write(options.output, device_files([k for k in kernels if k.device == name]))
         if ANY in wanted:
-            _write(options.output, [general_file(kernels)])
+            files = [read_fits(path) for path in sorted(options.output.glob("*.yaml"))]
+            _write(options.output, [general_file(kernels, files)])
         if LINKS in wanted:
             _write(options.output, [link_file(messages)])
     if options.only in (None, "software"):
-        _write(options.output, [software_file(read_folder(options.tables), options.output)])
+        _write(options.output, software_files(read_folder(options.tables), options.output))
 
 
-def software_file(tables: Mapping[str, Sequence[Row]], fits: Path) -> FitFile:
+def software_files(tables: Mapping[str, Sequence[Row]], fits: Path) -> list[FitFile]:
     """What software adds, and needs, on top of the kernels that `fits` predict."""
     files = [read_fits(path) for path in sorted(fits.glob("*.yaml")) if path.stem != RUNTIMES]
     study = Study(sort(tables), Library(files), {})
     timings, _ = study.timings()
-    curves = learn_runtimes(timings) | learn_memories(study.rows.memories)
-    for name, found in curves.items():
+    curves = learn_runtimes(timings) | strangers(timings)
+    memories = learn_memories(study.rows.memories)
+    for name, found in {**curves, **memories}.items():
         _say(name, found)
-    return FitFile(device=RUNTIMES, curves=curves)
+    return [FitFile(device=RUNTIMES, curves=curves), FitFile(device=MEMORY, curves=memories)]
 
 
 def _write(folder: Path, files: Iterable[FitFile]) -> None:

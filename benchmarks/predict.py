@@ -1,13 +1,13 @@
 """Predicts every row of a folder of measurement tables and says how right that was.
 
     python benchmarks/predict.py DIR [--json FILE] [--rows FILE.csv]
-                                 [--cross-validate shape|device] [--fits profiles/fits]
+                                 [--cross-validate shape|device|model] [--fits profiles/fits]
 
 Each row's kernel or model is built from its own columns and priced; its value is only compared.
 Rows that cannot be predicted are counted by reason. Without --cross-validate, predictions are those
 of the shipped fits: for tables that the fits were learnt from these are not a test. `shape` learns
 from the folder itself and predicts each row by a fit that left its shape out; `device` predicts
-each row without anything learnt on its chip.
+each row without anything learnt on its chip; `model` without anything learnt on its model.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import csv
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import weigh
-from benchmarks.tables.hardware import devices
-from benchmarks.tables.learning import averaged
 from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES
 from benchmarks.tables.scores import Predicted, degrees, score, speedups
+from benchmarks.tables.software import runtime_of
 from benchmarks.tables.study import Rows, Study, sort
-from planner.cost.curves import ANY, LINKS, Library
+from benchmarks.tables.validation import unseen_devices, unseen_models, unseen_shapes
+from planner.cost import memory
+from planner.cost.curves import Library
 from planner.spec.fits import FitFile, read_fits
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("tables", type=Path)
     parser.add_argument("--json", type=Path, help="scores per table")
     parser.add_argument("--rows", type=Path, help="every row with its prediction and interval")
-    parser.add_argument("--cross-validate", choices=("shape", "device"))
+    parser.add_argument("--cross-validate", choices=("shape", "device", "model"))
     parser.add_argument("--fits", type=Path, default=Path("profiles/fits"))
     options = parser.parse_args()
     if not options.tables.is_dir():
@@ -52,7 +52,7 @@ def main() -> None:
     rows = sort(tables)
     files = [read_fits(path) for path in sorted(options.fits.glob("*.yaml"))]
     found = predict(rows, files, options.cross_validate)
-    report = summary(tables, rows, found)
+    report = summary(tables, rows, found, Library(files))
     show(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -61,33 +61,23 @@ def main() -> None:
 
 
 def predict(rows: Rows, files: Sequence[FitFile], mode: str | None) -> list[Predicted]:
-    """Predictions in one of the three ways."""
+    """Predictions in one of the four ways."""
     software = next((file.curves for file in files if file.device == RUNTIMES), {})
     study = Study(rows, Library(files), software)
     if mode == "shape":
-        return study.unseen_shapes()
+        return unseen_shapes(study)
     if mode == "device":
-        return study.unseen_devices(_without(files))
+        return unseen_devices(study, files)
+    if mode == "model":
+        return unseen_models(study)
     return study.shipped()
 
 
-def _without(files: Sequence[FitFile]) -> Callable[[str], Library]:
-    """Device -> what was learnt on other chips, and the average of that for devices in general."""
-    general = next((file for file in files if file.device == ANY), None)
-    links = [file for file in files if file.device == LINKS]
-
-    @cache
-    def library(name: str) -> Library:
-        device = devices()[name]
-        chip = (device.architecture, device.units)
-        others = [f for f in files if f.device in devices() and (f.architecture, f.units) != chip]
-        return Library([*others, *links, averaged(others, general)])
-
-    return library
-
-
 def summary(
-    tables: Mapping[str, Sequence[Row]], rows: Rows, found: Sequence[Predicted]
+    tables: Mapping[str, Sequence[Row]],
+    rows: Rows,
+    found: Sequence[Predicted],
+    library: Library,
 ) -> dict[str, Any]:
     """Scores per table, and answers to a planner's questions over all tables."""
     by_table: dict[str, list[Predicted]] = defaultdict(list)
@@ -109,22 +99,21 @@ def summary(
         }
     report["degrees"] = degrees(found)
     report["speedups"] = speedups(found)
-    report["out_of_memory"] = memory_cells(rows)
+    report["out_of_memory"] = memory_cells(rows, library)
     report["offload"] = score([p for p in found if "generation_throughput" in p.row.metric])
     return report
 
 
-def memory_cells(rows: Rows) -> dict[str, float]:
+def memory_cells(rows: Rows, library: Library) -> dict[str, float]:
     """Whether models that ran are predicted to fit, and those that did not, not to."""
-    right = total = 0
     ran = [case.row for _, case in rows.wholes if case.model and case.placement is None]
-    for row, fits in [
-        *((r, True) for r in (*ran, *rows.memories)),
-        *((r, False) for r in rows.refused),
-    ]:
-        needed = float(weigh.memory_gb(weigh.features([row]), weigh.typical())[0])
-        total += 1
+    cells = [*((r, True) for r in (*ran, *rows.memories)), *((r, False) for r in rows.refused)]
+    right = 0
+    for row, fits in cells:
+        model = memory.find(library, runtime_of(row))
+        needed = float(memory.total_gb(weigh.features([row]), model.factors)[0])
         right += (needed <= weigh.capacity_gb(row)) == fits
+    total = len(cells)
     return {"cells": total, "out": len(rows.refused), "right": right / total} if total else {}
 
 

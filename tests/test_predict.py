@@ -17,6 +17,7 @@ from benchmarks.tables.scores import degrees, rank_correlation, speedups
 from benchmarks.tables.software import runtime_of
 from benchmarks.tables.study import sort
 from planner import resources
+from planner.cost.curves import Library
 from planner.cost.work import Attention, Product
 from planner.spec.fits import FitFile, read_fits
 
@@ -79,7 +80,7 @@ def test_a_folder_is_predicted_scored_and_saved(tmp_path: Path, files: list[FitF
     tables = read_folder(_write(tmp_path, rows))
     sorted_rows = sort(tables)
     found = predict(sorted_rows, files, None)
-    report = summary(tables, sorted_rows, found)
+    report = summary(tables, sorted_rows, found, Library(files))
     table = report["tables"]["new"]
     assert table["rows"] == 10
     assert table["predicted"] == 4
@@ -113,6 +114,7 @@ def test_cross_validation_leaves_out_what_it_predicts(tmp_path: Path, files: lis
     sorted_rows = sort(read_folder(_write(tmp_path, rows)))
     assert len(predict(sorted_rows, files, "shape")) == len(rows)
     assert len(predict(sorted_rows, files, "device")) == len(rows)
+    assert predict(sorted_rows, files, "model") == []
 
 
 @pytest.mark.parametrize(
@@ -193,5 +195,5 @@ def test_memory_is_judged_on_both_sides(tmp_path: Path) -> None:
         BERT | {"model": "OPT-30B", "gpu": "T4", "value": "out of memory"},
         BERT | {"model": "OPT-1.3B", "gpu": "T4", "value": "OOM"},
     ]
-    cells = memory_cells(sort(read_folder(_write(tmp_path, rows))))
+    cells = memory_cells(sort(read_folder(_write(tmp_path, rows))), Library([]))
     assert cells == {"cells": 3, "out": 2, "right": pytest.approx(2 / 3)}

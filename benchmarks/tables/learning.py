@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.tables.hardware import devices
 from benchmarks.tables.observations import Message, Timed
-from planner.cost import links
+from planner.cost import collective, links
 from planner.cost.curves import ANY, in_percent
 from planner.cost.family import FAMILIES, Family
 from planner.cost.fitting import Learnt, bands, fit_parameters, learn
@@ -42,8 +42,13 @@ def measured(timed: Sequence[Timed] | Sequence[Message]) -> Array:
     return np.array([t.measured_us for t in timed])
 
 
-def learn_kernel(timed: Sequence[Timed]) -> Learnt:
-    """The curve of one device and key."""
+def learn_kernel(timed: Sequence[Timed], groups: Sequence[Hashable] = ()) -> Learnt:
+    """The curve of one device and key.
+
+    Args:
+        groups: points of equal ones are left out together; shapes that tell on each other where
+            nothing is said.
+    """
     family, columns = columns_of(timed)
     machine = Machine.of(devices()[timed[0].device])
     has_lattice = len(timed) >= _FEWEST_FOR_LATTICE
@@ -52,7 +57,7 @@ def learn_kernel(timed: Sequence[Timed]) -> Learnt:
         family.prior,
         family.coordinates(columns),
         measured(timed),
-        _labels([t.group for t in timed]),
+        _labels(groups or [t.group for t in timed]),
         family.knots if has_lattice else None,
         rough=family.rough,
     )
@@ -76,6 +81,11 @@ def learn_link(messages: Sequence[Message]) -> Learnt:
     )
 
 
+def link_extent(messages: Sequence[Message]) -> Array:
+    """[points, coordinates] of what was measured."""
+    return collective.extent(link_columns(messages))
+
+
 def link_columns(messages: Sequence[Message]) -> Messages:
     """Collectives of one kind as columns."""
     rows = [
@@ -85,30 +95,13 @@ def link_columns(messages: Sequence[Message]) -> Messages:
     return Messages(messages[0].collective.kind, *np.array(rows, dtype=np.float64).T)
 
 
-def general(groups: Mapping[str, Sequence[Timed]]) -> tuple[dict[str, float], Array, Array]:
-    """Parameters for devices in general, and errors on each device by the others' parameters.
+def general(groups: Mapping[str, Sequence[Timed]]) -> dict[str, float]:
+    """Parameters for devices in general.
 
     Args:
         groups: observations by device and format, all of one family and class of formats.
-
-    Returns:
-        parameters; log(predicted / measured) and predictions in microseconds of a sample of every
-        device, by parameters learnt without it. Empty where there is one device only.
     """
-    samples = {name: _sample(timed) for name, timed in groups.items()}
-    whole = _together(list(samples.values()))
-    errors, predictions = [np.empty(0)], [np.empty(0)]
-    names = {timed[0].device for timed in samples.values()}
-    for left_out in sorted(names) if len(names) > 1 else []:
-        seen = [t for t in samples.values() if t[0].device != left_out]
-        parameters = _together(seen, start=whole)
-        for timed in (t for t in samples.values() if t[0].device == left_out):
-            family, columns = columns_of(timed)
-            machine = Machine.of(devices()[left_out])
-            predicted = family.latency_us(columns, machine, parameters)
-            predictions.append(predicted)
-            errors.append(np.log(predicted / measured(timed)))
-    return whole, np.concatenate(errors), np.concatenate(predictions)
+    return _together([_sample(timed) for timed in groups.values()])
 
 
 def averaged(files: Sequence[FitFile], general: FitFile | None) -> FitFile:
@@ -142,8 +135,18 @@ def _twins_of(format: str) -> set[str]:
     return {name for name, other in TWINS.items() if other == format}
 
 
-def curve(learnt: Learnt, source: str) -> Curve:
-    """The curve as it stands in a file."""
+def extent_of(timed: Sequence[Timed]) -> Array:
+    """[points, coordinates] of what was measured."""
+    family, columns = columns_of(timed)
+    return family.extent(columns)
+
+
+def curve(learnt: Learnt, source: str, extent: Array | None = None) -> Curve:
+    """The curve as it stands in a file.
+
+    Args:
+        extent: [points, coordinates] of what was measured, log2.
+    """
     lattice = learnt.lattice
     return Curve(
         source=source,
@@ -151,22 +154,32 @@ def curve(learnt: Learnt, source: str) -> Curve:
         **_errors(learnt.errors),
         parameters=_rounded(learnt.parameters),
         bands=_bands(learnt.errors, learnt.predicted_us),
+        covers=() if extent is None else _covers(extent),
+        beyond=() if extent is None else _bands(learnt.bare_errors, learnt.predicted_us),
         knots=lattice.knots if lattice else (),
         values=in_percent(lattice) if lattice else (),
     )
 
 
 def general_curve(
-    parameters: Mapping[str, float], errors: Array, predicted_us: Array, points: int, source: str
+    parameters: Mapping[str, float],
+    errors: Array,
+    intervals: Sequence[Sequence[float]],
+    points: int,
+    source: str,
 ) -> Curve:
-    """The curve of devices in general."""
-    known = len(errors) > 0
+    """The curve of devices in general.
+
+    Args:
+        errors: log(predicted / measured) on devices that had been left out.
+        intervals: what holds on devices nobody has measured.
+    """
     return Curve(
         source=source,
         points=points,
-        **_errors(errors if known else np.array([0.0])),
+        **_errors(errors),
         parameters=_rounded(parameters),
-        bands=_bands(errors, predicted_us) if known else ((1e12, 0.6, 1.7),),
+        bands=rounded_bands(intervals),
     )
 
 
@@ -192,7 +205,7 @@ def _together(
     return fit_parameters(model, family.prior, times, np.arange(len(times)), start=start)
 
 
-def _labels(groups: Sequence[tuple[float, ...]]) -> Array:
+def _labels(groups: Sequence[Hashable]) -> Array:
     known = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     return np.array([known[group] for group in groups], dtype=np.float64)
 
@@ -205,8 +218,17 @@ def _errors(errors: Array) -> dict[str, Any]:
     }
 
 
+def _covers(extent: Array) -> tuple[tuple[float, ...], ...]:
+    ends = zip(extent.min(axis=0).tolist(), extent.max(axis=0).tolist(), strict=True)
+    return tuple((round(low, 3), round(high, 3)) for low, high in ends)
+
+
 def _bands(errors: Array, predicted_us: Array) -> tuple[tuple[float, float, float], ...]:
-    found = bands(errors, predicted_us)
+    return rounded_bands(bands(errors, predicted_us))
+
+
+def rounded_bands(found: Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
+    """As they stand in a file."""
     return tuple((min(limit, 1e12), round(low, 4), round(high, 4)) for limit, low, high in found)
 
 

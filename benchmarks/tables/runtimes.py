@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables import weigh
 from benchmarks.tables.learning import curve
-from benchmarks.tables.pricer import PRIOR, latencies_us
+from benchmarks.tables.pricer import FEATURES, PRIOR, latencies_us
 from benchmarks.tables.rows import Row
-from benchmarks.tables.software import EAGER, EAGER_DISPATCH_US, SIMILAR
+from benchmarks.tables.software import EAGER, EAGER_DISPATCH_US, SIMILAR, runtime_of
 from benchmarks.tables.wholes import Whole
-from planner.cost.curves import Fitted, fitted
+from planner.cost import memory
+from planner.cost.curves import fitted
 from planner.cost.fitting import Learnt, fit_parameters, learn
 from planner.spec.fits import Curve
 
@@ -23,6 +25,8 @@ Array = npt.NDArray[np.float64]
 
 RUNTIMES = "runtimes"
 """Name of the fit file."""
+DEVICE, MODEL, SOFTWARE = "elsewhere/device", "elsewhere/model", "elsewhere/software"
+"""Curves of what predictions are off by where a device, a model or a software is new."""
 FEWEST = 6
 _KNOTS = (tuple(float(x) for x in range(4, 26, 2)),)
 """log2 of microseconds: what a software's factors leave over changes slowly with size."""
@@ -98,21 +102,30 @@ def learn_runtimes(timings: Timings) -> dict[str, Curve]:
         whole = joint(part)
         predicted = latencies_us(part.features, whole)
         errors = np.log(predicted / part.measured_us)
-        curves[key] = curve(Learnt(whole, None, errors, predicted), _sources(part))
+        curves[key] = curve(Learnt(whole, None, errors, predicted, errors), _sources(part))
         for device, inside in sorted(part.by([c.device.name for c in part.cases]).items()):
             if len(inside) < FEWEST:
                 continue
             own = part.where(inside)
             learnt = on_device(own, whole, shape_groups(own.cases))
-            curves[f"{key}@{device}"] = curve(learnt, _sources(own))
+            around = extent(own.features, latencies_us(own.features, whole))
+            curves[f"{key}@{device}"] = curve(learnt, _sources(own), around)
     return curves
 
 
+def extent(features: Array, latencies_us: Array) -> Array:
+    """[rows, 3], log2: how long a query takes, of how many kernels, of what size."""
+    kernels = np.maximum(features[:, FEATURES.index("kernels")], 1.0)
+    sizes = np.maximum(features[:, FEATURES.index("product")] / kernels, 1e-3)
+    at: Array = np.log2(np.column_stack([latencies_us, kernels, sizes]))
+    return at
+
+
 def learn_memories(rows: Sequence[Row]) -> dict[str, Curve]:
-    """`memory/software`."""
+    """Software -> its curve."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(weigh.memory_key(row), []).append(row)
+        groups.setdefault(runtime_of(row), []).append(row)
     curves = {}
     for key, part in groups.items():
         if len(part) >= FEWEST:
@@ -127,8 +140,8 @@ def learn_memory(rows: Sequence[Row]) -> Learnt:
     labels: dict[tuple[str, str], int] = {}
     groups = [labels.setdefault((row.model, row.seq_in), len(labels)) for row in rows]
     return learn(
-        lambda at, which: weigh.memory_gb(features[which], at),
-        weigh.PRIOR,
+        lambda at, which: memory.total_gb(features[which], at),
+        memory.PRIOR,
         np.zeros((len(rows), 1)),
         np.array([weigh.measured_gb(row) for row in rows]),
         np.array(groups, dtype=np.float64),
@@ -143,43 +156,79 @@ def shape_groups(cases: Sequence[Whole]) -> Array:
     return np.array([labels.setdefault(key, len(labels)) for key in keys], dtype=np.float64)
 
 
-def predict(case: Whole, features: Array, curves: Mapping[str, Curve]) -> tuple[float, Fitted]:
-    """Microseconds of a row, and the curve that said so."""
+def predict(
+    case: Whole, features: Array, curves: Mapping[str, Curve]
+) -> tuple[float, tuple[float, float], str]:
+    """(microseconds, low and high multiples, source) of a row.
+
+    Args:
+        features: [FEATURES]
+    """
     key = nearest(case, curves)
     if key is None:
-        found = Fitted(typical(case), None, _BANDS, False, "typical software")
-        return float(latencies_us(features[None], found.parameters)[0]), found
+        latency = float(latencies_us(features[None], typical(case))[0])
+        return latency, _strange(curves, SOFTWARE, latency), "typical software"
     whole = fitted(curves[key])
+    latencies = latencies_us(features[None], whole.parameters)
+    if key != case.key:
+        latency = float(latencies[0])
+        return latency, _strange(curves, SOFTWARE, latency), whole.source
     own = f"{key}@{case.device.name}"
-    if own not in curves or key != case.key:
-        return float(latencies_us(features[None], whole.parameters)[0]), whole
+    if own not in curves:
+        latency = float(latencies[0])
+        return latency, _strange(curves, DEVICE, latency), whole.source
     found = fitted(curves[own])
-    latency = latencies_us(features[None], found.parameters)
+    latency = float(latencies_us(features[None], found.parameters)[0])
     if found.lattice is not None:
-        latency = latency * np.exp(found.lattice.at(coordinates(features[None], whole.parameters)))
-    return float(latency[0]), found
+        latency *= float(np.exp(found.lattice.at(coordinates(features[None], whole.parameters)))[0])
+    beyond = curves.get(MODEL)
+    found = replace(found, beyond=fitted(beyond).bands if beyond else found.beyond)
+    edges = found.edges(np.array([latency]), extent(features[None], latencies))
+    low, high = edges[0].tolist()
+    return latency, (low, high), found.source
+
+
+def _strange(curves: Mapping[str, Curve], what: str, latency_us: float) -> tuple[float, float]:
+    """Multiples that hold where a device, a model or a software is new."""
+    known = curves.get(what)
+    return fitted(known).band(latency_us) if known else _BANDS[0][1:]
+
+
+def kin_of(runtime: str, known: Collection[str]) -> list[str]:
+    """Software that says something about this one, closest first: itself, its other versions, what
+    is built the same way."""
+    found = []
+    for name in (runtime, SIMILAR.get(runtime, runtime)):
+        same = [name] if name in known else []
+        version = _version_of(name)
+        others = [other for other in known if version and _version_of(other) == version]
+        others.sort(key=lambda other: (abs(_number(other) - _number(name)), other))
+        found += [other for other in (*same, *others) if other not in found]
+    return found
 
 
 def nearest(case: Whole, curves: Mapping[str, Curve]) -> str | None:
     """The software's curve, or that of its closest version or format."""
     shared = [key for key in curves if "@" not in key]
-    if case.key in shared:
-        return case.key
-    for runtime in (case.runtime, SIMILAR.get(case.runtime, case.runtime)):
-        wanted = f"{runtime}/{case.format}"
-        same = [key for key in shared if key.split("/")[0] == runtime]
-        version = _version_of(wanted)
-        same = same or [key for key in shared if version and _version_of(key) == version]
+    for kin in kin_of(case.runtime, {key.split("/")[0] for key in shared}):
+        wanted = f"{kin}/{case.key.split('/')[1]}"
+        same = sorted(key for key in shared if key.split("/")[0] == kin)
         close = difflib.get_close_matches(wanted, same, n=1, cutoff=0.0)
         if close:
             return close[0]
     return None
 
 
-def _version_of(key: str) -> str | None:
-    """`tensorrt` of `tensorrt-8.6/fp16`; None of software without versions."""
-    name, _, version = key.split("/")[0].rpartition("-")
+def _version_of(runtime: str) -> str | None:
+    """`tensorrt` of `tensorrt-8.6`; None of software without versions."""
+    name, _, version = runtime.rpartition("-")
     return name if version[:1].isdigit() else None
+
+
+def _number(runtime: str) -> float:
+    """Of a version."""
+    digits = re.match(r"\d+(?:\.\d+)?", runtime.rpartition("-")[2])
+    return float(digits[0]) if digits else 0.0
 
 
 def _sources(timings: Timings) -> str:

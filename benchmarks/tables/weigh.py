@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +14,11 @@ from benchmarks.tables.hardware import device_of
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.shapes import transformer_of
-from benchmarks.tables.software import runtime_of
 from planner.cost.work import ACTIVATION_BYTES, WEIGHT_BYTES
 
 Array = npt.NDArray[np.float64]
 
-PRIOR: Mapping[str, tuple[float, float]] = {
-    "weights": (1.0, 0.05),
-    "cache": (1.0, 0.2),
-    "activations": (1.5, 0.7),
-    "context": (0.9, 0.6),
-}
-"""Factor -> (typical value, spread in natural logarithm); `context` in 10^9 bytes."""
 GB = 1e9
-
-
-def memory_key(row: Row) -> str:
-    """Of the curve that a software's memory is learnt into."""
-    return f"memory/{runtime_of(row)}"
 
 
 def parts_of(row: Row) -> list[float]:
@@ -60,14 +47,6 @@ def parts(model: Transformer, row: Row, format: str) -> list[float]:
     return [x / GB / ranks for x in (weights, cache, batch * length * inner * wide)]
 
 
-def memory_gb(features: Array, at: Mapping[str, float]) -> Array:
-    """10^9 bytes of each row."""
-    weights, cache, activations = features.T
-    held = at["weights"] * weights + at["cache"] * cache
-    total: Array = held + at["activations"] * activations + at["context"]
-    return total
-
-
 def is_memory(row: Row) -> bool:
     """Whether a row weighs a model instead of timing it."""
     return re.search(r"memory|\bmem_|_mem_|peak_mem|footprint", row.metric.lower()) is not None
@@ -86,11 +65,6 @@ def measured_gb(row: Row) -> float:
 def capacity_gb(row: Row) -> float:
     """Of the row's device, less what the driver keeps."""
     return device_of(row.gpu).memory_size.value / GB
-
-
-def typical() -> dict[str, float]:
-    """Factors where no software is known."""
-    return {name: value for name, (value, _) in PRIOR.items()}
 
 
 def features(rows: Sequence[Row]) -> Array:

@@ -23,7 +23,9 @@ from planner.spec.profile import DeviceProfile, read_profile
 
 Array = npt.NDArray[np.float64]
 
-ANY, LINKS = "any", "links"
+ANY, LINKS, MEMORY = "any", "links", "memory"
+"""Fit files that are of no single device."""
+_SHARED = (ANY, LINKS, MEMORY)
 _PERCENT = 100.0
 _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "fp16": (("fp16", "bf16"), ("tf32",)),
@@ -40,8 +42,8 @@ _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
 _FAMILY_KIN: Mapping[str, str] = {"batched": "product", "convolution": "product"}
 """Family -> the family with the same model."""
 Bands = tuple[tuple[float, float, float], ...]
-_STRANGER = 2.0
-"""Intervals are so much wider, in logarithm, where a curve serves another device or format."""
+_NEAR = 0.5
+"""Factors of two outside of what was measured that still count as inside."""
 _GUESS_BANDS: Bands = ((float("inf"), 0.5, 2.0),)
 """Of a family nobody measured: a factor of two either way."""
 
@@ -56,32 +58,63 @@ class Fitted:
     is_own: bool
     """Learnt on this very device in this format."""
     source: str
+    covers: Array | None = None
+    """[coordinates, 2]: what was measured, log2; None: that is not known."""
+    beyond: Bands = ()
+    """Bands outside of it."""
+
+    def edges(self, latencies_us: Array, extent: Array) -> Array:
+        """[works, 2]: low and high multiples of predictions, wider outside of what was measured.
+
+        Args:
+            extent: [works, coordinates] of `covers`.
+        """
+        inside = np.array([self.band(x) for x in latencies_us.tolist()]).reshape(-1, 2)
+        if self.covers is None or not self.beyond:
+            return inside
+        outside = np.array([_band(self.beyond, x) for x in latencies_us.tolist()]).reshape(-1, 2)
+        low, high = self.covers.T
+        away = np.maximum(np.maximum(low - extent, extent - high), 0.0).max(axis=1, initial=0.0)
+        is_away = (away > _NEAR)[:, None]
+        wider = np.column_stack(
+            [np.minimum(inside, outside)[:, 0], np.maximum(inside, outside)[:, 1]]
+        )
+        return np.where(is_away, wider, inside)
 
     def band(self, latency_us: float) -> tuple[float, float]:
-        """Low and high multiples of a prediction."""
-        for limit, low, high in self.bands:
-            if latency_us < limit:
-                return low, high
-        return self.bands[-1][1:]
+        """Low and high multiples of a prediction within what was measured."""
+        return _band(self.bands, latency_us)
+
+
+def _band(bands: Bands, latency_us: float) -> tuple[float, float]:
+    for limit, low, high in bands:
+        if latency_us < limit:
+            return low, high
+    return bands[-1][1:]
 
 
 def fitted(curve: Curve, *, has_lattice: bool = True) -> Fitted:
     """The curve's numbers; the lattice holds on the chip it was learnt on only."""
-    bands = [(limit, low, high) for limit, low, high in curve.bands]
-    bands[-1] = (float("inf"), *bands[-1][1:])
     lattice = None
     if curve.knots and has_lattice:
         shape = tuple(len(axis) for axis in curve.knots)
         numbers = np.array(curve.values)
         lattice = Lattice(curve.knots, numbers.reshape(shape) / _PERCENT)
-    return Fitted(curve.parameters, lattice, tuple(bands), True, curve.source)
+    return Fitted(
+        parameters=curve.parameters,
+        lattice=lattice,
+        bands=_open_ended(curve.bands),
+        is_own=True,
+        source=curve.source,
+        covers=np.array(curve.covers) if curve.covers else None,
+        beyond=_open_ended(curve.beyond),
+    )
 
 
-def _widened(bands: Bands, is_exact: bool) -> Bands:
-    """Intervals of knowledge used elsewhere than where it was won."""
-    if is_exact:
-        return bands
-    return tuple((limit, low**_STRANGER, high**_STRANGER) for limit, low, high in bands)
+def _open_ended(bands: tuple[tuple[float, ...], ...]) -> Bands:
+    """The last band holds for everything longer."""
+    found = [(limit, low, high) for limit, low, high in bands]
+    return (*found[:-1], *((float("inf"), *last[1:]) for last in found[-1:]))
 
 
 def in_percent(lattice: Lattice) -> tuple[tuple[float, ...], ...]:
@@ -111,16 +144,25 @@ class Library:
             names = [f"{name}/{form}" for name in families for form in formats]
             for files, has_lattice in self._tiers(device):
                 for name, file in ((n, f) for n in names for f in files if n in f.curves):
-                    is_own = file.device == device.name and name == key
                     found = fitted(file.curves[name], has_lattice=has_lattice)
-                    is_exact = is_own or (file.device == ANY and name == key)
-                    return replace(found, is_own=is_own, bands=_widened(found.bands, is_exact))
+                    if file.device == device.name and name == key:
+                        return found
+                    return replace(found, is_own=False, bands=self._elsewhere(key), covers=None)
         typical = {name: value for name, (value, _) in FAMILIES[family].prior.items()}
         return Fitted(typical, None, _GUESS_BANDS, False, "typical values of the model")
 
+    def _elsewhere(self, key: str) -> Bands:
+        """Intervals of knowledge used elsewhere than where it was won: what leaving devices out has
+        shown for this family and format, or else for the family."""
+        curves = self._files[ANY].curves if ANY in self._files else {}
+        family = key.partition("/")[0]
+        names = (key, family, _FAMILY_KIN.get(family, family))
+        known = next((curves[name] for name in names if name in curves), None)
+        return _open_ended(known.bands) if known else _GUESS_BANDS
+
     def _tiers(self, device: DeviceProfile) -> Iterator[tuple[list[FitFile], bool]]:
         """Files to look into, closest first, and whether their lattices hold for the device."""
-        others = [f for name, f in self._files.items() if name not in (ANY, LINKS, device.name)]
+        others = [f for name, f in self._files.items() if name not in (*_SHARED, device.name)]
         kin = [f for f in others if f.architecture and f.architecture == device.architecture]
         yield [f for name, f in self._files.items() if name == device.name], True
         yield [f for f in kin if f.units == device.units], True
@@ -132,6 +174,11 @@ class Library:
         links = self._files.get(LINKS)
         return links.curves.get(key) if links else None
 
+    def memory(self, software: str) -> Curve | None:
+        """The curve of what a software occupies."""
+        memories = self._files.get(MEMORY)
+        return memories.curves.get(software) if memories else None
+
 
 @cache
 def shipped(device: str, architecture: str | None) -> Library:
@@ -141,7 +188,7 @@ def shipped(device: str, architecture: str | None) -> Library:
     for path in resources.fits():
         name = path.stem
         is_kin = name in profiles and read_profile(profiles[name]).architecture == architecture
-        if name in (device, ANY, LINKS) or (is_kin and architecture is not None):
+        if name in (device, *_SHARED) or (is_kin and architecture is not None):
             chosen.append(read_fits(path))
     return Library(chosen)
 

@@ -42,6 +42,13 @@ class Family:
     coordinates: Callable[[Any], Array]
     knots: Knots
     rough: tuple[int, ...] = ()
+    beside: Callable[[Any], Array] | None = None
+    """Coordinates that are not on the lattice, but that a fit knows a range of as well."""
+
+    def extent(self, columns: Any) -> Array:
+        """[works, coordinates]: what a fit has a measured range of."""
+        at = self.coordinates(columns)
+        return at if self.beside is None else np.column_stack([at, self.beside(columns)])
 
 
 def family_of(work: Work) -> str:
@@ -112,6 +119,10 @@ def _at_decode(w: Attentions) -> Array:
     return np.log2(np.column_stack([w.batch * w.kv_heads, w.keys, w.heads / w.kv_heads]))
 
 
+def _beside_attention(w: Attentions) -> Array:
+    return np.column_stack([np.log2(w.head_dim), w.is_causal])
+
+
 def _at_flow(w: Flows) -> Array:
     at: Array = np.log2(np.maximum(w.size_bytes, 1.0))[:, None]
     return at
@@ -135,6 +146,7 @@ FAMILIES: Mapping[str, Family] = {
         _at_prefill,
         (_steps(2, 15), _steps(4, 15), _GROUPS),
         rough=(2,),
+        beside=_beside_attention,
     ),
     "decode": Family(
         _attentions,
@@ -143,6 +155,7 @@ FAMILIES: Mapping[str, Family] = {
         _at_decode,
         (_steps(0, 17), _steps(1, 17), _GROUPS),
         rough=(2,),
+        beside=_beside_attention,
     ),
     "traffic": Family(_flows, traffic.traffic_us, traffic.PRIOR, _at_flow, (_steps(8, 34),)),
 }

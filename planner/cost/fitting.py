@@ -43,6 +43,8 @@ class Learnt:
     """log(predicted / measured) of every point, by a fit that did not see its group."""
     predicted_us: Array
     """The same predictions."""
+    bare_errors: Array
+    """The same errors without the lattice: those of the physical model alone."""
 
 
 def learn(
@@ -67,15 +69,18 @@ def learn(
     everything = np.arange(len(measured_us))
     whole = fit_parameters(model, prior, measured_us, everything, seed=seed)
     lattice = _lattice(model, whole, coordinates, measured_us, everything, knots, rough)
-    predicted = np.empty(len(measured_us))
+    predicted, bare = np.empty(len(measured_us)), np.empty(len(measured_us))
     folds = _folds(groups, seed)
     for fold in np.unique(folds):
         seen, unseen = everything[folds != fold], everything[folds == fold]
         used = seen if len(seen) else unseen
         part = fit_parameters(model, prior, measured_us, used, start=whole, seed=seed)
         rest = _lattice(model, part, coordinates, measured_us, used, knots, rough)
-        predicted[unseen] = _apply(model, part, rest, coordinates, unseen)
-    return Learnt(whole, lattice, np.log(predicted / measured_us), predicted)
+        bare[unseen] = model(part, unseen)
+        lift = 0.0 if rest is None else rest.at(coordinates[unseen])
+        predicted[unseen] = bare[unseen] * np.exp(lift)
+    errors, bare_errors = np.log(predicted / measured_us), np.log(bare / measured_us)
+    return Learnt(whole, lattice, errors, predicted, bare_errors)
 
 
 def _folds(groups: Array, seed: int) -> Indices:
@@ -146,14 +151,3 @@ def _lattice(
         return None
     remainder = np.log(measured_us[seen] / model(parameters, seen))
     return fit_lattice(knots, coordinates[seen], remainder, rough)
-
-
-def _apply(
-    model: Model,
-    parameters: Mapping[str, float],
-    lattice: Lattice | None,
-    coordinates: Array,
-    at: Indices,
-) -> Array:
-    base = model(parameters, at)
-    return base if lattice is None else base * np.exp(lattice.at(coordinates[at]))

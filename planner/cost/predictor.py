@@ -9,7 +9,9 @@ The interface other floors build on:
     predictor.collective("all_reduce", size_bytes, ranks)   # -> Cost
     predictor.transfer("host", "device", size_bytes)        # -> Cost
     predictor.launch_us                              # of one kernel behind another, on the device
+    predictor.memory                                 # MemoryModel: what a model occupies
     predictor.runtime_context_bytes                  # what context and libraries occupy
+    predictor.power                                  # Power: joules by what bounds; or None
     predictor.workspace_bytes                        # what the libraries of products ask for
 
 `kernel` takes any `planner.cost.work.Work` (Product, Convolution, Attention, Traffic, Recurrence)
@@ -31,10 +33,11 @@ from typing import Literal
 
 import numpy as np
 
-from planner.cost import curves
+from planner.cost import collective, curves, memory
 from planner.cost.curves import Fitted, Library
+from planner.cost.energy import Power
 from planner.cost.family import FAMILIES, as_product, family_of, is_depthwise
-from planner.cost.links import PRIOR, Messages, collective_us
+from planner.cost.links import Messages
 from planner.cost.machine import Machine
 from planner.cost.work import Convolution, Flow, Product, Recurrence, Traffic, Work
 from planner.errors import UsageError
@@ -49,15 +52,11 @@ _LAUNCH_US = 2.0
 """Kernel behind kernel on a stream; 1.7 to 1.9 measured on an H200."""
 _LONGEST_START_US = 15.0
 """No kernel takes longer to start: what a fit holds beyond is the clock that measured it."""
-_CONTEXT_BYTES = 500e6
-"""CUDA context with cuBLAS and cuDNN loaded: 300 to 700 MB, by driver and libraries."""
 _WORKSPACE_BYTES = 32 * 2**20
 """cuBLAS on sm_90 asks for 32 MiB."""
 _COPY_SHARE = 0.85
 """Of a datasheet rate that large pinned copies reach: 55.5 of 63 GB/s measured on an H200."""
 _COPY_SPREAD = (0.85, 1.3)
-_GUESS = (0.5, 2.0)
-"""95 % interval where nothing was fitted: a factor of two either way."""
 
 
 class Predictor:
@@ -83,13 +82,19 @@ class Predictor:
         self.node = node
         self.machine = Machine.of(device)
         self.launch_us = device.launch.value if device.launch else _LAUNCH_US
-        self.runtime_context_bytes = _CONTEXT_BYTES
         self.workspace_bytes = float(_WORKSPACE_BYTES)
         self._library = library or curves.shipped(device.name, device.architecture)
+        self.memory = memory.find(self._library)
+        self.power = Power.of(device)
         self._collectives = collectives
         self._as_measured = as_measured
         self._known: dict[Work, Cost] = {}
         self._fits: dict[str, Fitted] = {}
+
+    @property
+    def runtime_context_bytes(self) -> float:
+        """What driver, libraries and allocators keep."""
+        return self.memory.context_bytes
 
     def why_not(self, format: str) -> str | None:
         """The reason why the device cannot multiply in this format, or None."""
@@ -178,8 +183,9 @@ class Predictor:
         if start > _LONGEST_START_US and not self._as_measured:
             latencies = np.maximum(latencies - start + self.launch_us, self.launch_us)
         source = Source.INTERPOLATED if fit.is_own else Source.MODELLED
-        for work, latency_us in zip(works, latencies.tolist(), strict=True):
-            self._known[work] = _cost(latency_us, fit.band(latency_us), source)
+        edges = fit.edges(latencies, model.extent(columns)).tolist()
+        for work, latency_us, (low, high) in zip(works, latencies.tolist(), edges, strict=True):
+            self._known[work] = _cost(latency_us, (low, high), source)
 
     def _recurrence(self, work: Recurrence) -> Cost:
         """Inputs of all steps as one product; then the steps, one behind the other."""
@@ -192,18 +198,10 @@ class Predictor:
     def _collective(self, kind: str, size_bytes: float, ranks: int, domain: Domain) -> Cost:
         link = np.array([domain.link.bandwidth.value / 1e6])
         works = Messages(kind, np.array([size_bytes]), np.array([float(ranks)]), link)
-        curve = self._library.link(f"{kind}/{self._collectives}/{domain.fabric}")
-        if curve is None:
-            typical = {name: value for name, (value, _) in PRIOR.items()}
-            typical["alpha"] = domain.link.latency.value
-            return _cost(float(collective_us(works, typical)[0]), _GUESS, Source.MODELLED)
-        fit = curves.fitted(curve)
-        latency = collective_us(works, fit.parameters)
-        if fit.lattice is not None:
-            at = np.log2(np.column_stack([np.maximum(works.size_bytes, 1.0), works.ranks]))
-            latency = latency * np.exp(fit.lattice.at(at))
-        latency_us = float(latency[0])
-        return _cost(latency_us, fit.band(latency_us), Source.MODELLED)
+        fit = collective.find(self._library, f"{kind}/{self._collectives}/{domain.fabric}")
+        latencies = collective.latencies_us(works, fit)
+        low, high = fit.edges(latencies, collective.extent(works))[0].tolist()
+        return _cost(float(latencies[0]), (low, high), Source.MODELLED)
 
 
 def _depthwise(work: Convolution) -> Traffic:

@@ -64,18 +64,29 @@ class Curve(Document):
     bands: tuple[Numbers, ...] = Field(min_length=1)
     """`up to microseconds, low, high`: multiples of a prediction that held 95 % of what was unseen;
     the last band holds for everything longer."""
+    covers: tuple[Numbers, ...] = ()
+    """`from, to` of each coordinate that was measured, log2; empty: nothing is known of it."""
+    beyond: tuple[Numbers, ...] = ()
+    """Bands outside of what was measured, where the physical model speaks alone."""
     knots: tuple[Numbers, ...] = ()
     """Of the lattice of remainders, log2, one text per coordinate."""
     values: tuple[Numbers, ...] = ()
     """Percent of natural logarithm, added to the physical model's, one text per first knot."""
 
-    @field_validator("bands")
+    @field_validator("bands", "beyond")
     @classmethod
     def _are_intervals(cls, bands: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
         for band in bands:
             if len(band) != 3 or not 0 < band[1] <= 1 <= band[2]:
                 raise refusal("a band is `up to, low, high` with low <= 1 <= high", key="bands")
         return bands
+
+    @field_validator("covers")
+    @classmethod
+    def _are_ranges(cls, covers: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
+        if any(len(each) != 2 or each[0] > each[1] for each in covers):
+            raise refusal("a range is `from, to`, ascending", key="covers")
+        return covers
 
     @model_validator(mode="after")
     def _fills_its_lattice(self) -> Curve:

@@ -1,0 +1,135 @@
+"""What is known of a device on which nothing was measured: what other chips have taught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.tables.hardware import devices
+from benchmarks.tables.learning import FEWEST, averaged, link_columns, measured
+from benchmarks.tables.observations import Message, Timed
+from planner.cost import collective
+from planner.cost.curves import ANY, LINKS, Library
+from planner.cost.family import FAMILIES
+from planner.cost.fitting import bands
+from planner.cost.machine import Machine
+from planner.spec.fits import Curve, FitFile
+
+Array = npt.NDArray[np.float64]
+
+_PER_CHIP = 400
+"""Rows of each chip that intervals are learnt from."""
+
+
+def without(files: Sequence[FitFile]) -> Callable[[str], Library]:
+    """Device -> what was learnt on other chips, and the average of that for devices in general."""
+    general = next((file for file in files if file.device == ANY), None)
+    links = [file for file in files if file.device == LINKS]
+
+    @cache
+    def library(name: str) -> Library:
+        device = devices()[name]
+        chip = (device.architecture, device.units)
+        others = [f for f in files if f.device in devices() and (f.architecture, f.units) != chip]
+        return Library([*others, *links, averaged(others, general)])
+
+    return library
+
+
+def predicted_us(timed: Sequence[Timed], library: Library) -> tuple[Array, Array]:
+    """Latencies of one device's kernels of one key by a library; low and high multiples [n, 2]."""
+    key = timed[0].key
+    family_name, _, format = key.partition("/")
+    device, family = devices()[timed[0].device], FAMILIES[family_name]
+    fit = library.find(device, key)
+    columns = family.columns([one.work for one in timed], format)
+    latencies = family.latency_us(columns, Machine.of(device), fit.parameters)
+    if fit.lattice is not None:
+        latencies = latencies * np.exp(fit.lattice.at(family.coordinates(columns)))
+    return latencies, fit.edges(latencies, family.extent(columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What predictions of one chip's rows were off by, made without anything measured on it."""
+
+    chip: str
+    key: str
+    errors: Array
+    """log(predicted / measured)"""
+    predicted_us: Array
+    edges: list[list[float]] = field(default_factory=list)
+    """Low and high multiples that the library itself gives them."""
+
+
+def chip_of(device: str) -> str:
+    """Equal for cards that tell on each other."""
+    profile = devices()[device]
+    return f"{profile.architecture} {profile.units}"
+
+
+def missed(kernels: Sequence[Timed], files: Sequence[FitFile]) -> list[Missed]:
+    """Every device's kernels by what other chips have taught."""
+    libraries = without(files)
+    groups: dict[tuple[str, str], list[Timed]] = {}
+    for one in kernels:
+        groups.setdefault((one.device, one.key), []).append(one)
+    large = {names: timed for names, timed in groups.items() if len(timed) >= FEWEST}
+    found = [missed_of(timed, libraries(device)) for (device, _), timed in large.items()]
+    return [one for one in found if one is not None]
+
+
+def missed_of(timed: Sequence[Timed], library: Library) -> Missed | None:
+    """One device's kernels of one key by a library; None where the device lacks the format."""
+    device, key = timed[0].device, timed[0].key
+    if Machine.of(devices()[device]).rate(_format(key)) == 0:
+        return None
+    latencies, edges = predicted_us(timed, library)
+    errors = np.log(latencies / measured(timed))
+    return Missed(chip_of(device), key, errors, latencies, edges.tolist())
+
+
+def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> list[Missed]:
+    """Every collective by the closest curve that is not its own; fabrics count as chips do."""
+    groups: dict[str, list[Message]] = {}
+    for one in messages:
+        groups.setdefault(one.key, []).append(one)
+    found = []
+    for key, group in groups.items():
+        others = {name: known for name, known in curves.items() if name != key}
+        if len(group) < FEWEST or not others:
+            continue
+        library = Library([FitFile(device=LINKS, curves=others)])
+        columns = link_columns(group)
+        latencies = collective.latencies_us(columns, collective.find(library, key))
+        found.append(Missed(key, key, np.log(latencies / measured(group)), latencies))
+    return found
+
+
+def stranger_bands(known: Sequence[Missed]) -> list[list[float]]:
+    """Intervals on a chip nobody has measured. Every chip counts the same, and the fewer they were,
+    the less is known of the next."""
+    chips: dict[str, list[Missed]] = {}
+    for one in known:
+        chips.setdefault(one.chip, []).append(one)
+    rng = np.random.default_rng(0)
+    errors, predicted = [], []
+    for mine in chips.values():
+        off = np.concatenate([one.errors for one in mine])
+        us = np.concatenate([one.predicted_us for one in mine])
+        chosen = rng.choice(len(off), _PER_CHIP)
+        errors.append(off[chosen])
+        predicted.append(us[chosen])
+    wider = 1 + 1 / len(chips)
+    found = bands(np.concatenate(errors), np.concatenate(predicted))
+    return [[limit, low**wider, high**wider] for limit, low, high in found]
+
+
+def _format(key: str) -> str:
+    """A format that every device has, for traffic."""
+    family, _, format = key.partition("/")
+    return "fp32" if family == "traffic" else format

@@ -1,0 +1,161 @@
+"""Predicts every row by fits that have not seen its shape, its chip, or its model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.tables import crossing, metrics, runtimes
+from benchmarks.tables.elsewhere import Missed, chip_of, missed_of, stranger_bands, without
+from benchmarks.tables.learning import FEWEST, learn_kernel, learn_link
+from benchmarks.tables.observations import Message, Timed
+from benchmarks.tables.rows import Row
+from benchmarks.tables.runtimes import Timings
+from benchmarks.tables.scores import Predicted
+from benchmarks.tables.software import runtime_of
+from benchmarks.tables.study import Study, by, scaled, whole
+from planner.cost.fitting import bands
+from planner.spec.fits import FitFile
+
+Array = npt.NDArray[np.float64]
+Band = Sequence[Sequence[float]]
+
+
+def unseen_shapes(study: Study) -> list[Predicted]:
+    """By fits of the same tables that left each row's shape out."""
+    found = []
+    for group in by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values():
+        if len(group) >= FEWEST:
+            learnt = learn_kernel([item for _, item in group])
+            found += _crossed(group, learnt.errors, learnt.predicted_us)
+    for messages in by(study.rows.messages, lambda m: m.key).values():
+        if len(messages) >= FEWEST:
+            link = learn_link([item for _, item in messages])
+            found += _crossed(messages, link.errors, link.predicted_us)
+    found += _unseen_memories(study)
+    timings, _ = study.timings()
+    for chosen in timings.by([case.key for case in timings.cases]).values():
+        if len(chosen) < runtimes.FEWEST:
+            continue
+        part = timings.where(chosen)
+        joint = runtimes.joint(part)
+        for inside in part.by([case.device.name for case in part.cases]).values():
+            own = part.where(inside)
+            learnt = runtimes.on_device(own, joint, runtimes.shape_groups(own.cases))
+            found += _wholes(own, learnt.predicted_us, bands(learnt.errors, learnt.predicted_us))
+    return found
+
+
+def unseen_devices(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
+    """By fits of other chips; intervals by what other chips' predictions were off by."""
+    libraries, found = without(files), []
+    groups = list(by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values())
+    off = [missed_of([item for _, item in g], libraries(g[0][1].device)) for g in groups]
+    for group, own in zip(groups, off, strict=True):
+        if own is None:
+            continue
+        others = _relatives(own, [one for one in off if one is not None])
+        edges = _edges(stranger_bands(others), own.predicted_us) if others else own.edges
+        found += scaled(group, own.predicted_us, edges, "modelled")
+    return found + _unseen_device_wholes(study, files)
+
+
+def _relatives(own: Missed, known: Sequence[Missed]) -> list[Missed]:
+    """What other chips say about this key, or else about its family, or else at all."""
+    others = [m for m in known if m.chip != own.chip]
+    same = [m for m in others if m.key == own.key]
+    family = [m for m in others if m.key.split("/")[0] == own.key.split("/")[0]]
+    return same or family or others
+
+
+def _unseen_device_wholes(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
+    libraries = without(files)
+    parts: list[tuple[Timings, Array]] = []
+    for name in sorted({case.device.name for _, case in study.rows.wholes}):
+        timings, _ = Study(study.rows, libraries(name), {}).timings()
+        latencies = crossing.crossed(timings, crossing.device_label, only=chip_of(name))
+        here = [i for i, case in enumerate(timings.cases) if case.device.name == name]
+        parts.append((timings.where(here), latencies[here]))
+    return _banded(parts, crossing.device_label)
+
+
+def unseen_models(study: Study) -> list[Predicted]:
+    """By fits that left out every row of the row's model, on whatever device."""
+    found = []
+    named = [(row, item) for row, item in study.rows.kernels if model_name(row)]
+    for group in by(named, lambda t: f"{t.device} {t.key}").values():
+        labels = [model_name(row) for row, _ in group]
+        if len(group) >= FEWEST and len(set(labels)) > 1:
+            learnt = learn_kernel([item for _, item in group], labels)
+            found += _crossed(group, learnt.errors, learnt.predicted_us)
+    timings, _ = study.timings()
+    latencies = crossing.crossed(timings, crossing.model_label, own_device=True)
+    return found + _banded([(timings, latencies)], crossing.model_label)
+
+
+def model_name(row: Row) -> str:
+    """The model whose layer a kernel is from; empty where the row names none."""
+    if ":" in row.model:
+        return row.model.split(":")[0].strip().lower()
+    words = [word for word in row.model.split()[1:] if "=" not in word]
+    return " ".join(words).lower()
+
+
+def _banded(parts: Sequence[tuple[Timings, Array]], label: crossing.Label) -> list[Predicted]:
+    """Intervals of each label by the errors of all others."""
+    cases = [case for timings, _ in parts for case in timings.cases]
+    latencies = np.concatenate([us for _, us in parts]) if parts else np.empty(0)
+    measured_us = np.concatenate([timings.measured_us for timings, _ in parts])
+    missing = [
+        Missed(label(case), "", np.array([np.log(us / truth)]), np.array([us]))
+        for case, us, truth in zip(cases, latencies.tolist(), measured_us.tolist(), strict=True)
+    ]
+    found = []
+    for name in sorted({m.chip for m in missing}):
+        others = [m for m in missing if m.chip != name] or missing
+        edges = stranger_bands(others)
+        for case, one in zip(cases, missing, strict=True):
+            if one.chip == name:
+                us = float(one.predicted_us[0])
+                found.append(whole(case.row, case, us, _band(edges, us), "modelled"))
+    return found
+
+
+def _unseen_memories(study: Study) -> list[Predicted]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in study.rows.memories:
+        groups[runtime_of(row)].append(row)
+    found = []
+    for rows in (group for group in groups.values() if len(group) >= runtimes.FEWEST):
+        learnt = runtimes.learn_memory(rows)
+        _, low, high = bands(learnt.errors, learnt.predicted_us)[-1]
+        for row, gb in zip(rows, learnt.predicted_us.tolist(), strict=True):
+            value = gb / metrics.size_scale(row.metric)
+            values = (value * low, value, value * high)
+            found.append(Predicted(row, row.measured, *values, "interpolated"))
+    return found
+
+
+def _wholes(timings: Timings, predicted_us: Array, edges: Band) -> list[Predicted]:
+    return [
+        whole(case.row, case, latency, _band(edges, latency), "interpolated")
+        for case, latency in zip(timings.cases, predicted_us.tolist(), strict=True)
+    ]
+
+
+def _band(found: Band, latency_us: float) -> tuple[float, float]:
+    limit = next(band for band in found if latency_us < band[0])
+    return limit[1], limit[2]
+
+
+def _edges(found: Band, latencies_us: Array) -> list[tuple[float, float]]:
+    return [_band(found, each) for each in latencies_us.tolist()]
+
+
+def _crossed(
+    pairs: Sequence[tuple[Row, Timed]] | Sequence[tuple[Row, Message]], errors: Array, us: Array
+) -> list[Predicted]:
+    return scaled(pairs, us, _edges(bands(errors, us), us), "interpolated")
