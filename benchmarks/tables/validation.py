@@ -107,7 +107,9 @@ def model_name(row: Row) -> str:
 def _banded(parts: Sequence[tuple[Timings, Array]], label: crossing.Label) -> list[Predicted]:
     """Intervals of each label by the errors of all others."""
     cases = [case for timings, _ in parts for case in timings.cases]
-    latencies = np.concatenate([us for _, us in parts]) if parts else np.empty(0)
+    if not cases:
+        return []
+    latencies = np.concatenate([us for _, us in parts])
     measured_us = np.concatenate([timings.measured_us for timings, _ in parts])
     missing = [
         Missed(label(case), "", np.array([np.log(us / truth)]), np.array([us]))
