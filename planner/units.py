@@ -22,6 +22,7 @@ SIZE_BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+PRICE_PER_H = {"USD/h": 1.0, "/h": 1.0}
 RATE_PER_S = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
 _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµ/%]*)\s*\Z")
 
@@ -63,6 +64,11 @@ def parse_size_bytes(text: str) -> int:
 def parse_rate_per_s(text: str) -> float:
     """`100/s` -> 100.0 per second."""
     return _quantity(text, RATE_PER_S, "rate")
+
+
+def parse_price_per_h(text: str) -> float:
+    """`2.10USD/h` -> 2.1 dollars an hour; `/h` leaves the currency to the reader."""
+    return _quantity(text, PRICE_PER_H, "price")
 
 
 def parse_share(text: str) -> float:

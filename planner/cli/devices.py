@@ -1,16 +1,53 @@
-"""`infopt devices`: what `--target` may name."""
+"""`infopt devices`: what `--target` may name, and what is known of each."""
 
 from __future__ import annotations
 
 import click
 
-from planner.cli.console import show
+from planner.cli.console import show, show_json
 
 
 @click.command(short_help="List the devices that can be planned for.")
+@click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the profiles as JSON.")
-def devices(as_json: bool) -> None:
-    """List this machine's device and the device profiles that ship with infopt."""
+def devices(name: str | None, as_json: bool) -> None:
+    """List this machine's device and the device profiles that ship with infopt.
+
+    With the NAME of one device or machine: every number with its source, and what was learnt of it.
+    """
+    if name is not None:
+        _one(name, as_json)
+        return
+    _all(as_json)
+
+
+def _one(name: str, as_json: bool) -> None:
+    from planner import resources
+    from planner.errors import UsageError
+    from planner.report.devices import details, machine
+    from planner.spec.fits import read_fits
+    from planner.spec.node import read_node
+    from planner.spec.problems import nearest
+    from planner.spec.profile import read_profile
+
+    profiles = {path.stem: path for path in resources.profiles()}
+    nodes = {path.stem: path for path in resources.nodes()}
+    if name in nodes:
+        node = read_node(nodes[name])
+        show_json(node) if as_json else show(machine(node))
+        return
+    if name not in profiles:
+        fix = nearest(name, (*profiles, *nodes))
+        raise UsageError(f"no device or machine is called {name!r}", where="NAME", fix=fix)
+    profile = read_profile(profiles[name])
+    if as_json:
+        show_json(profile)
+        return
+    fits = next((read_fits(path) for path in resources.fits() if path.stem == name), None)
+    show(details(profile, fits))
+
+
+def _all(as_json: bool) -> None:
     import json
 
     from planner import resources

@@ -30,6 +30,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("--target", "NAME", False, "auto, cpu, cuda or a profile (infopt devices)."),
     ("--gpus", "RANGE", False, "GPUs a plan may use: 2 or 1..4."),
     ("--memory", "SIZE", False, "Memory per device: 8GiB."),
+    ("--price", "PRICE", False, "Of one device: 2.10USD/h."),
     ("--offload", "WHERE", True, "Where weights may rest: host, peer."),
     ("--shapes", "NAME:DIMS", True, "Bind an input: audio:1x16000; x: is a scalar."),
     ("--formats", "LIST", True, "Formats to choose from: fp16,int8,int4_wo."),

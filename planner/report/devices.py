@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.report.text import facts, safe
+from planner.spec.fits import FitFile
 from planner.spec.node import NodeProfile
 from planner.spec.profile import DeviceProfile, Quantity
 from planner.units import format_duration, format_size
@@ -65,14 +66,17 @@ def _machines(machines: Sequence[NodeProfile]) -> Table:
     return table
 
 
-def details(profile: DeviceProfile) -> RenderableType:
-    """Everything a profile says, with its sources."""
+def details(profile: DeviceProfile, fits: FitFile | None = None) -> RenderableType:
+    """Everything a profile says, with its sources, and what was learnt of its kernels."""
     rows = [("memory", profile.memory_size), ("bandwidth", profile.memory_bandwidth)]
     rows += [(f"peak {name}", rate) for name, rate in profile.peak.items()]
     rows += [(f"sustained {name}", rate) for name, rate in profile.sustained.items()]
     rows += [
         (name, quantity)
         for name, quantity in (
+            ("clock", profile.clock),
+            ("cache", profile.cache_size),
+            ("shared memory per unit", profile.shared_memory_per_unit),
             ("launch", profile.launch),
             ("barrier", profile.barrier),
             ("power", profile.power),
@@ -83,8 +87,43 @@ def details(profile: DeviceProfile) -> RenderableType:
     rows += profile.ceilings.items()
     for name, link in profile.links.items():
         rows += [(f"{name} latency", link.latency), (f"{name} bandwidth", link.bandwidth)]
-    text = [(safe(name), f"{amount(q)}  ({safe(q.source)})") for name, q in rows]
-    return Group(Text(f"{profile.name} · {profile.title}", style="bold"), facts(text))
+    title = Text(f"{profile.name} · {profile.title}", style="bold")
+    what = [("kind", profile.kind), ("units", str(profile.units))]
+    what += [("architecture", safe(profile.architecture))] if profile.architecture else []
+    parts: list[RenderableType] = [title, facts(what), facts(_sourced(rows))]
+    return Group(*parts, Text(), _learnt(fits)) if fits else Group(*parts)
+
+
+def machine(node: NodeProfile) -> RenderableType:
+    """Everything a machine's profile says, with its sources."""
+    rows = [("host memory", node.host_memory_size), ("host bandwidth", node.host_bandwidth)]
+    for domain in node.domains:
+        name = f"{domain.devices} on {domain.fabric}"
+        rows += [(f"{name}: latency", domain.link.latency)]
+        rows += [(f"{name}: bandwidth", domain.link.bandwidth)]
+    rows += [("price", node.price)] if node.price is not None else []
+    what = facts([("devices", f"{node.devices} x {safe(node.device)}")])
+    title = Text(f"{node.name} · {node.title}", style="bold")
+    return Group(title, what, facts(_sourced(rows)))
+
+
+def _sourced(rows: Sequence[tuple[str, Quantity]]) -> list[tuple[str, str]]:
+    return [(safe(name), f"{amount(q)}  ({safe(_origin(q))})") for name, q in rows]
+
+
+def _origin(quantity: Quantity) -> str:
+    return ", ".join(filter(None, (quantity.source, quantity.measured_on)))
+
+
+def _learnt(fits: FitFile) -> Table:
+    """What kernels were measured on this very device, and how well unseen ones are predicted."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("kernels", "points", "error on unseen shapes", "source"):
+        table.add_column(name, overflow="fold")
+    for key, curve in fits.curves.items():
+        errors = f"median {curve.median_error:.1%}, p90 {curve.p90_error:.1%}"
+        table.add_row(safe(key), str(curve.points), errors, safe(curve.source))
+    return table
 
 
 def amount(quantity: Quantity) -> str:

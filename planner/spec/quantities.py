@@ -118,6 +118,14 @@ PerSecond = Annotated[
 ]
 """A rate: `100/s` outside, per second inside."""
 
+PricePerHour = Annotated[
+    float,
+    BeforeValidator(_reader(units.parse_price_per_h, "price", "USD/h")),
+    PlainSerializer(_writer((("USD/h", 1.0),)), return_type=str, when_used="json"),
+    _schema(tuple(units.PRICE_PER_H), "2.10USD/h"),
+]
+"""A price: `2.10USD/h` outside, per hour inside."""
+
 Share = Annotated[
     float,
     BeforeValidator(_reader(units.parse_share, "share", "%")),

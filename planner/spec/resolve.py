@@ -117,6 +117,7 @@ FLAGS = (
     Flag("target", ("target", "device")),
     Flag("gpus", ("target", "gpus")),
     Flag("memory", ("target", "memory")),
+    Flag("price", ("target", "price")),
     Flag("offload", ("target", "offload"), _list, is_repeated=True),
     Flag("shapes", ("workload",), _workload, is_repeated=True),
     Flag("formats", ("compression", "formats"), _list, is_repeated=True),

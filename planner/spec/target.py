@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from planner.spec.base import Document
-from planner.spec.quantities import SizeBytes, refusal
+from planner.spec.quantities import PricePerHour, SizeBytes, refusal
 
 _RANGE = re.compile(r"\s*([0-9]{1,4})\s*(?:\.\.\s*([0-9]{1,4})\s*)?\Z")
 
@@ -74,6 +74,10 @@ class Target(Document):
         default=None, gt=0, validation_alias="memory", serialization_alias="memory"
     )
     """Memory per device that a plan may fill: `40GiB`; what the device has when not given."""
+    price_per_hour: PricePerHour | None = Field(
+        default=None, gt=0, validation_alias="price", serialization_alias="price"
+    )
+    """What one device costs: `2.10USD/h`; the indicative price of its profile when not given."""
     offload: tuple[Literal["host", "peer"], ...] | None = None
     """Where weights may rest between runs when they do not fit: host memory, a neighbour GPU.
     Host memory where nothing is said and the target has GPUs; `[]`: nowhere."""

@@ -262,6 +262,21 @@ def test_devices(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(found["profiles"]) >= 4
 
 
+def test_devices_shows_one_with_the_source_of_every_number(
+    infopt: Infopt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infopt("devices", "a100-sxm-80gb") == 0
+    text = capsys.readouterr().out
+    for word in ("NVIDIA A100 datasheet", "product/bf16", "aiconfigurator", "USD/h"):
+        assert word in text
+    assert infopt("devices", "dgx-a100") == 0
+    assert "nvswitch: bandwidth" in capsys.readouterr().out
+    assert infopt("devices", "t4-16gb", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["peak"]["fp16"]["value"] == 65e12
+    assert infopt("devices", "a100-sxm-8gb") == 2
+    assert "a100-sxm-80gb" in capsys.readouterr().err
+
+
 def test_cache_lists_and_forgets(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
     from planner.profiling.store import Store
 

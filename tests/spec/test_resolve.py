@@ -52,6 +52,17 @@ def test_short_forms_make_room_for_flags_beside_them() -> None:
     assert found.provenance["target.gpus"] == "--gpus"
 
 
+def test_a_price_is_the_users_where_one_is_given() -> None:
+    source = loads("model: m.onnx\ntarget: {device: t4-16gb, price: 0.35USD/h}", Path("c.yaml"))
+    assert resolve({}, {}, source).constraints.target.price_per_hour == 0.35
+    found = resolve({"price": ("2/h",)}, {}, source)
+    assert found.constraints.target.price_per_hour == 2.0
+    assert found.provenance["target.price"] == "--price"
+    assert '"2USD/h"' in found.constraints.model_dump_json(by_alias=True)
+    with pytest.raises(SpecError, match="no unit"):
+        resolve({"price": ("2",)}, {}, source)
+
+
 def test_paths_in_yaml_are_relative_to_the_file() -> None:
     text = (
         "model: m.onnx\naccuracy: {calibration: c.npz, evaluation: 'pkg.mod:score'}\n"

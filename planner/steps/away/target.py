@@ -52,7 +52,7 @@ def find_target(constraints: Constraints) -> Away:
     capacity = int(device.memory_size.value * (1 - _NO_CONTEXT_SHARE))
     if target.memory_size_bytes is not None:
         capacity = min(capacity, target.memory_size_bytes)
-    price, source = _price(device, node)
+    price, source = _price(device, node, target.price_per_hour)
     machine = Machine(
         gpus=gpus,
         per_node=node.devices if node is not None else 1,
@@ -97,8 +97,12 @@ def _refuse_degree(device: DeviceProfile, node: NodeProfile | None, gpus: int) -
         )
 
 
-def _price(device: DeviceProfile, node: NodeProfile | None) -> tuple[float | None, str]:
+def _price(
+    device: DeviceProfile, node: NodeProfile | None, given: float | None
+) -> tuple[float | None, str]:
     """Of one device, by the hour."""
+    if given is not None:
+        return given, "given by the user"
     if device.price is not None:
         return device.price.value, device.price.source
     if node is not None and node.price is not None:
