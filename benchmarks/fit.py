@@ -40,7 +40,7 @@ from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
 from benchmarks.tables.study import Study, sort
 from planner.cost import collective
-from planner.cost.curves import ANY, LINKS, MEMORY, Library
+from planner.cost.curves import ALIKE, ANY, LINKS, MEMORY, Library
 from planner.spec.fits import Curve, FitFile, read_fits, write_fits
 
 T = TypeVar("T")
@@ -74,7 +74,8 @@ def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
     Args:
         files: what was learnt on each device.
     """
-    curves, off = {}, missed(kernels, files)
+    curves, everything = {}, missed(kernels, files)
+    off = [m for m in everything if not m.is_alike]
     for key, timed in sorted(_grouped((_class(t.key), t) for t in kernels).items()):
         parts = _grouped((f"{t.device} {t.key}", t) for t in timed)
         large = {name: part for name, part in parts.items() if len(part) >= FEWEST}
@@ -87,18 +88,25 @@ def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
             general(large), errors, stranger_bands(known), points, _sources(timed)
         )
         _say(f"{ANY} {key}", curves[key])
+    alike = [m for m in everything if m.is_alike]
+    for known, prefix in ((off, ""), (alike, ALIKE)):
+        for family in sorted({m.key.split("/")[0] for m in known}):
+            curves[f"{prefix}{family}"] = _intervals(_telling([], known, family))
+    for key in sorted({_class(m.key) for m in alike}):
+        same = [m for m in alike if _class(m.key) == key]
+        curves[f"{ALIKE}{key}"] = _intervals(_telling(same, alike, key.split("/")[0]))
     for key, found in list(curves.items()):
-        family, _, format = key.partition("/")
+        family, _, format = key.rpartition("/")
         for twin in (name for name, other in TWINS.items() if other == format):
             curves[f"{family}/{twin}"] = found
-    for family in sorted({m.key.split("/")[0] for m in off}):
-        known = _telling([], off, family)
-        errors, points = (
-            np.concatenate([m.errors for m in known]),
-            sum(len(m.errors) for m in known),
-        )
-        curves[family] = general_curve({}, errors, stranger_bands(known), points, "any format")
     return FitFile(device=ANY, curves=curves)
+
+
+def _intervals(known: Sequence[Missed]) -> Curve:
+    """A curve that holds what predictions of these were off by, and no model."""
+    errors = np.concatenate([m.errors for m in known])
+    chips = len({m.chip for m in known})
+    return general_curve({}, errors, stranger_bands(known), len(errors), f"{chips} chips left out")
 
 
 def _telling(same: Sequence[Missed], every: Sequence[Missed], family: str) -> Sequence[Missed]:

@@ -159,7 +159,7 @@ def test_formats_are_found_by_the_names_people_write(
 
 def test_kernels_are_understood_and_software_is_told_apart() -> None:
     row = _row(model="bmm B=8 M=96 N=64 K=128", precision="fp32")
-    assert kernel_of(row) == Product(96, 64, 128, 8, "fp32")
+    assert kernel_of(row) == Product(96, 128, 64, 8, "fp32")
     row = _row(
         model="generation_attention heads=32 kv_heads=8 head_dim=128",
         precision="bf16",

@@ -40,17 +40,22 @@ def without(files: Sequence[FitFile]) -> Callable[[str], Library]:
     return library
 
 
-def predicted_us(timed: Sequence[Timed], library: Library) -> tuple[Array, Array]:
-    """Latencies of one device's kernels of one key by a library; low and high multiples [n, 2]."""
+def predicted_us(
+    timed: Sequence[Timed], library: Library, like: str | None
+) -> tuple[Array, Array, bool]:
+    """Latencies of one source's kernels of one device and key by a library; low and high multiples
+    [n, 2]; whether the source's measurements of other devices told.
+
+    Args:
+        like: the source, where it is to be known.
+    """
     key = timed[0].key
     family_name, _, format = key.partition("/")
     device, family = devices()[timed[0].device], FAMILIES[family_name]
-    fit = library.find(device, key)
+    fit = library.find(device, key, like)
     columns = family.columns([one.work for one in timed], format)
-    latencies = family.latency_us(columns, Machine.of(device), fit.parameters)
-    if fit.lattice is not None:
-        latencies = latencies * np.exp(fit.lattice.at(family.coordinates(columns)))
-    return latencies, fit.edges(latencies, family.extent(columns))
+    latencies = fit.latencies_us(family, columns, Machine.of(device))
+    return latencies, fit.edges(latencies, family.extent(columns)), fit.is_alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Missed:
     errors: Array
     """log(predicted / measured)"""
     predicted_us: Array
+    is_alike: bool = False
     edges: list[list[float]] = field(default_factory=list)
     """Low and high multiples that the library itself gives them."""
 
@@ -73,24 +79,29 @@ def chip_of(device: str) -> str:
 
 
 def missed(kernels: Sequence[Timed], files: Sequence[FitFile]) -> list[Missed]:
-    """Every device's kernels by what other chips have taught."""
+    """Every device's kernels by what other chips have taught: once as a plan knows them, and, where
+    their source measured other chips, with that known too."""
     libraries = without(files)
-    groups: dict[tuple[str, str], list[Timed]] = {}
+    groups: dict[tuple[str, str, str], list[Timed]] = {}
     for one in kernels:
-        groups.setdefault((one.device, one.key), []).append(one)
-    large = {names: timed for names, timed in groups.items() if len(timed) >= FEWEST}
-    found = [missed_of(timed, libraries(device)) for (device, _), timed in large.items()]
-    return [one for one in found if one is not None]
+        groups.setdefault((one.device, one.key, one.source), []).append(one)
+    large = [timed for timed in groups.values() if len(timed) >= FEWEST]
+    found = []
+    for timed in large:
+        library = libraries(timed[0].device)
+        plain, alike = (missed_of(timed, library, like) for like in (None, timed[0].source))
+        found += [one for one in (plain, alike if alike and alike.is_alike else None) if one]
+    return found
 
 
-def missed_of(timed: Sequence[Timed], library: Library) -> Missed | None:
+def missed_of(timed: Sequence[Timed], library: Library, like: str | None) -> Missed | None:
     """One device's kernels of one key by a library; None where the device lacks the format."""
     device, key = timed[0].device, timed[0].key
     if Machine.of(devices()[device]).rate(_format(key)) == 0:
         return None
-    latencies, edges = predicted_us(timed, library)
+    latencies, edges, is_alike = predicted_us(timed, library, like)
     errors = np.log(latencies / measured(timed))
-    return Missed(chip_of(device), key, errors, latencies, edges.tolist())
+    return Missed(chip_of(device), key, errors, latencies, is_alike, edges.tolist())
 
 
 def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> list[Missed]:

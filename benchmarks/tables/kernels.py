@@ -11,6 +11,9 @@ from benchmarks.tables.rows import Row, UnpredictableError
 from planner.cost.work import Attention, Product, Work
 
 _PRODUCT = re.compile(r"(?i)(gemm|matmul|linear|bmm|mm)\b")
+_INPUT_FIRST = ("linear", "bmm")
+"""Operators whose sizes are listed as an input [B, M, N] times [N, K]: K is the output's width (a
+vocabulary of 30522, a fused 3 x 768), unlike BLAS, where K is summed over."""
 _SIZE = re.compile(r"\b(\w+)=(\d+)")
 
 
@@ -54,14 +57,13 @@ def kernel_of(row: Row) -> Work | None:
 def _product(row: Row, sizes: dict[str, int]) -> Product:
     if min(sizes["m"], sizes["n"], sizes["k"], sizes.get("b", 1)) < 1:
         raise UnpredictableError("a product of no size")
-    lanes, is_linear = sizes.get("b", 1), row.model.lower().startswith("linear")
-    return Product(
-        m=sizes["m"] * (lanes if is_linear else 1),
-        n=sizes["n"],
-        k=sizes["k"],
-        batch=1 if is_linear else lanes,
-        format=format_of(row.precision, row.sparsity),
-    )
+    m, n, k, lanes = sizes["m"], sizes["n"], sizes["k"], sizes.get("b", 1)
+    format = format_of(row.precision, row.sparsity)
+    if "b" in sizes and row.model.lower().startswith(_INPUT_FIRST):
+        n, k = k, n
+    if row.model.lower().startswith("linear"):
+        return Product(m * lanes, n, k, format=format)
+    return Product(m, n, k, lanes, format)
 
 
 def _attention(row: Row, sizes: dict[str, int]) -> Attention:

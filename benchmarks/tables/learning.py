@@ -11,8 +11,9 @@ import numpy.typing as npt
 from benchmarks.tables.hardware import devices
 from benchmarks.tables.observations import Message, Timed
 from planner.cost import collective, links
-from planner.cost.curves import ANY, in_percent
+from planner.cost.curves import ANY
 from planner.cost.family import FAMILIES, Family
+from planner.cost.fitted import in_percent
 from planner.cost.fitting import Learnt, bands, fit_parameters, learn
 from planner.cost.links import Messages
 from planner.cost.machine import Machine
@@ -54,7 +55,7 @@ def learn_kernel(timed: Sequence[Timed], groups: Sequence[Hashable] = ()) -> Lea
     has_lattice = len(timed) >= _FEWEST_FOR_LATTICE
     return learn(
         lambda at, which: family.latency_us(columns.part(which), machine, at),
-        family.prior,
+        family.prior_of(timed[0].key.partition("/")[2]),
         family.coordinates(columns),
         measured(timed),
         _labels(groups or [t.group for t in timed]),
@@ -118,14 +119,16 @@ def averaged(files: Sequence[FitFile], general: FitFile | None) -> FitFile:
                 groups.setdefault(f"{family}/{name}", []).append(one)
     curves = {}
     for key, found in groups.items():
-        logs = {name: [np.log(c.parameters[name]) for c in found] for name in found[0].parameters}
+        weights = np.array([min(c.points, _PER_DEVICE) for c in found], dtype=np.float64)
+        weights /= weights.sum()
+        logs = {name: np.log([c.parameters[name] for c in found]) for name in found[0].parameters}
         known = general.curves.get(key) if general else None
         curves[key] = Curve(
             source="average over devices",
             points=sum(c.points for c in found),
             median_error=0.0,
             p90_error=0.0,
-            parameters={name: float(np.exp(np.mean(values))) for name, values in logs.items()},
+            parameters={name: float(np.exp(weights @ values)) for name, values in logs.items()},
             bands=known.bands if known else ((1e12, 0.6, 1.7),),
         )
     return FitFile(device=ANY, curves=curves)
@@ -196,13 +199,14 @@ def _together(
     """One set of parameters for several devices."""
     parts = [(*columns_of(timed), Machine.of(devices()[timed[0].device])) for timed in groups]
     family = parts[0][0]
+    prior = family.prior_of(groups[0][0].key.partition("/")[2])
     times = np.concatenate([measured(timed) for timed in groups])
 
     def model(at: Mapping[str, float], which: npt.NDArray[np.int64]) -> Array:
         every = [family.latency_us(columns, machine, at) for _, columns, machine in parts]
         return np.concatenate(every)[which]
 
-    return fit_parameters(model, family.prior, times, np.arange(len(times)), start=start)
+    return fit_parameters(model, prior, times, np.arange(len(times)), start=start)
 
 
 def _labels(groups: Sequence[Hashable]) -> Array:

@@ -52,14 +52,18 @@ class Pricer:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._predictors: dict[tuple[str, str], Predictor] = {}
+        self._predictors: dict[tuple[str, str, str | None], Predictor] = {}
         self._bare: dict[tuple[str, Work], float] = {}
 
-    def predictor(self, device: DeviceProfile, node: NodeProfile | None) -> Predictor:
-        """One for each device and machine."""
-        key = (device.name, node.name if node else "")
+    def predictor(
+        self, device: DeviceProfile, node: NodeProfile | None, like: str | None = None
+    ) -> Predictor:
+        """One for each device, machine and source of measurements."""
+        key = (device.name, node.name if node else "", like)
         if key not in self._predictors:
-            self._predictors[key] = Predictor(device, node, self._library, as_measured=True)
+            self._predictors[key] = Predictor(
+                device, node, self._library, as_measured=True, like=like
+            )
         return self._predictors[key]
 
     def features(self, cases: Sequence[Whole]) -> Array:
@@ -79,7 +83,7 @@ class Pricer:
             predictor = self.predictor(profiles[name], None)
             usable = [w for w in works if _is_usable(predictor, w)]
             for work, cost in zip(usable, predictor.kernels(usable), strict=True):
-                start = predictor.fit(family_of(work)).parameters["start"]
+                start = predictor.fit(family_of(work)).start_us
                 least = _LEAST_SHARE * cost.expected_us
                 self._bare[name, work] = max(cost.expected_us - start, least)
 

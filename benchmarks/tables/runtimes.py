@@ -17,7 +17,7 @@ from benchmarks.tables.rows import Row
 from benchmarks.tables.software import EAGER, EAGER_DISPATCH_US, SIMILAR, runtime_of
 from benchmarks.tables.wholes import Whole
 from planner.cost import memory
-from planner.cost.curves import fitted
+from planner.cost.fitted import fitted
 from planner.cost.fitting import Learnt, fit_parameters, learn
 from planner.spec.fits import Curve
 

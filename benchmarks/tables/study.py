@@ -109,12 +109,12 @@ class Study:
         return Timings(tuple(chosen), features[kept], measured), [c.row for c in chosen]
 
     def _kernels(self) -> list[Predicted]:
-        by_device: dict[str, list[tuple[Row, Timed]]] = defaultdict(list)
+        groups: dict[tuple[str, str], list[tuple[Row, Timed]]] = defaultdict(list)
         for row, item in self.rows.kernels:
-            by_device[item.device].append((row, item))
+            groups[item.device, item.source].append((row, item))
         found = []
-        for name, pairs in by_device.items():
-            predictor = self.pricer.predictor(devices()[name], None)
+        for (name, source), pairs in groups.items():
+            predictor = self.pricer.predictor(devices()[name], None, source)
             usable = [(r, t) for r, t in pairs if not _lacks(predictor.why_not, t)]
             for row, item in pairs:
                 if _lacks(predictor.why_not, item):

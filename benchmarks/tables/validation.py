@@ -52,8 +52,11 @@ def unseen_shapes(study: Study) -> list[Predicted]:
 def unseen_devices(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
     """By fits of other chips; intervals by what other chips' predictions were off by."""
     libraries, found = without(files), []
-    groups = list(by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values())
-    off = [missed_of([item for _, item in g], libraries(g[0][1].device)) for g in groups]
+    groups = list(by(study.rows.kernels, lambda t: f"{t.device} {t.key} {t.source}").values())
+    off = [
+        missed_of([item for _, item in g], libraries(g[0][1].device), g[0][1].source)
+        for g in groups
+    ]
     for group, own in zip(groups, off, strict=True):
         if own is None:
             continue
@@ -65,7 +68,7 @@ def unseen_devices(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
 
 def _relatives(own: Missed, known: Sequence[Missed]) -> list[Missed]:
     """What other chips say about this key, or else about its family, or else at all."""
-    others = [m for m in known if m.chip != own.chip]
+    others = [m for m in known if m.chip != own.chip and m.is_alike == own.is_alike]
     same = [m for m in others if m.key == own.key]
     family = [m for m in others if m.key.split("/")[0] == own.key.split("/")[0]]
     return same or family or others

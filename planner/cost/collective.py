@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from planner.cost import links
-from planner.cost.curves import Fitted, Library, fitted
+from planner.cost.curves import Library
+from planner.cost.fitted import Fitted, fitted
 from planner.cost.links import Messages
 
 Array = npt.NDArray[np.float64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,13 @@ class Family:
     rough: tuple[int, ...] = ()
     beside: Callable[[Any], Array] | None = None
     """Coordinates that are not on the lattice, but that a fit knows a range of as well."""
+
+    extra: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    """Format -> parameters that it has besides."""
+
+    def prior_of(self, format: str) -> dict[str, tuple[float, float]]:
+        """Parameters of a format: typical values and spreads."""
+        return {**self.prior, **self.extra.get(format, {})}
 
     def extent(self, columns: Any) -> Array:
         """[works, coordinates]: what a fit has a measured range of."""
@@ -134,6 +141,7 @@ _PRODUCT = Family(
     gemm.PRIOR,
     _at_product,
     (_steps(0, 16), _steps(5, 17), _steps(5, 17)),
+    extra=gemm.UNPACKED,
 )
 FAMILIES: Mapping[str, Family] = {
     "product": _PRODUCT,

@@ -8,6 +8,8 @@ dimension. For each of them
     compute = waves * (2 * rows * columns * k / splits / (rate of one multiprocessor * efficiency)
                        + prologue)
     memory  = bytes / (bandwidth * share), less where few blocks run
+    unpack  = weights of a block widened one by one, at the rate of 32-bit instructions, where they
+              are kept in fewer bits than are multiplied; added to the block's compute
     cache   = what blocks read of both operands / cache bandwidth
 
 and the product takes `start` + the p-norm of the three, of the best tiling. Efficiency falls with
@@ -56,6 +58,13 @@ PRIOR: Mapping[str, tuple[float, float]] = {
 """Parameter -> (typical value, its spread in natural logarithm): `start`, `prologue` and `split` in
 microseconds, `cache` in multiples of memory bandwidth, `reach` in multiples of what one
 multiprocessor must draw when all draw; the rest are shares and powers."""
+_UNPACK = (1.0, 0.5)
+UNPACKED: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "int8_wo": {"unpack": _UNPACK},
+    "int4_wo": {"unpack": _UNPACK},
+}
+"""Formats whose weights every block widens before it multiplies, with their own parameter:
+instructions a weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +143,7 @@ def _block(
     efficiency = np.minimum(at["efficiency"], 1.0) * ratio ** at["tile_power"]
     rate = machine.rate(works.format) / machine.units
     block: Array = 2 * rows * columns * inner / (rate * efficiency) + at["prologue"]
+    if works.format in UNPACKED and "fp32" in machine.peak:
+        lanes = machine.peak["fp32"] / 2 / machine.units
+        block = block + at.get("unpack", _UNPACK[0]) * columns * inner / lanes
     return block

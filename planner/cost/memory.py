@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost.curves import Library, fitted
+from planner.cost.curves import Library
+from planner.cost.fitted import fitted
 from planner.ir.cost import Source
 
 Array = npt.NDArray[np.float64]

@@ -34,9 +34,10 @@ from typing import Literal
 import numpy as np
 
 from planner.cost import collective, curves, memory
-from planner.cost.curves import Fitted, Library
+from planner.cost.curves import Library
 from planner.cost.energy import Power
 from planner.cost.family import FAMILIES, as_product, family_of, is_depthwise
+from planner.cost.fitted import Fitted
 from planner.cost.links import Messages
 from planner.cost.machine import Machine
 from planner.cost.work import Convolution, Flow, Product, Recurrence, Traffic, Work
@@ -70,6 +71,7 @@ class Predictor:
         collectives: str = "nccl",
         *,
         as_measured: bool = False,
+        like: str | None = None,
     ) -> None:
         """
         Args:
@@ -77,6 +79,7 @@ class Predictor:
             collectives: the implementation that runs them.
             as_measured: whether a price contains what the way of measuring added to each kernel:
                 some published times include a host's launch and synchronisation.
+            like: source of measurements whose kernels are meant, on a device it has not measured.
         """
         self.device = device
         self.node = node
@@ -88,6 +91,7 @@ class Predictor:
         self.power = Power.of(device)
         self._collectives = collectives
         self._as_measured = as_measured
+        self._like = like
         self._known: dict[Work, Cost] = {}
         self._fits: dict[str, Fitted] = {}
 
@@ -162,7 +166,7 @@ class Predictor:
     def fit(self, key: str) -> Fitted:
         """The curve that prices a family in a format, `product/fp16`."""
         if key not in self._fits:
-            self._fits[key] = self._library.find(self.device, key)
+            self._fits[key] = self._library.find(self.device, key, self._like)
         return self._fits[key]
 
     def _price(self, key: str, works: Sequence[Work]) -> None:
@@ -173,13 +177,11 @@ class Predictor:
                 raise UsageError(reason, where="kernel")
         model, fit = FAMILIES[family], self.fit(key)
         columns = model.columns(works, format)
-        latencies = model.latency_us(columns, self.machine, fit.parameters)
-        if fit.lattice is not None:
-            latencies = latencies * np.exp(fit.lattice.at(model.coordinates(columns)))
+        latencies = fit.latencies_us(model, columns, self.machine)
         if family != "traffic":
             flops = np.array([work.flops for work in works])
             latencies = np.maximum(latencies, flops / self.machine.rate(format))
-        start = fit.parameters.get("start", 0.0)
+        start = fit.start_us
         if start > _LONGEST_START_US and not self._as_measured:
             latencies = np.maximum(latencies - start + self.launch_us, self.launch_us)
         source = Source.INTERPOLATED if fit.is_own else Source.MODELLED

@@ -37,7 +37,8 @@ def test_energy_names_its_source_and_needs_a_stated_power() -> None:
     assert power is not None
     second = power.joules(compute_us=1e6, memory_us=0, waiting_us=0)
     assert second.expected_j == pytest.approx(0.95 * 70)
-    assert second.source.startswith("estimate") and "datasheet" in second.source
+    assert second.source.startswith("estimate")
+    assert "datasheet" in second.source
     profile = read_profile(resources.folder("profiles") / "t4-16gb.yaml")
     assert Power.of(profile.model_copy(update={"power": None})) is None
 

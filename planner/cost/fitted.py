@@ -1,0 +1,120 @@
+"""A curve as numbers: latencies by its model and its remainder, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from planner.cost.family import Family
+from planner.cost.lattice import Lattice
+from planner.cost.machine import Machine
+from planner.spec.fits import Curve
+
+Array = npt.NDArray[np.float64]
+Bands = tuple[tuple[float, float, float], ...]
+
+_PERCENT = 100.0
+_NEAR = 0.5
+"""Factors of two outside of what was measured that still count as inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A curve as numbers."""
+
+    parameters: Mapping[str, float]
+    lattice: Lattice | None
+    bands: Bands
+    is_own: bool
+    """Learnt on this very device in this format."""
+    source: str
+    is_alike: bool = False
+    """Learnt on other devices from the very source that is to be predicted."""
+    covers: Array | None = None
+    """[coordinates, 2]: what was measured, log2; None: that is not known."""
+    beyond: Bands = ()
+    """Bands outside of it."""
+    also: tuple[Fitted, ...] = ()
+    """Curves of other devices that are worth as much: predictions are averaged."""
+
+    def latencies_us(self, family: Family, columns: Any, machine: Machine) -> Array:
+        """Microseconds of each work."""
+        found = [np.log(one._alone(family, columns, machine)) for one in (self, *self.also)]
+        latencies: Array = np.exp(np.mean(found, axis=0))
+        return latencies
+
+    def _alone(self, family: Family, columns: Any, machine: Machine) -> Array:
+        latencies = family.latency_us(columns, machine, self.parameters)
+        if self.lattice is None:
+            return latencies
+        lifted: Array = latencies * np.exp(self.lattice.at(family.coordinates(columns)))
+        return lifted
+
+    @property
+    def start_us(self) -> float:
+        """What each kernel takes before it does anything."""
+        starts = [one.parameters.get("start", 0.0) for one in (self, *self.also)]
+        return sum(starts) / len(starts)
+
+    def edges(self, latencies_us: Array, extent: Array) -> Array:
+        """[works, 2]: low and high multiples of predictions, wider outside of what was measured.
+
+        Args:
+            extent: [works, coordinates] of `covers`.
+        """
+        inside = np.array([self.band(x) for x in latencies_us.tolist()]).reshape(-1, 2)
+        if self.covers is None or not self.beyond:
+            return inside
+        outside = np.array([_band(self.beyond, x) for x in latencies_us.tolist()]).reshape(-1, 2)
+        low, high = self.covers.T
+        away = np.maximum(np.maximum(low - extent, extent - high), 0.0).max(axis=1, initial=0.0)
+        is_away = (away > _NEAR)[:, None]
+        wider = np.column_stack(
+            [np.minimum(inside, outside)[:, 0], np.maximum(inside, outside)[:, 1]]
+        )
+        return np.where(is_away, wider, inside)
+
+    def band(self, latency_us: float) -> tuple[float, float]:
+        """Low and high multiples of a prediction within what was measured."""
+        return _band(self.bands, latency_us)
+
+
+def _band(bands: Bands, latency_us: float) -> tuple[float, float]:
+    for limit, low, high in bands:
+        if latency_us < limit:
+            return low, high
+    return bands[-1][1:]
+
+
+def fitted(curve: Curve, *, has_lattice: bool = True) -> Fitted:
+    """The curve's numbers; the lattice holds on the chip it was learnt on only."""
+    lattice = None
+    if curve.knots and has_lattice:
+        shape = tuple(len(axis) for axis in curve.knots)
+        numbers = np.array(curve.values)
+        lattice = Lattice(curve.knots, numbers.reshape(shape) / _PERCENT)
+    return Fitted(
+        parameters=curve.parameters,
+        lattice=lattice,
+        bands=open_ended(curve.bands),
+        is_own=True,
+        source=curve.source,
+        covers=np.array(curve.covers) if curve.covers else None,
+        beyond=open_ended(curve.beyond),
+    )
+
+
+def open_ended(bands: tuple[tuple[float, ...], ...]) -> Bands:
+    """The last band holds for everything longer."""
+    found = [(limit, low, high) for limit, low, high in bands]
+    return (*found[:-1], *((float("inf"), *last[1:]) for last in found[-1:]))
+
+
+def in_percent(lattice: Lattice) -> tuple[tuple[float, ...], ...]:
+    """The lattice's values as they stand in a file."""
+    rows = np.rint(lattice.values * _PERCENT).reshape(len(lattice.knots[0]), -1) + 0.0
+    return tuple(tuple(row) for row in rows.tolist())
