@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -71,7 +72,8 @@ def measure_ceilings(work: Workspace) -> DeviceProfile:
         ModelError: ONNX Runtime cannot run a probe that every build of it can.
     """
     cpu = read_cpu()
-    measured_on = f"{cpu.model}, {cpu.usable_cores} cores, ONNX Runtime {onnxruntime_version()}"
+    machine = f"{cpu.model}, {cpu.usable_cores} cores, ONNX Runtime {onnxruntime_version()}"
+    measured_on = f"{datetime.now(UTC).date().isoformat()}, {machine}"
     ceilings = _Ceilings(measured_on, _source(work))
     threads = sorted({1, cpu.usable_cores})
     buffers = _buffers(cache_sizes(_CACHES), psutil.virtual_memory().available)
