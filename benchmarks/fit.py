@@ -40,7 +40,7 @@ from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
 from benchmarks.tables.study import Study, sort
 from planner.cost import collective
-from planner.cost.curves import ALIKE, ANY, LINKS, MEMORY, Library
+from planner.cost.curves import ALIKE, ANY, KIN, LINKS, MEMORY, Library
 from planner.spec.fits import Curve, FitFile, read_fits, write_fits
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
         files: what was learnt on each device.
     """
     curves, everything = {}, missed(kernels, files)
-    off = [m for m in everything if not m.is_alike]
+    off = [m for m in everything if not m.reach] or everything
     for key, timed in sorted(_grouped((_class(t.key), t) for t in kernels).items()):
         parts = _grouped((f"{t.device} {t.key}", t) for t in timed)
         large = {name: part for name, part in parts.items() if len(part) >= FEWEST}
@@ -88,10 +88,11 @@ def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
             general(large), errors, stranger_bands(known), points, _sources(timed)
         )
         _say(f"{ANY} {key}", curves[key])
-    alike = [m for m in everything if m.is_alike]
-    for known, prefix in ((off, ""), (alike, ALIKE)):
+    for reach in ("", ALIKE, KIN):
+        known = [m for m in everything if m.reach == reach]
         for family in sorted({m.key.split("/")[0] for m in known}):
-            curves[f"{prefix}{family}"] = _intervals(_telling([], known, family))
+            curves[f"{reach}{family}"] = _intervals(_telling([], known, family))
+    alike = [m for m in everything if m.reach == ALIKE]
     for key in sorted({_class(m.key) for m in alike}):
         same = [m for m in alike if _class(m.key) == key]
         curves[f"{ALIKE}{key}"] = _intervals(_telling(same, alike, key.split("/")[0]))

@@ -13,7 +13,7 @@ from benchmarks.tables.hardware import devices
 from benchmarks.tables.learning import FEWEST, averaged, link_columns, measured
 from benchmarks.tables.observations import Message, Timed
 from planner.cost import collective
-from planner.cost.curves import ANY, LINKS, Library
+from planner.cost.curves import ALIKE, ANY, LINKS, Library
 from planner.cost.family import FAMILIES
 from planner.cost.fitting import bands
 from planner.cost.machine import Machine
@@ -21,6 +21,8 @@ from planner.spec.fits import Curve, FitFile
 
 Array = npt.NDArray[np.float64]
 
+_FEW = 0.5
+"""Intervals learnt from one chip are so much wider, in logarithm, half as much from two, and on."""
 _PER_CHIP = 400
 """Rows of each chip that intervals are learnt from."""
 
@@ -42,9 +44,9 @@ def without(files: Sequence[FitFile]) -> Callable[[str], Library]:
 
 def predicted_us(
     timed: Sequence[Timed], library: Library, like: str | None
-) -> tuple[Array, Array, bool]:
+) -> tuple[Array, Array, str]:
     """Latencies of one source's kernels of one device and key by a library; low and high multiples
-    [n, 2]; whether the source's measurements of other devices told.
+    [n, 2]; how far knowledge was carried (`Fitted.reach`).
 
     Args:
         like: the source, where it is to be known.
@@ -55,7 +57,7 @@ def predicted_us(
     fit = library.find(device, key, like)
     columns = family.columns([one.work for one in timed], format)
     latencies = fit.latencies_us(family, columns, Machine.of(device))
-    return latencies, fit.edges(latencies, family.extent(columns)), fit.is_alike
+    return latencies, fit.edges(latencies, family.extent(columns)), fit.reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Missed:
     errors: Array
     """log(predicted / measured)"""
     predicted_us: Array
-    is_alike: bool = False
+    reach: str = ""
+    """As of the curve that was used."""
     edges: list[list[float]] = field(default_factory=list)
     """Low and high multiples that the library itself gives them."""
 
@@ -90,7 +93,7 @@ def missed(kernels: Sequence[Timed], files: Sequence[FitFile]) -> list[Missed]:
     for timed in large:
         library = libraries(timed[0].device)
         plain, alike = (missed_of(timed, library, like) for like in (None, timed[0].source))
-        found += [one for one in (plain, alike if alike and alike.is_alike else None) if one]
+        found += [one for one in (plain, alike if alike and alike.reach == ALIKE else None) if one]
     return found
 
 
@@ -99,9 +102,9 @@ def missed_of(timed: Sequence[Timed], library: Library, like: str | None) -> Mis
     device, key = timed[0].device, timed[0].key
     if Machine.of(devices()[device]).rate(_format(key)) == 0:
         return None
-    latencies, edges, is_alike = predicted_us(timed, library, like)
+    latencies, edges, reach = predicted_us(timed, library, like)
     errors = np.log(latencies / measured(timed))
-    return Missed(chip_of(device), key, errors, latencies, is_alike, edges.tolist())
+    return Missed(chip_of(device), key, errors, latencies, reach, edges.tolist())
 
 
 def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> list[Missed]:
@@ -122,8 +125,10 @@ def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> li
 
 
 def stranger_bands(known: Sequence[Missed]) -> list[list[float]]:
-    """Intervals on a chip nobody has measured. Every chip counts the same, and the fewer they were,
-    the less is known of the next."""
+    """Intervals on a chip nobody has measured.
+
+    Every chip counts the same; the fewer there were, the less is known of the next; and where one
+    was slower than predicted the next may be faster, so that errors count both ways."""
     chips: dict[str, list[Missed]] = {}
     for one in known:
         chips.setdefault(one.chip, []).append(one)
@@ -133,9 +138,9 @@ def stranger_bands(known: Sequence[Missed]) -> list[list[float]]:
         off = np.concatenate([one.errors for one in mine])
         us = np.concatenate([one.predicted_us for one in mine])
         chosen = rng.choice(len(off), _PER_CHIP)
-        errors.append(off[chosen])
-        predicted.append(us[chosen])
-    wider = 1 + 1 / len(chips)
+        errors += [off[chosen], -off[chosen]]
+        predicted += [us[chosen], us[chosen]]
+    wider = 1 + _FEW / len(chips)
     found = bands(np.concatenate(errors), np.concatenate(predicted))
     return [[limit, low**wider, high**wider] for limit, low, high in found]
 

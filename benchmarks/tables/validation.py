@@ -67,11 +67,16 @@ def unseen_devices(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
 
 
 def _relatives(own: Missed, known: Sequence[Missed]) -> list[Missed]:
-    """What other chips say about this key, or else about its family, or else at all."""
-    others = [m for m in known if m.chip != own.chip and m.is_alike == own.is_alike]
-    same = [m for m in others if m.key == own.key]
-    family = [m for m in others if m.key.split("/")[0] == own.key.split("/")[0]]
-    return same or family or others
+    """What several other chips say about this key, or else about its family, or else at all."""
+    others = [m for m in known if m.chip != own.chip]
+    alike = [m for m in others if m.reach == own.reach]
+    family = own.key.split("/")[0]
+    groups = (
+        [m for m in alike if m.key == own.key],
+        [m for m in alike if m.key.split("/")[0] == family],
+        [m for m in others if m.key.split("/")[0] == family],
+    )
+    return next((group for group in groups if len({m.chip for m in group}) > 1), others)
 
 
 def _unseen_device_wholes(study: Study, files: Sequence[FitFile]) -> list[Predicted]:

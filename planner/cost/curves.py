@@ -20,8 +20,9 @@ from planner.spec.profile import DeviceProfile, read_profile
 
 ANY, LINKS, MEMORY = "any", "links", "memory"
 """Fit files that are of no single device."""
-ALIKE = "alike/"
-"""Before a key: how far off predictions are that know the source's kernels from other devices."""
+ALIKE, KIN = "alike/", "kin/"
+"""Before a key: how far off predictions are that know the source's kernels from other devices; and
+that know another format only."""
 _SHARED = (ANY, LINKS, MEMORY)
 _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "fp16": (("fp16", "bf16"), ("tf32",)),
@@ -63,18 +64,27 @@ class Library:
         default: tuple[tuple[str, ...], ...] = ((format,),)
         if family == "traffic":
             default = ((format,), ("elementwise",))
-        for rank, formats in enumerate(_KIN.get(format, default)):
-            names = [f"{name}/{form}" for name in families for form in formats]
+        groups = [
+            [f"{name}/{form}" for name in families for form in formats]
+            for formats in _KIN.get(format, default)
+        ]
+        own = self._own(device, groups[0], like)
+        if own is not None and own[0].startswith(f"{family}/"):
+            return replace(fitted(own[1]), is_own=own[0] == key)
+        for names in groups if like else ():
+            alike = self._alike(device, names, like)
+            if alike:
+                first, *rest = map(fitted, alike)
+                reach = ALIKE if names is groups[0] else KIN
+                return self._carried(replace(first, also=tuple(rest), reach=reach), key)
+        for names in groups:
+            reach = "" if names is groups[0] else KIN
             own = self._own(device, names, like)
             if own is not None:
-                found = replace(fitted(own[1]), is_own=own[0] == key)
-                is_same = rank == 0 and own[0].startswith(f"{family}/")
-                return found if is_same else self._used_elsewhere(found, key)
-            for chosen, has_lattice in self._others(device, names, like):
-                first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in chosen)
-                is_alike = _is_from(chosen[0], like)
-                found = replace(first, also=tuple(rest), is_alike=is_alike)
-                return self._used_elsewhere(found, key)
+                return self._carried(replace(fitted(own[1]), reach=reach), key)
+            for curve, has_lattice in self._others(device, names):
+                found = fitted(curve, has_lattice=has_lattice)
+                return self._carried(replace(found, reach=reach), key)
         typical = {name: value for name, (value, _) in FAMILIES[family].prior_of(format).items()}
         return Fitted(typical, None, _GUESS_BANDS, False, "typical values of the model")
 
@@ -86,39 +96,39 @@ class Library:
         found = [(name, file.curves[name]) for name in names if file and name in file.curves]
         return min(found, key=lambda each: not _is_from(each[1], like), default=None)
 
-    def _others(
-        self, device: DeviceProfile, names: Sequence[str], like: str | None
-    ) -> Iterator[tuple[list[Curve], bool]]:
-        """Curves of other devices, closest first, and whether their remainders hold here: on the
-        same chip, and in the same source's kernels."""
+    def _kin(self, device: DeviceProfile) -> tuple[list[FitFile], list[FitFile]]:
+        """Files of other devices: of the same architecture, and all."""
         files = [f for name, f in self._files.items() if name not in (*_SHARED, device.name)]
         kin = [f for f in files if f.architecture and f.architecture == device.architecture]
-        for group in (kin, files):
-            alike = [c for c in _curves(group, names) if _is_from(c, like)]
-            if alike:
-                yield alike, True
-        general = [f for name, f in self._files.items() if name == ANY]
-        for group, has_lattice in (
-            ([f for f in kin if f.units == device.units], True),
-            ([f for f in kin if f.units != device.units], False),
-            (general, False),
-        ):
-            first = _curves(group, names)[:1]
-            if first:
-                yield first, has_lattice
+        return kin, files
 
-    def _used_elsewhere(self, found: Fitted, key: str) -> Fitted:
-        bands = self._elsewhere(key, is_alike=found.is_alike)
+    def _alike(self, device: DeviceProfile, names: Sequence[str], like: str | None) -> list[Curve]:
+        """Curves of the same source's kernels on other devices: of the same architecture, or all.
+        Their remainders hold here, for they are the source's choices of kernels."""
+        groups = ([c for c in _curves(g, names) if _is_from(c, like)] for g in self._kin(device))
+        return next((group for group in groups if group), [])
+
+    def _others(self, device: DeviceProfile, names: Sequence[str]) -> Iterator[tuple[Curve, bool]]:
+        """Curves of other devices, closest first, and whether their remainders hold here: on the
+        same chip."""
+        kin, _ = self._kin(device)
+        general = [f for name, f in self._files.items() if name == ANY]
+        same = [f for f in kin if f.units == device.units]
+        rest = [f for f in kin if f.units != device.units]
+        yield from ((curve, True) for curve in _curves(same, names))
+        yield from ((curve, False) for curve in _curves([*rest, *general], names))
+
+    def _carried(self, found: Fitted, key: str) -> Fitted:
+        bands = self._elsewhere(key, found.reach)
         return replace(found, is_own=False, bands=bands, covers=None)
 
-    def _elsewhere(self, key: str, *, is_alike: bool) -> Bands:
+    def _elsewhere(self, key: str, reach: str) -> Bands:
         """Intervals of knowledge used elsewhere than where it was won: what leaving devices out has
         shown for this family and format, or else for the family."""
         curves = self._files[ANY].curves if ANY in self._files else {}
         family = key.partition("/")[0]
         names = [key, family, _FAMILY_KIN.get(family, family)]
-        if is_alike:
-            names = [*(f"{ALIKE}{name}" for name in names), *names]
+        names = [*(f"{reach}{name}" for name in names), *names]
         known = next((curves[name] for name in names if name in curves), None)
         return open_ended(known.bands) if known else _GUESS_BANDS
 

@@ -32,8 +32,9 @@ class Fitted:
     is_own: bool
     """Learnt on this very device in this format."""
     source: str
-    is_alike: bool = False
-    """Learnt on other devices from the very source that is to be predicted."""
+    reach: str = ""
+    """How far the knowledge is carried: `alike/` from the same source's kernels on other devices,
+    `kin/` from another format; empty: from other devices."""
     covers: Array | None = None
     """[coordinates, 2]: what was measured, log2; None: that is not known."""
     beyond: Bands = ()
