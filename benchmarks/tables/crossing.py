@@ -13,6 +13,7 @@ from benchmarks.tables.pricer import latencies_us
 from benchmarks.tables.runtimes import (
     DEVICE,
     FEWEST,
+    KIN_FORMATS,
     MODEL,
     SOFTWARE,
     Timings,
@@ -100,8 +101,8 @@ def _closest(timings: Timings, key: str) -> Iterator[list[int]]:
     runtime, format = key.split("/")
     for kin in kin_of(runtime, {case.runtime for case in timings.cases}):
         rows = [i for i, case in enumerate(timings.cases) if case.runtime == kin]
-        yield [i for i in rows if timings.cases[i].key.endswith(f"/{format}")]
-        yield rows
+        for other in (format, *KIN_FORMATS.get(format, ()), "offload"):
+            yield [i for i in rows if timings.cases[i].key.endswith(f"/{other}")]
 
 
 def strangers(timings: Timings) -> dict[str, Curve]:

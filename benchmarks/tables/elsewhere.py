@@ -13,7 +13,7 @@ from benchmarks.tables.hardware import devices
 from benchmarks.tables.learning import FEWEST, averaged, link_columns, measured
 from benchmarks.tables.observations import Message, Timed
 from planner.cost import collective
-from planner.cost.curves import ALIKE, ANY, LINKS, Library
+from planner.cost.curves import ALIKE, ANY, KIN, LINKS, Library
 from planner.cost.family import FAMILIES
 from planner.cost.fitting import bands
 from planner.cost.machine import Machine
@@ -21,8 +21,9 @@ from planner.spec.fits import Curve, FitFile
 
 Array = npt.NDArray[np.float64]
 
-_FEW = 0.5
-"""Intervals learnt from one chip are so much wider, in logarithm, half as much from two, and on."""
+_FEW, _FEW_FORMATS = 0.5, 2.0
+"""Intervals learnt from one chip are so much wider, in logarithm, half as much from two, and on;
+and so much where a format was predicted from another: fewer formats were left out than chips."""
 _PER_CHIP = 400
 """Rows of each chip that intervals are learnt from."""
 
@@ -140,7 +141,8 @@ def stranger_bands(known: Sequence[Missed]) -> list[list[float]]:
         chosen = rng.choice(len(off), _PER_CHIP)
         errors += [off[chosen], -off[chosen]]
         predicted += [us[chosen], us[chosen]]
-    wider = 1 + _FEW / len(chips)
+    few = _FEW_FORMATS if any(one.reach == KIN for one in known) else _FEW
+    wider = 1 + few / len(chips)
     found = bands(np.concatenate(errors), np.concatenate(predicted))
     return [[limit, low**wider, high**wider] for limit, low, high in found]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,20 @@ DEVICE, MODEL, SOFTWARE = "elsewhere/device", "elsewhere/model", "elsewhere/soft
 FEWEST = 6
 _KNOTS = (tuple(float(x) for x in range(4, 26, 2)),)
 """log2 of microseconds: what a software's factors leave over changes slowly with size."""
+KIN_FORMATS = {
+    "fp32": ("tf32", "fp16", "bf16"),
+    "tf32": ("fp16", "bf16", "fp32"),
+    "fp16": ("bf16", "tf32", "fp32"),
+    "bf16": ("fp16", "tf32", "fp32"),
+    "fp8": ("int8", "bf16", "fp16"),
+    "int8": ("fp8", "fp16", "bf16"),
+    "int8_wo": ("int4_wo", "bf16", "fp16"),
+    "int4_wo": ("int8_wo", "bf16", "fp16"),
+    "2:4": ("fp16", "bf16"),
+    "2:4_int8": ("int8", "2:4", "fp16"),
+}
+"""Format -> formats whose factors serve, best first: never several mixed, for kernels of one format
+may be predicted too long and those of another too short."""
 _DEVICE_SPREAD = 0.3
 """Of one device's factors around the software's, natural logarithm."""
 _TYPICAL = {name: value for name, (value, _) in PRIOR.items()}
@@ -211,11 +224,10 @@ def nearest(case: Whole, curves: Mapping[str, Curve]) -> str | None:
     """The software's curve, or that of its closest version or format."""
     shared = [key for key in curves if "@" not in key]
     for kin in kin_of(case.runtime, {key.split("/")[0] for key in shared}):
-        wanted = f"{kin}/{case.key.split('/')[1]}"
-        same = sorted(key for key in shared if key.split("/")[0] == kin)
-        close = difflib.get_close_matches(wanted, same, n=1, cutoff=0.0)
-        if close:
-            return close[0]
+        format = case.key.split("/")[1]
+        for other in (format, *KIN_FORMATS.get(format, ()), "offload"):
+            if f"{kin}/{other}" in shared:
+                return f"{kin}/{other}"
     return None
 
 

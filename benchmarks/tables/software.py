@@ -29,7 +29,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"compile=true|torch\.compile|gpt-fast|pytorch/ao|torchao", "torch-compile"),
     (r"pytorch|transformers|hugging", "torch-eager"),
 )
-EAGER = frozenset({"torch-eager", "accelerate", "deepspeed-zero"})
+EAGER = frozenset({"torch-eager", "accelerate", "deepspeed-zero", "paddle"})
 """Some eight small operators are dispatched for each that a graph counts, 6 to 10 us each."""
 EAGER_DISPATCH_US = 60.0
 SIMILAR = {
@@ -37,7 +37,7 @@ SIMILAR = {
     "onnxruntime": "tensorrt-8.6",
     "tensorrt": "tensorrt-8.6",
     "tensorflow2": "tensorflow",
-    "paddle": "tensorflow",
+    "paddle": "torch-eager",
     "tensorrt-llm": "fastertransformer",
     "vllm": "fastertransformer",
     "deepspeed": "fastertransformer",
@@ -46,9 +46,7 @@ SIMILAR = {
 """Whose factors serve where a software has none of its own: built the same way."""
 LIBRARY = "library"
 """Kernels alone, nothing added: what rows of unknown software are predicted as."""
-UNFUSED = frozenset(
-    {"torchscript", "torch-eager", "tensorflow", "tensorflow2", "accelerate", "deepspeed-zero"}
-)
+UNFUSED = EAGER | {"torchscript", "tensorflow", "tensorflow2"}
 """Attention is two products and a softmax; bias and residual are kernels of their own."""
 
 
