@@ -40,10 +40,11 @@ from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
 from benchmarks.tables.study import Study, sort
 from planner.cost import collective
-from planner.cost.curves import ALIKE, ANY, KIN, LINKS, MEMORY, Library
+from planner.cost.curves import ALIKE, ANY, KIN, LINKS, MEMORY, Library, of_source
 from planner.spec.fits import Curve, FitFile, read_fits, write_fits
 
 T = TypeVar("T")
+M = TypeVar("M", Timed, Message)
 
 
 def device_files(kernels: Sequence[Timed]) -> list[FitFile]:
@@ -52,9 +53,9 @@ def device_files(kernels: Sequence[Timed]) -> list[FitFile]:
     for name, timed in sorted(_grouped((t.device, t) for t in kernels).items()):
         curves = {}
         for key, group in sorted(_grouped((t.key, t) for t in timed).items()):
-            if len(group) >= FEWEST:
-                curves[key] = curve(learn_kernel(group), _sources(group), extent_of(group))
-                _say(f"{name} {key}", curves[key])
+            for label, part in _by_source(key, group).items():
+                curves[label] = curve(learn_kernel(part), _sources(part), extent_of(part))
+                _say(f"{name} {label}", curves[label])
         if curves:
             profile = devices()[name]
             files.append(
@@ -121,9 +122,9 @@ def link_file(messages: Sequence[Message]) -> FitFile:
     """Collectives by implementation and fabric."""
     curves = {}
     for key, group in sorted(_grouped((m.key, m) for m in messages).items()):
-        if len(group) >= FEWEST:
-            curves[key] = curve(learn_link(group), _sources(group), link_extent(group))
-            _say(key, curves[key])
+        for label, part in _by_source(key, group).items():
+            curves[label] = curve(learn_link(part), _sources(part), link_extent(part))
+            _say(label, curves[label])
     off = links_missed(messages, curves)
     curves[collective.ELSEWHERE] = general_curve(
         {},
@@ -133,6 +134,16 @@ def link_file(messages: Sequence[Message]) -> FitFile:
         "each kind, implementation and fabric by those closest to it",
     )
     return FitFile(device=LINKS, curves=curves)
+
+
+def _by_source(key: str, group: Sequence[M]) -> dict[str, Sequence[M]]:
+    """All observations of a key, and apart those of each source, where several measured it: alpha
+    and start are software and ways of measuring, not hardware."""
+    if len(group) < FEWEST:
+        return {}
+    parts = _grouped((item.source, item) for item in group)
+    large = {of_source(key, name): part for name, part in parts.items() if len(part) >= FEWEST}
+    return {key: group, **(large if len(large) > 1 else {})}
 
 
 def _class(key: str) -> str:

@@ -115,7 +115,7 @@ def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> li
         groups.setdefault(one.key, []).append(one)
     found = []
     for key, group in groups.items():
-        others = {name: known for name, known in curves.items() if name != key}
+        others = {name: known for name, known in curves.items() if name.split("@")[0] != key}
         if len(group) < FEWEST or not others:
             continue
         library = Library([FitFile(device=LINKS, curves=others)])

@@ -113,7 +113,7 @@ def averaged(files: Sequence[FitFile], general: FitFile | None) -> FitFile:
     """
     groups: dict[str, list[Curve]] = {}
     for file in files:
-        for key, one in file.curves.items():
+        for key, one in ((k, c) for k, c in file.curves.items() if "@" not in k):
             family, _, format = key.partition("/")
             for name in {format, TWINS.get(format, format), *_twins_of(format)}:
                 groups.setdefault(f"{family}/{name}", []).append(one)

@@ -129,9 +129,9 @@ class Study:
 
     def _messages(self) -> list[Predicted]:
         found = []
-        for key, pairs in by(self.rows.messages, lambda m: m.key).items():
+        for pairs in by(self.rows.messages, lambda m: f"{m.key} {m.source}").values():
             columns = link_columns([item for _, item in pairs])
-            fit = collective.find(self.library, key)
+            fit = collective.find(self.library, pairs[0][1].key, pairs[0][1].source)
             latencies = collective.latencies_us(columns, fit)
             edges = fit.edges(latencies, collective.extent(columns)).tolist()
             found += scaled(pairs, latencies, edges, "modelled")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from planner.cost.fitting import bands
 from planner.spec.fits import FitFile
 
 Array = npt.NDArray[np.float64]
+T = TypeVar("T", Timed, Message)
 Band = Sequence[Sequence[float]]
 
 
@@ -28,13 +30,13 @@ def unseen_shapes(study: Study) -> list[Predicted]:
     """By fits of the same tables that left each row's shape out."""
     found = []
     for group in by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values():
-        if len(group) >= FEWEST:
-            learnt = learn_kernel([item for _, item in group])
-            found += _crossed(group, learnt.errors, learnt.predicted_us)
+        for part, wanted in _parts(group):
+            learnt = learn_kernel([item for _, item in part])
+            found += _crossed(part, learnt.errors, learnt.predicted_us, wanted)
     for messages in by(study.rows.messages, lambda m: m.key).values():
-        if len(messages) >= FEWEST:
-            link = learn_link([item for _, item in messages])
-            found += _crossed(messages, link.errors, link.predicted_us)
+        for some, chosen in _parts(messages):
+            link = learn_link([item for _, item in some])
+            found += _crossed(some, link.errors, link.predicted_us, chosen)
     found += _unseen_memories(study)
     timings, _ = study.timings()
     for chosen in timings.by([case.key for case in timings.cases]).values():
@@ -166,6 +168,21 @@ def _edges(found: Band, latencies_us: Array) -> list[tuple[float, float]]:
 
 
 def _crossed(
-    pairs: Sequence[tuple[Row, Timed]] | Sequence[tuple[Row, Message]], errors: Array, us: Array
+    pairs: Sequence[tuple[Row, T]], errors: Array, us: Array, wanted: Sequence[int] | None = None
 ) -> list[Predicted]:
-    return scaled(pairs, us, _edges(bands(errors, us), us), "interpolated")
+    edges = _edges(bands(errors, us), us)
+    chosen = range(len(pairs)) if wanted is None else wanted
+    some, latencies = [pairs[i] for i in chosen], us[list(chosen)]
+    return scaled(some, latencies, [edges[i] for i in chosen], "interpolated")
+
+
+def _parts(pairs: Sequence[tuple[Row, T]]) -> Iterator[tuple[Sequence[tuple[Row, T]], list[int]]]:
+    """Rows to learn from, and which of them to predict: each source's own, and with all together
+    those of sources with few."""
+    sources = by(pairs, lambda item: item.source)
+    large = {name for name, part in sources.items() if len(part) >= FEWEST}
+    for name in sorted(large):
+        yield sources[name], list(range(len(sources[name])))
+    rest = [i for i, (_, item) in enumerate(pairs) if item.source not in large]
+    if rest and len(pairs) >= FEWEST:
+        yield pairs, rest

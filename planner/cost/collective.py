@@ -27,10 +27,14 @@ _KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv
 _FABRICS = ("nvswitch", "nvlink", "pcie", "network")
 
 
-def find(library: Library, key: str) -> Fitted:
-    """The curve for `kind/implementation/fabric`, or the closest."""
+def find(library: Library, key: str, like: str | None = None) -> Fitted:
+    """The curve for `kind/implementation/fabric`, or the closest.
+
+    Args:
+        like: source of measurements whose software is meant.
+    """
     for name, has_lattice in _closest(key):
-        curve = library.link(name)
+        curve = library.link(name, like)
         if curve is None:
             continue
         if name == key:

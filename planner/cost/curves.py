@@ -93,7 +93,12 @@ class Library:
     ) -> tuple[str, Curve] | None:
         """The first curve of the device itself; rather one of the same source."""
         file = self._files.get(device.name)
-        found = [(name, file.curves[name]) for name in names if file and name in file.curves]
+        if file is None:
+            return None
+        found = []
+        for name in names:
+            curve = (like and file.curves.get(of_source(name, like))) or file.curves.get(name)
+            found += [(name, curve)] if curve else []
         return min(found, key=lambda each: not _is_from(each[1], like), default=None)
 
     def _kin(self, device: DeviceProfile) -> tuple[list[FitFile], list[FitFile]]:
@@ -132,10 +137,12 @@ class Library:
         known = next((curves[name] for name in names if name in curves), None)
         return open_ended(known.bands) if known else _GUESS_BANDS
 
-    def link(self, key: str) -> Curve | None:
-        """The curve of a collective: `all_reduce/nccl/nvswitch`."""
+    def link(self, key: str, like: str | None = None) -> Curve | None:
+        """The curve of a collective: `all_reduce/nccl/nvswitch`; rather as a source measured it."""
         links = self._files.get(LINKS)
-        return links.curves.get(key) if links else None
+        if links is None:
+            return None
+        return (like and links.curves.get(of_source(key, like))) or links.curves.get(key)
 
     def memory(self, software: str) -> Curve | None:
         """The curve of what a software occupies."""
@@ -145,6 +152,11 @@ class Library:
 
 def _curves(files: Sequence[FitFile], names: Sequence[str]) -> list[Curve]:
     return [file.curves[name] for name in names for file in files if name in file.curves]
+
+
+def of_source(key: str, source: str) -> str:
+    """Key of what one of several sources measured."""
+    return f"{key}@{source.split()[0]}"
 
 
 def _is_from(curve: Curve, source: str | None) -> bool:
