@@ -6,7 +6,7 @@ HiGHS is asked where CP-SAT crashes or contradicts itself (`trusted`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ortools.sat.python import cp_model_helper as cmh
@@ -25,8 +25,8 @@ class Search:
     gap: float = 0.0
     seed: int = 0
     workers: int = 1
-    hint: Sequence[float] | None = None
-    """A value for each column."""
+    hint: Mapping[int, float] | None = None
+    """Values of some columns."""
     on_plan: Callable[[list[float], float], None] | None = None
     """Called with each better point and the bound."""
     reached: float = math.inf
@@ -73,10 +73,10 @@ def minimise(model: Model, objective: Sum, search: Search) -> Found:
         proto.objective.vars.extend(whole.columns)
         proto.objective.coeffs.extend(whole.coefficients)
     if search.hint is not None:
-        proto.solution_hint.vars.extend(range(len(model.columns)))
-        pairs = zip(model.columns, search.hint, strict=True)
+        proto.solution_hint.vars.extend(list(search.hint))
+        pairs = ((model.columns[column], value) for column, value in search.hint.items())
         proto.solution_hint.values.extend(
-            min(math.ceil(value / column.unit), column.steps) for column, value in pairs
+            [min(math.ceil(value / column.unit), column.steps) for column, value in pairs]
         )
     on_plan = search.on_plan
 

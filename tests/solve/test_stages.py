@@ -13,6 +13,10 @@ from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.check import check, priced, value
 from planner.solve.solve import solve
+from planner.solve.stages.answer import decode
+from planner.solve.stages.exact import build
+from planner.solve.stages.hint import hint_of
+from planner.solve.stages.model import HIGH
 from planner.solve.validate import validate
 from tests.solve.pipelines import Pipelines, plans
 
@@ -68,3 +72,19 @@ def test_equals_enumeration(seed: int) -> None:
     assert solution.is_uncertain == (end != "high")
     for ours, theirs in zip(solution.objective, values, strict=True):
         assert abs(ours - theirs) <= 1e-7 * abs(theirs) + 1e-12
+
+
+def test_a_plan_is_the_hint_that_decodes_to_it() -> None:
+    compared = 0
+    for seed in range(150):
+        problem = Pipelines(random.Random(seed)).problem()
+        plan = solve(problem, workers=1)
+        if plan.totals is None or plan.is_uncertain:
+            continue
+        row = [setting.name for setting in problem.settings].index(plan.setting or "")
+        m = build(problem, row, HIGH)
+        hint = hint_of(m, plan)
+        back = decode(m, [hint.get(column, 0.0) for column in range(len(m.model.columns))])
+        assert back.stages == plan.stages
+        compared += 1
+    assert compared >= 50

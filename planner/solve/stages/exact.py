@@ -16,6 +16,7 @@ from planner.solve.linear import ROUNDING
 from planner.solve.progress import Progress, Reporter
 from planner.solve.stages.answer import decode
 from planner.solve.stages.columns import columns
+from planner.solve.stages.hint import hint_of
 from planner.solve.stages.model import EXPECTED, HIGH, LOW, StageModel, Sum
 from planner.solve.stages.rules import STAGE_RULES, aim
 
@@ -32,7 +33,7 @@ class Exact:
     gap: float
     seed: int
     workers: int
-    reporter: Reporter | None
+    reporter: Reporter | None = None
     started: float = field(default_factory=monotonic)
     best: Solution | None = None
     values: tuple[float, ...] = ()
@@ -147,6 +148,7 @@ def _minimise(state: Exact, m: StageModel, objective: Objective, number: int) ->
             state.gap,
             state.seed,
             state.workers,
+            hint=hint_of(m, state.best) if is_here and state.best is not None else None,
             on_plan=on_plan,
             reached=state.values[number] if is_here else math.inf,
         )

@@ -16,7 +16,7 @@ from time import monotonic
 
 from planner.errors import UsageError
 from planner.ir.devices import Place
-from planner.ir.problem import Problem
+from planner.ir.problem import Option, Problem
 from planner.ir.solution import Status
 from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, search_exactly
@@ -24,6 +24,10 @@ from planner.solve.stages.model import HIGH
 
 LARGE_SHARE = 0.6
 """Share of the time for the dual's way where single places are small."""
+PART_SHARE = 0.5
+"""Share of what is left then for each place but the last;"""
+FIRST_SHARE = 0.3
+"""of that, for plans without streams and groups."""
 SINGLE_COLUMNS = 6_000
 """Options and conversions of one place, options once more a store, up to which it is small."""
 
@@ -84,16 +88,36 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
     for number, part in enumerate(ordered):
         if state.must_stop or state.remaining_s <= 0 or _is_close(state):
             break
-        until = monotonic() + state.remaining_s / (len(ordered) - number)
-        search = Exact(part, until, state.gap, state.seed, state.workers, None)
-        search_exactly(search)
-        state.is_interrupted |= search.is_interrupted
-        for name in search.used:
-            state.used.setdefault(f"{name} on one place")
-        if search.best is not None:
-            bound = state.bounds[0] if state.bounds else -math.inf
-            state.offer(search.best, "CP-SAT on one place", bound, 0)
+        is_last = number + 1 == len(ordered)
+        _search_part(state, part, state.remaining_s * (1.0 if is_last else PART_SHARE))
     state.hit_time_limit |= state.remaining_s <= 0 or not _is_close(state)
+
+
+def _search_part(state: Exact, part: Problem, limit_s: float) -> None:
+    """Compression and sharding alone first, whose model is small; from there everything."""
+    until = monotonic() + limit_s
+    plain = replace(part, stores=(), options=tuple(o for o in _resident(part) if len(o.ops) == 1))
+    first = Exact(plain, monotonic() + FIRST_SHARE * limit_s, state.gap, state.seed, state.workers)
+    whole = Exact(part, until, state.gap, state.seed, state.workers)
+    if {name for option in plain.options for name in option.ops} == set(part.ops):
+        search_exactly(first)
+    for plan in (first.best, state.best):
+        if plan is not None and not plan.is_uncertain:
+            whole.offer(plan, "known plan", 0.0, 0)
+    if not first.is_interrupted:
+        search_exactly(whole)
+    state.is_interrupted |= first.is_interrupted or whole.is_interrupted
+    for name in (*first.used, *whole.used):
+        state.used.setdefault(f"{name} on one place")
+    if whole.best is not None:
+        bound = state.bounds[0] if state.bounds else -math.inf
+        state.offer(whole.best, "CP-SAT on one place", bound, 0)
+
+
+def _resident(part: Problem) -> tuple[Option, ...]:
+    return tuple(
+        option if not option.stores else replace(option, stores=()) for option in part.options
+    )
 
 
 def alone(problem: Problem, place: Place) -> Problem | None:
