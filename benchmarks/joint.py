@@ -5,7 +5,7 @@
     python benchmarks/joint.py --growth growth.png      time and gap against operators, options and
                                                         devices (needs matplotlib)
     python benchmarks/joint.py --pipelines [bert ...]   joint optimum against every sequential order
-                               [--levels fits ...] [--seeds 2] [--step-limit 2]
+                               [--levels fits ...] [--seeds 0 1] [--step-limit 2]
 
 An instance is STRUCTURE-OPERATORS-GPUS; structures are bert, gpt, switch, conformer and resnet.
 Costs, options and limits: `joint_models.py`; those of the comparison: `joint_scarcity.py`, its
@@ -138,13 +138,13 @@ def main() -> None:
     parser.add_argument("--pipelines", nargs="*", choices=tuple(SLICES), metavar="STRUCTURE")
     names = tuple(level.name for level in LEVELS)
     parser.add_argument("--levels", nargs="+", choices=names, default=names, metavar="LEVEL")
-    parser.add_argument("--seeds", type=int, default=2, help="of each structure and level")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1), metavar="N")
     parser.add_argument("--step-limit", type=float, default=2.0, metavar="S")
     args = parser.parse_args()
     if args.pipelines is not None:
         found = []
         chosen = tuple(args.pipelines) or tuple(SLICES)
-        for instance in instances(chosen, tuple(args.levels), args.seeds):
+        for instance in instances(chosen, args.levels, args.seeds):
             problem = instance.make()
             found.append(compare(instance.name, problem, args.time_limit, args.step_limit))
             print(found[-1].line(), flush=True)

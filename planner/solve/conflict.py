@@ -37,6 +37,8 @@ class Conflict:
     reason: str
     open: tuple[str, ...] = ()
     """Limits for which neither a feasible value was found nor proved that there is none."""
+    is_minimal: bool = True
+    """False where the time ended before every limit of the set was tried without."""
 
 
 def conflict(
@@ -60,10 +62,11 @@ def conflict(
     is_infeasible = _refuted(until) if is_large else _solved(until, time_limit_s, seed, workers)
     if not is_infeasible(problem):
         return _no_conflict(problem, ways)
-    core = problem
+    core, is_minimal = problem, True
     for name in asked(problem):
         without = with_limit(core, name, None)
         core = without if is_infeasible(without) else core
+        is_minimal &= monotonic() < until
     kept = asked(core)
     if not kept:
         reason = "no plan covers all operators, whatever the limits"
@@ -78,8 +81,9 @@ def conflict(
     if "latency_us" not in nearest:
         fastest = ways.nearest(problem, "latency_us", 1)
     verb = "cannot hold together" if len(kept) > 1 else "cannot be met"
-    reason = f"{' and '.join(kept)} {verb}"
-    return Conflict(kept, nearest, fastest, reason, tuple(unknown))
+    note = "" if is_minimal else " (perhaps fewer of them: the time ended)"
+    reason = f"{' and '.join(kept)} {verb}{note}"
+    return Conflict(kept, nearest, fastest, reason, tuple(unknown), is_minimal)
 
 
 LARGE_TOTAL_S = 8.0
@@ -91,8 +95,9 @@ def _refuted(until: float) -> _Test:
     """Whether multipliers prove that no plan keeps the limits; False where that stays open."""
 
     def is_infeasible(candidate: Problem) -> bool:
-        tried = replace(candidate, objectives=(Objective.LATENCY,))
-        return is_refuted(tried, until)
+        if monotonic() >= until:
+            return False
+        return is_refuted(replace(candidate, objectives=(Objective.LATENCY,)), until)
 
     return is_infeasible
 

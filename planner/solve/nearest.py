@@ -46,7 +46,7 @@ class Ways:
         """The nearest feasible value of a limit, within a part of the time that is left."""
         share_s = max(0.0, (self.until - monotonic()) / parts)
         if self.is_large:
-            return self._large(problem, name, share_s)
+            return self._large(problem, name, share_s) if share_s > 0 else None
         limit_s = min(self.time_limit_s, share_s)
         if name == "latency_us":
             return self._latency(problem, limit_s)
