@@ -17,7 +17,7 @@ has no edge between places that could be charged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -39,6 +39,15 @@ MOST_COUNTED_OPS = 20_000
 """Operators up to which the second forest is made."""
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What raising bounds may take, and where it starts."""
+
+    deadline: float
+    rounds: int
+    start: Point
+
+
 @dataclass(slots=True)
 class Bounds:
     """Bounds of one labelled problem and objective."""
@@ -55,11 +64,16 @@ class Bounds:
     known: FloatArray = field(init=False)
     """The best bound of each of the fleet's vectors; one number where they are not listed."""
     duals: list[Dual] = field(default_factory=list)
+    """That of all places first."""
     _factor: FloatArray = field(init=False)
     """From sums over stages to the objective, by vector."""
     _counted: Forest | None = None
     _receiving: Receiving | None = None
     _done: set[bytes] = field(default_factory=set)
+    _pairs: dict[bytes, list[Dual]] = field(default_factory=dict)
+    """By set of places."""
+    _learnt: dict[int, int] = field(default_factory=dict)
+    """Points of each dual that are counted in `known`."""
 
     def __post_init__(self) -> None:
         problem = self.labelled.problem
@@ -108,19 +122,21 @@ class Bounds:
         return found
 
     def _learn(self, dual: Dual) -> None:
+        points = dual.points[self._learnt.get(id(dual), 0) :]
+        self._learnt[id(dual)] = len(dual.points)
         if self.fleet.vectors is None:
-            best = max((point.bound for point in dual.points), default=-np.inf)
+            best = max((point.bound for point in points), default=-np.inf)
             values = np.array([np.inf if dual.is_impossible else best])
         else:
-            values = self._of_vectors(dual)
+            values = self._of_vectors(dual, points)
         scaled = np.where(np.isfinite(values), values, 0.0) * self._factor
         np.maximum(self.known, np.where(np.isfinite(values), scaled, values), out=self.known)
 
-    def _of_vectors(self, dual: Dual) -> FloatArray:
+    def _of_vectors(self, dual: Dual, points: Sequence[Point]) -> FloatArray:
         vectors = self.fleet.vectors
         assert vectors is not None
         found = np.full(len(vectors), np.inf if dual.is_impossible else -np.inf)
-        for point in dual.points:
+        for point in points:
             np.maximum(found, point.forest + vectors @ point.value, out=found)
         if dual.support is not None:
             found[(vectors[:, ~dual.support] > 0).any(axis=1)] = -np.inf
@@ -137,7 +153,7 @@ class Bounds:
                 return
             support, kept = step
             try:
-                self._work(support, kept, deadline, rounds, best)
+                self._work(support, kept, target, Effort(deadline, rounds, best))
             except OutOfTimeError:
                 return
 
@@ -166,15 +182,22 @@ class Bounds:
         self._done.add(name)
         return True
 
-    def _work(
-        self, support: BoolArray, kept: BoolArray, deadline: float, rounds: int, best: Point
-    ) -> None:
-        for dual in self._pair(support):
-            dual.narrow(kept)
-            start = dual.evaluate(best.multipliers)
-            dual.solve(deadline, rounds, start)
+    def _work(self, support: BoolArray, kept: BoolArray, target: float, effort: Effort) -> None:
+        """Solves the duals of some places for some vectors; what earlier vectors taught them
+        stays: a plane of one is a plane of all."""
+        name = support.tobytes()
+        if name not in self._pairs:
+            self._pairs[name] = list(self._pair(support))
+            self.duals += self._pairs[name]
+        for dual in self._pairs[name]:
+            if (self.known[kept] >= target).all():
+                return
+            dual.focus(self.fleet.keeping(kept))
+            dual.enough = target / float(self._factor[kept].min())
+            known = max(dual.points, key=lambda point: point.bound, default=None)
+            start = known or dual.evaluate(effort.start.multipliers)
+            dual.solve(effort.deadline, effort.rounds, start)
             self._learn(dual)
-            self.duals.append(dual)
 
     def _pair(self, support: BoolArray) -> Iterator[Dual]:
         """The dual of some places, and the one that counts stages where that may be better."""

@@ -103,6 +103,10 @@ class Dual:
         away = np.where(self.support, 0.0, np.inf)
         return [c + away[k.place] for c, k in zip(found, self.labelled.kinds, strict=True)]
 
+    def offset(self, multipliers: FloatArray) -> float:
+        """What L counts besides labels, edges and stages."""
+        return float(self.rows.constant - multipliers @ self._rhs)
+
     def _weights(self, multipliers: FloatArray) -> FloatArray:
         """Of each metric of the edges."""
         weights = np.zeros(1 + len(self.labelled.problem.shape_weights))
@@ -160,7 +164,11 @@ class Dual:
     def narrow(self, kept: BoolArray) -> None:
         """From now on only some of the fleet's vectors; points are priced anew."""
         assert self.fleet is not None
-        self.fleet = self.fleet.keeping(kept)
+        self.focus(self.fleet.keeping(kept))
+
+    def focus(self, fleet: Fleet) -> None:
+        """From now on these vectors; points are priced anew."""
+        self.fleet = fleet
         self.points = [
             self._point(p.multipliers, p.labels, p.forest, p.value, p.used) for p in self.points
         ]

@@ -7,6 +7,7 @@ An option's costs are carried by its first operator; its other operators get lab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -202,10 +203,11 @@ class _Maker:
 
     def windows(self, op: int) -> tuple[float, ...]:
         """By store: the part of a weight that its slot is sure to cost (C7). A slot holds it at
-        ahead + 1 of all positions, and the largest sum is no less than the mean of the sums."""
+        the positions op - ahead .. op, exactly one of which is a multiple of ahead + 1, and the
+        largest sum is no less than the mean of the sums at these multiples."""
         count = len(self._problem.ops)
         stores = self._problem.stores if self._peaks is not None else ()
-        return tuple((s.ahead + 1) / count if op >= s.ahead else 0.0 for s in stores)
+        return tuple(1.0 / math.ceil(count / (s.ahead + 1)) for s in stores)
 
     def kind(
         self,

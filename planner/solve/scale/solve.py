@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 import numpy as np
@@ -20,13 +20,15 @@ from planner.ir.solution import Solution, Status
 from planner.solve.check import TOLERANCE, priced
 from planner.solve.scale.bounds import Bounds
 from planner.solve.scale.clock import OutOfTimeError
-from planner.solve.scale.dual import Point
+from planner.solve.scale.crossing import Crossing, crossing
+from planner.solve.scale.cuts import Cut, Cutter
+from planner.solve.scale.dual import Dual, Point
 from planner.solve.scale.fleet import fleet
 from planner.solve.scale.prepared import prepared
 from planner.solve.scale.refute import is_refuted
 from planner.solve.scale.rows import SPREAD, rows
 from planner.solve.scale.staged import RESERVE, Staged, capacity_bytes, unit_of
-from planner.solve.scale.stages import Cut, Profile, cut, profile, sequences
+from planner.solve.scale.stages import sequences
 from planner.solve.scale.windows import Windows
 from planner.solve.stages.exact import Exact
 from planner.solve.stages.model import ENDS, EXPECTED, HIGH, LOW
@@ -43,7 +45,7 @@ REFUTING_SHARE = 0.3
 """Share of the time for a proof that nothing is feasible, where the first plans failed."""
 TRIED = 4
 """Sequences of places that are worked out before bounds are looked at again."""
-MOST_SEQUENCES = 24
+MOST_SEQUENCES = 400
 """Sequences of places that are cut, those of least bounds."""
 
 
@@ -55,6 +57,7 @@ class Large:
     row: int
     number: int = 0
     """Which objective is minimised."""
+    _crossed: Crossing = field(init=False)
 
     @property
     def problem(self) -> Problem:
@@ -70,6 +73,7 @@ class Large:
         if any(not len(kind.rank) for kind in labelled.kinds):
             return math.inf
         unit = unit_of(labelled, objective)
+        self._crossed = crossing(labelled)
         bounds = Bounds(labelled, found.graph, objective, unit, self.state.deadline)
         point = bounds.start(monotonic() + 0.02 * self.state.remaining_s, QUICK_ROUNDS)
         self.state.report(self.number, bounds.bound, "Lagrangian dual")
@@ -133,34 +137,39 @@ class Large:
         return value - max(self.state.gap, 1e-9) * abs(value)
 
     def _cuts(self, bounds: Bounds) -> list[Cut]:
-        """The best cuts of the most promising sequences of places, by the bounds of how they man
-        the stages, then by what they are estimated to cost."""
-        labelled = bounds.labelled
-        places = range(len(labelled.places))
-        capacity = np.array([capacity_bytes(self.problem, self.row, k) for k in places])
-        profiles: dict[int, Profile] = {}
-        cuts: list[tuple[float, float, Cut]] = []
-        for known, sequence in self._promising(bounds):
+        """Cuts of the sequences of places that may beat the incumbent, least estimates first."""
+        cutters: dict[int, Cutter] = {}
+        cuts: list[Cut] = []
+        for sequence in self._promising(bounds):
             if self.state.remaining_s <= 0:
                 break
-            support = np.isin(np.arange(len(labelled.places)), sequence)
-            dual, point = bounds.guide(support)
-            if id(dual) not in profiles:
-                profiles[id(dual)] = profile(labelled, dual.costs(point.multipliers))
-            one = cut(
-                labelled,
-                profiles[id(dual)],
-                sequence,
-                capacity * (1 - RESERVE),
-                is_fullest=bounds.objective in SPREAD,
-            )
+            dual, point = bounds.guide(np.isin(np.arange(len(bounds.labelled.places)), sequence))
+            if id(dual) not in cutters:
+                cutters[id(dual)] = self._cutter(bounds, dual, point)
+            one = cutters[id(dual)].cut(sequence)
             if one is not None:
-                cuts.append((known, one.estimate, one))
-        cuts.sort(key=lambda each: each[:2])
-        return [one for _, _, one in cuts]
+                cuts.append(one)
+        cuts.sort(key=lambda each: each.estimate)
+        return cuts
 
-    def _promising(self, bounds: Bounds) -> list[tuple[float, tuple[int, ...]]]:
-        """Sequences of places that might beat the incumbent, with what bounds them."""
+    def _cutter(self, bounds: Bounds, dual: Dual, point: Point) -> Cutter:
+        """Estimates under a dual's multipliers but for those of memory, which stages have their
+        own of."""
+        is_memory = np.array([row.name.startswith("memory") for row in dual.rows.rows])
+        multipliers = np.where(is_memory, 0.0, point.multipliers)
+        places = range(len(bounds.labelled.places))
+        capacity = np.array([capacity_bytes(self.problem, self.row, k) for k in places])
+        return Cutter(
+            bounds.labelled,
+            dual.costs(multipliers),
+            capacity * (1 - RESERVE),
+            self._crossed,
+            dual.offset(multipliers),
+            bounds.objective in SPREAD,
+        )
+
+    def _promising(self, bounds: Bounds) -> list[tuple[int, ...]]:
+        """Sequences of places that might beat the incumbent, least bounds first."""
         target, vectors = self._target(), bounds.fleet.vectors
         found: list[tuple[float, tuple[int, ...]]] = []
         known = {}
@@ -173,7 +182,7 @@ class Large:
             if low < target:
                 found.append((low, sequence))
         found.sort(key=lambda each: (each[0], len(each[1])))
-        return found[:MOST_SEQUENCES]
+        return [sequence for _, sequence in found[:MOST_SEQUENCES]]
 
 
 def is_refuted_at_all_ends(problem: Problem, deadline: float) -> bool:

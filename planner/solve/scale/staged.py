@@ -190,6 +190,7 @@ class Staged:
                 self._times(list(running.options)),
                 reach,
                 running.degree,
+                problem.shape_weights,
             )
             self._freed[p] = hidden_bytes(line, room)
             streams = stream(line, needs - self._full[p], room)

@@ -28,7 +28,7 @@ def decode(m: StageModel, values: Sequence[float]) -> Solution:
 
 def _stage(m: StageModel, values: Sequence[float], p: int) -> Stage | None:
     problem = m.problem
-    places = [k for k in range(len(problem.places)) if values[m.y[k, p]] > 0.5]
+    places = [k for k in m.places_at(p) if values[m.y[k, p]] > 0.5]
     if not places:
         return None
     where = m.positions()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from itertools import product
 
+from planner.ir.devices import Hold
 from planner.ir.problem import Objective, Problem
-from planner.solve.stages.model import EXPECTED, StageModel, may_store
+from planner.solve.stages.model import EXPECTED, Part, StageModel, may_store
+from planner.solve.times import maximal_times
 
 
-def columns(problem: Problem, row: int, end: int) -> StageModel:
-    """All columns under one setting."""
-    found = StageModel(problem, row, end)
+def columns(problem: Problem, row: int, end: int, part: Part | None = None) -> StageModel:
+    """All columns under one setting, or those of a part."""
+    found = StageModel(problem, row, end, part)
     _choices(found)
     _transfers(found)
     _stores(found)
@@ -22,24 +24,43 @@ def columns(problem: Problem, row: int, end: int) -> StageModel:
 def _choices(found: StageModel) -> None:
     problem, model = found.problem, found.model
     for p in found.stages:
-        for k, place in enumerate(problem.places):
-            found.y[k, p] = model.choice(f"y[{place.name},{p}]")
+        for k in found.places_at(p):
+            found.y[k, p] = model.choice(f"y[{problem.places[k].name},{p}]")
         for g, option in enumerate(problem.options):
-            if found.cells(option.latency):
+            if found.may_run(g, p) and found.cells(option.latency):
                 found.x[g, p] = model.choice(f"x[{option.name},{p}]")
-        for v, conversion in enumerate(problem.conversions):
-            if found.cells(conversion.latency):
-                found.c[v, p] = model.choice(f"c[{conversion.name},{p}]")
+    made, read = _tensors(found)
+    for p, (v, conversion) in product(found.stages, enumerate(problem.conversions)):
+        tensor = conversion.source.tensor
+        if found.part is not None and (tensor, p) not in made | read:
+            continue
+        if found.places_of(conversion.place, p) and found.cells(conversion.latency):
+            found.c[v, p] = model.choice(f"c[{conversion.name},{p}]")
+
+
+def _tensors(found: StageModel) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+    """Tensors that may be made, and that may be read, on each stage."""
+    made: set[tuple[str, int]] = set()
+    read: set[tuple[str, int]] = set()
+    for g, p in found.x:
+        option = found.problem.options[g]
+        made.update((state.tensor, p) for state in option.makes)
+        read.update((state.tensor, p) for state in option.needs)
+    return made, read
 
 
 def _transfers(found: StageModel) -> None:
+    made, read = _tensors(found)
+    devices = [sorted({found.device_of[k].name for k in found.places_at(p)}) for p in found.stages]
     links = found.links()
-    used = {device.name for device in found.device_of}
-    pairs = [(a, b) for a, b in links if a in used and b in used]
     for t, transfer in enumerate(found.problem.transfers):
-        for (q, p), (a, b) in product(_ordered(found), pairs):
-            name = f"f[{transfer.name},{q},{p},{a},{b}]"
-            found.f[t, q, p, a, b] = found.model.choice(name)
+        tensor = transfer.source.tensor
+        for q, p in _ordered(found):
+            is_of_use = (tensor, q) in made and (tensor, p) in read
+            for a, b in product(devices[q], devices[p]) if is_of_use else ():
+                if (a, b) in links:
+                    name = f"f[{transfer.name},{q},{p},{a},{b}]"
+                    found.f[t, q, p, a, b] = found.model.choice(name)
 
 
 def _ordered(found: StageModel) -> list[tuple[int, int]]:
@@ -50,7 +71,7 @@ def _stores(found: StageModel) -> None:
     problem, devices = found.problem, found.device_of
     for (g, p), (r, store) in product(found.x, enumerate(problem.stores)):
         option = problem.options[g]
-        for k in found.places_of(option.place):
+        for k in found.places_of(option.place, p):
             if may_store(option, store, devices[k]):
                 name = f"u[{option.name},{p},{problem.places[k].name},{store.name}]"
                 found.u[g, p, k, r] = found.model.choice(name)
@@ -70,19 +91,28 @@ def _pairs(found: StageModel) -> None:
 
 def _amounts(found: StageModel) -> None:
     problem, model = found.problem, found.model
-    ends = sorted({EXPECTED, found.end})
+    ends = {EXPECTED} | ({found.end} if problem.limits.latency_us is not None else set())
     largest = max((option.workspace_size_bytes for option in problem.options), default=0)
     weights = sum(option.weight_size_bytes for option in problem.options)
+    times = maximal_times(_holds(problem))
     for p in found.stages:
         if largest:
             found.workspace[p] = model.amount(f"W[{p}]", float(largest))
         if problem.stores:
             for r, store in enumerate(problem.stores):
                 found.slots[p, r] = model.amount(f"Z[{p},{store.name}]", float(weights))
-            for shape, end in product(found.shapes, ends):
+            for shape, end in product(found.shapes, sorted(ends)):
                 horizon = _horizon(found, p, shape, end)
                 found.finish[p, shape, end] = model.amount(f"F[{p},{shape},{end}]", horizon)
+        if len(times) > 1:
+            upper = found.resident_bytes(p).upper(model)
+            found.resident[p] = model.amount(f"B[{p}]", upper)
     _aims(found)
+
+
+def _holds(problem: Problem) -> list[Hold]:
+    parts = (*problem.options, *problem.transfers)
+    return [hold for part in parts for hold in part.holds]
 
 
 def _horizon(found: StageModel, stage: int, shape: int, end: int) -> float:
@@ -115,8 +145,6 @@ def _aims(found: StageModel) -> None:
     if Objective.QUERY_COST in asked:
         found.query = model.amount("Q", (found.price().upper(model) + 1.0) * longest)
     if Objective.MEMORY in asked:
-        held = max(found.resident(p).upper(model) for p in found.stages)
-        parts = [option.holds for option in problem.options]
-        parts += [transfer.holds for transfer in problem.transfers]
-        holds = sum(hold.size_bytes for part in parts for hold in part)
+        held = max(found.resident_bytes(p).upper(model) for p in found.stages)
+        holds = sum(hold.size_bytes for hold in _holds(problem))
         found.memory = model.amount("M", held + holds + 1.0)

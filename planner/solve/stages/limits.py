@@ -22,7 +22,7 @@ def periods(m: StageModel) -> list[tuple[str, Sum]]:
     found = []
     overheads = m.problem.settings[m.row].overhead
     alone = m.weighted(one(cell.expected_us) for cell in overheads).constant
-    second = sum_of(m.y[k, 1] for k in range(len(m.problem.places))) if len(m.stages) > 1 else Sum()
+    second = sum_of(m.y[k, 1] for k in m.places_at(1)) if len(m.stages) > 1 else Sum()
     for p in m.stages:
         times = m.weighted(m.stage_us(p, shape, EXPECTED) for shape in m.shapes)
         extra = one(alone).plus(second, -alone) if p == 0 else Sum()
@@ -83,7 +83,7 @@ def query_cost(m: StageModel) -> None:
     price = m.price()
     levels = {price.constant}
     for p in m.stages:
-        here = {price.terms[m.y[k, p]] for k in range(len(m.problem.places))}
+        here = {price.terms[m.y[k, p]] for k in m.places_at(p)}
         levels |= {a + b for a, b in product(levels, here)}
     for column in m.used.values():
         levels |= {level + price.terms.get(column, 0.0) for level in levels}

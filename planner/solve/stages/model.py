@@ -7,18 +7,19 @@ Variables   x[g,p]        option g runs on stage p
             f[t,q,p,d,e]  transfer t goes from stage q on devices d to stage p on devices e
             u[g,p,k,r]    weights of g stream from store r to stage p at place k
             e[i,j,p]      i and j are the options of a pair, j on stage p
-            amounts       W workspace, Z slots, T arrivals, F finishes, R period, M memory, Q query
+            amounts       B resident bytes, W workspace, Z slots, T arrivals, F finishes, R period,
+                          M memory, Q query
 The constraints stand beside this file, `rules` lists them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from planner.ir.devices import Device, Link, Place, Store
-from planner.ir.problem import Latency, Option, Problem
+from planner.ir.problem import Latency, Option, Problem, State
 from planner.solve.linear import Model
 from planner.solve.price import fetch_us, positions
 
@@ -62,6 +63,16 @@ def total(sums: Iterable[Sum]) -> Sum:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a problem is modelled: the places of each stage, and which options may run where."""
+
+    places: tuple[int, ...]
+    """Of the stages, in order; there are no others."""
+    runs: frozenset[tuple[int, int]] | None = None
+    """(option, stage); None: every option wherever it exists."""
+
+
 @dataclass(slots=True)
 class StageModel:
     """Columns of one setting, C8 at one end of its intervals."""
@@ -69,6 +80,8 @@ class StageModel:
     problem: Problem
     row: int
     end: int
+    part: Part | None = None
+    """None: the whole problem."""
     model: Model = field(default_factory=Model)
     x: dict[tuple[int, int], int] = field(default_factory=dict)
     y: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -80,17 +93,54 @@ class StageModel:
     """Store -> whether any weight lives there."""
     finish: dict[tuple[int, int, int], int] = field(default_factory=dict)
     """(stage, shape, end) -> finish of its options, where weights can stream."""
+    resident: dict[int, int] = field(default_factory=dict)
+    """Where memory has several rows."""
     workspace: dict[int, int] = field(default_factory=dict)
     slots: dict[tuple[int, int], int] = field(default_factory=dict)
     """(stage, store)."""
     period: int = -1
     memory: int = -1
     query: int = -1
+    _sources: dict[tuple[State, int], list[int]] = field(default_factory=dict)
 
     @property
     def stages(self) -> range:
         """Numbers of the stages."""
-        return range(self.problem.stages)
+        return range(self.problem.stages if self.part is None else len(self.part.places))
+
+    def places_at(self, stage: int) -> Sequence[int]:
+        """Numbers of the places that a stage may have."""
+        if self.part is not None:
+            return self.part.places[stage : stage + 1]
+        return range(len(self.problem.places))
+
+    def may_run(self, g: int, stage: int) -> bool:
+        """Whether an option is modelled on a stage."""
+        if self.part is None:
+            return True
+        if self.part.runs is not None and (g, stage) not in self.part.runs:
+            return False
+        here = self.problem.places[self.part.places[stage]].name
+        return self.problem.options[g].place in (None, here)
+
+    def available(self, state: State, stage: int) -> Sum:
+        """Σ makers + conversions + transfers that give a state to a stage; once all columns are
+        made."""
+        if not self._sources:
+            self._index_sources()
+        return Sum(dict.fromkeys(self._sources.get((state, stage), ()), 1.0))
+
+    def _index_sources(self) -> None:
+        problem = self.problem
+        found: dict[tuple[State, int], list[int]] = {}
+        for (g, p), column in self.x.items():
+            for state in problem.options[g].makes:
+                found.setdefault((state, p), []).append(column)
+        for (v, p), column in self.c.items():
+            found.setdefault((problem.conversions[v].target, p), []).append(column)
+        for key, column in self.f.items():
+            found.setdefault((problem.transfers[key[0]].target, key[2]), []).append(column)
+        self._sources = found
 
     @property
     def shapes(self) -> range:
@@ -108,9 +158,10 @@ class StageModel:
         found = [cell for cell in table[self.row] if cell is not None]
         return found if len(found) == len(table[self.row]) else None
 
-    def places_of(self, name: str | None) -> list[int]:
-        """Numbers of the places something can run at."""
-        return [k for k, place in enumerate(self.problem.places) if name in (None, place.name)]
+    def places_of(self, name: str | None, stage: int) -> list[int]:
+        """Numbers of the places of a stage that something can run at."""
+        places = self.problem.places
+        return [k for k in self.places_at(stage) if name in (None, places[k].name)]
 
     def on_stage(self, members: Iterable[int], stage: int) -> list[int]:
         """Columns x[g,p] of some options, those that exist."""
@@ -214,7 +265,7 @@ class StageModel:
         terms |= {column: stores[r].price_per_hour for r, column in self.used.items()}
         return Sum(terms, self.problem.settings[self.row].price_per_hour)
 
-    def resident(self, stage: int) -> Sum:
+    def resident_bytes(self, stage: int) -> Sum:
         """Bytes of a stage but for peaks: fixed ones, weights that do not stream, caches, W, Z."""
         problem = self.problem
         fixed = problem.activation_size_bytes + problem.settings[self.row].size_bytes

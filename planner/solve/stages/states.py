@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import product
 
 from planner.ir.problem import State
-from planner.solve.stages.model import StageModel, Sum, total
+from planner.solve.stages.model import StageModel, total
 from planner.solve.stages.sums import at_most, one, sum_of
-
-
-def available(m: StageModel, state: State, stage: int) -> Sum:
-    """Σ makers + conversions + transfers that give a state to a stage."""
-    problem = m.problem
-    makers = [g for g, option in enumerate(problem.options) if state in option.makes]
-    columns = m.on_stage(makers, stage)
-    columns += [
-        col for (v, p), col in m.c.items() if p == stage and problem.conversions[v].target == state
-    ]
-    columns += [
-        col
-        for key, col in m.f.items()
-        if key[2] == stage and problem.transfers[key[0]].target == state
-    ]
-    return sum_of(columns)
 
 
 def needed_states(m: StageModel) -> None:
@@ -38,7 +22,7 @@ def needed_states(m: StageModel) -> None:
             groups = [inside] if op not in problem.repeatable else [[g] for g in inside]
             for readers in groups if state not in given else ():
                 name = f"C5/need/{state.tensor}:{state.form}/{op}/{p}"
-                at_most(m, name, sum_of(m.on_stage(readers, p)), available(m, state, p))
+                at_most(m, name, sum_of(m.on_stage(readers, p)), m.available(state, p))
 
 
 def converted_states(m: StageModel) -> None:
@@ -47,24 +31,25 @@ def converted_states(m: StageModel) -> None:
         conversion = m.problem.conversions[v]
         if conversion.source not in m.problem.given:
             name = f"C5/convert/{conversion.name}/{p}"
-            at_most(m, name, sum_of([column]), available(m, conversion.source, p))
+            at_most(m, name, sum_of([column]), m.available(conversion.source, p))
 
 
 def opposite_conversions(m: StageModel) -> None:
     """C5: c[v,p] + c[w,p] <= 1 where w undoes v."""
-    changes = m.problem.conversions
-    for v, w in combinations(range(len(changes)), 2):
-        if (changes[v].source, changes[v].target) == (changes[w].target, changes[w].source):
+    known: dict[tuple[State, State], list[int]] = {}
+    for w, change in enumerate(m.problem.conversions):
+        for v in known.get((change.target, change.source), ()):
             for p in m.stages:
                 both = [m.c[i, p] for i in (v, w) if (i, p) in m.c]
                 at_most(m, f"C5/opposite/{v}/{w}/{p}", sum_of(both), one(1.0))
+        known.setdefault((change.source, change.target), []).append(w)
 
 
 def wanted_states(m: StageModel) -> None:
     """C5: Σ_p available(t,p) >= 1 for every wanted state t."""
     for state in m.problem.wanted:
         if state not in m.problem.given:
-            there = total(available(m, state, p) for p in m.stages)
+            there = total(m.available(state, p) for p in m.stages)
             at_most(m, f"C5/want/{state.tensor}:{state.form}", one(1.0), there)
 
 
@@ -89,8 +74,8 @@ def transfers(m: StageModel) -> None:
     for (t, q, p, source, target), column in m.f.items():
         name = f"C6/{problem.transfers[t].name}/{q}/{p}/{source}/{target}"
         if problem.transfers[t].source not in problem.given:
-            there = available(m, problem.transfers[t].source, q)
+            there = m.available(problem.transfers[t].source, q)
             at_most(m, f"{name}/has", sum_of([column]), there)
         for end, stage, device in (("from", q, source), ("to", p, target)):
-            places = [k for k, place in enumerate(problem.places) if place.device == device]
+            places = [k for k in m.places_at(stage) if problem.places[k].device == device]
             at_most(m, f"{name}/{end}", sum_of([column]), sum_of(m.y[k, stage] for k in places))

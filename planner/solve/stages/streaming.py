@@ -28,6 +28,10 @@ def streams(m: StageModel) -> None:
     at: list[list[int]] = [[] for _ in m.problem.ops]
     for g, position in enumerate(where):
         at[position].append(g)
+    fetched: dict[tuple[int, int, int], Sum] = {}
+    for key, column in m.u.items():
+        mine = fetched.setdefault((where[key[0]], key[1], key[3]), Sum())
+        mine.add(column, m.fetch_us(key))
     for (p, shape, end), last in m.finish.items():
         label = f"{p}/{shape}/{end}"
         upper = m.model.columns[last].upper
@@ -40,13 +44,7 @@ def streams(m: StageModel) -> None:
             at_most(m, f"C7/finish/{label}/{position}", before.plus(runs), now)
             for r, store in enumerate(m.problem.stores):
                 arrived = Sum({m.model.amount(f"T[{label},{position},{r}]", upper): 1.0})
-                fetches = Sum(
-                    {
-                        c: m.fetch_us(k)
-                        for k, c in m.u.items()
-                        if k[0] in members and k[1::2] == (p, r)
-                    }
-                )
+                fetches = fetched.get((position, p, r), Sum())
                 name = f"C7/fetch/{label}/{position}/{store.name}"
                 at_most(m, name, arrivals.get(r, Sum()).plus(fetches), arrived)
                 if position - 1 - store.ahead >= 0:
@@ -67,15 +65,13 @@ def slots(m: StageModel) -> None:
     for r, store in enumerate(m.problem.stores):
         mine = [(k, c) for k, c in m.u.items() if k[3] == r]
         options, places = m.problem.options, m.problem.places
-        for p, i in product(m.stages, range(len(m.problem.ops))):
-            flying = Sum(
-                {
-                    c: float(options[k[0]].weight_size_bytes)
-                    for k, c in mine
-                    if k[1] == p and where[k[0]] - store.ahead <= i <= where[k[0]]
-                }
-            )
-            at_most(m, f"C7/slots/{p}/{i}/{store.name}", flying, sum_of([m.slots[p, r]]))
+        flying = {(p, i): Sum() for p, i in product(m.stages, range(len(m.problem.ops)))}
+        for k, c in mine:
+            size, last = float(options[k[0]].weight_size_bytes), where[k[0]]
+            for i in range(max(last - store.ahead, 0), last + 1):
+                flying[k[1], i].add(c, size)
+        for (p, i), sizes in flying.items():
+            at_most(m, f"C7/slots/{p}/{i}/{store.name}", sizes, sum_of([m.slots[p, r]]))
         for p in m.stages if store.slot_size_bytes is not None else ():
             cap = one(float(store.slot_size_bytes or 0))
             at_most(m, f"C7/slot/{p}/{store.name}", sum_of([m.slots[p, r]]), cap)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import combinations, pairwise, product
+from itertools import pairwise, product
 
 from planner.ir.problem import Option
 from planner.solve.stages.model import StageModel, Sum
@@ -27,7 +27,7 @@ def one_place(m: StageModel) -> None:
     """C2: Σ_k y[k,p] <= 1 for every stage p, and stages fill up in order: the sum never rises."""
     before = one(1.0)
     for p in m.stages:
-        here = sum_of(m.y[k, p] for k in range(len(m.problem.places)))
+        here = sum_of(m.y[k, p] for k in m.places_at(p))
         at_most(m, f"C2/place/{p}", here, before)
         before = here
 
@@ -35,28 +35,27 @@ def one_place(m: StageModel) -> None:
 def filled(m: StageModel) -> None:
     """C2: Σ_k y[k,p] <= Σ_g x[g,p]: a stage that has devices runs something."""
     for p in m.stages:
-        here = sum_of(m.y[k, p] for k in range(len(m.problem.places)))
+        here = sum_of(m.y[k, p] for k in m.places_at(p))
         running = sum_of(column for (_, q), column in m.x.items() if q == p)
         at_most(m, f"C2/filled/{p}", here, running)
 
 
 def at_place(m: StageModel) -> None:
     """C2: Σ_{g∋o, g at k} x[g,p] <= Σ_k y[k,p], place by place, and for what runs anywhere."""
-    options, everywhere = m.problem.options, range(len(m.problem.places))
+    options = m.problem.options
     for (op, members), p in product(m.covering().items(), m.stages):
         groups: dict[str | None, list[int]] = {}
         for g in members:
             groups.setdefault(options[g].place, []).append(g)
         for name, inside in groups.items():
-            here = m.places_of(name) if name else everywhere
-            places = sum_of(m.y[k, p] for k in here)
+            places = sum_of(m.y[k, p] for k in m.places_of(name, p))
             if op in m.problem.repeatable:
                 for g in inside:
                     at_most(m, f"C2/at/{op}/{p}/{name}", sum_of(m.on_stage([g], p)), places)
             else:
                 at_most(m, f"C2/at/{op}/{p}/{name}", sum_of(m.on_stage(inside, p)), places)
     for (v, p), column in m.c.items():
-        places = sum_of(m.y[k, p] for k in m.places_of(m.problem.conversions[v].place))
+        places = sum_of(m.y[k, p] for k in m.places_of(m.problem.conversions[v].place, p))
         at_most(m, f"C2/at/{m.problem.conversions[v].name}/{p}", sum_of([column]), places)
 
 
@@ -79,12 +78,17 @@ def order(m: StageModel) -> None:
 def waiting_groups(m: StageModel) -> None:
     """C3: x[g,p] + x[h,p] <= 1 where two groups wait for each other."""
     problem = m.problem
-    large = [g for g, option in enumerate(problem.options) if len(option.ops) > 1]
-    for g, h in combinations(large, 2):
-        a, b = set(problem.options[g].ops), set(problem.options[h].ops)
-        forward = any(u in a and v in b for u, v in problem.edges)
-        if a & b or not forward or not any(u in b and v in a for u, v in problem.edges):
-            continue
+    groups: dict[str, list[int]] = {}
+    for g in sorted({g for g, _ in m.x if len(problem.options[g].ops) > 1}):
+        for op in problem.options[g].ops:
+            groups.setdefault(op, []).append(g)
+    before = {
+        (g, h)
+        for u, v in problem.edges
+        for g, h in product(groups.get(u, ()), groups.get(v, ()))
+        if set(problem.options[g].ops).isdisjoint(problem.options[h].ops)
+    }
+    for g, h in sorted((g, h) for g, h in before if g < h and (h, g) in before):
         for p in m.stages:
             at_most(m, f"C3/wait/{g}/{h}/{p}", sum_of(m.on_stage((g, h), p)), one(1.0))
 

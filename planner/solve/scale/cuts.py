@@ -1,0 +1,170 @@
+"""Where to cut a large pipeline, for a sequence of places: time, memory and transfers shared out.
+
+A cut lies between two operators of the topological order, where little crosses. A stage from cut a
+to cut b at place k is estimated by the dual of its own memory over a few prices π a byte,
+    max over π of  Σ min over labels (cost + π·bytes) - π·(capacity + what can stream for nothing),
+from prefix sums; cuts are found by dynamic programming over these and what crosses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planner.ir.devices import Store
+from planner.solve.data import FloatArray, IntArray
+from planner.solve.scale.crossing import Crossing
+from planner.solve.scale.labels import RESIDENT, Kind, Labelled, Stages
+
+PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0)
+"""Of all memory of a device, relative to the cost of the whole at its place."""
+NOWHERE = 1e6
+"""Cost of an operator where it cannot run, relative to the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One way to cut: an estimate of its cost, and the stages."""
+
+    estimate: float
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The best cuts behind which a prefix of a sequence ends, by mark."""
+
+    cost: FloatArray
+    came: IntArray
+    """From which mark."""
+
+
+@dataclass(slots=True)
+class Cutter:
+    """Cuts for any sequence of places, under one set of multipliers."""
+
+    labelled: Labelled
+    costs: list[FloatArray]
+    """Of each kind's labels, memory not counted."""
+    capacity: FloatArray
+    """Bytes on each device of each place."""
+    crossed: Crossing
+    offset: float = 0.0
+    """Of every estimate."""
+    is_fullest: bool = False
+    """The stage of largest cost counts, not the sum."""
+    _stage: dict[int, FloatArray] = field(default_factory=dict)
+    _ways: dict[tuple[int, ...], _Way] = field(default_factory=dict)
+
+    def cut(self, sequence: tuple[int, ...]) -> Cut | None:
+        """The best cuts; None where there are too few places for cuts, or no link."""
+        ways = [self._way(sequence[: n + 1]) for n in range(len(sequence))]
+        if not np.isfinite(ways[-1].cost[-1]):
+            return None
+        ends = [len(self.crossed.marks) - 1]
+        for way in reversed(ways):
+            ends.append(int(way.came[ends[-1]]))
+        bounds = self.crossed.marks[np.array(ends[::-1])]
+        stage = np.searchsorted(bounds[1:], np.arange(self.labelled.ops), side="right")
+        places = tuple(self.labelled.places[k] for k in sequence)
+        estimate = float(ways[-1].cost[-1]) + self.offset
+        return Cut(estimate, Stages(places, stage.astype(np.int64)))
+
+    def _way(self, prefix: tuple[int, ...]) -> _Way:
+        if prefix not in self._ways:
+            self._ways[prefix] = self._extended(prefix)
+        return self._ways[prefix]
+
+    def _extended(self, prefix: tuple[int, ...]) -> _Way:
+        last = prefix[-1]
+        here = self._stage_cost(last)
+        if len(prefix) == 1:
+            return _Way(here[0].copy(), np.zeros(here.shape[1], dtype=np.int64))
+        before = self._way(prefix[:-1]).cost
+        device = self.labelled.device
+        crossed = self.crossed.us[device[prefix[-2]], device[last]]
+        if self.is_fullest:
+            total = np.maximum(before[:, None], here + crossed[:, None])
+        else:
+            total = (before + crossed)[:, None] + here
+        return _Way(total.min(axis=0), total.argmin(axis=0))
+
+    def _stage_cost(self, k: int) -> FloatArray:
+        """(marks, marks): a stage from one cut to a later one; infinite elsewhere."""
+        if k not in self._stage:
+            self._stage[k] = self._estimated(k)
+        return self._stage[k]
+
+    def _estimated(self, k: int) -> FloatArray:
+        marks = self.crossed.marks
+        free = self._profile(k, 0.0)
+        whole = float(np.abs(free.cost[np.isfinite(free.cost)]).sum()) or 1.0
+        found = self._between(free.cost, whole)
+        room = self.capacity[k] + self._streamed(k, free)
+        if np.isfinite(room).all() and self.capacity[k] > 0:
+            for price in PRICES[1:]:
+                each = price * whole / self.capacity[k]
+                priced = self._profile(k, each)
+                dual = self._between(priced.cost, whole) - each * room
+                np.maximum(found, dual, out=found)
+        found[np.tril_indices(len(marks))] = np.inf
+        return found
+
+    def _between(self, values: FloatArray, whole: float) -> FloatArray:
+        """Sums of what lies between two marks."""
+        finite = np.where(np.isfinite(values), values, NOWHERE * whole)
+        sums = np.concatenate(([0.0], finite.cumsum()))[self.crossed.marks]
+        return np.asarray(sums[None, :] - sums[:, None])
+
+    def _streamed(self, k: int, free: _Profile) -> FloatArray:
+        """Bytes that a stage between two marks can stream behind what it computes."""
+        marks = self.crossed.marks
+        labelled, place = self.labelled, self.labelled.places[k]
+        found = np.zeros((len(marks), len(marks)))
+        time = np.minimum.reduce([self._between(us, 0.0) for us in free.shape_us.T])
+        count = np.maximum(marks[None, :] - marks[:, None], 1)
+        for store in labelled.problem.stores:
+            if store.devices and place.device not in store.devices:
+                continue
+            windows = np.ceil(count / (store.ahead + 1))
+            size = np.maximum(time, 0.0) * _pace(store, place.degree) * (1.0 - 1.0 / windows)
+            limit = store.memory_size_bytes
+            found += size if limit is None else np.minimum(size, limit / place.degree)
+        return found
+
+    def _profile(self, k: int, price: float) -> _Profile:
+        kinds = [
+            self._best(number, kind, k, price) for number, kind in enumerate(self.labelled.kinds)
+        ]
+        of = self.labelled.kind_of
+        cost = np.array([cost for cost, _ in kinds])
+        shape_us = np.array([us for _, us in kinds])
+        return _Profile(cost[of], shape_us[of])
+
+    def _best(self, number: int, kind: Kind, k: int, price: float) -> tuple[float, FloatArray]:
+        """The cheapest label of a kind at a place, with all weights on the device."""
+        mine = np.flatnonzero((kind.place == k) & (kind.store == RESIDENT))
+        if not len(mine):
+            return math.inf, np.zeros(kind.shape_us.shape[1])
+        # labels that another operator of a group carries cost nothing: they say nothing here
+        carried = mine[(kind.time_us[mine] > 0) | (kind.held_bytes[mine] > 0)]
+        mine = carried if len(carried) else mine
+        costs = self.costs[number][mine] + price * kind.held_bytes[mine]
+        best = int(costs.argmin())
+        return float(costs[best]), kind.shape_us[mine[best]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """Each operator's cheapest label at one place under one price."""
+
+    cost: FloatArray
+    shape_us: FloatArray
+    """(operators, shapes)"""
+
+
+def _pace(store: Store, degree: int) -> float:
+    """Bytes a microsecond into each device."""
+    return store.bytes_per_us / (degree if store.is_shared else 1)
