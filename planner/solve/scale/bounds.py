@@ -25,6 +25,7 @@ import numpy as np
 
 from planner.ir.problem import Objective
 from planner.solve.data import BoolArray, FloatArray
+from planner.solve.scale.alone import MOST_COLUMNS, bound_alone, columns_alone
 from planner.solve.scale.clock import OutOfTimeError
 from planner.solve.scale.dual import Dual, Point
 from planner.solve.scale.edges import forest
@@ -72,6 +73,8 @@ class Bounds:
     _done: set[bytes] = field(default_factory=set)
     _pairs: dict[bytes, list[Dual]] = field(default_factory=dict)
     """By set of places."""
+    _relaxed: set[int] = field(default_factory=set)
+    """Vectors of one stage whose linear relaxation is solved."""
     _learnt: dict[int, int] = field(default_factory=dict)
     """Points of each dual that are counted in `known`."""
 
@@ -148,6 +151,8 @@ class Bounds:
         if self.fleet.vectors is None:
             return
         while monotonic() < deadline and self.bound < target:
+            if self._solved_alone(deadline):
+                continue
             step = self._next(target)
             if step is None:
                 return
@@ -156,6 +161,23 @@ class Bounds:
                 self._work(support, kept, target, Effort(deadline, rounds, best))
             except OutOfTimeError:
                 return
+
+    def _solved_alone(self, deadline: float) -> bool:
+        """The linear relaxation of the least vector, where that is one stage and small."""
+        assert self.fleet.vectors is not None
+        number = int(self.known.argmin())
+        places = np.flatnonzero(self.fleet.vectors[number])
+        if self.fleet.vectors[number].sum() != 1 or number in self._relaxed:
+            return False
+        self._relaxed.add(number)
+        problem, k = self.labelled.problem, int(places[0])
+        if columns_alone(problem, k) > MOST_COLUMNS:
+            return False
+        row, end = self.labelled.row, self.labelled.end
+        limit_s = max(deadline - monotonic(), 0.01)
+        found = bound_alone(problem, row, end, k, self.objective, limit_s)
+        self.known[number] = max(float(self.known[number]), found)
+        return True
 
     def _next(self, target: float) -> tuple[BoolArray, BoolArray] | None:
         """For the vectors of least bound in order: the largest untried set of places."""

@@ -20,6 +20,8 @@ from planner.solve.scale.labels import RESIDENT, Kind, Labelled, Stages
 
 PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0)
 """Of all memory of a device, relative to the cost of the whole at its place."""
+OVERFLOW = 4.0
+"""Charge of a stage's overflow, relative to the whole cost per capacity."""
 NOWHERE = 1e6
 """Cost of an operator where it cannot run, relative to the whole."""
 
@@ -55,6 +57,9 @@ class Cutter:
     """Of every estimate."""
     is_fullest: bool = False
     """The stage of largest cost counts, not the sum."""
+    is_even: bool = False
+    """What the cheapest labels hold above the capacity is charged instead: where the multipliers
+    do not know yet how scarce another limit is, stages that share memory evenly need little."""
     _stage: dict[int, FloatArray] = field(default_factory=dict)
     _ways: dict[tuple[int, ...], _Way] = field(default_factory=dict)
 
@@ -102,6 +107,11 @@ class Cutter:
         free = self._profile(k, 0.0)
         whole = float(np.abs(free.cost[np.isfinite(free.cost)]).sum()) or 1.0
         found = self._between(free.cost, whole)
+        if self.is_even:
+            over = self._between(free.held_bytes, 0.0) / max(self.capacity[k], 1.0) - 1.0
+            found += OVERFLOW * whole * np.maximum(over, 0.0)
+            found[np.tril_indices(len(marks))] = np.inf
+            return found
         room = self.capacity[k] + self._streamed(k, free)
         if np.isfinite(room).all() and self.capacity[k] > 0:
             for price in PRICES[1:]:
@@ -139,21 +149,24 @@ class Cutter:
             self._best(number, kind, k, price) for number, kind in enumerate(self.labelled.kinds)
         ]
         of = self.labelled.kind_of
-        cost = np.array([cost for cost, _ in kinds])
-        shape_us = np.array([us for _, us in kinds])
-        return _Profile(cost[of], shape_us[of])
+        cost, held = np.array([[cost, held] for cost, held, _ in kinds]).T
+        shape_us = np.array([us for _, _, us in kinds])
+        return _Profile(cost[of], held[of], shape_us[of])
 
-    def _best(self, number: int, kind: Kind, k: int, price: float) -> tuple[float, FloatArray]:
+    def _best(
+        self, number: int, kind: Kind, k: int, price: float
+    ) -> tuple[float, float, FloatArray]:
         """The cheapest label of a kind at a place, with all weights on the device."""
         mine = np.flatnonzero((kind.place == k) & (kind.store == RESIDENT))
         if not len(mine):
-            return math.inf, np.zeros(kind.shape_us.shape[1])
+            return math.inf, 0.0, np.zeros(kind.shape_us.shape[1])
         # labels that another operator of a group carries cost nothing: they say nothing here
         carried = mine[(kind.time_us[mine] > 0) | (kind.held_bytes[mine] > 0)]
         mine = carried if len(carried) else mine
         costs = self.costs[number][mine] + price * kind.held_bytes[mine]
         best = int(costs.argmin())
-        return float(costs[best]), kind.shape_us[mine[best]]
+        held = float(kind.held_bytes[mine[best]])
+        return float(costs[best]), held, kind.shape_us[mine[best]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +174,7 @@ class _Profile:
     """Each operator's cheapest label at one place under one price."""
 
     cost: FloatArray
+    held_bytes: FloatArray
     shape_us: FloatArray
     """(operators, shapes)"""
 

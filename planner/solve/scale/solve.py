@@ -79,9 +79,10 @@ class Large:
         self.state.report(self.number, bounds.bound, "Lagrangian dual")
         if bounds.bound == math.inf:
             return math.inf
-        for each in self._cuts(bounds)[:2]:
-            if self.state.best is None:
-                self._work_out(each, bounds, QUICK_ROUNDS, 1)
+        for is_even in (False, True):
+            for each in self._cuts(bounds, is_even)[:2]:
+                if self.state.best is None:
+                    self._work_out(each, bounds, QUICK_ROUNDS, 1)
         if self.state.best is None:
             until = monotonic() + REFUTING_SHARE * self.state.remaining_s
             if is_refuted(labelled, bounds.graph, bounds.rows, bounds.fleet, until):
@@ -136,7 +137,7 @@ class Large:
         value = self.state.values[self.number]
         return value - max(self.state.gap, 1e-9) * abs(value)
 
-    def _cuts(self, bounds: Bounds) -> list[Cut]:
+    def _cuts(self, bounds: Bounds, is_even: bool = False) -> list[Cut]:
         """Cuts of the sequences of places that may beat the incumbent, least estimates first."""
         cutters: dict[int, Cutter] = {}
         cuts: list[Cut] = []
@@ -145,14 +146,14 @@ class Large:
                 break
             dual, point = bounds.guide(np.isin(np.arange(len(bounds.labelled.places)), sequence))
             if id(dual) not in cutters:
-                cutters[id(dual)] = self._cutter(bounds, dual, point)
+                cutters[id(dual)] = self._cutter(bounds, dual, point, is_even)
             one = cutters[id(dual)].cut(sequence)
             if one is not None:
                 cuts.append(one)
         cuts.sort(key=lambda each: each.estimate)
         return cuts
 
-    def _cutter(self, bounds: Bounds, dual: Dual, point: Point) -> Cutter:
+    def _cutter(self, bounds: Bounds, dual: Dual, point: Point, is_even: bool) -> Cutter:
         """Estimates under a dual's multipliers but for those of memory, which stages have their
         own of."""
         is_memory = np.array([row.name.startswith("memory") for row in dual.rows.rows])
@@ -166,6 +167,7 @@ class Large:
             self._crossed,
             dual.offset(multipliers),
             bounds.objective in SPREAD,
+            is_even,
         )
 
     def _promising(self, bounds: Bounds) -> list[tuple[int, ...]]:

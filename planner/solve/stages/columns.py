@@ -6,13 +6,15 @@ from itertools import product
 
 from planner.ir.devices import Hold
 from planner.ir.problem import Objective, Problem
-from planner.solve.stages.model import EXPECTED, Part, StageModel, may_store
+from planner.solve.stages.model import EXPECTED, StageModel, may_store
 from planner.solve.times import maximal_times
 
 
-def columns(problem: Problem, row: int, end: int, part: Part | None = None) -> StageModel:
-    """All columns under one setting, or those of a part."""
-    found = StageModel(problem, row, end, part)
+def columns(
+    problem: Problem, row: int, end: int, sequence: tuple[int, ...] | None = None
+) -> StageModel:
+    """All columns under one setting, or those of stages at given places."""
+    found = StageModel(problem, row, end, sequence)
     _choices(found)
     _transfers(found)
     _stores(found)
@@ -29,11 +31,7 @@ def _choices(found: StageModel) -> None:
         for g, option in enumerate(problem.options):
             if found.may_run(g, p) and found.cells(option.latency):
                 found.x[g, p] = model.choice(f"x[{option.name},{p}]")
-    made, read = _tensors(found)
     for p, (v, conversion) in product(found.stages, enumerate(problem.conversions)):
-        tensor = conversion.source.tensor
-        if found.part is not None and (tensor, p) not in made | read:
-            continue
         if found.places_of(conversion.place, p) and found.cells(conversion.latency):
             found.c[v, p] = model.choice(f"c[{conversion.name},{p}]")
 

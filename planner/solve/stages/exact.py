@@ -17,7 +17,7 @@ from planner.solve.progress import Progress, Reporter
 from planner.solve.stages.answer import decode
 from planner.solve.stages.columns import columns
 from planner.solve.stages.hint import hint_of
-from planner.solve.stages.model import EXPECTED, HIGH, LOW, Part, StageModel, Sum
+from planner.solve.stages.model import EXPECTED, HIGH, LOW, StageModel, Sum
 from planner.solve.stages.rules import STAGE_RULES, aim
 
 EQUAL = 1e-9
@@ -85,9 +85,12 @@ def _is_less(a: Sequence[float], b: Sequence[float]) -> bool:
     return False
 
 
-def build(problem: Problem, row: int, end: int, part: Part | None = None) -> StageModel:
-    """The model of the whole or of a part under one setting, C8 at one end of the intervals."""
-    m = columns(problem, row, end, part)
+def build(
+    problem: Problem, row: int, end: int, sequence: tuple[int, ...] | None = None
+) -> StageModel:
+    """The model under one setting, C8 at one end of the intervals, of any stages or of those at
+    given places."""
+    m = columns(problem, row, end, sequence)
     for _, rule in STAGE_RULES:
         rule(m)
     return m

@@ -63,16 +63,6 @@ def total(sums: Iterable[Sum]) -> Sum:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What of a problem is modelled: the places of each stage, and which options may run where."""
-
-    places: tuple[int, ...]
-    """Of the stages, in order; there are no others."""
-    runs: frozenset[tuple[int, int]] | None = None
-    """(option, stage); None: every option wherever it exists."""
-
-
 @dataclass(slots=True)
 class StageModel:
     """Columns of one setting, C8 at one end of its intervals."""
@@ -80,8 +70,8 @@ class StageModel:
     problem: Problem
     row: int
     end: int
-    part: Part | None = None
-    """None: the whole problem."""
+    sequence: tuple[int, ...] | None = None
+    """The only places of the stages, in order; None: any."""
     model: Model = field(default_factory=Model)
     x: dict[tuple[int, int], int] = field(default_factory=dict)
     y: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -106,22 +96,17 @@ class StageModel:
     @property
     def stages(self) -> range:
         """Numbers of the stages."""
-        return range(self.problem.stages if self.part is None else len(self.part.places))
+        return range(self.problem.stages if self.sequence is None else len(self.sequence))
 
     def places_at(self, stage: int) -> Sequence[int]:
         """Numbers of the places that a stage may have."""
-        if self.part is not None:
-            return self.part.places[stage : stage + 1]
+        if self.sequence is not None:
+            return self.sequence[stage : stage + 1]
         return range(len(self.problem.places))
 
     def may_run(self, g: int, stage: int) -> bool:
-        """Whether an option is modelled on a stage."""
-        if self.part is None:
-            return True
-        if self.part.runs is not None and (g, stage) not in self.part.runs:
-            return False
-        here = self.problem.places[self.part.places[stage]].name
-        return self.problem.options[g].place in (None, here)
+        """Whether an option may run at the places of a stage."""
+        return bool(self.places_of(self.problem.options[g].place, stage))
 
     def available(self, state: State, stage: int) -> Sum:
         """Σ makers + conversions + transfers that give a state to a stage; once all columns are
