@@ -29,6 +29,7 @@ from planner.solve.scale.refute import is_refuted
 from planner.solve.scale.rows import SPREAD, rows
 from planner.solve.scale.staged import RESERVE, Staged, capacity_bytes, unit_of
 from planner.solve.scale.stages import sequences
+from planner.solve.scale.tabu import Tabu
 from planner.solve.scale.windows import Windows
 from planner.solve.stages.exact import Exact
 from planner.solve.stages.model import ENDS, EXPECTED, HIGH, LOW
@@ -90,11 +91,22 @@ class Large:
         point = bounds.start(monotonic() + 0.2 * self.state.remaining_s, ROUNDS, point)
         self._raise(bounds, point, 0.3)
         self._improve(bounds, point)
-        name = self.problem.settings[self.row].name
-        best = self.state.best
+        best, name = self.state.best, self.problem.settings[self.row].name
         if best is not None and best.setting == name and bounds.bound < self._target():
-            Windows(self.state, self.row, self.number).run(bounds.bound, self._close(bounds))
+            self._polish(bounds.bound, self._close(bounds))
         return bounds.bound
+
+    def _polish(self, bound: float, close: float) -> None:
+        """Moves and windows in turn, until neither gains or the time ends."""
+        moves = Tabu(self.state, self.row, self.number, bound)
+        windows = Windows(self.state, self.row, self.number)
+        before = math.inf
+        while self.state.values[self.number] < before and self.state.remaining_s > 0:
+            before = self.state.values[self.number]
+            moves.descend(close)
+            windows.run(bound, close)
+            moves.descend(close)
+            moves.search(close)
 
     def _close(self, bounds: Bounds) -> float:
         """The value at which the gap asked for is reached."""

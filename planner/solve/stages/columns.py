@@ -109,8 +109,9 @@ def _amounts(found: StageModel) -> None:
 
 
 def _holds(problem: Problem) -> list[Hold]:
-    parts = (*problem.options, *problem.transfers)
-    return [hold for part in parts for hold in part.holds]
+    parts = [option.holds for option in problem.options]
+    parts += [transfer.holds for transfer in problem.transfers]
+    return [hold for holds in parts for hold in holds]
 
 
 def _horizon(found: StageModel, stage: int, shape: int, end: int) -> float:
