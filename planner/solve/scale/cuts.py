@@ -8,15 +8,14 @@ from prefix sums; cuts are found by dynamic programming over these and what cros
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from planner.ir.devices import Store
-from planner.solve.data import FloatArray, IntArray
+from planner.solve.data import BoolArray, FloatArray, IntArray
 from planner.solve.scale.crossing import Crossing
-from planner.solve.scale.labels import RESIDENT, Kind, Labelled, Stages
+from planner.solve.scale.labels import RESIDENT, Labelled, Stages
 
 PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0)
 """Of all memory of a device, relative to the cost of the whole at its place."""
@@ -60,6 +59,7 @@ class Cutter:
     is_even: bool = False
     """What the cheapest labels hold above the capacity is charged instead: where the multipliers
     do not know yet how scarce another limit is, stages that share memory evenly need little."""
+    _flat: _Flat | None = None
     _stage: dict[int, FloatArray] = field(default_factory=dict)
     _ways: dict[tuple[int, ...], _Way] = field(default_factory=dict)
 
@@ -104,23 +104,27 @@ class Cutter:
 
     def _estimated(self, k: int) -> FloatArray:
         marks = self.crossed.marks
-        free = self._profile(k, 0.0)
+        flat = self._flattened()
+        usable = flat.usable(k)
+        free = flat.cheapest(usable, self.labelled.kind_of)
         whole = float(np.abs(free.cost[np.isfinite(free.cost)]).sum()) or 1.0
         found = self._between(free.cost, whole)
+        room = self.capacity[k] + self._streamed(k, free)
         if self.is_even:
             over = self._between(free.held_bytes, 0.0) / max(self.capacity[k], 1.0) - 1.0
             found += OVERFLOW * whole * np.maximum(over, 0.0)
-            found[np.tril_indices(len(marks))] = np.inf
-            return found
-        room = self.capacity[k] + self._streamed(k, free)
-        if np.isfinite(room).all() and self.capacity[k] > 0:
+        elif np.isfinite(room).all() and self.capacity[k] > 0:
             for price in PRICES[1:]:
                 each = price * whole / self.capacity[k]
-                priced = self._profile(k, each)
-                dual = self._between(priced.cost, whole) - each * room
-                np.maximum(found, dual, out=found)
+                cost = flat.least(usable, each)[self.labelled.kind_of]
+                np.maximum(found, self._between(cost, whole) - each * room, out=found)
         found[np.tril_indices(len(marks))] = np.inf
         return found
+
+    def _flattened(self) -> _Flat:
+        if self._flat is None:
+            self._flat = _flat(self.labelled, self.costs)
+        return self._flat
 
     def _between(self, values: FloatArray, whole: float) -> FloatArray:
         """Sums of what lies between two marks."""
@@ -144,34 +148,65 @@ class Cutter:
             found += size if limit is None else np.minimum(size, limit / place.degree)
         return found
 
-    def _profile(self, k: int, price: float) -> _Profile:
-        kinds = [
-            self._best(number, kind, k, price) for number, kind in enumerate(self.labelled.kinds)
-        ]
-        of = self.labelled.kind_of
-        cost, held = np.array([[cost, held] for cost, held, _ in kinds]).T
-        shape_us = np.array([us for _, _, us in kinds])
-        return _Profile(cost[of], held[of], shape_us[of])
 
-    def _best(
-        self, number: int, kind: Kind, k: int, price: float
-    ) -> tuple[float, float, FloatArray]:
-        """The cheapest label of a kind at a place, with all weights on the device."""
-        mine = np.flatnonzero((kind.place == k) & (kind.store == RESIDENT))
-        if not len(mine):
-            return math.inf, 0.0, np.zeros(kind.shape_us.shape[1])
-        # labels that another operator of a group carries cost nothing: they say nothing here
-        carried = mine[(kind.time_us[mine] > 0) | (kind.held_bytes[mine] > 0)]
-        mine = carried if len(carried) else mine
-        costs = self.costs[number][mine] + price * kind.held_bytes[mine]
-        best = int(costs.argmin())
-        held = float(kind.held_bytes[mine[best]])
-        return float(costs[best]), held, kind.shape_us[mine[best]]
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """The labels of all kinds with their weights on the device, one after another."""
+
+    kind: IntArray
+    starts: IntArray
+    """First label of each kind."""
+    place: IntArray
+    is_carried: BoolArray
+    """False for what another operator of a group carries: it costs nothing and says nothing."""
+    cost: FloatArray
+    held_bytes: FloatArray
+    shape_us: FloatArray
+    """(labels, shapes)"""
+
+    def usable(self, k: int) -> BoolArray:
+        """Labels at a place, those that are carried where there are any."""
+        here = self.place == k
+        some = np.logical_or.reduceat(here & self.is_carried, self.starts)
+        return np.asarray(here & (self.is_carried | ~some[self.kind]))
+
+    def least(self, usable: BoolArray, price: float) -> FloatArray:
+        """By kind: the least cost with memory priced."""
+        costs = np.where(usable, self.cost + price * self.held_bytes, np.inf)
+        return np.asarray(np.minimum.reduceat(costs, self.starts))
+
+    def cheapest(self, usable: BoolArray, kind_of: IntArray) -> _Profile:
+        """By operator: the cheapest label, memory for nothing."""
+        least = self.least(usable, 0.0)
+        hits = np.flatnonzero(usable & (self.cost == least[self.kind]))
+        kinds, first = np.unique(self.kind[hits], return_index=True)
+        held, shape_us = np.zeros(len(least)), np.zeros((len(least), self.shape_us.shape[1]))
+        held[kinds] = self.held_bytes[hits[first]]
+        shape_us[kinds] = self.shape_us[hits[first]]
+        return _Profile(least[kind_of], held[kind_of], shape_us[kind_of])
+
+
+def _flat(labelled: Labelled, costs: list[FloatArray]) -> _Flat:
+    """Every kind has labels of resident weights."""
+    homes = [np.flatnonzero(kind.store == RESIDENT) for kind in labelled.kinds]
+    pairs = list(zip(labelled.kinds, homes, strict=True))
+    counts = np.array([len(home) for home in homes])
+    held = np.concatenate([kind.held_bytes[home] for kind, home in pairs])
+    time = np.concatenate([kind.time_us[home] for kind, home in pairs])
+    return _Flat(
+        np.repeat(np.arange(len(homes)), counts),
+        np.concatenate(([0], counts.cumsum()[:-1])),
+        np.concatenate([kind.place[home] for kind, home in pairs]),
+        (time > 0) | (held > 0),
+        np.concatenate([cost[home] for cost, home in zip(costs, homes, strict=True)]),
+        held,
+        np.concatenate([kind.shape_us[home] for kind, home in pairs]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """Each operator's cheapest label at one place under one price."""
+    """Each operator's cheapest label at one place; infinite cost where it has none."""
 
     cost: FloatArray
     held_bytes: FloatArray

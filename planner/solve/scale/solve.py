@@ -76,7 +76,7 @@ class Large:
         unit = unit_of(labelled, objective)
         self._crossed = crossing(labelled)
         bounds = Bounds(labelled, found.graph, objective, unit, self.state.deadline)
-        point = bounds.start(monotonic() + 0.02 * self.state.remaining_s, QUICK_ROUNDS)
+        point = bounds.start(monotonic() + 0.01 * self.state.remaining_s, QUICK_ROUNDS)
         self.state.report(self.number, bounds.bound, "Lagrangian dual")
         if bounds.bound == math.inf:
             return math.inf
