@@ -19,7 +19,7 @@ from planner.solve.price import peak_size_bytes
 from planner.solve.scale.batch import UNCHANGED, Changes, Priced, changes, price_changes
 from planner.solve.scale.complete import Choice, Completer
 from planner.solve.scale.entries import Board, board
-from planner.solve.scale.forms import Forms
+from planner.solve.scale.tensors import Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Layout:
             board(problem, row, place, members[p], chosen[p], offered[p], stores)
             for p, place in enumerate(standing)
         ]
-        self._forms = Forms(problem, row, end, standing)
+        self._tensors = Tensors(problem, row, end, standing)
         for p, mine in enumerate(chosen):
-            self._forms.put((problem.options[g], p) for g in mine)
+            self._tensors.put((problem.options[g], p) for g in mine)
         self._room = [self._left(plan, p) for p in range(len(standing))]
         self._base = [self._priced(one, UNCHANGED) for one in self.boards]
         self._peaks = [self._peak(one, []) for one in self.boards]
@@ -132,7 +132,7 @@ class Layout:
         cells = self._problem.settings[self._row].overhead
         overhead = self._weights @ np.array([cell.expected_us for cell in cells])
         stages = sum(float(self._weights @ priced.finish_us[:, 0]) for priced in self._base)
-        return float(overhead) + self._forms.total_us() + stages
+        return float(overhead) + self._tensors.total_us() + stages
 
     def moves(self, p: int) -> Changes:
         """All moves of one stage."""
@@ -227,7 +227,7 @@ class Layout:
         for m in range(moved.count):
             old, new = self._changed(self.boards[p], moved.pairs(m))
             if [(o.needs, o.makes) for o in old] != [(o.needs, o.makes) for o in new]:
-                found[m] = self._forms.change_us([(o, p) for o in old], [(o, p) for o in new])
+                found[m] = self._tensors.change_us([(o, p) for o in old], [(o, p) for o in new])
         return found
 
     def _peaks_of(self, p: int, moved: Changes) -> FloatArray:
@@ -259,7 +259,7 @@ class Layout:
         """Makes the first of some moves."""
         one, pairs = self.boards[p], moved.pairs(0)
         old, new = self._changed(one, pairs)
-        self._forms.move([(o, p) for o in old], [(o, p) for o in new])
+        self._tensors.move([(o, p) for o in old], [(o, p) for o in new])
         for at, number in pairs:
             one.current[at] = number
         self._base[p] = self._priced(one, UNCHANGED)

@@ -14,7 +14,7 @@ Placed = tuple[Option, int]
 """An option on a stage."""
 
 
-class Forms:
+class Tensors:
     """Who makes and who wants which form of each tensor where, and what the ways between cost."""
 
     def __init__(self, problem: Problem, row: int, end: str, places: tuple[Place, ...]) -> None:
