@@ -25,6 +25,7 @@ from planner.ir.solution import Solution
 from planner.solve.check import check, priced
 from planner.solve.scale.complete import Choice, Completer
 from planner.solve.scale.layout import Layout
+from planner.solve.scale.solve import search_large
 from planner.solve.scale.tabu import Tabu
 from planner.solve.stages.exact import Exact
 
@@ -136,7 +137,7 @@ def test_moves_are_priced_as_the_checker_does(stages: int) -> None:
 @pytest.mark.parametrize("stages", [1, 2])
 def test_search_ends_in_better_plans_that_keep_the_limits(stages: int) -> None:
     gained = 0
-    for seed in range(4):
+    for seed in range(2):
         problem = chain(seed, stages)
         state = Exact(problem, monotonic() + 20.0, 0.0, 0, 1, None)
         plan = start(problem)
@@ -151,4 +152,15 @@ def test_search_ends_in_better_plans_that_keep_the_limits(stages: int) -> None:
         assert not check(problem, state.best)
         assert state.values[0] <= descended <= first
         gained += descended < first
-    assert gained >= 2
+    assert gained == 2
+
+
+def test_same_seed_same_plan() -> None:
+    found = []
+    for _ in range(2):
+        state = Exact(chain(5, 2), monotonic() + 60.0, 0.0, 7, 1, None)
+        search_large(state)
+        assert state.best is not None
+        assert not state.is_clocked
+        found.append(state.best)
+    assert found[0] == found[1]

@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -42,8 +44,14 @@ STAGE_ROUNDS = 40
 """Evaluations of each second dual."""
 POINTS = 12
 """Points of a second dual that become plans."""
+QUICK_SHARE = 0.01
+"""Share of the time before the first plan;"""
+DUAL_SHARE = 0.2
+"""for the dual of all places;"""
+RAISING_SHARE = 0.3
+"""for bounds of few places, each time;"""
 REFUTING_SHARE = 0.3
-"""Share of the time for a proof that nothing is feasible, where the first plans failed."""
+"""for a proof that nothing is feasible, where the first plans failed."""
 TRIED = 4
 """Sequences of places that are worked out before bounds are looked at again."""
 MOST_SEQUENCES = 400
@@ -76,7 +84,8 @@ class Large:
         unit = unit_of(labelled, objective)
         self._crossed = crossing(labelled)
         bounds = Bounds(labelled, found.graph, objective, unit, self.state.deadline)
-        point = bounds.start(monotonic() + 0.01 * self.state.remaining_s, QUICK_ROUNDS)
+        with self._share(QUICK_SHARE) as until:
+            point = bounds.start(until, QUICK_ROUNDS)
         self.state.report(self.number, bounds.bound, "Lagrangian dual")
         if bounds.bound == math.inf:
             return math.inf
@@ -85,11 +94,13 @@ class Large:
                 if self.state.best is None:
                     self._work_out(each, bounds, QUICK_ROUNDS, 1)
         if self.state.best is None:
-            until = monotonic() + REFUTING_SHARE * self.state.remaining_s
-            if is_refuted(labelled, bounds.graph, bounds.rows, bounds.fleet, until):
+            with self._share(REFUTING_SHARE) as until:
+                refuted = is_refuted(labelled, bounds.graph, bounds.rows, bounds.fleet, until)
+            if refuted:
                 return math.inf
-        point = bounds.start(monotonic() + 0.2 * self.state.remaining_s, ROUNDS, point)
-        self._raise(bounds, point, 0.3)
+        with self._share(DUAL_SHARE) as until:
+            point = bounds.start(until, ROUNDS, point)
+        self._raise(bounds, point)
         self._improve(bounds, point)
         best, name = self.state.best, self.problem.settings[self.row].name
         if best is not None and best.setting == name and bounds.bound < self._target():
@@ -108,15 +119,23 @@ class Large:
             moves.descend(close)
             moves.search(close)
 
+    @contextmanager
+    def _share(self, share: float) -> Iterator[float]:
+        """The end of a step that gets a share of the time that is left; whether it was reached is
+        noted, because what follows depends on the clock then."""
+        until = monotonic() + share * self.state.remaining_s
+        yield until
+        self.state.is_clocked |= monotonic() >= until
+
     def _close(self, bounds: Bounds) -> float:
         """The value at which the gap asked for is reached."""
         gap = max(self.state.gap, 1e-9)
         return bounds.bound / (1.0 - gap) if gap < 1.0 else math.inf
 
-    def _raise(self, bounds: Bounds, best: Point, share: float) -> None:
+    def _raise(self, bounds: Bounds, best: Point) -> None:
         """Better bounds of the ways to man the stages that may still beat the incumbent."""
-        until = monotonic() + share * self.state.remaining_s
-        bounds.raise_to(self._target(), until, ROUNDS, best)
+        with self._share(RAISING_SHARE) as until:
+            bounds.raise_to(self._target(), until, ROUNDS, best)
         self.state.report(self.number, bounds.bound, "Lagrangian duals of few places")
 
     def _improve(self, bounds: Bounds, best: Point) -> None:
@@ -133,7 +152,7 @@ class Large:
                 points = POINTS // 3 if tried else POINTS
                 tried.add(name)
                 self._work_out(found, bounds, STAGE_ROUNDS, points)
-            self._raise(bounds, best, 0.3)
+            self._raise(bounds, best)
 
     def _work_out(self, found: Cut, bounds: Bounds, rounds: int, points: int) -> None:
         try:

@@ -77,7 +77,9 @@ class Staged:
         if any(not len(kind.rank) for kind in labelled.kinds):
             return
         dual = self._dual(labelled)
-        best = dual.solve(monotonic() + 0.2 * self._state.remaining_s, rounds)
+        until = monotonic() + 0.2 * self._state.remaining_s
+        best = dual.solve(until, rounds)
+        self._state.is_clocked |= monotonic() >= until
         if best.bound == math.inf:
             return
         found = dual.rows

@@ -107,6 +107,7 @@ class Windows:
         found = solve(small, time_limit_s=left_s, gap=1e-4, seed=self._state.seed, workers=1)
         if found.is_interrupted:
             raise KeyboardInterrupt
+        self._state.is_clocked |= found.hit_time_limit
         if not found.chosen or set(found.chosen) == replaced:
             return
         plan = self._rebuilt(board, replaced, found.chosen)

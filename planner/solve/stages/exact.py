@@ -41,6 +41,9 @@ class Exact:
     bounds: list[float] = field(default_factory=list)
     end: int = HIGH
     hit_time_limit: bool = False
+    is_clocked: bool = False
+    """A share of the time ended some step, after which the search went on: the plan depends on the
+    clock."""
     is_interrupted: bool = False
     rounding: float = EQUAL
     """Relative error that integer scaling may put into a bound."""
@@ -183,7 +186,7 @@ def certify(state: Exact, status: Status, seconds: float, solver: str) -> Soluti
     """The incumbent with totals, bounds and gap."""
     base = Solution(
         status,
-        hit_time_limit=state.hit_time_limit,
+        hit_time_limit=state.hit_time_limit or state.is_clocked,
         is_interrupted=state.is_interrupted,
         solver=solver,
         seconds=seconds,
