@@ -230,14 +230,15 @@ def undominated(values: FloatArray, width: int) -> IntArray:
     Stops looking once far more than `width` rows are kept: what is behind then only costs time.
     """
     kept: list[int] = []
-    chosen = np.empty_like(values)
-    for row in range(len(values)):
-        known = chosen[: len(kept)]
-        if len(kept) and (known <= values[row] + EQUAL).all(axis=1).any():
-            continue
-        chosen[len(kept)] = values[row]
-        kept.append(row)
+    left = np.arange(len(values))
+    rest = values + EQUAL
+    while len(left):
+        first = int(left[0])
+        kept.append(first)
         if len(kept) > 4 * width:
-            kept.extend(range(row + 1, len(values)))
+            kept.extend(left[1:].tolist())
             break
+        is_open = (rest < values[first]).any(axis=1)
+        is_open[0] = False
+        left, rest = left[is_open], rest[is_open]
     return np.array(kept, dtype=np.int64)
