@@ -26,10 +26,15 @@ from planner.solve.solve import solve
 
 SLICES = {"bert": 28, "gpt": 28, "switch8": 37, "conformer": 30, "resnet": 28}
 """Operators of each structure's slice, in whole layers."""
+TOKENS = (512, 256)
+"""Prefill and decode: few enough that activations of a few layers leave weights the memory, as in
+whole models."""
+AHEAD = 8
+"""Operators that a weight may stream before its own: half a layer, as offloading runtimes do."""
 WHOLE_DROP_PP = 1.5
 """Percentage points lost with every weight in four bits."""
 SLO_SHARE = 0.75
-SLO_LIMIT_S = 20.0
+SLO_LIMIT_S = 10.0
 """Seconds of the solve that prices the dense model."""
 
 
@@ -76,10 +81,12 @@ class Instance:
             seed=self.seed,
             pressure=level.pressure,
             budget=level.drop_pp / WHOLE_DROP_PP,
+            tokens=TOKENS,
             is_lean=True,
         )
         problem = make(case)
-        problem = replace(problem, stores=tuple(s for s in problem.stores if s.name == "host"))
+        host = next(store for store in problem.stores if store.name == "host")
+        problem = replace(problem, stores=(replace(host, ahead=AHEAD),))
         if not level.is_price:
             return problem
         limits = replace(problem.limits, latency_us=SLO_SHARE * _dense_us(problem))

@@ -159,7 +159,7 @@ def _crossings(model: StageModel, stage: int) -> Iterator[tuple[int, int]]:
 def prove_by_stages(best: Incumbent, groups: Groups, cutoff_us: float) -> None:
     """Searches below a finite cutoff until proof or the end of the time."""
     _search(best, groups, cutoff_us, COARSE, COARSE_SHARE * best.remaining_s)
-    if best.is_proved or best.is_interrupted or best.is_infeasible:
+    if best.is_proved or best.is_interrupted or best.is_infeasible or best.remaining_s <= 0:
         return
     best.hit_time_limit = False
     _search(best, groups, min(cutoff_us, best.cutoff_us), PRECISION, best.remaining_s)
