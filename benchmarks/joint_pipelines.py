@@ -86,6 +86,8 @@ class Sequential:
     known: dict[tuple[Step, ...], tuple[Solution | None, Decided]] = field(
         default_factory=lambda: {(): (None, Decided())}
     )
+    solved: dict[tuple[object, ...], Solution | None] = field(default_factory=dict)
+    """By step and what was decided before: different orders often come to the same."""
     worst_gap: float = 0.0
     """Of all steps that ended with a plan."""
     open_steps: int = 0
@@ -105,15 +107,21 @@ class Sequential:
         plan, decided = self.known[before]
         if before and plan is None:
             return None, decided
-        answer = self._solve(posed(self._aimed(step), decided, step))
-        if answer is None and step.family == "place" and self._has_slo():
-            # too slow for now: the fastest, for fusion or compression to come
-            quick = replace(step, family="place")
-            answer = self._solve(posed(self._hurried(), decided, quick))
+        key = (step, *decided.key)
+        if key not in self.solved:
+            self.solved[key] = self._answer(step, decided)
+        answer = self.solved[key]
         if answer is None:
             return None, decided
         found = translated(answer)
         return found, fixed(self.problem, decided, step, found)
+
+    def _answer(self, step: Step, decided: Decided) -> Solution | None:
+        answer = self._solve(posed(self._aimed(step), decided, step))
+        if answer is None and step.family == "place" and self._has_slo():
+            # too slow for now: the fastest, for fusion or compression to come
+            answer = self._solve(posed(self._hurried(), decided, step))
+        return answer
 
     def _has_slo(self) -> bool:
         return self.problem.limits.latency_us is not None

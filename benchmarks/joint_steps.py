@@ -46,6 +46,13 @@ class Decided:
     groups: frozenset[tuple[str, ...]] | None = None
     """Operators that run as one kernel."""
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for equal decisions."""
+        tables = (self.formats, self.stage_of, self.splits, self.stores)
+        frozen = tuple(None if t is None else tuple(sorted(t.items())) for t in tables)
+        return (*frozen, self.stages, self.groups)
+
 
 def plain_name(name: str) -> str:
     """The name of the part that a stage's copy was made from."""
