@@ -63,8 +63,9 @@ def measured_gb(row: Row) -> float:
 
 
 def capacity_gb(row: Row) -> float:
-    """Of the row's device, less what the driver keeps."""
-    return device_of(row.gpu).memory_size.value / GB
+    """Of the row's device, as its driver reports it where that is known."""
+    device = device_of(row.gpu)
+    return (device.reported_memory or device.memory_size).value / GB
 
 
 def features(rows: Sequence[Row]) -> Array:

@@ -74,6 +74,7 @@ def details(profile: DeviceProfile, fits: FitFile | None = None) -> RenderableTy
     rows += [
         (name, quantity)
         for name, quantity in (
+            ("memory, reported", profile.reported_memory),
             ("clock", profile.clock),
             ("cache", profile.cache_size),
             ("shared memory per unit", profile.shared_memory_per_unit),

@@ -64,6 +64,9 @@ class DeviceProfile(Document):
     """Physical cores, or streaming multiprocessors."""
     memory_size: Quantity
     """Capacity per device."""
+    reported_memory: Quantity | None = None
+    """What the driver reports of it, where that is known: a datasheet's gigabytes are binary or
+    decimal, and error correction takes its share. Plans fill `memory_size` at most."""
     memory_bandwidth: Quantity
     """Sustained by one device reading its own memory."""
     peak: dict[str, Quantity] = Field(min_length=1)
