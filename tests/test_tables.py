@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.tables import metrics
 from benchmarks.tables.collectives import collective_of, collective_us
 from benchmarks.tables.kernels import kernel_of, kernel_us
+from benchmarks.tables.offload import host_us
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.shapes import image_tokens, transformer_of, windows_of
@@ -239,3 +241,18 @@ def test_kernels_name_the_model_that_they_are_from() -> None:
     assert model_name(_row(model="GEMM Qwen2.5-7B m=1 n=2 k=3")) == "qwen2.5-7b"
     assert model_name(_row(model="meta-llama/Llama-2-7b:mlp_act")) == "meta-llama/llama-2-7b"
     assert model_name(_row(model="GEMM m=1 n=2 k=3")) == ""
+
+
+def test_what_is_neither_on_the_device_nor_in_host_memory_is_on_disk() -> None:
+    notes = "FlexGen --percent 0 50 0 40 0 100; gpu-batch-size=8 x num-gpu-batches=2"
+    row = _row(**DECODER | {"model": "OPT-175B", "gpu": "T4 16GB", "notes": notes, "batch": "16"})
+    place = whole_of(row).placement
+    assert place is not None
+    assert (place.weights, place.disk_weights, place.cache) == (1.0, 0.5, 1.0)
+    assert place.disk_cache == pytest.approx(0.6)
+    model = transformer_of(row)
+    assert model is not None
+    shape = (16, 1, 512)
+    near = replace(place, disk_weights=0.0, disk_cache=0.0)
+    slow, fast = (host_us(each, model, shape, 1e4, 1e5) for each in (place, near))
+    assert slow[0] > fast[0]

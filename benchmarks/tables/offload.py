@@ -26,6 +26,8 @@ _STATE_SHARE = 0.13
 _HOST_SHARE = 0.15
 """Of host bandwidth that attention on the host draws: 12.3 GFLOP/s at one operation a byte, same
 source."""
+_DISK_READ, _DISK_WRITE = 473.0, 746.0
+"""Bytes per microsecond from and to a cloud's network disk, same source."""
 _PACKED = 0.28
 """Size of 4-bit groups with their scales against 16 bits."""
 _OFFLOADERS = frozenset({"flexgen", "accelerate", "deepspeed-zero"})
@@ -33,11 +35,14 @@ _OFFLOADERS = frozenset({"flexgen", "accelerate", "deepspeed-zero"})
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Shares in host memory, and how batches are grouped."""
+    """Shares that are not on the device, and how batches are grouped."""
 
     weights: float
     cache: float
     activations: float
+    disk_weights: float
+    """Of all weights, those that come from disk: they pass the host's memory."""
+    disk_cache: float
     batches: int
     """Batches that one load of the weights serves."""
     packs_weights: bool
@@ -57,27 +62,39 @@ def placement_of(row: Row, runtime: str) -> Placement | None:
     if runtime == "petals":
         raise UnpredictableError("a swarm of machines is not modelled")
     text = row.text
-    if "disk" in text and "disk=0" not in text:
-        raise UnpredictableError("offloading to disk is not modelled")
     if runtime not in _OFFLOADERS:
+        if re.search(r"\bdisk\b(?!=0)", text):
+            raise UnpredictableError("offloading to disk is not modelled for this software")
         return None
     percent = re.search(r"percent\s+(\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", text)
     batches = re.search(r"(?:num-gpu-batches=|gbs=\d+ x)(\d+)", text)
     if percent is not None:
-        on_device = [int(percent[i]) / 100 for i in (1, 3, 5)]
+        shares = [int(each) / 100 for each in percent.groups()]
+        on_device = shares[0::2]
+        on_disk = [1 - g - c for g, c in zip(shares[0::2], shares[1::2], strict=True)]
         return Placement(
             weights=1 - on_device[0],
             cache=1 - on_device[1],
+            disk_weights=max(0.0, on_disk[0]),
+            disk_cache=max(0.0, on_disk[1]),
             activations=1 - on_device[2],
             batches=int(batches[1]) if batches else 1,
             packs_weights=row.precision.lower().startswith("int4"),
             packs_cache="int4" in f"{row.precision} {text}".lower(),
             is_pinned=True,
         )
-    on_host = 1.0 if re.search(r"device=cpu", text) else 0.0
-    packs = row.precision.lower().startswith("int4")
-    is_pinned = runtime != "accelerate"
-    return Placement(on_host, 0.0, 0.0, 1, packs, packs_cache=False, is_pinned=is_pinned)
+    lowest = re.search(r"device=(cpu|disk)", text)
+    return Placement(
+        weights=1.0 if lowest else 0.0,
+        cache=0.0,
+        activations=0.0,
+        disk_weights=1.0 if lowest and lowest[1] == "disk" else 0.0,
+        disk_cache=0.0,
+        batches=1,
+        packs_weights=row.precision.lower().startswith("int4"),
+        packs_cache=False,
+        is_pinned=runtime != "accelerate",
+    )
 
 
 def host_us(
@@ -101,11 +118,14 @@ def host_us(
     token *= _PACKED if placement.packs_cache else 1.0
     share = _LOAD_SHARE if placement.is_pinned else _PAGEABLE_SHARE
     streamed = placement.weights * weights / (link * share)
+    streamed += placement.disk_weights * weights / _DISK_READ
     new = placement.cache * token * batch * queries / (link * _STORE_SHARE)
+    new += placement.disk_cache * token * batch * queries / _DISK_WRITE
     state = 2 * 2.0 * model.layers * batch * queries * model.hidden * placement.activations
     streamed += state / (link * _STATE_SHARE)
     if queries > 1:
         return streamed + new, 0.0
+    streamed += placement.disk_cache * token * batch * keys / _DISK_READ
     return streamed, placement.cache * token * batch * keys / (memory * _HOST_SHARE)
 
 
