@@ -8,6 +8,7 @@ and in the link's own rate, so parameters carry over, with the interval that suc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +38,12 @@ def find(library: Library, key: str, like: str | None = None) -> Fitted:
         curve = library.link(name, like)
         if curve is None:
             continue
-        if name == key:
-            return fitted(curve)
         strange = library.link(ELSEWHERE)
         bands = fitted(strange).bands if strange else _GUESS
         found = fitted(curve, has_lattice=has_lattice)
-        return Fitted(found.parameters, found.lattice, bands, False, found.source)
+        if name == key:  # on links of another rate, and for other ranks, it is a stranger as well
+            return replace(found, beyond=bands)
+        return replace(found, bands=bands, covers=None, is_own=False)
     typical = {name: value for name, (value, _) in links.PRIOR.items()}
     return Fitted(typical, None, _GUESS, False, "typical values of the model")
 

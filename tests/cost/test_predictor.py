@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,3 +55,27 @@ def test_collectives_need_a_node_that_holds_the_ranks() -> None:
         predictor.collective("all_reduce", 1e8, 2048)
     with pytest.raises(UsageError, match="2 ranks"):
         DEVICES["t4-16gb"].collective("all_reduce", 1e8, 2)
+
+
+def test_collectives_nobody_measured_take_the_closest_and_say_how_sure_they_are() -> None:
+    fabrics = {"dgx-a100": "a100-sxm-80gb", "dgx-h100": "h100-sxm-80gb"}
+    widths = {}
+    for name, device in fabrics.items():
+        node = read_node(resources.folder("profiles") / "nodes" / f"{name}.yaml")
+        cost = Predictor(DEVICES[device].device, node).collective("all_gather", 2**26, 8)
+        widths[name] = cost.high_us / cost.low_us
+    assert widths["dgx-h100"] > widths["dgx-a100"]
+    node = read_node(resources.folder("profiles") / "nodes" / "l40s-x8.yaml")
+    predictor = Predictor(DEVICES["l40s-48gb"].device, node)
+    once, twice = (predictor.collective(k, 2**28, 8) for k in ("all_gather", "all_reduce"))
+    assert once.expected_us == pytest.approx(twice.expected_us / 2, rel=0.3)
+
+
+def test_prices_are_less_sure_where_less_was_measured() -> None:
+    fit = DEVICES["a100-sxm-80gb"].fit("product/bf16")
+    near, far = (np.array([[np.log2(m), 12.0, 12.0]]) for m in (256, 2**24))
+    inside, outside = (fit.edges(np.array([1e3]), at)[0] for at in (near, far))
+    assert outside[0] <= inside[0] < 1 < inside[1] <= outside[1]
+    assert outside[1] / outside[0] > inside[1] / inside[0]
+    strange = DEVICES["l40s-48gb"].kernel(Product(2048, 4096, 4096, format="bf16"))
+    assert strange.high_us / strange.low_us > outside[1] / outside[0]
