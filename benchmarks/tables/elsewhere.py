@@ -109,20 +109,24 @@ def missed_of(timed: Sequence[Timed], library: Library, like: str | None) -> Mis
 
 
 def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> list[Missed]:
-    """Every collective by the closest curve that is not its own; fabrics count as chips do."""
+    """Every collective by the closest curve that is not its own; keys count as chips do."""
     groups: dict[str, list[Message]] = {}
     for one in messages:
         groups.setdefault(one.key, []).append(one)
     found = []
     for key, group in groups.items():
         others = {name: known for name, known in curves.items() if name.split("@")[0] != key}
-        if len(group) < FEWEST or not others:
-            continue
-        library = Library([FitFile(device=LINKS, curves=others)])
-        columns = link_columns(group)
-        latencies = collective.latencies_us(columns, collective.find(library, key))
-        found.append(Missed(key, key, np.log(latencies / measured(group)), latencies))
+        if len(group) >= FEWEST and others:
+            found.append(message_missed(group, others, key))
     return found
+
+
+def message_missed(group: Sequence[Message], curves: Mapping[str, Curve], label: str) -> Missed:
+    """Collectives of one key by some curves."""
+    library = Library([FitFile(device=LINKS, curves=dict(curves))])
+    columns, key = link_columns(group), group[0].key
+    latencies = collective.latencies_us(columns, collective.find(library, key))
+    return Missed(label, key, np.log(latencies / measured(group)), latencies)
 
 
 def stranger_bands(known: Sequence[Missed]) -> list[list[float]]:

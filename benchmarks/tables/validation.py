@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables import crossing, metrics, runtimes
-from benchmarks.tables.elsewhere import Missed, chip_of, missed_of, stranger_bands, without
+from benchmarks.tables.elsewhere import (
+    Missed,
+    chip_of,
+    message_missed,
+    missed_of,
+    stranger_bands,
+    without,
+)
 from benchmarks.tables.learning import FEWEST, learn_kernel, learn_link
 from benchmarks.tables.observations import Message, Timed
 from benchmarks.tables.rows import Row
@@ -18,6 +25,7 @@ from benchmarks.tables.runtimes import Timings
 from benchmarks.tables.scores import Predicted
 from benchmarks.tables.software import runtime_of
 from benchmarks.tables.study import Study, by, scaled, whole
+from planner.cost.curves import LINKS
 from planner.cost.fitting import bands
 from planner.spec.fits import FitFile
 
@@ -65,7 +73,28 @@ def unseen_devices(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
         others = _relatives(own, [one for one in off if one is not None])
         edges = _edges(stranger_bands(others), own.predicted_us) if others else own.edges
         found += scaled(group, own.predicted_us, edges, "modelled")
-    return found + _unseen_device_wholes(study, files)
+    return found + _unseen_fabrics(study, files) + _unseen_device_wholes(study, files)
+
+
+def _unseen_fabrics(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
+    """Collectives by what other fabrics have taught."""
+    curves = {name: c for file in files if file.device == LINKS for name, c in file.curves.items()}
+    groups = list(by(study.rows.messages, lambda m: m.key).values())
+    off = []
+    for group in groups:
+        fabric = _fabric(group[0][1].key)
+        others = {name: known for name, known in curves.items() if _fabric(name) != fabric}
+        off.append(message_missed([item for _, item in group], others, fabric))
+    found = []
+    for group, own in zip(groups, off, strict=True):
+        known = [one for one in off if one.chip != own.chip] or off
+        edges = _edges(stranger_bands(known), own.predicted_us)
+        found += scaled(group, own.predicted_us, edges, "modelled")
+    return found
+
+
+def _fabric(key: str) -> str:
+    return key.split("@")[0].rpartition("/")[2]
 
 
 def _relatives(own: Missed, known: Sequence[Missed]) -> list[Missed]:
