@@ -13,7 +13,7 @@ from benchmarks.tables.hardware import device_of
 from benchmarks.tables.kernels import kernel_of
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError, read_folder
-from benchmarks.tables.scores import degrees, rank_correlation, speedups
+from benchmarks.tables.scores import Predicted, degrees, rank_correlation, speedups
 from benchmarks.tables.software import runtime_of
 from benchmarks.tables.study import sort
 from planner import resources
@@ -117,6 +117,31 @@ def test_cross_validation_leaves_out_what_it_predicts(tmp_path: Path, files: lis
     assert predict(sorted_rows, files, "model") == []
 
 
+@pytest.mark.parametrize(("mode", "column"), [("model", "model"), ("device", "gpu")])
+def test_no_row_tells_on_what_is_left_out(
+    tmp_path: Path, files: list[FitFile], mode: str, column: str
+) -> None:
+    kinds = [
+        {"model": model, "gpu": gpu, "batch": str(batch), "seq_in": str(length)}
+        for model in ("BERT-base", "BERT-large")
+        for gpu in ("NVIDIA A10", "Tesla T4")
+        for batch in (1, 8, 64)
+        for length in (64, 128)
+    ]
+    rows = [BERT | kind | {"value": str(1 + int(kind["batch"]) / 4)} for kind in kinds]
+    first = predict(sort(read_folder(_write(tmp_path, rows))), files, mode)
+    poisoned = [row | {"value": "900"} if row[column] == rows[0][column] else row for row in rows]
+    second = predict(sort(read_folder(_write(tmp_path, poisoned))), files, mode)
+    assert len(first) == len(second) == len(rows)
+
+    def of(found: list[Predicted], *, left_out: bool) -> list[float]:
+        same = (p for p in found if (getattr(p.row, column) == rows[0][column]) == left_out)
+        return [p.expected for p in same]
+
+    assert of(first, left_out=True) == pytest.approx(of(second, left_out=True), rel=1e-9)
+    assert of(first, left_out=False) != pytest.approx(of(second, left_out=False), rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -176,8 +201,6 @@ def test_kernels_are_understood_and_software_is_told_apart() -> None:
 
 def test_scores_of_order_and_ratios() -> None:
     import numpy as np
-
-    from benchmarks.tables.scores import Predicted
 
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([2.0, 4, 9])) == pytest.approx(1)
     dense = Predicted(_row(**GEMM), 10, 9, 10, 11, "modelled")
