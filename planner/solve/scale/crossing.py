@@ -45,7 +45,9 @@ def crossing(labelled: Labelled) -> Crossing:
             continue
         for state in problem.options[alone].makes:
             each = tuple(sizes.get(state.tensor, ()))
-            us = known.setdefault(each, _least_us(problem, each))
+            if each not in known:
+                known[each] = _least_us(problem, each)
+            us = known[each]
             change[:, :, op + 1] += us
             change[:, :, last[op] + 1] -= us
     crossed = np.maximum(change.cumsum(axis=2)[:, :, : ops + 1], 0.0)
