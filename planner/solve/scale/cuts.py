@@ -2,13 +2,15 @@
 
 A cut lies between two operators of the topological order, where little crosses. A stage from cut a
 to cut b at place k is estimated by the dual of its own memory over a few prices π a byte,
-    max over π of  Σ min over labels (cost + π·bytes) - π·(capacity + what can stream for nothing),
+    max over π of  Σ min over labels (cost + π·bytes) - π·capacity,
 from prefix sums; cuts are found by dynamic programming over these and what crosses.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from planner.solve.scale.labels import RESIDENT, Labelled, Stages
 
 PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0)
 """Of all memory of a device, relative to the cost of the whole at its place."""
+HIDDEN = 0.5
+"""Share of what could stream for nothing that an estimate counts on."""
 OVERFLOW = 4.0
 """Charge of a stage's overflow, relative to the whole cost per capacity."""
 NOWHERE = 1e6
@@ -42,6 +46,17 @@ class _Way:
     """From which mark."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A stage from one mark to a later one: (marks, marks), infinite elsewhere."""
+
+    resident: FloatArray
+    """With all weights on the device. Cuts are made by these: streams free what they free wherever
+    the cuts are, and counting on them fills stages beyond what windows allow."""
+    streaming: FloatArray
+    """With streams behind what it computes."""
+
+
 @dataclass(slots=True)
 class Cutter:
     """Cuts for any sequence of places, under one set of multipliers."""
@@ -60,22 +75,38 @@ class Cutter:
     """What the cheapest labels hold above the capacity is charged instead: where the multipliers
     do not know yet how scarce another limit is, stages that share memory evenly need little."""
     _flat: _Flat | None = None
-    _stage: dict[int, FloatArray] = field(default_factory=dict)
+    _stage: dict[int, _Stage] = field(default_factory=dict)
     _ways: dict[tuple[int, ...], _Way] = field(default_factory=dict)
 
     def cut(self, sequence: tuple[int, ...]) -> Cut | None:
-        """The best cuts; None where there are too few places for cuts, or no link."""
+        """The best cuts where nothing streams, estimated with what can stream; None where there
+        are too few marks for so many stages, or no link."""
         ways = [self._way(sequence[: n + 1]) for n in range(len(sequence))]
         if not np.isfinite(ways[-1].cost[-1]):
             return None
         ends = [len(self.crossed.marks) - 1]
         for way in reversed(ways):
             ends.append(int(way.came[ends[-1]]))
-        bounds = self.crossed.marks[np.array(ends[::-1])]
+        ends.reverse()
+        bounds = self.crossed.marks[np.array(ends)]
         stage = np.searchsorted(bounds[1:], np.arange(self.labelled.ops), side="right")
         places = tuple(self.labelled.places[k] for k in sequence)
-        estimate = float(ways[-1].cost[-1]) + self.offset
-        return Cut(estimate, Stages(places, stage.astype(np.int64)))
+        return Cut(self._estimate(sequence, ends), Stages(places, stage.astype(np.int64)))
+
+    def _estimate(self, sequence: tuple[int, ...], ends: list[int]) -> float:
+        device, us = self.labelled.device, self.crossed.us
+        costs = [
+            float(self._staged(k).streaming[a, b])
+            for k, (a, b) in zip(sequence, pairwise(ends), strict=True)
+        ]
+        moves = [
+            float(us[device[k], device[j], end])
+            for (k, j), end in zip(pairwise(sequence), ends[1:-1], strict=True)
+        ]
+        if self.is_fullest:
+            costs = [max(us + cost for us, cost in zip((0.0, *moves), costs, strict=True))]
+            moves = []
+        return math.fsum((self.offset, *costs, *moves))
 
     def _way(self, prefix: tuple[int, ...]) -> _Way:
         if prefix not in self._ways:
@@ -84,7 +115,7 @@ class Cutter:
 
     def _extended(self, prefix: tuple[int, ...]) -> _Way:
         last = prefix[-1]
-        here = self._stage_cost(last)
+        here = self._staged(last).resident
         if len(prefix) == 1:
             return _Way(here[0].copy(), np.zeros(here.shape[1], dtype=np.int64))
         before = self._way(prefix[:-1]).cost
@@ -96,29 +127,33 @@ class Cutter:
             total = (before + crossed)[:, None] + here
         return _Way(total.min(axis=0), total.argmin(axis=0))
 
-    def _stage_cost(self, k: int) -> FloatArray:
-        """(marks, marks): a stage from one cut to a later one; infinite elsewhere."""
+    def _staged(self, k: int) -> _Stage:
         if k not in self._stage:
             self._stage[k] = self._estimated(k)
         return self._stage[k]
 
-    def _estimated(self, k: int) -> FloatArray:
+    def _estimated(self, k: int) -> _Stage:
         marks = self.crossed.marks
         flat = self._flattened()
         usable = flat.usable(k)
         free = flat.cheapest(usable, self.labelled.kind_of)
         whole = float(np.abs(free.cost[np.isfinite(free.cost)]).sum()) or 1.0
-        found = self._between(free.cost, whole)
-        room = self.capacity[k] + self._streamed(k, free)
+        base = self._between(free.cost, whole)
+        base[np.tril_indices(len(marks))] = np.inf
+        capacity = float(self.capacity[k])
+        found = _Stage(base, base.copy())
         if self.is_even:
-            over = self._between(free.held_bytes, 0.0) / max(self.capacity[k], 1.0) - 1.0
-            found += OVERFLOW * whole * np.maximum(over, 0.0)
-        elif np.isfinite(room).all() and self.capacity[k] > 0:
+            over = self._between(free.held_bytes, 0.0) / max(capacity, 1.0) - 1.0
+            for cost in (found.resident, found.streaming):
+                cost += OVERFLOW * whole * np.maximum(over, 0.0)
+        elif 0 < capacity < math.inf:
+            streamed = HIDDEN * self._streamed(k, free)
             for price in PRICES[1:]:
-                each = price * whole / self.capacity[k]
+                each = price * whole / capacity
                 cost = flat.least(usable, each)[self.labelled.kind_of]
-                np.maximum(found, self._between(cost, whole) - each * room, out=found)
-        found[np.tril_indices(len(marks))] = np.inf
+                dual = self._between(cost, whole) - each * capacity
+                np.maximum(found.resident, dual, out=found.resident)
+                np.maximum(found.streaming, dual - each * streamed, out=found.streaming)
         return found
 
     def _flattened(self) -> _Flat:
