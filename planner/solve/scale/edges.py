@@ -76,6 +76,10 @@ class _Maker:
         self._labelled, self._router, self._sharing = labelled, router, sharing
         self._problem: Problem = labelled.problem
         self._metrics = len(self._problem.shape_weights) + 1
+        known: dict[tuple[bytes, ...], int] = {}
+        names = [(k.rank.tobytes(), k.place.tobytes(), k.store.tobytes()) for k in labelled.kinds]
+        self._alike = [known.setdefault(name, len(known)) for name in names]
+        """Equal for kinds whose labels differ in their costs only."""
 
     def _left(self, op: int, target: int, tensor: str) -> list[Hashable]:
         """By option: the forms it leaves, or the group it shares with the target."""
@@ -103,10 +107,10 @@ class _Maker:
     def key(self, op: int, target: int, tensor: str) -> Hashable:
         """Equal for edges that cost the same."""
         left, wanted = self._left(op, target, tensor), self._wanted(op, target, tensor)
-        kinds = self._labelled.kind_of
+        a, b = (self._alike[int(self._labelled.kind_of[each])] for each in (op, target))
         changes = self._router.alike(tensor) if tensor else -1
         division = self._sharing.division(tensor)
-        return int(kinds[op]), int(kinds[target]), tuple(left), tuple(wanted), changes, division
+        return a, b, tuple(left), tuple(wanted), changes, division
 
     def edge(self, op: int, target: int, tensor: str) -> Edge:
         """Classes of labels, and what lies between them."""
