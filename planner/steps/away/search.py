@@ -28,6 +28,8 @@ STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 
 """Numbers of devices tried first."""
 _MAIN, _OTHER = 0.2, 0.12
 """Shares of the time limit for one solve of the request, and of an alternative."""
+_COUNTING = 0.3
+"""Share of a solve for counts of alike groups, before it and after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Search:
         return found
 
     def _solution(self, problem: Problem, share: float) -> Solution:
+        from planner.solve.alike.solve import counted, improved, is_decided
         from planner.solve.solve import solve
 
         if is_ruled_out(problem):
@@ -151,7 +154,13 @@ class Search:
         solver = self.constraints.solver
         left = max(self._until - monotonic(), 0.05 * solver.time_limit_s)
         seconds = min(share * solver.time_limit_s, left)
-        return solve(problem, time_limit_s=seconds, gap=max(solver.gap, 0.01), seed=solver.seed)
+        gap = max(solver.gap, 0.01)
+        known = counted(problem, gap=gap, time_limit_s=_COUNTING * seconds)
+        if known is not None and is_decided(known, gap):
+            return known
+        plans = [known] if known is not None and known.totals is not None else []
+        found = solve(problem, time_limit_s=seconds, gap=gap, seed=solver.seed, known=plans)
+        return improved(problem, found, known, _COUNTING * seconds)
 
 
 def narrowed(
