@@ -1,13 +1,20 @@
 """The parts of an engine of several ranks, timed one after the other in this process.
 
 Every rank's part runs on what it would get, collectives are computed here, so that each part sees
-real values; what passes between ranks is only counted.
+real values; what passes between ranks is only counted. Ranks of a stage run side by side, a thread
+each, since they share caches and memory; ranks that would wait meanwhile poll on cores of their own
+where their library polls.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,27 +56,33 @@ class PartTimes:
     """What one run is made of."""
 
     parts_us: tuple[Span, ...]
-    """Of each part, on its slowest rank."""
+    """Of each part, until its slowest rank is done."""
     talks: tuple[tuple[str, int], ...]
     """(operation, bytes of the whole tensor) of each collective."""
     crossings: tuple[int, ...]
     """Bytes of each tensor that passes from one stage to the next."""
     outputs: Mapping[str, Array]
     """All that rank 0 has in the end, the results of the model among it."""
+    fed_bytes: int
+    """What the driver hands to ranks."""
 
 
-def time_parts(parts: Sequence[Any], feeds: Mapping[str, Array], ranks: int) -> PartTimes:
+def time_parts(
+    parts: Sequence[Any], feeds: Mapping[str, Array], ranks: int, polls: bool = False
+) -> PartTimes:
     """Runs and times them.
 
     Args:
         parts: what `planner.emit.partition.partition` made.
         ranks: how many there are in all.
+        polls: whether ranks that wait for others keep a core busy.
     """
     alive: list[dict[str, Array]] = [dict(feeds) for _ in range(ranks)]
     home: dict[str, tuple[int, ...]] = {}
     spans: list[Span] = []
     talks: list[tuple[str, int]] = []
     crossings: dict[tuple[str, tuple[int, ...]], int] = {}
+    fed: dict[tuple[int, str], int] = {}
     for part in parts:
         members = part.ranks
         if hasattr(part, "segment"):
@@ -79,35 +92,63 @@ def time_parts(parts: Sequence[Any], feeds: Mapping[str, Array], ranks: int) -> 
         for name in part.inputs:
             if home.get(name, members) != members:
                 crossings[name, members] = alive[members[0]][name].nbytes
-        spans.append(_run(part, alive))
+            if name in feeds:
+                fed.update(((rank, name), feeds[name].nbytes) for rank in members)
+        with _pollers(ranks - len(members) if polls else 0):
+            spans.append(_run(part, alive))
         home.update(dict.fromkeys(part.outputs, members))
-    return PartTimes(tuple(spans), tuple(talks), tuple(crossings.values()), alive[0])
+    return PartTimes(
+        tuple(spans), tuple(talks), tuple(crossings.values()), alive[0], sum(fed.values())
+    )
+
+
+@contextmanager
+def _pollers(count: int) -> Iterator[None]:
+    """Processes that do nothing, busily."""
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    running = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
 
 
 def _run(part: _Part, alive: list[dict[str, Array]]) -> Span:
     """The part on every rank; the slowest rank's time."""
-    found: list[Span] = []
+    calls: list[Callable[[], object]] = []
     paths = [part.onnx_path, *part.shard_paths]
     for place, rank in enumerate(part.ranks):
         session = make_session(paths[place if part.shard_paths else 0], part.settings)
         run = bind(session, part.outputs)
         own = {name: alive[rank][name] for name in part.inputs}
-        found.append(_timed(partial(run, own)))
+        calls.append(partial(run, own))
         alive[rank].update(zip(part.outputs, run(own), strict=True))
     for rank in set(range(len(alive))) - set(part.ranks):
         alive[rank].update({name: alive[part.ranks[0]][name] for name in part.outputs})
-    return max(found, key=lambda span: span[1])
+    if part.settings.provider != "cpu":  # here all would share one device
+        return max((_timed([call]) for call in calls), key=lambda span: span[1])
+    return _timed(calls)
 
 
-def _timed(call: Callable[[], object]) -> Span:
-    for _ in range(_WARM_UP):
+def _timed(calls: Sequence[Callable[[], object]]) -> Span:
+    """Calls side by side, each in a thread: the longest of each round."""
+    start = threading.Barrier(len(calls))
+
+    def timed(call: Callable[[], object]) -> float:
+        start.wait()
+        begun = time.perf_counter()
         call()
+        return (time.perf_counter() - begun) * 1e6
+
     samples: list[float] = []
-    until = time.perf_counter() + _BUDGET_S
-    while len(samples) < _FEWEST or (len(samples) < _RUNS and time.perf_counter() < until):
-        start = time.perf_counter()
-        call()
-        samples.append((time.perf_counter() - start) * 1e6)
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for _ in range(_WARM_UP):
+            list(pool.map(timed, calls))
+        until = time.perf_counter() + _BUDGET_S
+        while len(samples) < _FEWEST or (len(samples) < _RUNS and time.perf_counter() < until):
+            samples.append(max(pool.map(timed, calls)))
     low, middle, high = np.quantile(samples, (0.25, 0.5, 0.75))
     return float(low), float(middle), float(high)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from planner.emit.engine import Part, Talk
 from planner.emit.partition import cut_of, options, partition, read, stage_cuts
 from planner.emit.partition.price import talk_sizes
 from planner.errors import EnvironmentMismatchError, ModelError
@@ -24,7 +23,7 @@ from planner.runtime.devices import count_gpus
 from planner.runtime.fingerprint import usable_cores
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.ranks.bench import Links, measure_links
-from planner.runtime.ranks.fabric import choose
+from planner.runtime.ranks.fabric import MPI, choose
 from planner.runtime.tensors import read_tensors
 from planner.spec.execution import StageExecution
 from planner.spec.manifest import TensorSpec
@@ -159,17 +158,20 @@ def _predict(
     else:
         bounds = Bounds().for_size(plan.model.size_bytes)
         sandbox = Sandbox("timing the parts", str(part), bounds)
-        times = sandbox.call(time_parts, parts, dict(feeds), plan.ranks)
-    return _sum(parts, times, links)
+        polls = links.library == MPI
+        times = sandbox.call(time_parts, parts, dict(feeds), plan.ranks, polls)
+    returned = sum(times.outputs[name].nbytes for name in graph.outputs if name in times.outputs)
+    return _sum(times, returned, links)
 
 
 def _inputs(part: Path) -> tuple[TensorSpec, ...]:
     return tensor_specs(make_session(part, SessionSettings()))[0]
 
 
-def _sum(parts: Sequence[Part | Talk], times: PartTimes, links: Links) -> Estimate:
-    """One run after the other: parts at their slowest rank, collectives, messages, the driver."""
-    spans = [links.driver_us, *times.parts_us]
+def _sum(times: PartTimes, returned: int, links: Links) -> Estimate:
+    """One after the other: parts until their slowest rank is done, what ranks say, the driver."""
+    handed = times.fed_bytes + returned
+    spans = [links.driven_us(handed), *times.parts_us]
     spans += [links.time_us(kind, size) for kind, size in times.talks]
     spans += [links.time_us("send", size) for size in times.crossings]
     low, expected, high = (sum(span[n] for span in spans) for n in range(3))

@@ -26,10 +26,11 @@ _BUDGET_S = 0.25
 """Of one kind and size."""
 _FEWEST_RUNS = 7
 _WARM_UP_RUNS = 3
-_DRIVER_RUNS = 200
+_DRIVER_RUNS = 60
 _TIMEOUT_S = 60.0
 _HOST, _DEVICE = "host", "device"
 _IDLE = Program((), (), ())
+_ECHO = Program(("value",), (), ("value",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +41,31 @@ class Links:
     ranks: int
     times_us: dict[str, dict[int, tuple[float, float, float]]]
     """`all_reduce`, `all_gather`, `reduce_scatter`, `send`; bytes of the whole tensor."""
-    driver_us: tuple[float, float, float]
-    """A run in which ranks do nothing: what driving them costs."""
+    driver_us: dict[int, tuple[float, float, float]]
+    """A run in which the first rank hands back what it is given, by bytes: what driving costs."""
+
+    def driven_us(self, size_bytes: float) -> tuple[float, float, float]:
+        """What driving a run costs that hands so many bytes over, both ways together."""
+        return _interpolated(self.driver_us, size_bytes / 2)
 
     def time_us(self, kind: str, size_bytes: float) -> tuple[float, float, float]:
         """Between measured sizes by interpolation, beyond the largest at its bandwidth."""
-        points = sorted(self.times_us[kind].items())
-        sizes = [float(size) for size, _ in points]
-        if size_bytes > sizes[-1]:
-            scale = size_bytes / sizes[-1]
-            low, middle, high = points[-1][1]
-            return low * scale, middle * scale, high * scale
-        low, middle, high = (
-            float(np.interp(size_bytes, sizes, [times[n] for _, times in points])) for n in range(3)
-        )
-        return low, middle, high
+        return _interpolated(self.times_us[kind], size_bytes)
+
+
+def _interpolated(
+    times: dict[int, tuple[float, float, float]], size_bytes: float
+) -> tuple[float, float, float]:
+    points = sorted(times.items())
+    sizes = [float(size) for size, _ in points]
+    if size_bytes > sizes[-1]:
+        scale = size_bytes / sizes[-1]
+        low, middle, high = points[-1][1]
+        return low * scale, middle * scale, high * scale
+    low, middle, high = (
+        float(np.interp(size_bytes, sizes, [own[n] for _, own in points])) for n in range(3)
+    )
+    return low, middle, high
 
 
 def measure_links(library: str, ranks: int, *, on_device: bool = False) -> Links:
@@ -68,10 +79,14 @@ def measure_links(library: str, ranks: int, *, on_device: bool = False) -> Links
         EnvironmentMismatchError: they cannot be started.
     """
     place = Path(_DEVICE if on_device else _HOST)
-    group = RankGroup(place, [_IDLE] * ranks, library, __name__)
+    programs = [_ECHO, *[_IDLE] * (ranks - 1)]
+    group = RankGroup(place, programs, library, __name__)
     try:
         times = dict(group.told[0])
-        driver = _quartiles(lambda: group.run({}, _TIMEOUT_S), _DRIVER_RUNS)
+        driver = {}
+        for size in SIZES_BYTES:
+            value = {"value": np.ones(size // 4, np.float32)}
+            driver[size] = _quartiles(partial(group.run, value, _TIMEOUT_S), _DRIVER_RUNS)
     finally:
         group.end()
     return Links(library, ranks, times, driver)
@@ -105,7 +120,7 @@ def _prepare(world: int, place: str, fabric: Fabric) -> tuple[Program, list[Acti
         timed("reduce_scatter", size, partial(group.reduce_scatter, whole, 0))
         timed("send", size, partial(_there_and_back, fabric, world, whole))
     found["send"] = {size: _halved(times) for size, times in found["send"].items()}
-    return _IDLE, [], found
+    return _ECHO if fabric.rank == 0 else _IDLE, [], found
 
 
 def _placed(fabric: Fabric, place: str, value: Any) -> Any:
