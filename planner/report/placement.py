@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from rich import box
@@ -74,9 +75,11 @@ def _swapped(placement: PlacementPlan) -> str:
     if not stages:
         return "nothing: all weights are resident"
     most = max(s.streamed_size_bytes for s in stages)
-    groups = sum(group.residency != "device" for group in placement.groups)
+    counts = Counter(group.residency for group in placement.groups)
+    words = {"host": "in host memory", "peer": "in a neighbour's memory"}
+    where = " and ".join(f"{counts[key]} {text}" for key, text in words.items() if counts[key])
     return (
-        f"{groups} of {len(placement.groups)} groups live in host memory; "
+        f"of {len(placement.groups)} groups, {where}; "
         f"up to {format_size(most)} stream into each device per run"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from planner.ir.problem import Latency
 from planner.ir.solution import Solution, Stage
@@ -17,6 +18,9 @@ from planner.steps.away.search import Found
 from planner.steps.away.target import Away
 
 _US_PER_HOUR = 3.6e9
+PEER = "peer"
+"""Name of the store in a neighbour's memory."""
+Residency = Literal["device", "host", "peer"]
 
 
 class Answer:
@@ -84,13 +88,27 @@ def per_query(price_per_hour: float | None, query_us: float) -> float | None:
     return None if price_per_hour is None else price_per_hour * query_us / _US_PER_HOUR
 
 
-def streamed(variants: Sequence[Variant]) -> int:
+def residency(variant: Variant, stage: Stage) -> Residency:
+    """Where a group keeps its weights between runs: its option says so, or its stage does."""
+    stored = dict(stage.stored).get(variant.option.name)
+    if stored is not None:
+        return "peer" if stored == PEER else "host"
+    return "host" if variant.residency == HOST else "device"
+
+
+def streamed(variants: Sequence[Variant], stage: Stage) -> int:
     """Weights that stream into each device."""
-    return sum(v.priced.weight_size_bytes for v in variants if v.residency == HOST)
+    away = (v for v in variants if residency(v, stage) != "device")
+    return sum(v.priced.weight_size_bytes for v in away)
 
 
 def layout(solution: Solution, found: Found) -> str:
-    """`2 stages x 8 GPUs`, `stages of 8, 4 GPUs`, `1 GPU`."""
+    """`2 stages x 8 GPUs`, `stages of 8, 4 GPUs`, `1 GPU`; and who only lends memory."""
+    lends = any(store == PEER for stage in solution.stages for _, store in stage.stored)
+    return f"{_stages(solution, found)}{', beside one that lends memory' if lends else ''}"
+
+
+def _stages(solution: Solution, found: Found) -> str:
     degrees = {place.name: place.degree for place in found.problem.places}
     own = [degrees[stage.place] for stage in solution.stages]
     if len(own) == 1:

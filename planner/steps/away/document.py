@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from planner import __version__
+from planner.ir.solution import Stage
 from planner.place.groups import weight_of
-from planner.place.options import HOST, Variant
+from planner.place.options import Variant
 from planner.runtime.fingerprint import onnxruntime_version
 from planner.spec.estimate import Estimate
 from planner.spec.execution import Cut, StageExecution
@@ -23,7 +24,7 @@ from planner.spec.plan import (
     WorkloadShape,
 )
 from planner.spec.session import SessionSettings
-from planner.steps.away.answer import Answer, cuts, style
+from planner.steps.away.answer import Answer, cuts, residency, style
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.record import Record
 from planner.steps.away.search import is_proved_below
@@ -168,7 +169,7 @@ class Writer(Answer):
                 group = self._posed.groups[variant.group]
                 names = group.weighted or (group.ops[0].name,)
                 time_us = self._weighted(variant.option.latency[0])
-                reason = self._reason(variant, number, len(self._solution.stages))
+                reason = self._reason(variant, stage, number)
                 for position, name in enumerate(names):
                     found.append(
                         Decision(
@@ -184,13 +185,15 @@ class Writer(Answer):
                     )
         return found
 
-    def _reason(self, variant: Variant, stage: int, stages: int) -> str:
+    def _reason(self, variant: Variant, stage: Stage, number: int) -> str:
         parts = [style(self._posed.offers.spread_of(variant))]
-        if stages > 1:
-            parts.insert(0, f"stage {stage + 1}")
-        if variant.residency == HOST:
+        if len(self._solution.stages) > 1:
+            parts.insert(0, f"stage {number + 1}")
+        where = residency(variant, stage)
+        if where != "device":
             size = format_size(variant.priced.weight_size_bytes)
-            parts.append(f"{size} stream from host memory")
+            source = "host memory" if where == "host" else "a neighbour"
+            parts.append(f"{size} stream from {source}")
         return "; ".join(parts)
 
     def _rivals(self) -> dict[str, RunnerUp]:

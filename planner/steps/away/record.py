@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.place.options import HOST, Variant
+from planner.ir.solution import Stage
+from planner.place.options import Variant
 from planner.place.price import Parts
 from planner.spec.placement import (
     Alternative,
@@ -14,7 +15,15 @@ from planner.spec.placement import (
     PlacementPlan,
     StagePlan,
 )
-from planner.steps.away.answer import Answer, expected, layout, per_query, streamed, style
+from planner.steps.away.answer import (
+    Answer,
+    expected,
+    layout,
+    per_query,
+    residency,
+    streamed,
+    style,
+)
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.search import Found
 from planner.units import format_duration, format_size
@@ -64,8 +73,8 @@ class Record(Answer):
                     groups=len(variants),
                     first=self._posed.groups[variants[0].group].name,
                     ops=sum(len(self._posed.groups[v.group].ops) for v in variants),
-                    memory=self._memory(variants, totals.stage_memory_size_bytes[number]),
-                    streamed_size_bytes=streamed(variants),
+                    memory=self._memory(variants, stage, totals.stage_memory_size_bytes[number]),
+                    streamed_size_bytes=streamed(variants, stage),
                     formats=self._count_formats(variants),
                     latency_us={
                         name: sum(expected(v.option.latency[0][n]) for v in variants)
@@ -80,8 +89,10 @@ class Record(Answer):
             )
         return found
 
-    def _memory(self, variants: Sequence[Variant], used: int) -> MemoryBar:
-        weights = sum(v.option.weight_size_bytes for v in variants)
+    def _memory(self, variants: Sequence[Variant], stage: Stage, used: int) -> MemoryBar:
+        stored = {name for name, _ in stage.stored}
+        here = (v.option for v in variants if v.option.name not in stored)
+        weights = sum(option.weight_size_bytes for option in here)
         cache = sum(v.option.cache_size_bytes for v in variants)
         fixed = self._posed.fixed_bytes
         return MemoryBar(
@@ -106,7 +117,7 @@ class Record(Answer):
                         weighted=group.weighted,
                         format=variant.option.format,
                         style=style(self._posed.offers.spread_of(variant)),
-                        residency="host" if variant.residency == HOST else "device",
+                        residency=residency(variant, stage),
                         weight_size_bytes=variant.priced.weight_size_bytes,
                         latency_us={
                             name: expected(cell)
@@ -132,15 +143,27 @@ class Record(Answer):
                     parts += Parts(communication_us=cost)
             known = parts.compute_us + parts.memory_us + parts.communication_us + parts.launch_us
             rest = max(totals.latency_expected_us[n] - known - swap, 0.0)
+            moved = min(self._moved_us(n), rest) if self._streams_in_windows() else rest
             found[name] = Breakdown(
                 compute_us=parts.compute_us,
                 memory_us=parts.memory_us,
-                communication_us=parts.communication_us + rest,
+                communication_us=parts.communication_us + moved,
                 launch_us=parts.launch_us,
-                swap_us=swap,
+                swap_us=swap + rest - moved,
                 floor_us=parts.floor_us,
             )
         return found
+
+    def _streams_in_windows(self) -> bool:
+        """Whether weights stream as C7 says, so that only whole stages know what is exposed."""
+        return any(stage.stored for stage in self._solution.stages)
+
+    def _moved_us(self, shape: int) -> float:
+        """What tensors take from stage to stage."""
+        sizes = {each.name: each.size_bytes for each in self._best.problem.transfers}
+        link = next(iter(self._best.problem.links), None)
+        names = [name for stage in self._solution.stages for name, _ in stage.transfers]
+        return 0.0 if link is None else sum(link.time_us(sizes[name][shape]) for name in names)
 
     def _alternative(self, found: Found) -> Alternative:
         solution, totals = found.solution, found.solution.totals
@@ -161,7 +184,9 @@ class Record(Answer):
                 "devices": totals.devices,
                 "layout": layout(solution, found),
                 "formats": self._count_formats(variants),
-                "streamed_size_bytes": streamed(variants),
+                "streamed_size_bytes": max(
+                    streamed(self._variants(stage), stage) for stage in solution.stages
+                ),
                 "latency_us": dict(zip(self._names, totals.latency_expected_us, strict=True)),
                 "query_us": query.expected,
                 "price_per_hour": price,

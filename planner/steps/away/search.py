@@ -28,6 +28,8 @@ STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 
 """Numbers of devices tried first."""
 _MAIN, _OTHER = 0.2, 0.12
 """Shares of the time limit for one solve of the request, and of an alternative."""
+_MAIN_GAP, _OTHER_GAP = 0.01, 0.03
+"""Gaps at which a solve may stop where less is asked: alternatives are there to be compared."""
 _COUNTING = 0.3
 """Share of a solve for counts of alike groups, before it and after it."""
 
@@ -140,6 +142,8 @@ class Search:
         if not has_slo:
             limits = replace(limits, latency_us=None)
         problem = narrowed(self.posed.problem, limits, keep)
+        if keep is not None:
+            problem = replace(problem, stores=())
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
         found = Found(name, devices, problem, self._solution(problem, share), has_slo)
         self.tried.append(found)
@@ -154,7 +158,7 @@ class Search:
         solver = self.constraints.solver
         left = max(self._until - monotonic(), 0.05 * solver.time_limit_s)
         seconds = min(share * solver.time_limit_s, left)
-        gap = max(solver.gap, 0.01)
+        gap = max(solver.gap, _MAIN_GAP if share >= _MAIN else _OTHER_GAP)
         known = counted(problem, gap=gap, time_limit_s=_COUNTING * seconds)
         if known is not None and is_decided(known, gap):
             return known

@@ -1,0 +1,162 @@
+"""Whole plans for devices known by their profiles: what is decided, listed and refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from benchmarks.zoo_families.builder import Builder
+from planner import pipeline
+from planner.errors import UsageError
+from planner.spec.constraints import Constraints
+from planner.spec.placement import PlacementPlan
+from planner.spec.plan import Plan
+from planner.steps.conflict import ConflictError
+from tests.place.models import shapes, transformer
+
+DEVICE = "a100-sxm-80gb"
+
+
+def request(folder: Path, model: onnx.ModelProto, workload: dict[str, Any], **more: Any) -> Plan:
+    """A plan of a model without weights, in fp16 alone unless asked for more."""
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    given = {
+        "model": path, "no_weights": True, "workload": [{"shapes": workload}],
+        "target": {"device": DEVICE, "gpus": "1..2"},
+        "accuracy": {"max_error": 1e-6}, "compression": {"formats": ["fp16"]},
+        "solver": {"time_limit": "20s"},
+        **more,
+    }  # fmt: skip
+    return pipeline.plan(Constraints.model_validate(given)).plan
+
+
+def placed(plan: Plan) -> PlacementPlan:
+    assert plan.placement is not None
+    return plan.placement
+
+
+def decided(plan: Plan) -> str:
+    """Everything that is decided, without the prices it rests on."""
+    placement = placed(plan)
+    found = {
+        "devices": placement.devices,
+        "layout": placement.layout,
+        "formats": plan.formats,
+        "groups": [
+            f"{g.name} | stage {g.stage} | {g.format} | {g.residency} | {g.style}"
+            for g in placement.groups
+        ],
+        "execution": [
+            {
+                "ranks": stage.ranks,
+                "ops": len(stage.ops),
+                "cuts": {
+                    name: f"{cut.kind} {list(cut.operands)} -> {list(cut.results)}"
+                    for name, cut in stage.cuts.items()
+                },
+            }
+            for stage in plan.execution
+        ],
+        "alternatives": {each.name: each.status for each in placement.alternatives},
+    }
+    return json.dumps(found, indent=1) + "\n"
+
+
+def test_a_weight_that_fits_on_no_device_is_cut(
+    tmp_path: Path, golden: Callable[[str, str], None]
+) -> None:
+    """The head has 40 MB in 16 bits; each device has room for about 30."""
+    plan = request(
+        tmp_path, transformer(2, 128, 4, 160_000), shapes(8, 0, 128, 4),
+        target={"device": DEVICE, "gpus": "1..2", "memory": "538MiB", "offload": []},
+    )  # fmt: skip
+    golden("away/sharded.json", decided(plan))
+
+
+def test_layers_that_fit_on_no_device_together_become_stages(tmp_path: Path) -> None:
+    """Five layers of 25 MB; each device has room for about half."""
+    plan = request(
+        tmp_path, transformer(5, 1024, 8), shapes(1, 8, 1024, 8),
+        target={"device": DEVICE, "gpus": "1..2", "memory": "585MiB", "offload": []},
+    )  # fmt: skip
+    placement = placed(plan)
+    assert placement.layout == "2 stages x 1 GPU"
+    assert [group.stage for group in placement.groups] == sorted(g.stage for g in placement.groups)
+    assert all(stage.memory.used <= stage.memory.capacity for stage in placement.stages)
+    assert placement.stages[1].receives_size_bytes["default"] > 0
+    named = [name for stage in plan.execution for name in stage.ops]
+    assert len(named) == len(set(named)) == plan.model.ops
+    assert [stage.ranks for stage in plan.execution] == [(0,), (1,)]
+    status = {each.name: each.status for each in placement.alternatives}
+    assert status["1 GPU"] == "infeasible"
+
+
+def test_a_neighbour_lends_its_memory(tmp_path: Path) -> None:
+    """Weights stream from the memory of a GPU that computes nothing."""
+    plan = request(
+        tmp_path, transformer(3, 512, 8), shapes(32, 0, 512, 8),
+        target={"device": DEVICE, "gpus": "1..2", "memory": "518MiB", "offload": ["peer"]},
+    )  # fmt: skip
+    placement = placed(plan)
+    assert placement.devices == 2
+    assert placement.layout == "1 GPU, beside one that lends memory"
+    assert {group.residency for group in placement.groups} >= {"peer"}
+    (stage,) = placement.stages
+    assert stage.streamed_size_bytes > 0
+    assert stage.memory.used <= stage.memory.capacity
+    assert placement.breakdown["default"].swap_us > 0
+    assert "a neighbour" in " ".join(decision.reason for decision in plan.decisions)
+    assert any("stream their weights in" in reason for reason in pipeline.obstacles(plan))
+
+
+def test_a_format_that_the_gpu_lacks_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    plan = request(tmp_path, transformer(), shapes(8, 0), compression={"formats": ["fp16", "fp8"]})
+    assert "has no fp8 arithmetic" in placed(plan).excluded["fp8"]
+    assert any(warning.startswith("not offered: fp8") for warning in plan.warnings)
+    with pytest.raises(UsageError, match="is pinned to fp8, which cannot be had: NVIDIA A100"):
+        request(
+            tmp_path, transformer(), shapes(8, 0),
+            compression={"formats": ["fp16", "fp8"], "pin": {"*": "fp8"}},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "words"),
+    [
+        ("a100-sxm-80gb", "1..4096", "4096 GPUs are asked for; NVIDIA DGX A100 .* connects 1024"),
+        ("p4-8gb", "2", "no machine profile connects several"),
+    ],
+)
+def test_more_gpus_than_any_machine_connects(
+    tmp_path: Path, device: str, gpus: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as found:
+        request(tmp_path, transformer(), shapes(8, 0), target={"device": device, "gpus": gpus})
+    assert found.value.where == "target.gpus"
+    assert found.value.fix
+
+
+def test_operators_without_a_rule_stay_whole_and_are_listed(tmp_path: Path) -> None:
+    b = Builder("odd", "float32")
+    x = b.input("x", ["batch", 64])
+    hidden = b.linear(x, 64, 64, "a")
+    order = b.node("Hardmax", hidden, axis=-1)
+    inverse = b.node("Det", b.node("Unsqueeze", order, b.ints(0)))
+    b.output(b.node("Add", b.linear(order, 64, 64, "b"), inverse), "y", ["batch", 64])
+    plan = request(tmp_path, b.build(), {"x": (64, 64)})
+    assert placed(plan).whole_ops.get("Det") == 1
+    assert any("every rank computes them whole" in w and "Det" in w for w in plan.warnings)
+
+
+def test_a_model_that_fits_nowhere_is_refused_with_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(ConflictError, match="does not fit on up to 2 x a100-sxm-80gb"):
+        request(
+            tmp_path, transformer(10, 1024, 8), shapes(1, 8, 1024, 8),
+            target={"device": DEVICE, "gpus": "1..2", "memory": "530MiB", "offload": []},
+        )  # fmt: skip
