@@ -75,7 +75,7 @@ def _swapped(placement: PlacementPlan) -> str:
     if not stages:
         return "nothing: all weights are resident"
     most = max(s.streamed_size_bytes for s in stages)
-    counts = Counter(group.residency for group in placement.groups)
+    counts: Counter[str] = Counter(group.residency for group in placement.groups)
     words = {"host": "in host memory", "peer": "in a neighbour's memory"}
     where = " and ".join(f"{counts[key]} {text}" for key, text in words.items() if counts[key])
     return (
