@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
+from time import monotonic
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,9 +15,11 @@ from planner.ir.solution import Solution, Status
 from planner.solve.check import check, priced, value
 from planner.solve.solve import solve
 from planner.solve.stages.answer import decode
-from planner.solve.stages.exact import build
+from planner.solve.stages.exact import Exact, build
 from planner.solve.stages.hint import hint_of
 from planner.solve.stages.model import HIGH
+from planner.solve.stages.neighbourhoods import improve
+from planner.solve.stages.rescue import alone
 from planner.solve.validate import validate
 from tests.solve.pipelines import Pipelines, plans
 
@@ -88,3 +91,28 @@ def test_a_plan_is_the_hint_that_decodes_to_it() -> None:
         assert back.stages == plan.stages
         compared += 1
     assert compared >= 50
+
+
+def test_neighbourhoods_keep_every_rule_and_never_lose() -> None:
+    """From a poor plan of one place: never worse, never below the optimum."""
+    improved = compared = 0
+    for seed in range(200):
+        base = Pipelines(random.Random(seed)).problem()
+        problem = alone(base, base.places[0])
+        if problem is None or problem.limits.latency_us is not None:
+            continue
+        best_plan = solve(problem, workers=1)
+        found = [plan for plan in plans(problem) if not check(problem, plan)]
+        if best_plan.totals is None or not found:
+            continue
+        worst = max(found, key=lambda plan: key(problem, plan))
+        state = Exact(problem, monotonic() + 0.05, 0.0, seed, 1)
+        assert state.offer(worst, "start", 0.0, 0)
+        improve(state, monotonic() + 0.05)
+        assert state.values >= tuple(v * (1 - 1e-7) for v in best_plan.objective)
+        assert state.values <= key(problem, worst)
+        improved += state.values < key(problem, worst)
+        compared += 1
+        if compared == 40:
+            break
+    assert improved >= 10

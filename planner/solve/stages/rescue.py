@@ -16,18 +16,23 @@ from time import monotonic
 
 from planner.errors import UsageError
 from planner.ir.devices import Place
-from planner.ir.problem import Option, Problem
+from planner.ir.problem import Problem
 from planner.ir.solution import Status
 from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, search_exactly
 from planner.solve.stages.model import HIGH
+from planner.solve.stages.neighbourhoods import improve
 
 LARGE_SHARE = 0.6
 """Share of the time for the dual's way where single places are small."""
 PART_SHARE = 0.5
 """Share of what is left then for each place but the last;"""
 FIRST_SHARE = 0.3
-"""of that, for plans without streams and groups."""
+"""of that, for plans without streams and groups;"""
+WHOLE_SHARE = 0.5
+"""of what is left then, for the whole place at once; the rest is for neighbourhoods."""
+UNKNOWN_SHARE = 0.8
+"""The same where no plan is known yet."""
 SINGLE_COLUMNS = 6_000
 """Options and conversions of one place, options once more a store, up to which it is small."""
 
@@ -94,30 +99,41 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
 
 
 def _search_part(state: Exact, part: Problem, limit_s: float) -> None:
-    """Compression and sharding alone first, whose model is small; from there everything."""
+    """Without streams and groups first, whose model is small; where that does not fit, without
+    groups; from there everything, then neighbourhoods."""
     until = monotonic() + limit_s
-    plain = replace(part, stores=(), options=tuple(o for o in _resident(part) if len(o.ops) == 1))
-    first = Exact(plain, monotonic() + FIRST_SHARE * limit_s, state.gap, state.seed, state.workers)
     whole = Exact(part, until, state.gap, state.seed, state.workers)
-    if {name for option in plain.options for name in option.ops} == set(part.ops):
-        search_exactly(first)
-    for plan in (first.best, state.best):
-        if plan is not None and not plan.is_uncertain:
-            whole.offer(plan, "known plan", 0.0, 0)
-    if not first.is_interrupted:
-        search_exactly(whole)
-    state.is_interrupted |= first.is_interrupted or whole.is_interrupted
-    for name in (*first.used, *whole.used):
+    if state.best is not None and not state.best.is_uncertain:
+        whole.offer(state.best, "known plan", 0.0, 0)
+    single = replace(part, options=tuple(o for o in part.options if len(o.ops) == 1))
+    if {name for option in single.options for name in option.ops} == set(part.ops):
+        for start in (_resident(single), single):
+            if whole.best is None:
+                _search_start(whole, start, FIRST_SHARE * (until - monotonic()))
+    share = WHOLE_SHARE if whole.best is not None else UNKNOWN_SHARE
+    whole.deadline = monotonic() + share * max(until - monotonic(), 0.0)
+    if not whole.is_interrupted and search_exactly(whole) is not Status.OPTIMAL:
+        improve(whole, until)
+    state.is_interrupted |= whole.is_interrupted
+    for name in whole.used:
         state.used.setdefault(f"{name} on one place")
     if whole.best is not None:
         bound = state.bounds[0] if state.bounds else -math.inf
         state.offer(whole.best, "CP-SAT on one place", bound, 0)
 
 
-def _resident(part: Problem) -> tuple[Option, ...]:
-    return tuple(
-        option if not option.stores else replace(option, stores=()) for option in part.options
-    )
+def _search_start(whole: Exact, start: Problem, limit_s: float) -> None:
+    first = Exact(start, monotonic() + limit_s, whole.gap, whole.seed, whole.workers)
+    search_exactly(first)
+    whole.is_interrupted |= first.is_interrupted
+    whole.used.update(first.used)
+    if first.best is not None and not first.best.is_uncertain:
+        whole.offer(first.best, "CP-SAT on one place", 0.0, 0)
+
+
+def _resident(part: Problem) -> Problem:
+    kept = (o if not o.stores else replace(o, stores=()) for o in part.options)
+    return replace(part, options=tuple(kept), stores=())
 
 
 def alone(problem: Problem, place: Place) -> Problem | None:

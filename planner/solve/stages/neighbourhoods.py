@@ -1,0 +1,101 @@
+"""Better plans of one place by large neighbourhoods: most of a plan stays, the rest is solved anew.
+
+What is free in turn: formats with all streams as they are; streams with all formats as they are; or
+some operators in a row with everything. The first two are the steps of planning one family after
+another, so that no such step improves the plan that is left. (Shaw, CP 1998.)
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from time import monotonic
+
+from planner.ir.problem import Option, Problem
+from planner.ir.solution import Solution, Status
+from planner.solve.stages.exact import Exact, search_exactly
+
+FIRST_OPS, LEAST_OPS = 8, 4
+"""Operators in a row that are free, to start with and at least."""
+TURN_S = 2.0
+"""Seconds of one neighbourhood."""
+GROWTH = 1.3
+
+
+def improve(state: Exact, until: float) -> None:
+    """Neighbourhoods of the incumbent, in turn, until the time or one that holds everything."""
+    rng = random.Random(state.seed)
+    size = float(FIRST_OPS)
+    turn = 0
+    while state.best is not None and monotonic() < until and not state.is_interrupted:
+        kind = turn % 4
+        turn += 1
+        if kind == 0:
+            free = _formats_free(state.problem, state.best)
+        elif kind == 1 and state.problem.stores:
+            free = _streams_free(state.problem, state.best)
+        else:
+            free = _row_free(state.problem, state.best, round(size), rng)
+        part = Exact(
+            free, min(until, monotonic() + TURN_S), state.gap, rng.randrange(2**30), state.workers
+        )
+        part.offer(state.best, "known plan", 0.0, 0)
+        status = search_exactly(part)
+        state.is_interrupted |= part.is_interrupted
+        if part.best is not None:
+            state.offer(part.best, "neighbourhoods, CP-SAT", 0.0, 0)
+        if kind >= 2:
+            is_quick = status is Status.OPTIMAL
+            size = max(size * (GROWTH if is_quick else 1 / GROWTH), LEAST_OPS)
+
+
+def _stored(plan: Solution) -> dict[str, str]:
+    return {name: store for stage in plan.stages for name, store in stage.stored}
+
+
+def _streams_of_ops(problem: Problem, plan: Solution) -> dict[str, str]:
+    """The store of each operator whose weights stream."""
+    options = {option.name: option for option in problem.options}
+    return {op: store for name, store in _stored(plan).items() for op in options[name].ops}
+
+
+def _formats_free(problem: Problem, plan: Solution) -> Problem:
+    """Every option, streaming only where the plan does."""
+    streams = _streams_of_ops(problem, plan)
+    return replace(problem, options=tuple(_bound(option, streams) for option in problem.options))
+
+
+def _bound(option: Option, streams: dict[str, str]) -> Option:
+    """An option that may stream only from where its operators do."""
+    allowed = tuple(dict.fromkeys(streams[op] for op in option.ops if op in streams))
+    if option.stores is not None:
+        allowed = tuple(name for name in allowed if name in option.stores)
+    return option if option.stores == allowed else replace(option, stores=allowed)
+
+
+def _streams_free(problem: Problem, plan: Solution) -> Problem:
+    """Options of the plan's formats, streaming from wherever they can."""
+    options = {option.name: option for option in problem.options}
+    formats = {op: options[name].format for name in plan.chosen for op in options[name].ops}
+    kept = [o for o in problem.options if o.format == formats[o.ops[0]]]
+    return replace(problem, options=tuple(kept), forbidden=_left(problem, kept))
+
+
+def _row_free(problem: Problem, plan: Solution, size: int, rng: random.Random) -> Problem:
+    """Some operators in a row free, the others as they are."""
+    start = rng.randrange(max(len(problem.ops) - size, 0) + 1)
+    row = set(problem.ops[start : start + size])
+    chosen, streams = set(plan.chosen), _streams_of_ops(problem, plan)
+    kept = []
+    for option in problem.options:
+        if row.issuperset(option.ops):
+            kept.append(option)
+        elif option.name in chosen:
+            kept.append(_bound(option, streams))
+    return replace(problem, options=tuple(kept), forbidden=_left(problem, kept))
+
+
+def _left(problem: Problem, options: list[Option]) -> tuple[frozenset[str], ...]:
+    """Forbidden sets whose options are all still there."""
+    names = {option.name for option in options}
+    return tuple(cut for cut in problem.forbidden if cut <= names)
