@@ -36,26 +36,12 @@ def _choices(found: StageModel) -> None:
             found.c[v, p] = model.choice(f"c[{conversion.name},{p}]")
 
 
-def _tensors(found: StageModel) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-    """Tensors that may be made, and that may be read, on each stage."""
-    made: set[tuple[str, int]] = set()
-    read: set[tuple[str, int]] = set()
-    for g, p in found.x:
-        option = found.problem.options[g]
-        made.update((state.tensor, p) for state in option.makes)
-        read.update((state.tensor, p) for state in option.needs)
-    return made, read
-
-
 def _transfers(found: StageModel) -> None:
-    made, read = _tensors(found)
     devices = [sorted({found.device_of[k].name for k in found.places_at(p)}) for p in found.stages]
     links = found.links()
     for t, transfer in enumerate(found.problem.transfers):
-        tensor = transfer.source.tensor
         for q, p in _ordered(found):
-            is_of_use = (tensor, q) in made and (tensor, p) in read
-            for a, b in product(devices[q], devices[p]) if is_of_use else ():
+            for a, b in product(devices[q], devices[p]):
                 if (a, b) in links:
                     name = f"f[{transfer.name},{q},{p},{a},{b}]"
                     found.f[t, q, p, a, b] = found.model.choice(name)
