@@ -21,6 +21,8 @@ from planner.graph.sandbox import Bounds, Sandbox
 Shapes = Mapping[str, tuple[int, ...]]
 _EXAMPLE_SIZE = 16
 """What an unbound dimension gets in the example of an error message; the first one gets 1."""
+_NAMED = 3
+"""How many inputs an error message names."""
 
 
 def bind(
@@ -180,13 +182,27 @@ def _shape_of(
 
 
 def _unbound(ports: list[Port], symbols: Mapping[str, tuple[int, str]]) -> ModelError:
-    parts = [f"{proto.short(port.name)} ({_declared(port)})" for port in ports]
+    shown = [f"{proto.short(port.name)} ({_declared(port)})" for port in ports[:_NAMED]]
+    more = f" and {len(ports) - _NAMED} more" if len(ports) > _NAMED else ""
     flags = [
-        f"--shapes {proto.short(port.name)}:{_text(_example(port, symbols))}" for port in ports
+        f"--shapes {proto.short(port.name)}:{_text(_example(port, symbols))}"
+        for port in _binding(ports, symbols)
     ]
     return ModelError(
-        f"dimensions are not bound: {', '.join(parts)}", fix=f"for example {' '.join(flags)}"
+        f"dimensions are not bound: {', '.join(shown)}{more}", fix=f"for example {' '.join(flags)}"
     )
+
+
+def _binding(ports: list[Port], symbols: Mapping[str, tuple[int, str]]) -> list[Port]:
+    """Inputs that are enough: one shape binds a named dimension for all that share it."""
+    known, found = set(symbols), []
+    for port in ports:
+        dims = port.dims if port.dims is not None else (None,)
+        new = {dim for dim in dims if isinstance(dim, str)} - known
+        if new or None in dims:
+            found.append(port)
+            known |= new
+    return found
 
 
 def _example(port: Port, symbols: Mapping[str, tuple[int, str]]) -> tuple[int, ...]:

@@ -59,9 +59,15 @@ def test_unbound_dimensions_are_named_at_once_with_an_example() -> None:
     assert caught.value.what == (
         "dimensions are not bound: ids (batchxtime), mask (batchxtime), image (batchx3x?)"
     )
-    assert caught.value.fix == (
-        "for example --shapes ids:1x16 --shapes mask:1x16 --shapes image:1x3x16"
-    )
+    assert caught.value.fix == "for example --shapes ids:1x16 --shapes image:1x3x16"
+
+
+def test_many_inputs_of_the_same_dimensions_are_asked_for_once() -> None:
+    pasts = [Port(f"past_{n}", "float32", ("batch", 4, "past", 8)) for n in range(24)]
+    with pytest.raises(ModelError) as caught:
+        complete_shapes(_loaded(Port("ids", "int64", ("batch", "time")), *pasts), {"ids": (1, 5)})
+    assert caught.value.what.endswith("past_2 (batchx4xpastx8) and 21 more")
+    assert caught.value.fix == "for example --shapes past_0:1x4x16x8"
 
 
 def test_the_example_keeps_what_is_known() -> None:

@@ -8,7 +8,10 @@ import numpy as np
 from onnx import ModelProto, numpy_helper
 
 from benchmarks.zoo_families.builder import Builder, save
+from planner import resources
+from planner.cost.predictor import Predictor
 from planner.graph.skeleton import Skeleton, read_skeleton
+from planner.spec.profile import read_profile
 
 
 def transformer(layers: int = 2, width: int = 64, heads: int = 4, words: int = 100) -> ModelProto:
@@ -63,3 +66,12 @@ def filled(model: ModelProto) -> ModelProto:
             values = rng.standard_normal(tuple(tensor.dims)) * scale
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
     return model
+
+
+def memory(device: str, free_mib: float) -> str:
+    """A limit that leaves so much of a device for what a plan decides, whatever the runtime and the
+    libraries take of it by the profile."""
+    path = next(p for p in resources.profiles() if p.stem == device)
+    known = Predictor(read_profile(path))
+    taken = known.runtime_context_bytes + known.workspace_bytes
+    return f"{taken / 2**20 + free_mib:.0f}MiB"

@@ -17,12 +17,13 @@ from planner.spec.constraints import Constraints
 from planner.spec.io import sealed
 from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
-from tests.place.models import filled, shapes, transformer
+from tests.place.models import filled, memory, shapes, transformer
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None and importlib.util.find_spec("torch") is None,
     reason="neither mpi4py nor torch is installed",
 )
+DEVICE = "a100-sxm-80gb"
 WIDTH, HEADS, WORDS = 128, 4, 80_000
 """A head of 20 MB in 16 bits: more than the memory that tests leave one device."""
 
@@ -33,7 +34,7 @@ def request(model: Path, **more: Any) -> Constraints:
         "model": model,
         "workload": [{"shapes": shapes(8, 0, WIDTH, HEADS)}],
         "target": {
-            "device": "a100-sxm-80gb", "gpus": "1..2", "memory": "525MiB", "offload": [],
+            "device": DEVICE, "gpus": "1..2", "memory": memory(DEVICE, 17), "offload": [],
         },
         "accuracy": {"max_error": 1e-6},
         **more,
@@ -107,7 +108,12 @@ def test_weights_that_are_not_here(tmp_path: Path) -> None:
 def test_what_no_engine_can_do_is_told_before_anything_is_built(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(transformer(3, 512, 8), path)
-    tight = {"device": "a100-sxm-80gb", "gpus": 1, "memory": "525MiB", "offload": ["host"]}
+    tight = {
+        "device": "a100-sxm-80gb",
+        "gpus": 1,
+        "memory": memory("a100-sxm-80gb", 17),
+        "offload": ["host"],
+    }
     workload = [{"shapes": shapes(8, 0, 512, 8)}]
     asked = request(path, target=tight, workload=workload, no_weights=True)
     plan = sealed(pipeline.plan(asked).plan)

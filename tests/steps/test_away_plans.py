@@ -17,7 +17,7 @@ from planner.spec.constraints import Constraints
 from planner.spec.placement import PlacementPlan
 from planner.spec.plan import Plan
 from planner.steps.conflict import ConflictError
-from tests.place.models import shapes, transformer
+from tests.place.models import memory, shapes, transformer
 
 DEVICE = "a100-sxm-80gb"
 
@@ -74,7 +74,7 @@ def test_a_weight_that_fits_on_no_device_is_cut(
     """The head has 40 MB in 16 bits; each device has room for about 30."""
     plan = request(
         tmp_path, transformer(2, 128, 4, 160_000), shapes(8, 0, 128, 4),
-        target={"device": DEVICE, "gpus": "1..2", "memory": "538MiB", "offload": []},
+        target={"device": DEVICE, "gpus": "1..2", "memory": memory(DEVICE, 30), "offload": []},
     )  # fmt: skip
     golden("away/sharded.json", decided(plan))
 
@@ -83,7 +83,7 @@ def test_layers_that_fit_on_no_device_together_become_stages(tmp_path: Path) -> 
     """Five layers of 25 MB; each device has room for about half."""
     plan = request(
         tmp_path, transformer(5, 1024, 8), shapes(1, 8, 1024, 8),
-        target={"device": DEVICE, "gpus": "1..2", "memory": "585MiB", "offload": []},
+        target={"device": DEVICE, "gpus": "1..2", "memory": memory(DEVICE, 77), "offload": []},
     )  # fmt: skip
     placement = placed(plan)
     assert placement.layout == "2 stages x 1 GPU"
@@ -101,7 +101,9 @@ def test_a_neighbour_lends_its_memory(tmp_path: Path) -> None:
     """Weights stream from the memory of a GPU that computes nothing."""
     plan = request(
         tmp_path, transformer(3, 512, 8), shapes(32, 0, 512, 8),
-        target={"device": DEVICE, "gpus": "1..2", "memory": "518MiB", "offload": ["peer"]},
+        target={
+            "device": DEVICE, "gpus": "1..2", "memory": memory(DEVICE, 9.6), "offload": ["peer"],
+        },
     )  # fmt: skip
     placement = placed(plan)
     assert placement.devices == 2
@@ -158,5 +160,5 @@ def test_a_model_that_fits_nowhere_is_refused_with_what_it_needs(tmp_path: Path)
     with pytest.raises(ConflictError, match="does not fit on up to 2 x a100-sxm-80gb"):
         request(
             tmp_path, transformer(10, 1024, 8), shapes(1, 8, 1024, 8),
-            target={"device": DEVICE, "gpus": "1..2", "memory": "530MiB", "offload": []},
+            target={"device": DEVICE, "gpus": "1..2", "memory": memory(DEVICE, 22), "offload": []},
         )  # fmt: skip

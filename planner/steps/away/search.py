@@ -7,11 +7,11 @@ devices, all devices without compression, and the cheapest without the latency p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import TYPE_CHECKING
 
+from planner.graph.sandbox import Bounds, LimitError, Sandbox
 from planner.ir.problem import Limits, Option, Problem
 from planner.ir.solution import Solution, Status
 from planner.place.options import HOST
@@ -21,15 +21,15 @@ from planner.steps.away.offers import Posed
 from planner.steps.away.rule_out import is_ruled_out
 from planner.steps.away.target import Away
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 """Numbers of devices tried first."""
 _MAIN, _OTHER = 0.2, 0.12
 """Shares of the time limit for one solve of the request, and of an alternative."""
 _MAIN_GAP, _OTHER_GAP = 0.01, 0.03
 """Gaps at which a solve may stop where less is asked: alternatives are there to be compared."""
+_PATIENCE, _STARTING_S = 3.0, 60.0
+"""A search that takes so many times its limit, and this longer, hangs."""
+_MOST_BYTES = 16 * 2**30
 _COUNTING = 0.3
 """Share of a solve for counts of alike groups, before it and after it."""
 
@@ -151,7 +151,6 @@ class Search:
 
     def _solution(self, problem: Problem, share: float) -> Solution:
         from planner.solve.alike.solve import counted, improved, is_decided
-        from planner.solve.solve import solve
 
         if is_ruled_out(problem):
             return Solution(Status.INFEASIBLE, solver="bound of memory, error and latency")
@@ -163,8 +162,32 @@ class Search:
         if known is not None and is_decided(known, gap):
             return known
         plans = [known] if known is not None and known.totals is not None else []
-        found = solve(problem, time_limit_s=seconds, gap=gap, seed=solver.seed, known=plans)
+        found = self._searched(problem, seconds, gap, plans)
         return improved(problem, found, known, _COUNTING * seconds)
+
+    def _searched(
+        self, problem: Problem, seconds: float, gap: float, known: Sequence[Solution]
+    ) -> Solution:
+        """What the solvers find, in a process of their own: CP-SAT 9.15 ends the process where its
+        time runs out before its heuristics stand (`fixed_search != nullptr`)."""
+        bounds = Bounds(wall_s=_PATIENCE * seconds + _STARTING_S, memory_size_bytes=_MOST_BYTES)
+        sandbox = Sandbox("searching for a plan", str(self.constraints.model), bounds)
+        seed = self.constraints.solver.seed
+        try:
+            return sandbox.call(_solved, problem, seconds, gap, seed, tuple(known))
+        except LimitError as error:
+            self.reporter.note(f"a search ended early: {error.what}")
+            if known:
+                return replace(known[0], hit_time_limit=True)
+            return Solution(Status.UNKNOWN, hit_time_limit=True)
+
+
+def _solved(
+    problem: Problem, seconds: float, gap: float, seed: int, known: tuple[Solution, ...]
+) -> Solution:
+    from planner.solve.solve import solve
+
+    return solve(problem, time_limit_s=seconds, gap=gap, seed=seed, known=known)
 
 
 def narrowed(
@@ -195,6 +218,7 @@ def narrowed(
         conversions=conversions,
         transfers=transfers if devices > 1 else (),
         links=problem.links if devices > 1 else (),
+        stores=tuple(store for store in problem.stores if store.extra_devices < devices),
     )
 
 
