@@ -18,6 +18,8 @@ from planner.units import format_duration, format_size
 BAR = 32
 """Characters of a bar."""
 _KILO = 1000
+_CLEARLY = 0.9
+"""Share of a price from which on another is told."""
 _PARTS = (("weights", "█"), ("cache", "▓"), ("activations", "▒"), ("runtime", "░"))
 
 
@@ -111,8 +113,19 @@ def _price(placement: PlacementPlan) -> str:
         return placement.price_source
     return (
         f"{placement.price_per_hour:.2f} USD an hour, {money(placement.price_per_query)} a query "
-        f"({placement.price_source})"
+        f"({placement.price_source}){_cheaper(placement, placement.price_per_query)}"
     )
+
+
+def _cheaper(placement: PlacementPlan, price: float) -> str:
+    """The alternative that keeps the promise for least a query, where that is clearly less."""
+    rivals = [
+        (each.price_per_query, each.name)
+        for each in placement.alternatives
+        if each.status == "feasible" and not each.reason and each.price_per_query is not None
+    ]
+    best, name = min(rivals, default=(price, ""))
+    return f"; least a query: {money(best)} with {name}" if best < _CLEARLY * price else ""
 
 
 def _energy(placement: PlacementPlan) -> str:

@@ -166,5 +166,9 @@ def test_other_problems_are_left_alone() -> None:
     problem = many(3, 100)
     assert is_countable(problem)
     assert counted(replace(problem, objectives=(Objective.MEMORY,)), gap=0, time_limit_s=1) is None
+    hopeless = replace(problem, objectives=(Objective.MEMORY,), limits=Limits(1.0, devices=1))
+    found = counted(hopeless, gap=0.0, time_limit_s=1)
+    assert found is not None
+    assert found.status is Status.INFEASIBLE
     tied = replace(problem, tied=(("o0", "o1"),))
     assert counted(tied, gap=0.0, time_limit_s=1) is None

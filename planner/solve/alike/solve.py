@@ -25,11 +25,10 @@ BOUND_GAP = 1e-3
 def counted(problem: Problem, *, gap: float, time_limit_s: float) -> Solution | None:
     """What counts alone say: infeasible, a plan with its bound, or only a bound (unknown).
 
-    None where they do not apply: groups of several operators, stores, another objective.
+    None where they say nothing: groups of several operators, stores, and what is feasible under
+    another objective.
     """
-    if not is_countable(problem) or problem.objectives[0] is not Objective.LATENCY:
-        return None
-    if problem.limits.devices is None:
+    if not is_countable(problem) or problem.limits.devices is None:
         return None
     started = monotonic()
     ends = (_HIGH,) if problem.limits.latency_us is None else (_HIGH, _EXPECTED, _LOW)
@@ -40,6 +39,8 @@ def counted(problem: Problem, *, gap: float, time_limit_s: float) -> Solution | 
         small = [undominated(kind, columns_of(frame)) for kind in all_kinds]
         found = count(small, frame, time_limit_s / 4, BOUND_GAP)
         if not found.is_infeasible:
+            if problem.objectives[0] is not Objective.LATENCY:
+                return None
             plan = _best(problem, end, found, gap, time_limit_s / 4)
             return _certified(problem, plan, found, gap, monotonic() - started)
     return Solution(Status.INFEASIBLE, solver=_NAME, seconds=monotonic() - started)

@@ -18,7 +18,6 @@ from planner.place.options import HOST
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed
-from planner.steps.away.rule_out import is_ruled_out
 from planner.steps.away.target import Away
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
@@ -152,8 +151,6 @@ class Search:
     def _solution(self, problem: Problem, share: float) -> Solution:
         from planner.solve.alike.solve import counted, improved, is_decided
 
-        if is_ruled_out(problem):
-            return Solution(Status.INFEASIBLE, solver="bound of memory, error and latency")
         solver = self.constraints.solver
         left = max(self._until - monotonic(), 0.05 * solver.time_limit_s)
         seconds = min(share * solver.time_limit_s, left)
