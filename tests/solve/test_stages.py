@@ -14,10 +14,7 @@ from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.check import check, priced, value
 from planner.solve.solve import solve
-from planner.solve.stages.answer import decode
-from planner.solve.stages.exact import Exact, build
-from planner.solve.stages.hint import hint_of
-from planner.solve.stages.model import HIGH
+from planner.solve.stages.exact import Exact
 from planner.solve.stages.neighbourhoods import improve
 from planner.solve.stages.rescue import alone
 from planner.solve.validate import validate
@@ -77,22 +74,6 @@ def test_equals_enumeration(seed: int) -> None:
         assert abs(ours - theirs) <= 1e-7 * abs(theirs) + 1e-12
 
 
-def test_a_plan_is_the_hint_that_decodes_to_it() -> None:
-    compared = 0
-    for seed in range(150):
-        problem = Pipelines(random.Random(seed)).problem()
-        plan = solve(problem, workers=1)
-        if plan.totals is None or plan.is_uncertain:
-            continue
-        row = [setting.name for setting in problem.settings].index(plan.setting or "")
-        m = build(problem, row, HIGH)
-        hint = hint_of(m, plan)
-        back = decode(m, [hint.get(column, 0.0) for column in range(len(m.model.columns))])
-        assert back.stages == plan.stages
-        compared += 1
-    assert compared >= 50
-
-
 def test_neighbourhoods_keep_every_rule_and_never_lose() -> None:
     """From a poor plan of one place: never worse, never below the optimum."""
     improved = compared = 0
@@ -106,9 +87,9 @@ def test_neighbourhoods_keep_every_rule_and_never_lose() -> None:
         if best_plan.totals is None or not found:
             continue
         worst = max(found, key=lambda plan: key(problem, plan))
-        state = Exact(problem, monotonic() + 0.05, 0.0, seed, 1)
+        state = Exact(problem, monotonic() + 5.0, 0.0, seed, 1)
         assert state.offer(worst, "start", 0.0, 0)
-        improve(state, monotonic() + 0.05)
+        improve(state, problem, monotonic() + 0.1)
         assert state.values >= tuple(v * (1 - 1e-7) for v in best_plan.objective)
         assert state.values <= key(problem, worst)
         improved += state.values < key(problem, worst)

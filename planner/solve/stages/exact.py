@@ -16,7 +16,6 @@ from planner.solve.linear import ROUNDING
 from planner.solve.progress import Progress, Reporter
 from planner.solve.stages.answer import decode
 from planner.solve.stages.columns import columns
-from planner.solve.stages.hint import hint_of
 from planner.solve.stages.model import EXPECTED, HIGH, LOW, StageModel, Sum
 from planner.solve.stages.rules import STAGE_RULES, aim
 
@@ -47,6 +46,10 @@ class Exact:
     is_interrupted: bool = False
     rounding: float = EQUAL
     """Relative error that integer scaling may put into a bound."""
+    cutoff: float = math.inf
+    """Only plans whose first objective is at most this are looked for."""
+    is_certain: bool = False
+    """Only plans that keep C8 at the upper end are looked for."""
     used: dict[str, None] = field(default_factory=dict)
     """Solvers that answered, in order."""
 
@@ -101,9 +104,9 @@ def build(
 
 def search_exactly(state: Exact) -> Status:
     """Every end of the intervals until a plan exists, every objective in order."""
-    ends = (HIGH,) if state.problem.limits.latency_us is None else (HIGH, EXPECTED, LOW)
+    is_one = state.is_certain or state.problem.limits.latency_us is None
     status = Status.UNKNOWN
-    for end in ends:
+    for end in (HIGH,) if is_one else (HIGH, EXPECTED, LOW):
         state.end, state.bounds = end, []
         status = _at_end(state, end)
         if status is not Status.INFEASIBLE:
@@ -114,6 +117,9 @@ def search_exactly(state: Exact) -> Status:
 def _at_end(state: Exact, end: int) -> Status:
     models = [build(state.problem, row, end) for row in range(len(state.problem.settings))]
     is_proved = True
+    for m in models if math.isfinite(state.cutoff) else ():
+        first = aim(m, state.problem.objectives[0])
+        m.model.at_most("cutoff", first.terms, state.cutoff - first.constant)
     for number, objective in enumerate(state.problem.objectives):
         bounds = [_minimise(state, m, objective, number) for m in models]
         bound = min(bounds, default=math.inf)
@@ -154,7 +160,6 @@ def _minimise(state: Exact, m: StageModel, objective: Objective, number: int) ->
             state.gap,
             state.seed,
             state.workers,
-            hint=hint_of(m, state.best) if is_here and state.best is not None else None,
             on_plan=on_plan,
             reached=state.values[number] if is_here else math.inf,
         )

@@ -7,12 +7,15 @@ another, so that no such step improves the plan that is left. (Shaw, CP 1998.)
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from time import monotonic
 
+from planner.errors import InfoptError
 from planner.ir.problem import Option, Problem
 from planner.ir.solution import Solution, Status
+from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, search_exactly
 
 FIRST_OPS, LEAST_OPS = 8, 4
@@ -20,10 +23,14 @@ FIRST_OPS, LEAST_OPS = 8, 4
 TURN_S = 2.0
 """Seconds of one neighbourhood."""
 GROWTH = 1.3
+NEAR_SHARE = 0.4
+"""Share of a turn for the dual's way."""
+BETTER = 1e-6
+"""Relative: what is worth finding."""
 
 
-def improve(state: Exact, until: float) -> None:
-    """Neighbourhoods of the incumbent, in turn, until the time or one that holds everything."""
+def improve(state: Exact, part: Problem, until: float) -> None:
+    """Neighbourhoods of the incumbent, a plan of the part, in turn until the time."""
     rng = random.Random(state.seed)
     size = float(FIRST_OPS)
     turn = 0
@@ -31,22 +38,52 @@ def improve(state: Exact, until: float) -> None:
         kind = turn % 4
         turn += 1
         if kind == 0:
-            free = _formats_free(state.problem, state.best)
-        elif kind == 1 and state.problem.stores:
-            free = _streams_free(state.problem, state.best)
+            free = _formats_free(part, state.best)
+        elif kind == 1 and part.stores:
+            free = _streams_free(part, state.best)
         else:
-            free = _row_free(state.problem, state.best, round(size), rng)
-        part = Exact(
-            free, min(until, monotonic() + TURN_S), state.gap, rng.randrange(2**30), state.workers
-        )
-        part.offer(state.best, "known plan", 0.0, 0)
-        status = search_exactly(part)
-        state.is_interrupted |= part.is_interrupted
-        if part.best is not None:
-            state.offer(part.best, "neighbourhoods, CP-SAT", 0.0, 0)
+            free = _row_free(part, state.best, round(size), rng)
+        seed = rng.randrange(2**30)
+        end = min(until, monotonic() + TURN_S)
+        _search_near(state, free, monotonic() + NEAR_SHARE * (end - monotonic()), seed)
+        is_done = search_below(state, free, end, seed)
         if kind >= 2:
-            is_quick = status is Status.OPTIMAL
-            size = max(size * (GROWTH if is_quick else 1 / GROWTH), LEAST_OPS)
+            size = max(size * (GROWTH if is_done else 1 / GROWTH), LEAST_OPS)
+
+
+def search_below(state: Exact, part: Problem, until: float, seed: int) -> bool:
+    """Looks for a plan of a part of the problem that is certain and better than the incumbent;
+    whether the part was searched through."""
+    found = Exact(part, until, state.gap, seed, state.workers, is_certain=True)
+    if state.best is not None:
+        found.cutoff = state.values[0] - max(BETTER * abs(state.values[0]), 1e-12)
+    status = search_exactly(found)
+    _take(state, found)
+    is_done = status in (Status.OPTIMAL, Status.INFEASIBLE)
+    state.is_clocked |= not is_done
+    return is_done
+
+
+def _search_near(state: Exact, part: Problem, until: float, seed: int) -> None:
+    """Cuts and moves: quick where memory is not too tight."""
+    found = Exact(part, until, state.gap, seed, state.workers)
+    if state.best is not None:
+        found.offer(state.best, "known plan", 0.0, 0)
+    try:
+        search_large(found)
+    except InfoptError:
+        return  # a bound that contradicts a plan: nothing of it is used
+    _take(state, found)
+
+
+def _take(state: Exact, found: Exact) -> None:
+    """What a search of a part found, if it is certain."""
+    state.is_interrupted |= found.is_interrupted
+    for name in found.used:
+        state.used.setdefault(f"{name} on one place")
+    if found.best is not None and not found.best.is_uncertain:
+        bound = state.bounds[0] if state.bounds else -math.inf
+        state.offer(found.best, "neighbourhoods of one place", bound, 0)
 
 
 def _stored(plan: Solution) -> dict[str, str]:

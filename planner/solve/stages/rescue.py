@@ -9,7 +9,6 @@ places: the bound stays the dual's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
@@ -19,20 +18,18 @@ from planner.ir.devices import Place
 from planner.ir.problem import Problem
 from planner.ir.solution import Status
 from planner.solve.scale.solve import search_large
-from planner.solve.stages.exact import Exact, search_exactly
-from planner.solve.stages.model import HIGH
-from planner.solve.stages.neighbourhoods import improve
+from planner.solve.stages.exact import Exact
+from planner.solve.stages.neighbourhoods import improve, search_below
 
 LARGE_SHARE = 0.6
 """Share of the time for the dual's way where single places are small."""
 PART_SHARE = 0.5
 """Share of what is left then for each place but the last;"""
-FIRST_SHARE = 0.3
+FIRST_SHARE = 0.2
 """of that, for plans without streams and groups;"""
-WHOLE_SHARE = 0.5
-"""of what is left then, for the whole place at once; the rest is for neighbourhoods."""
-UNKNOWN_SHARE = 0.8
-"""The same where no plan is known yet."""
+WHOLE_SHARE, UNKNOWN_SHARE = 0.6, 0.8
+"""of what is left then, for the whole place at once, where a plan is known or not; the rest is for
+neighbourhoods."""
 SINGLE_COLUMNS = 6_000
 """Options and conversions of one place, options once more a store, up to which it is small."""
 
@@ -84,8 +81,8 @@ def _size(problem: Problem) -> int:
 
 
 def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
-    """Each part gets an equal share of the time that is left; the incumbent's own comes first."""
-    if state.best is not None and state.end != HIGH:
+    """Half of what is left for each place but the last; the incumbent's own comes first."""
+    if state.best is not None and state.best.is_uncertain:
         return
     known = {stage.place for stage in state.best.stages} if state.best is not None else set()
     ordered = sorted(parts, key=lambda part: part.places[0].name not in known)
@@ -99,36 +96,26 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
 
 
 def _search_part(state: Exact, part: Problem, limit_s: float) -> None:
-    """Without streams and groups first, whose model is small; where that does not fit, without
-    groups; from there everything, then neighbourhoods."""
+    """A small model first, where no plan is known: nothing streams, nothing is grouped. Then
+    everything at once, and neighbourhoods of what was found."""
     until = monotonic() + limit_s
-    whole = Exact(part, until, state.gap, state.seed, state.workers)
-    if state.best is not None and not state.best.is_uncertain:
-        whole.offer(state.best, "known plan", 0.0, 0)
     single = replace(part, options=tuple(o for o in part.options if len(o.ops) == 1))
-    if {name for option in single.options for name in option.ops} == set(part.ops):
-        for start in (_resident(single), single):
-            if whole.best is None:
-                _search_start(whole, start, FIRST_SHARE * (until - monotonic()))
-    share = WHOLE_SHARE if whole.best is not None else UNKNOWN_SHARE
-    whole.deadline = monotonic() + share * max(until - monotonic(), 0.0)
-    if not whole.is_interrupted and search_exactly(whole) is not Status.OPTIMAL:
-        improve(whole, until)
-    state.is_interrupted |= whole.is_interrupted
-    for name in whole.used:
-        state.used.setdefault(f"{name} on one place")
-    if whole.best is not None:
-        bound = state.bounds[0] if state.bounds else -math.inf
-        state.offer(whole.best, "CP-SAT on one place", bound, 0)
+    is_covered = {name for option in single.options for name in option.ops} == set(part.ops)
+    if state.best is None and is_covered:
+        end = monotonic() + FIRST_SHARE * (until - monotonic())
+        search_below(state, _resident(single), end, state.seed)
+    if state.is_interrupted:
+        return
+    share = WHOLE_SHARE if state.best is not None else UNKNOWN_SHARE
+    end = monotonic() + share * max(until - monotonic(), 0.0)
+    if not search_below(state, part, end, state.seed):
+        _improve(state, part, until)
 
 
-def _search_start(whole: Exact, start: Problem, limit_s: float) -> None:
-    first = Exact(start, monotonic() + limit_s, whole.gap, whole.seed, whole.workers)
-    search_exactly(first)
-    whole.is_interrupted |= first.is_interrupted
-    whole.used.update(first.used)
-    if first.best is not None and not first.best.is_uncertain:
-        whole.offer(first.best, "CP-SAT on one place", 0.0, 0)
+def _improve(state: Exact, part: Problem, end: float) -> None:
+    """Neighbourhoods, where the incumbent is a plan of this place."""
+    if state.best is not None and {s.place for s in state.best.stages} == {part.places[0].name}:
+        improve(state, part, end)
 
 
 def _resident(part: Problem) -> Problem:
