@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.ir.devices import Hold, Store
-from planner.ir.problem import Option, Problem
+from planner.ir.devices import Store
+from planner.ir.problem import Problem
 from planner.ir.solution import Solution
 from planner.solve.data import FloatArray
 from planner.solve.price import peak_size_bytes
 from planner.solve.scale.batch import UNCHANGED, Changes, Priced, changes, price_changes
 from planner.solve.scale.complete import Choice, Completer
 from planner.solve.scale.entries import Board, board
+from planner.solve.scale.facts import Facts
 from planner.solve.scale.tensors import Tensors
 
 
@@ -67,7 +68,7 @@ class Layout:
             self._tensors.put((problem.options[g], p) for g in mine)
         self._room = [self._left(plan, p) for p in range(len(standing))]
         self._base = [self._priced(one, UNCHANGED) for one in self.boards]
-        self._peaks = [self._peak(one, []) for one in self.boards]
+        self._facts = Facts(problem, self.boards, self._tensors)
 
     def _chosen(self, plan: Solution) -> list[dict[int, int]]:
         """By stage: the store of each option's weights, -1 on the device."""
@@ -179,7 +180,7 @@ class Layout:
         """
         one, base = self.boards[p], self._base[p]
         priced = self._priced(one, moved)
-        added = self._added(p, moved) if forms_us is None else forms_us
+        added = self._facts.added_us(p, moved) if forms_us is None else forms_us
         gain = self._weights @ (base.finish_us - priced.finish_us) - added
         return Moves(p, moved, gain, added, self._use(p, moved, priced))
 
@@ -189,7 +190,11 @@ class Layout:
 
     def _use(self, p: int, moved: Changes, priced: Priced) -> FloatArray:
         limits = self._problem.limits
-        memory = priced.resident_bytes + priced.slot_bytes.sum(axis=0) + self._peaks_of(p, moved)
+        memory = (
+            priced.resident_bytes
+            + priced.slot_bytes.sum(axis=0)
+            + self._facts.peaks_bytes(p, moved)
+        )
         rows = [memory / max(self._room[p], 1.0)]
         for name in ("error", "energy_j"):
             limit = getattr(limits, name)
@@ -209,61 +214,10 @@ class Layout:
         pairs = enumerate(zip(self.boards, self._base, strict=True))
         return sum(b.place.degree * float(d.stored_bytes[r, 0]) for q, (b, d) in pairs if q != p)
 
-    def _changed(
-        self, one: Board, pairs: list[tuple[int, int]]
-    ) -> tuple[list[Option], list[Option]]:
-        """Options that a move takes away, and that it brings."""
-        options = self._problem.options
-        before = [one.entries[int(one.current[at])] for at, _ in pairs]
-        after = [one.entries[number] for _, number in pairs]
-        return (
-            [options[entry.option] for entry in before if entry is not None],
-            [options[entry.option] for entry in after if entry is not None],
-        )
-
-    def _added(self, p: int, moved: Changes) -> FloatArray:
-        """What conversions and transfers add."""
-        found = np.zeros(moved.count)
-        for m in range(moved.count):
-            old, new = self._changed(self.boards[p], moved.pairs(m))
-            if [(o.needs, o.makes) for o in old] != [(o.needs, o.makes) for o in new]:
-                found[m] = self._tensors.change_us([(o, p) for o in old], [(o, p) for o in new])
-        return found
-
-    def _peaks_of(self, p: int, moved: Changes) -> FloatArray:
-        """Peaks of activations after moves; most leave what is held as it is."""
-        found = np.full(moved.count, self._peaks[p])
-        known: dict[tuple[object, ...], float] = {}
-        for m in range(moved.count):
-            pairs = moved.pairs(m)
-            old, new = self._changed(self.boards[p], pairs)
-            if [o.holds for o in old] == [o.holds for o in new]:
-                continue
-            key = (*(at for at, _ in pairs), *(o.holds for o in new))
-            if key not in known:
-                known[key] = self._peak(self.boards[p], pairs)
-            found[m] = known[key]
-        return found
-
-    def _peak(self, one: Board, pairs: list[tuple[int, int]]) -> float:
-        now = one.current.copy()
-        for at, number in pairs:
-            now[at] = number
-        holds: list[Hold] = []
-        for number in now.tolist():
-            entry = one.entries[number]
-            holds += self._problem.options[entry.option].holds if entry is not None else ()
-        return float(peak_size_bytes(holds))
-
     def apply(self, p: int, moved: Changes) -> None:
         """Makes the first of some moves."""
-        one, pairs = self.boards[p], moved.pairs(0)
-        old, new = self._changed(one, pairs)
-        self._tensors.move([(o, p) for o in old], [(o, p) for o in new])
-        for at, number in pairs:
-            one.current[at] = number
-        self._base[p] = self._priced(one, UNCHANGED)
-        self._peaks[p] = self._peak(one, [])
+        self._facts.apply(p, moved)
+        self._base[p] = self._priced(self.boards[p], UNCHANGED)
 
     def use(self, p: int) -> FloatArray:
         """Share of each limit that is used now."""
