@@ -67,13 +67,17 @@ def places(machine: Machine) -> tuple[Place, ...]:
     return tuple(Place(f"{DEVICE}x{degree}", DEVICE, degree) for degree in sorted(degrees))
 
 
-def links(predictor: Predictor, machine: Machine) -> tuple[Link, ...]:
-    """Between stages: the slowest connection that a pipeline over all devices has."""
-    if machine.gpus == 1:
+def links(predictor: Predictor, machine: Machine, devices: int | None = None) -> tuple[Link, ...]:
+    """Between stages: the slowest connection that a pipeline over so many devices has.
+
+    Args:
+        devices: that stages lie on; all of the machine where not given.
+    """
+    count = machine.gpus if devices is None else devices
+    if count == 1:
         return ()
-    ranks = machine.gpus if machine.gpus > machine.per_node else 2
     small, large = PROBES_BYTES
-    first, second = (_send(predictor, size, ranks) for size in PROBES_BYTES)
+    first, second = (_send(predictor, size, count) for size in PROBES_BYTES)
     rate = (large - small) / max(second - first, 1e-9)
     return (Link(DEVICE, DEVICE, max(first - small / rate, 0.0), rate),)
 
@@ -82,7 +86,7 @@ def _send(predictor: Predictor, size_bytes: float, ranks: int) -> float:
     """One message between two devices that may be as far apart as `ranks` are."""
     node = predictor.node
     domain = node.domain(ranks) if node is not None else None
-    if domain is None or domain.fabric != "network":
+    if node is None or domain is None or domain is node.domain(2):
         return predictor.collective("send_recv", size_bytes, 2).expected_us
     return domain.link.latency.value + size_bytes / (domain.link.bandwidth.value / 1e6)
 

@@ -20,6 +20,7 @@ from planner.place.groups import Group, group
 from planner.place.memory import Caches
 from planner.place.options import Offers, Variant
 from planner.place.price import Pricer
+from planner.place.problem import Machine, links
 from planner.place.strategy import SUMMAND, WHOLE, Extents, Spread, conversion, spread
 from planner.spec.formats import Format
 from planner.spec.node import read_node
@@ -145,6 +146,18 @@ def test_caches_are_what_is_given_extended_and_handed_out(tmp_path: Path) -> Non
     assert Caches.find(graph, "fp16").given == {}  # which of two inputs is the cache?
     graph = Graph((op,), tensors, ("past",), ("present",))
     assert Caches.find(graph, "fp16").given == {"past": "present"}
+
+
+def test_links_between_stages_are_as_slow_as_the_devices_are_far_apart() -> None:
+    """A pair by NVLink, two pairs by PCIe, several machines by their network."""
+    pairs = predictor(node="a100-pairs-x4")
+    machine = Machine(64, 4, 2**30, 1.0, None, ())
+    times = [links(pairs, machine, count)[0].time_us(2**24) for count in (2, 4, 8)]
+    assert times == sorted(times)
+    assert times[1] > 2 * times[0]
+    assert times[2] > 2 * times[1]
+    assert links(pairs, machine)[0].time_us(2**24) == pytest.approx(times[2])
+    assert links(pairs, machine, 1) == ()
 
 
 def test_formats_that_a_device_lacks_are_left_out_with_the_reason() -> None:

@@ -15,6 +15,7 @@ from planner.graph.sandbox import Bounds, LimitError, Sandbox
 from planner.ir.problem import Limits, Option, Problem
 from planner.ir.solution import Solution, Status
 from planner.place.options import HOST
+from planner.place.problem import links
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed
@@ -141,6 +142,8 @@ class Search:
         if not has_slo:
             limits = replace(limits, latency_us=None)
         problem = narrowed(self.posed.problem, limits, keep)
+        between = links(self.away.predictor, self.away.machine, devices)
+        problem = replace(problem, links=between)
         if keep is not None:
             problem = replace(problem, stores=())
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
@@ -214,7 +217,6 @@ def narrowed(
         places=tuple(place for place in problem.places if place.name in there),
         conversions=conversions,
         transfers=transfers if devices > 1 else (),
-        links=problem.links if devices > 1 else (),
         stores=tuple(store for store in problem.stores if store.extra_devices < devices),
     )
 
