@@ -79,7 +79,10 @@ def _absent(device: str) -> UsageError | EnvironmentMismatchError:
 def _refuse_gpus(target: Target) -> None:
     if target.gpus is not None:
         raise EnvironmentMismatchError(
-            "this machine's CPU is the target, and it has no GPUs", where="target.gpus", fix=_HERE
+            "this machine's CPU is the target, and it has no GPUs",
+            where="target.gpus",
+            fix="name the GPUs' profile with --target; or, for processes here, drop target.gpus and"
+            f" run infopt spread PLAN --tensor {target.gpus.maximum}",
         )
     if target.offload:
         raise EnvironmentMismatchError(
