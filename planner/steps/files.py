@@ -15,29 +15,23 @@ from planner.compress.samples import synthetic_samples
 from planner.errors import DataError, InfoptError, ModelError
 from planner.graph.bind import bind, complete_shapes
 from planner.graph.build import build_graph
-from planner.graph.equality import compare, run_with_onnxruntime
 from planner.graph.judge import second_opinion
 from planner.graph.model import BoundModel, LoadedModel
 from planner.graph.sandbox import Bounds, Sandbox
-from planner.graph.simplify import SimplifyReport, simplify
-from planner.graph.wide import widen
+from planner.graph.simplify import simplify
 from planner.runtime.tensors import write_tensors
 from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
+from planner.steps.refine import Refined, refine
 from planner.steps.shapes import sizes
 from planner.steps.workspace import Workspace, digest
 
 _BOUND = "bound.onnx"
 _SIMPLIFIED = "simplified.onnx"
-_WIDE = "wide.onnx"
 _FACTS = "facts.json"
 _ONE_RUN = Bounds(wall_s=120.0)
 _INPUTS_FIX = "give typical inputs: --calibration FILE.npz (without, synthetic ones are tried)"
-_MAX_ROUNDING_NMSE = 1e-4
-"""What float32 may change in the answers of a model in half precision. It changes as much as half
-precision itself had wrong: 2e-8 an operator (relative rounding of 2**-11, uniform), growing with
-depth. More is no rounding: something overflowed, or a decision fell otherwise."""
 Shapes = Mapping[str, tuple[int, ...]]
 """Input name -> dimensions."""
 
@@ -50,7 +44,7 @@ class Files:
     """The user's model with its operators named and those dimensions fixed in which its shapes
     agree; otherwise as it came."""
     model_path: Path
-    """The same, simplified, and widened to float32 where asked for; equal to `bound_path` where
+    """The same, simplified, and refined for the CPU where asked for; equal to `bound_path` where
     that changed the outputs."""
     plain_path: Path
     """What plain ONNX Runtime runs: the user's own file, or the bound one where ONNX Runtime does
@@ -99,14 +93,14 @@ def bound_files(
     work: Workspace,
     feeds: Sequence[Mapping[str, Array] | None],
     *,
-    is_wide: bool = False,
+    for_cpu: bool = False,
 ) -> Files:
     """Binds and simplifies, or finds both done.
 
     Args:
         given: one set of shapes per entry of the workload.
         feeds: for each, what the simplified model is checked on; None: synthetic inputs.
-        is_wide: half precision becomes float32 inside, for providers that compute in it anyway.
+        for_cpu: refined for the CPU provider (`planner.steps.refine`).
     """
     specs = [input_specs(loaded, shapes) for shapes in given]
     shapes = [sizes(own) for own in specs]
@@ -117,7 +111,7 @@ def bound_files(
             known or synthetic_samples(own, 1, graph=build_graph(bound.path)).feeds(0)
             for own, known in zip(specs, feeds, strict=True)
         ]
-        _simplify(bound, checked_on, folder, loaded, is_wide=is_wide)
+        _simplify(bound, checked_on, folder, loaded, for_cpu=for_cpu)
 
     work.reporter.stage("simplify")
     folder = work.kept_folder(
@@ -126,7 +120,7 @@ def bound_files(
             __version__,
             loaded.sha256,
             [sorted(own.items()) for own in shapes],
-            *(["wide"] if is_wide else []),
+            *(["for the CPU"] if for_cpu else []),
         ),
         make,
     )
@@ -146,7 +140,7 @@ def files_of(plan: Plan, loaded: LoadedModel, work: Workspace) -> Files:
     """The files that a plan was made from, made again where they are gone."""
     given = [shape.shapes for shape in plan.workload]
     on_cpu = plan.fusion is None and plan.settings.provider == "cpu"
-    return bound_files(loaded, given, work, [None] * len(given), is_wide=on_cpu)
+    return bound_files(loaded, given, work, [None] * len(given), for_cpu=on_cpu)
 
 
 def keep_inputs(files: Files, shapes: Shapes, feeds: Mapping[str, Array]) -> None:
@@ -163,56 +157,30 @@ def _simplify(
     folder: Path,
     loaded: LoadedModel,
     *,
-    is_wide: bool,
+    for_cpu: bool,
 ) -> None:
     report = simplify(bound, samples, folder / _SIMPLIFIED)
     if not report.has_run:
         for feeds in samples:
             _refuse_what_does_not_run(bound, feeds, loaded)
-    widened, told = _widened(bound, report, samples, loaded) if is_wide else (report.path, [])
+    refined = Refined(report.path, ())
+    if for_cpu and report.has_run:
+        refined = refine(bound, report.path, samples, loaded)
     refusal = _refusal_as_given(loaded)
     notes = [] if refusal is None else [f"ONNX Runtime takes it only in normal form: {refusal}"]
     facts = {
-        "file": widened.name,
+        "file": refined.path.name,
         "runs_as_given": refusal is None,
-        "is_simplified": widened != bound.path,
+        "is_simplified": refined.path != bound.path,
         "random_outputs": report.random_outputs,
         "notes": [
             *notes,
             *bound.notes,
             *([] if report.is_simplified else [report.reason]),
-            *told,
+            *refined.notes,
         ],
     }
     (folder / _FACTS).write_text(json.dumps(facts))
-
-
-def _widened(
-    bound: BoundModel,
-    report: SimplifyReport,
-    samples: Sequence[Mapping[str, Array]],
-    loaded: LoadedModel,
-) -> tuple[Path, list[str]]:
-    """The file to go on with: in float32 where that only takes rounding away; and what to tell."""
-    wide = report.path.with_name(_WIDE)
-    bounds = Bounds().for_size(2 * loaded.size_bytes)
-    where = str(loaded.path)
-    try:
-        if not Sandbox("widening the model", where, bounds).call(widen, report.path, wide):
-            return report.path, []
-        found = Sandbox("comparing the widened model", where, bounds).call(
-            compare, bound.path, wide, samples, run_with_onnxruntime, _MAX_ROUNDING_NMSE
-        )
-    except InfoptError as error:
-        return report.path, [f"half precision is kept: {error.what}"]
-    if found.failure is not None or found.differing:
-        reason = found.failure or f"output {found.differing[0]!r} would change"
-        return report.path, [f"half precision is kept: {reason}"]
-    rounding = max(found.nmse.values(), default=0.0)
-    return wide, [
-        "half precision is computed in fp32, as ONNX Runtime's CPU provider does, without casts"
-        f" between operators (answers differ by NMSE {rounding:.1g})"
-    ]
 
 
 def _refusal_as_given(loaded: LoadedModel) -> str | None:

@@ -35,8 +35,8 @@ class Prepared:
     """The user's model with its operators named and those dimensions fixed in which its shapes
     agree; otherwise as it came."""
     model_path: Path
-    """The same, simplified, half precision as float32 on the CPU; equal to `bound_path` where that
-    changed the outputs."""
+    """The same, simplified, and refined for the CPU if that is the target; equal to `bound_path`
+    where that changed the outputs."""
     plain_path: Path
     """What plain ONNX Runtime runs: the user's file wherever it takes that as it is."""
     is_simplified: bool
@@ -97,7 +97,7 @@ def _prepared(constraints: Constraints, work: Workspace, *, is_here: bool) -> Pr
         [entry.shapes for entry in constraints.workload],
         work,
         [feeds.get(entry.name) for entry in constraints.workload],
-        is_wide=is_here,
+        for_cpu=is_here,
     )
     for name, values in feeds.items():
         keep_inputs(files, sizes(specs[name]), values)

@@ -40,7 +40,7 @@ def _half_model() -> ModelProto:
 def test_half_precision_is_widened_where_only_rounding_changes(tmp_path: Path) -> None:
     made = load(save(_half_model(), tmp_path))
     with workspace(Silent()) as work:
-        files = bound_files(made, [{}], work, [None], is_wide=True)
+        files = bound_files(made, [{}], work, [None], for_cpu=True)
         other = bound_files(made, [{}], work, [None])
     assert (files.model_path.name, files.is_simplified) == ("wide.onnx", True)
     assert other.model_path.name != "wide.onnx"
@@ -64,6 +64,6 @@ def test_half_precision_is_kept_where_answers_would_change(tmp_path: Path) -> No
     )
     feeds = {"x": np.linspace(1.0, 1.001, 4, dtype=np.float32)[None]}
     with workspace(Silent()) as work:
-        files = bound_files(load(save(made, tmp_path)), [{}], work, [feeds], is_wide=True)
+        files = bound_files(load(save(made, tmp_path)), [{}], work, [feeds], for_cpu=True)
     assert files.model_path.name != "wide.onnx"
     assert any("half precision is kept" in note for note in files.notes)

@@ -1,0 +1,83 @@
+"""What the CPU provider gains from beyond simplification: fewer operators, and no half precision.
+
+Each step is checked by running the model before and after; where answers would change, the step is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.compress.base import Array
+from planner.errors import InfoptError
+from planner.graph.equality import MAX_NMSE, compare, run_with_onnxruntime
+from planner.graph.model import BoundModel, LoadedModel
+from planner.graph.rewrite import rewrite
+from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.wide import widen
+
+_REWRITTEN = "rewritten.onnx"
+_WIDE = "wide.onnx"
+_MAX_REWRITTEN_BYTES = 2**28
+"""Larger models spend their time on their weights, not on their operators."""
+_MAX_ROUNDING_NMSE = 1e-4
+"""What float32 may change in the answers of a model in half precision. It changes as much as half
+precision itself had wrong: 2e-8 an operator (relative rounding of 2**-11, uniform), growing with
+depth. More is no rounding: something overflowed, or a decision fell otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """The file to go on with, and what to tell about it."""
+
+    path: Path
+    notes: tuple[str, ...]
+
+
+def refine(
+    bound: BoundModel, path: Path, samples: Sequence[Mapping[str, Array]], loaded: LoadedModel
+) -> Refined:
+    """The model at `path`, made from `bound`, in the form that suits the CPU provider.
+
+    Args:
+        samples: inputs, by name, on which answers are compared.
+    """
+    where, bounds = str(loaded.path), Bounds().for_size(2 * loaded.size_bytes)
+
+    def refusal(candidate: Path, max_nmse: float) -> tuple[str | None, float]:
+        """Why its answers are not those of the bound model, and how far they are off."""
+        found = Sandbox("comparing the refined model", where, bounds).call(
+            compare, bound.path, candidate, samples, run_with_onnxruntime, max_nmse
+        )
+        changed = f"output {found.differing[0]!r} would change" if found.differing else None
+        return found.failure or changed, max(found.nmse.values(), default=0.0)
+
+    def made(title: str, make: Callable[[Path, Path], object], out: Path, source: Path) -> bool:
+        return bool(Sandbox(title, where, bounds).call(make, source, out))
+
+    best, notes = path, []
+    try:
+        out = path.with_name(_REWRITTEN)
+        is_small = loaded.size_bytes <= _MAX_REWRITTEN_BYTES
+        if is_small and made("rewriting the model", rewrite, out, best):
+            best = best if refusal(out, MAX_NMSE)[0] else out
+    except InfoptError:
+        pass  # the simplified model does as well
+    try:
+        out = path.with_name(_WIDE)
+        if made("widening the model", widen, out, best):
+            reason, nmse = refusal(out, _MAX_ROUNDING_NMSE)
+            best = best if reason else out
+            notes.append(f"half precision is kept: {reason}" if reason else _widened_text(nmse))
+    except InfoptError as error:
+        notes.append(f"half precision is kept: {error.what}")
+    return Refined(best, tuple(notes))
+
+
+def _widened_text(nmse: float) -> str:
+    return (
+        "half precision is computed in fp32, as ONNX Runtime's CPU provider does, without casts"
+        f" between operators (answers differ by NMSE {nmse:.1g})"
+    )
