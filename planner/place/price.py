@@ -171,6 +171,7 @@ class Pricer:
     def __init__(self, predictor: Predictor, base: str) -> None:
         self._predictor = predictor
         self.base = base
+        self._collectives: dict[tuple[str, float, int], Latency] = {}
         peak = predictor.device.peak
         self._bandwidth = predictor.device.memory_bandwidth.value / 1e6
         self._peak = {name: quantity.value / 1e6 for name, quantity in peak.items()}
@@ -207,17 +208,23 @@ class Pricer:
             parts += self._parts(priced, cost.expected_us)
         for each in run.collectives:
             size = _moved(run.tensors.get(each.tensor), each.size_bytes, self.base)
-            cost = self._predictor.collective(each.kind, size, degree)  # type: ignore[arg-type]
-            low, expected = low + cost.low_us, expected + cost.expected_us
-            high += cost.high_us
-            parts += Parts(communication_us=cost.expected_us)
+            spent = self._collective(each.kind, size, degree)
+            low, expected = low + spent.low_us, expected + spent.expected_us
+            high += spent.high_us
+            parts += Parts(communication_us=spent.expected_us)
         return Latency(low, expected, high), parts
 
     def collective(self, kind: str, tensor: Tensor, degree: int) -> Latency:
         """A conversion between groups."""
-        size = _moved(tensor, tensor.size_bytes, self.base)
-        cost = self._predictor.collective(kind, size, degree)  # type: ignore[arg-type]
-        return Latency(cost.low_us, cost.expected_us, cost.high_us)
+        return self._collective(kind, _moved(tensor, tensor.size_bytes, self.base), degree)
+
+    def _collective(self, kind: str, size_bytes: float, degree: int) -> Latency:
+        """Blocks repeat, and so do their collectives."""
+        key = (kind, size_bytes, degree)
+        if key not in self._collectives:
+            cost = self._predictor.collective(kind, size_bytes, degree)  # type: ignore[arg-type]
+            self._collectives[key] = Latency(cost.low_us, cost.expected_us, cost.high_us)
+        return self._collectives[key]
 
     def _parts(self, work: Work, expected_us: float) -> Parts:
         launch = min(self._predictor.launch_us, expected_us)
