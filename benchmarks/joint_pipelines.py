@@ -30,8 +30,8 @@ from planner.solve.solve import solve
 STEP_GAP = 2e-3
 """Relative gap at which a step may stop."""
 MEMORY_FAMILIES = frozenset(("compress", "place", "swap"))
-SEQUENTIAL = ("time", "size", "any")
-"""Ways to compress that know nothing of the placement to come."""
+PLAIN = ("time", "any")
+"""Compression as it is done where nothing else is thought of: the budget buys time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,18 @@ class Sequential:
 
 
 @dataclass(frozen=True, slots=True)
+class Best:
+    """The best plan of some ways; None where none of them has one."""
+
+    value: float | None
+    way: str
+    better: float | None
+    """(value - joint) / value; None where one of them has no plan."""
+    feasible: int
+    ways: int
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Joint against sequential on one problem."""
 
@@ -154,17 +166,12 @@ class Comparison:
     joint_bound: float | None
     joint_status: str
     joint_seconds: float
-    sequential: float | None
-    """Best of all orders but those that compress for the memory of the placement to come."""
-    sequential_way: str
-    better: float | None
-    """(sequential - joint) / sequential; None where one of them has no plan."""
-    aware: float | None
-    """Best of all orders, those included."""
-    aware_way: str
-    better_than_aware: float | None
-    feasible_ways: int
-    ways: int
+    chained: Best
+    """Compress for time, place, swap, fuse: one tool after another."""
+    orders: Best
+    """All 24 orders, compressing for time, keeping memory from the first placement on."""
+    all_ways: Best
+    """All orders in all ways: what one gets who tries everything."""
     sequential_seconds: float
     worst_step_gap: float
     open_steps: int
@@ -174,16 +181,16 @@ class Comparison:
     def line(self) -> str:
         """As printed."""
 
-        def text(number: float | None, share: float | None) -> str:
-            shown = "none" if number is None else f"{number:.1f}"
-            return shown if share is None else f"{shown} ({100 * share:+.1f} %)"
+        def text(best: Best) -> str:
+            shown = "none" if best.value is None else f"{best.value:.1f}"
+            share = "" if best.better is None else f" ({100 * best.better:+.1f} %)"
+            return f"{shown + share:>18}"
 
         ours = "none" if self.joint is None else f"{self.joint:.1f}"
         return (
-            f"{self.instance:18} joint {ours:>9}"
-            f" | sequential {text(self.sequential, self.better):>18}"
-            f" | memory-aware {text(self.aware, self.better_than_aware):>18}"
-            f" | {self.feasible_ways:2} of {self.ways} ways feasible | {self.sequential_way}"
+            f"{self.instance:18} joint {ours:>9} | chained {text(self.chained)}"
+            f" | 24 orders {text(self.orders)} | all ways {text(self.all_ways)}"
+            f" | {self.all_ways.feasible:2} of {self.all_ways.ways} feasible | {self.all_ways.way}"
         )
 
 
@@ -194,18 +201,12 @@ def compare(
     joint = solve(problem, time_limit_s=joint_limit_s, gap=1e-4)
     started = monotonic()
     planner = Sequential(problem, step_limit_s)
-    values: dict[str, float | None] = {}
-    sequential: dict[str, float] = {}
+    found: dict[Way, float | None] = {}
     for way in ways():
         plan = planner.plan(way)
-        found = None if plan is None else value(priced(problem, plan), problem.objectives[0])
-        values[way.name] = found
-        if found is not None and way.compression in SEQUENTIAL:
-            sequential[way.name] = found
-    feasible = {name: found for name, found in values.items() if found is not None}
-    best_way = min(feasible, key=feasible.__getitem__, default="")
-    sequential_way = min(sequential, key=sequential.__getitem__, default="")
+        found[way] = None if plan is None else value(priced(problem, plan), problem.objectives[0])
     ours = joint.objective[0] if joint.objective else None
+    plain = {w: v for w, v in found.items() if w.memory == "strict" and w.compression in PLAIN}
     return Comparison(
         instance,
         problem.objectives[0].value,
@@ -213,20 +214,19 @@ def compare(
         joint.bound[0] if joint.bound else None,
         joint.status.value,
         round(joint.seconds, 2),
-        sequential.get(sequential_way),
-        sequential_way,
-        _share(ours, sequential.get(sequential_way)),
-        feasible.get(best_way),
-        best_way,
-        _share(ours, feasible.get(best_way)),
-        len(feasible),
-        len(values),
+        _best({w: v for w, v in plain.items() if w.order == FAMILIES}, ours),
+        _best(plain, ours),
+        _best(found, ours),
         round(monotonic() - started, 2),
         planner.worst_gap,
         planner.open_steps,
-        values,
+        {way.name: known for way, known in found.items()},
     )
 
 
-def _share(ours: float | None, theirs: float | None) -> float | None:
-    return None if ours is None or theirs is None else (theirs - ours) / theirs
+def _best(values: dict[Way, float | None], ours: float | None) -> Best:
+    feasible = {way.name: value for way, value in values.items() if value is not None}
+    name = min(feasible, key=feasible.__getitem__, default="")
+    least = feasible.get(name)
+    better = None if ours is None or least is None else (least - ours) / least
+    return Best(least, name, better, len(feasible), len(values))
