@@ -23,6 +23,8 @@ ANY, LINKS, MEMORY = "any", "links", "memory"
 ALIKE, KIN = "alike/", "kin/"
 """Before a key: how far off predictions are that know the source's kernels from other devices; and
 that know another format only."""
+_LENT = ("prefill/", "decode/")
+"""Families whose curves of all devices together serve where there is none closer."""
 _SHARED = (ANY, LINKS, MEMORY)
 _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "fp16": (("fp16", "bf16"), ("tf32",)),
@@ -82,9 +84,9 @@ class Library:
             own = self._own(device, names, like)
             if own is not None:
                 return self._carried(replace(fitted(own[1]), reach=reach), key)
-            for curve, has_lattice in self._others(device, names):
-                found = fitted(curve, has_lattice=has_lattice)
-                return self._carried(replace(found, reach=reach), key)
+            for chosen, has_lattice in self._others(device, names):
+                first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in chosen)
+                return self._carried(replace(first, also=tuple(rest), reach=reach), key)
         typical = {name: value for name, (value, _) in FAMILIES[family].prior_of(format).items()}
         return Fitted(typical, None, _GUESS_BANDS, False, "typical values of the model")
 
@@ -113,15 +115,23 @@ class Library:
         groups = ([c for c in _curves(g, names) if _is_from(c, like)] for g in self._kin(device))
         return next((group for group in groups if group), [])
 
-    def _others(self, device: DeviceProfile, names: Sequence[str]) -> Iterator[tuple[Curve, bool]]:
-        """Curves of other devices, closest first, and whether their remainders hold here: on the
-        same chip."""
-        kin, _ = self._kin(device)
+    def _others(
+        self, device: DeviceProfile, names: Sequence[str]
+    ) -> Iterator[tuple[list[Curve], bool]]:
+        """Curves of other devices that are worth the same, closest first, and whether their
+        remainders hold here: on the same chip; and of attention anywhere, whose remainders are how
+        libraries split heads and keys (from an A100 to an H100 and back they halve the worst
+        errors; those of products do not help)."""
+        kin, files = self._kin(device)
         general = [f for name, f in self._files.items() if name == ANY]
-        same = [f for f in kin if f.units == device.units]
+        same = _curves([f for f in kin if f.units == device.units], names)
+        if same:
+            yield same[:1], True
+        if FAMILIES[names[0].partition("/")[0]].rough:
+            groups = ([c for c in _curves(group, names) if c.knots] for group in (kin, files))
+            yield from ((group, True) for group in groups if group)
         rest = [f for f in kin if f.units != device.units]
-        yield from ((curve, True) for curve in _curves(same, names))
-        yield from ((curve, False) for curve in _curves([*rest, *general], names))
+        yield from (([curve], False) for curve in _curves([*rest, *general], names))
 
     def _carried(self, found: Fitted, key: str) -> Fitted:
         bands = self._elsewhere(key, found.reach)
@@ -169,12 +179,16 @@ def _is_from(curve: Curve, source: str | None) -> bool:
 def shipped(device: str, architecture: str | None) -> Library:
     """What ships with infopt and can say something about a device."""
     profiles = {path.stem: path for path in resources.profiles()}
-    chosen = []
+    chosen, others = [], []
     for path in resources.fits():
         name = path.stem
         is_kin = name in profiles and read_profile(profiles[name]).architecture == architecture
         if name in (device, *_SHARED) or (is_kin and architecture is not None):
             chosen.append(read_fits(path))
+        elif any(family in path.read_text(encoding="utf-8") for family in _LENT):
+            others.append(path)
+    if not any(key.startswith(_LENT) for file in chosen for key in file.curves if file.units):
+        chosen += [read_fits(path) for path in others]
     return Library(chosen)
 
 
