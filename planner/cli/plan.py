@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from planner.cli.console import reporting, show, show_json, tell, write_text
 from planner.cli.options import constraint_options, resolved
+from planner.errors import InfoptError
 
 if TYPE_CHECKING:
     from planner.spec.constraints import Constraints
@@ -50,7 +53,6 @@ def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
     from planner import pipeline
     from planner.report.summary import summary
     from planner.spec.io import refuse_unwritable, write_plan
-    from planner.steps.conflict import ConflictError
 
     constraints = request.constraints
     baseline = _baseline(constraints)
@@ -58,11 +60,8 @@ def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
     for path in (output.plan, output.html, output.junit, output.markdown, output.annotate):
         if path is not None:
             refuse_unwritable(path)
-    with reporting(quiet) as reporter:
-        try:
-            result = pipeline.plan(constraints, reporter=reporter)
-        except ConflictError as error:
-            raise error.written_at(request.provenance) from None
+    with _refusal_reported(request), reporting(quiet) as reporter:
+        result = pipeline.plan(constraints, reporter=reporter)
     made = write_plan(constraints.output.plan, result.plan)
     if as_json:
         show_json(made)
@@ -97,6 +96,27 @@ def _baseline(constraints: Constraints) -> Plan | None:
     return read_plan(constraints.ci.baseline)
 
 
+@contextmanager
+def _refusal_reported(request: Resolved) -> Iterator[None]:
+    """A CI system that waits for a report gets one that says why there is no plan."""
+    from planner.report import ci, junit, markdown
+    from planner.steps.conflict import ConflictError
+
+    output, model = request.constraints.output, str(request.constraints.model)
+    try:
+        yield
+    except InfoptError as error:
+        told: InfoptError = error
+        if isinstance(error, ConflictError):
+            told = error.written_at(request.provenance)
+        refusal = ci.refused(told)
+        if output.junit is not None:
+            write_text(output.junit, junit.of_gate([refusal], model))
+        if output.markdown is not None:
+            write_text(output.markdown, markdown.of_refusal(model, refusal))
+        raise told from None
+
+
 def _report(constraints: Constraints, made: Plan, baseline: Plan | None) -> None:
     """Writes the reports asked for, then lets the CI gate speak."""
     from planner.report import ci, html, junit, markdown
@@ -105,13 +125,14 @@ def _report(constraints: Constraints, made: Plan, baseline: Plan | None) -> None
     output = constraints.output
     rules = constraints.ci.fail_on if constraints.ci else ()
     results = ci.gate(made, baseline, rules)
+    shown = results or ci.promises(made)
     if output.html is not None:
         write_text(output.html, html.of_plan(made, _command()))
     if output.junit is not None:
-        write_text(output.junit, junit.of_gate(results, made.model.path))
+        write_text(output.junit, junit.of_gate(shown, made.model.path))
     if output.markdown is not None:
         difference = compare(baseline, made) if baseline else None
-        write_text(output.markdown, markdown.of_plan(made, results, difference))
+        write_text(output.markdown, markdown.of_plan(made, shown, difference))
     ci.enforce(results, where=str(output.plan))
 
 

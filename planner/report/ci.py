@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.errors import RegressionError
+from planner.errors import InfoptError, RegressionError
 from planner.report.text import (
     change,
     predicted_p50_us,
@@ -31,6 +31,16 @@ class GateResult:
 def gate(plan: Plan, baseline: Plan | None, rules: Sequence[FailRule]) -> tuple[GateResult, ...]:
     """Applies every rule; a rule that compares needs `baseline`."""
     return tuple(_apply(rule, plan, baseline) for rule in rules)
+
+
+def promises(plan: Plan) -> tuple[GateResult, ...]:
+    """What a report shows where no rule was asked for: the plan's own promises."""
+    return gate(plan, None, (FailRule(quantity="slo"), FailRule(quantity="accuracy")))
+
+
+def refused(error: InfoptError) -> GateResult:
+    """What a report shows where there is no plan."""
+    return GateResult("plan", False, error.text)
 
 
 def enforce(results: Sequence[GateResult], where: str | None = None) -> None:

@@ -43,6 +43,12 @@ def of_plan(plan: Plan, results: Sequence[GateResult] = (), diff: Diff | None = 
     return "\n".join(lines).rstrip() + "\n"
 
 
+def of_refusal(model: str, refusal: GateResult) -> str:
+    """Why there is no plan."""
+    detail = "\n".join(f"> {cell(line)}" for line in refusal.detail.splitlines())
+    return f"### ❌ infopt plan: `{cell(model)}`\n\n{detail}\n"
+
+
 def of_verdict(verdict: Verdict) -> str:
     """The verdict of a deployment."""
     mark = "✅" if verdict.passed else "❌"

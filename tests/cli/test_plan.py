@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from planner.cli.plan import plan
+from planner.errors import ModelError
 from planner.spec.io import read_plan, write_plan
 from planner.spec.plan import Promise
 from planner.spec.resolve import FLAGS
@@ -106,6 +107,21 @@ def test_all_reports_are_written(infopt: Infopt, pipeline: FakePipeline) -> None
     assert "<svg" in Path("r.html").read_text()
     assert ET.parse("j.xml").getroot().get("failures") == "0"
     assert Path("s.md").read_text().startswith("### ✅")
+
+
+def test_reports_without_rules_show_the_promises(infopt: Infopt, pipeline: FakePipeline) -> None:
+    assert infopt("plan", "model.onnx", "--junit", "j.xml") == 0
+    cases = {case.get("name") for case in ET.parse("j.xml").iter("testcase")}
+    assert cases == {"slo", "accuracy"}
+
+
+def test_reports_say_why_there_is_no_plan(infopt: Infopt, pipeline: FakePipeline) -> None:
+    pipeline.error = ModelError("the file is empty", where="model.onnx", fix="export it again")
+    assert infopt("plan", "model.onnx", "--junit", "j.xml", "--markdown", "s.md") == 2
+    (failure,) = ET.parse("j.xml").iter("failure")
+    assert "the file is empty" in (failure.get("message") or "")
+    assert Path("s.md").read_text().startswith("### ❌")
+    assert "fix: export it again" in Path("s.md").read_text()
 
 
 def test_a_regression_is_seven_and_the_reports_say_why(
