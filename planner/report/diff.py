@@ -19,7 +19,7 @@ from planner.report.text import (
     safe,
     shipped_timing,
 )
-from planner.spec.plan import Plan
+from planner.spec.plan import Plan, WorkloadShape
 from planner.units import format_duration, format_size
 
 MAX_LAYERS = 40
@@ -64,9 +64,7 @@ def _causes(before: Plan, after: Plan) -> tuple[Change, ...]:
         "infopt": lambda plan: plan.environment.infopt,
         "ONNX Runtime": lambda plan: plan.environment.onnxruntime,
         "device": lambda plan: f"{plan.environment.device} ({plan.environment.device_digest[:12]})",
-        "workload": lambda plan: ", ".join(
-            f"{shape.name} {dict(shape.shapes)} x{shape.weight:g}" for shape in plan.workload
-        ),
+        "workload": lambda plan: ", ".join(map(_entry, plan.workload)),
         "seed": lambda plan: str(plan.solver.seed),
         "objective": lambda plan: " then ".join(plan.solver.objectives),
     }
@@ -77,6 +75,14 @@ def _causes(before: Plan, after: Plan) -> tuple[Change, ...]:
         for name, value in before.promise.model_dump().items()
     ]
     return tuple(Change(what, old, new) for what, old, new in found if old != new)
+
+
+def _entry(shape: WorkloadShape) -> str:
+    """`speech (audio 1x16000) x0.8`."""
+    inputs = (
+        f"{name} {'x'.join(map(str, dims)) or 'scalar'}" for name, dims in shape.shapes.items()
+    )
+    return f"{shape.name} ({', '.join(inputs)}) x{shape.weight:g}"
 
 
 def _limit(name: str, value: Any) -> str:
