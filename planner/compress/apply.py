@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,16 @@ from onnx import ModelProto
 from planner.compress import surgery
 from planner.compress.base import NATIVE, BuildContext, BuildSettings, Format, Method, Range
 from planner.compress.methods import METHODS, method_of
+from planner.compress.stand_ins import replaceable
 from planner.errors import ModelError, UsageError
+from planner.graph import weights
 
 _TOOL_ERRORS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, IndexError)
 """What ONNX Runtime's quantisation tools raise (InfoptError is none of these)."""
+
+
+_BY_STAND_INS = frozenset({Format.INT8_DYNAMIC, Format.INT8_STATIC})
+"""Formats whose methods read large matrices from where they lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ def apply(
         DataError: int8_static without the ranges it needs.
         ModelError: the model's opset cannot be raised to what a format needs, or a tool fails.
     """
-    onnx_model = onnx.load(model_path)
+    onnx_model = onnx.load(model_path, load_external_data=False)
     compressed = {op: form for op, form in sorted(assignment.items()) if form != NATIVE}
     known = {node.name for node in onnx_model.graph.node}
     _refuse_unknown(compressed, known)
@@ -57,8 +63,10 @@ def apply(
         ops = [op for op, form in compressed.items() if form == method.format]
         if not ops:
             continue
-        context = BuildContext(ranges, settings)
+        context = BuildContext(ranges, settings, model_path.parent)
         before = surgery.all_names(onnx_model)
+        outside = replaceable(onnx_model, ops) if method.format in _BY_STAND_INS else set()
+        _embed(onnx_model, _read_by(onnx_model, ops) - outside, model_path.parent)
         onnx_model = _build(method, onnx_model, ops, context)
         surgery.forget_types(onnx_model)
         surgery.mark_new_names(onnx_model, before, f"__{method.format}")
@@ -66,8 +74,20 @@ def apply(
         realised.update(dict.fromkeys(sorted(context.realised), method.format))
     if compressed:
         _finish(onnx_model)
+    _embed(onnx_model, set(surgery.initialisers(onnx_model)), model_path.parent)
     size_bytes = save(onnx_model, out_path, settings.external_threshold_size_bytes)
     return ApplyReport(out_path, realised, size_bytes)
+
+
+def _read_by(onnx_model: ModelProto, ops: Collection[str]) -> set[str]:
+    nodes = (node for node in onnx_model.graph.node if node.name in ops)
+    return {name for node in nodes for name in surgery.reads_of(node)}
+
+
+def _embed(onnx_model: ModelProto, names: Collection[str], folder: Path) -> None:
+    for tensor in onnx_model.graph.initializer:
+        if tensor.name in names and weights.is_external(tensor):
+            weights.embed(tensor, folder)
 
 
 def _build(
@@ -103,11 +123,11 @@ def _finish(onnx_model: ModelProto) -> None:
 
 def save(onnx_model: ModelProto, path: Path, external_threshold_size_bytes: int) -> int:
     """Write-then-rename the model, weights in one file beside it where it is large; total bytes."""
-    weights = sum(len(t.raw_data) for t in onnx_model.graph.initializer)
+    stored = sum(len(t.raw_data) for t in onnx_model.graph.initializer)
     data = path.with_name(f"{path.name}.data")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as folder:
         written = Path(folder) / path.name
-        if weights > external_threshold_size_bytes:
+        if stored > external_threshold_size_bytes:
             onnx.save(
                 onnx_model,
                 written,

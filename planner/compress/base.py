@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +44,8 @@ class BuildContext:
 
     ranges: Mapping[str, Range]
     settings: BuildSettings
+    folder: Path
+    """Of weights that the model only refers to: large matrices (`stand_ins`)."""
     realised: set[str] = field(default_factory=set)
     """Operators that the method really changed; the rest was skipped by the tool."""
 

@@ -69,6 +69,7 @@ class Int8Dynamic:
             ("MatMul", "Conv", "LSTM"),
             per_channel=True,
             reduce_range=context.settings.reduce_range,
+            folder=context.folder,
         )
         made = {node.name for node in onnx_model.graph.node}
         context.realised.update(op for op in ops if f"{op}_quant" in made)

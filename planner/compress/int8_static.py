@@ -30,6 +30,7 @@ from planner.compress.base import (
     why_not_weighted,
 )
 from planner.compress.quiet import quiet_tools
+from planner.compress.stand_ins import stand_ins
 from planner.compress.upgrade import upgrade_opset
 from planner.errors import DataError
 from planner.ir.graph import Graph, Op
@@ -119,7 +120,11 @@ class Int8Static:
         with quiet_tools():
             from onnxruntime.quantization import QuantType
             from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-        with quiet_tools(), surgery.parked_weights(onnx_model, ops):
+        with (
+            stand_ins(onnx_model, ops, context.folder),
+            quiet_tools(),
+            surgery.parked_weights(onnx_model, ops),
+        ):
             QDQQuantizer(
                 onnx_model,
                 True,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from onnx import ModelProto, TensorProto
 
 from planner.compress import surgery
 from planner.compress.quiet import quiet_tools
+from planner.compress.stand_ins import stand_ins
 
 
 def quantise_integer(
@@ -17,6 +19,7 @@ def quantise_integer(
     *,
     per_channel: bool,
     reduce_range: bool,
+    folder: Path,
 ) -> None:
     """Quantise the operators in place; types of all tensors must be declared.
 
@@ -27,7 +30,7 @@ def quantise_integer(
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
         from onnxruntime.quantization.quant_utils import QuantizationMode
-    with quiet_tools(), surgery.parked_weights(onnx_model, ops):
+    with stand_ins(onnx_model, ops, folder), quiet_tools(), surgery.parked_weights(onnx_model, ops):
         quantizer = ONNXQuantizer(
             onnx_model,
             per_channel,

@@ -152,7 +152,9 @@ def _quantise_tables(
         return onnx_model
     onnx_model = upgrade_opset(onnx_model, _DEQUANTIZE_OPSET)
     surgery.declare_types(onnx_model, context.ranges)
-    quantise_integer(onnx_model, ops, ("Gather",), per_channel=False, reduce_range=False)
+    quantise_integer(
+        onnx_model, ops, ("Gather",), per_channel=False, reduce_range=False, folder=context.folder
+    )
     types = {t.name: t.data_type for t in onnx_model.graph.initializer}
     context.realised.update(
         node.name
