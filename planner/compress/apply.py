@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,15 @@ from planner.compress.base import NATIVE, BuildContext, BuildSettings, Format, M
 from planner.compress.methods import METHODS, method_of
 from planner.compress.stand_ins import replaceable
 from planner.errors import ModelError, UsageError
-from planner.graph import weights
 
 _TOOL_ERRORS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, IndexError)
 """What ONNX Runtime's quantisation tools raise (InfoptError is none of these)."""
 
 
-_BY_STAND_INS = frozenset({Format.INT8_DYNAMIC, Format.INT8_STATIC})
-"""Formats whose methods read large matrices from where they lie."""
+_READ_BY_THEMSELVES = frozenset(
+    {Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.INT4_WO}
+)
+"""Formats whose methods read large matrices of products from where they lie, one or few at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,10 @@ def apply(
             continue
         context = BuildContext(ranges, settings, model_path.parent)
         before = surgery.all_names(onnx_model)
-        outside = replaceable(onnx_model, ops) if method.format in _BY_STAND_INS else set()
-        _embed(onnx_model, _read_by(onnx_model, ops) - outside, model_path.parent)
+        own = method.format in _READ_BY_THEMSELVES
+        outside = replaceable(onnx_model, ops) if own else set()
+        needed = surgery.read_by(onnx_model, ops) - outside
+        surgery.embed(onnx_model, needed, model_path.parent)
         onnx_model = _build(method, onnx_model, ops, context)
         surgery.forget_types(onnx_model)
         surgery.mark_new_names(onnx_model, before, f"__{method.format}")
@@ -74,20 +77,9 @@ def apply(
         realised.update(dict.fromkeys(sorted(context.realised), method.format))
     if compressed:
         _finish(onnx_model)
-    _embed(onnx_model, set(surgery.initialisers(onnx_model)), model_path.parent)
+    surgery.embed(onnx_model, set(surgery.initialisers(onnx_model)), model_path.parent)
     size_bytes = save(onnx_model, out_path, settings.external_threshold_size_bytes)
     return ApplyReport(out_path, realised, size_bytes)
-
-
-def _read_by(onnx_model: ModelProto, ops: Collection[str]) -> set[str]:
-    nodes = (node for node in onnx_model.graph.node if node.name in ops)
-    return {name for node in nodes for name in surgery.reads_of(node)}
-
-
-def _embed(onnx_model: ModelProto, names: Collection[str], folder: Path) -> None:
-    for tensor in onnx_model.graph.initializer:
-        if tensor.name in names and weights.is_external(tensor):
-            weights.embed(tensor, folder)
 
 
 def _build(

@@ -34,8 +34,9 @@ class BuildSettings:
 
     reduce_range: bool = False
     """Use 7 of the 8 weight bits: CPUs without VNNI saturate when they add two u8*s8 products."""
-    external_threshold_size_bytes: int = 1 << 30
-    """Above this size weights go to one file beside the model (a protobuf ends at 2 GiB)."""
+    external_threshold_size_bytes: int = 256 << 20
+    """Above this size weights go to one file beside the model: a protobuf ends at 2 GiB, and is
+    always read and written whole."""
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from planner.compress.base import Array, Range
+from planner.compress.groups import groups_within
 from planner.compress.probe import (
     Probe,
-    groups_within,
     quiet_settings,
     run_session,
     session_of,

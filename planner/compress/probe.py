@@ -87,23 +87,6 @@ def quiet_settings(settings: SessionSettings) -> SessionSettings:
     return settings.model_copy(update={"spinning": False})
 
 
-def groups_within(
-    names: Sequence[str], size_bytes: Callable[[str], int], limit_size_bytes: int
-) -> Iterator[list[str]]:
-    """Consecutive names whose sizes sum to at most the limit (one name alone may exceed it)."""
-    group: list[str] = []
-    total = 0
-    for name in names:
-        size = size_bytes(name)
-        if group and total + size > limit_size_bytes:
-            yield group
-            group, total = [], 0
-        group.append(name)
-        total += size
-    if group:
-        yield group
-
-
 def size_of(tensors: Mapping[str, Tensor]) -> Callable[[str], int]:
     """Bytes of a tensor by name; 1 MiB where nothing is known."""
     return lambda name: (tensors[name].size_bytes or 1 << 20) if name in tensors else 1 << 20

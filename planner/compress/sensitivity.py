@@ -22,9 +22,10 @@ from onnx import ModelProto, NodeProto, helper
 
 from planner.compress import surgery
 from planner.compress.base import NATIVE, Array, Format, Method, OpCall, Range
+from planner.compress.groups import groups_within
 from planner.compress.methods import method_of
 from planner.compress.pooled import PooledError
-from planner.compress.probe import groups_within, quiet_settings, size_of
+from planner.compress.probe import quiet_settings, size_of
 from planner.compress.samples import Samples
 from planner.compress.switchboard import Switchboard, switchboard
 from planner.errors import UsageError

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import math
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from onnx import (
 
 from planner.compress.base import Array
 from planner.errors import ModelError
-from planner.graph import proto
+from planner.graph import proto, weights
 
 _CONTRIB = "com.microsoft"
 _INFERRED = ("onnx.infer", "onnxruntime.quant")
@@ -72,6 +73,19 @@ def _bodies(node: NodeProto) -> Iterator[GraphProto]:
 def reads_of(node: NodeProto) -> set[str]:
     """Everything a node reads, tensors that its bodies capture included (not their own)."""
     return {name for name in (*node.input, *proto.captured(node)) if name}
+
+
+def read_by(onnx_model: ModelProto, ops: Collection[str]) -> set[str]:
+    """Everything that these operators read."""
+    nodes = (node for node in onnx_model.graph.node if node.name in ops)
+    return {name for node in nodes for name in reads_of(node)}
+
+
+def embed(onnx_model: ModelProto, names: Collection[str], folder: Path) -> None:
+    """Reads those of these weights that lie in `folder`, beside the model, into it."""
+    for tensor in onnx_model.graph.initializer:
+        if tensor.name in names and weights.is_external(tensor):
+            weights.embed(tensor, folder)
 
 
 def drop_unused(onnx_model: ModelProto) -> None:

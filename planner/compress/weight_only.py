@@ -7,7 +7,7 @@ Block size 32 is the finest ONNX Runtime's fast kernels take and so the most acc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto, TensorProto
@@ -23,9 +23,11 @@ from planner.compress.base import (
     why_not_float,
     why_not_weighted,
 )
+from planner.compress.groups import groups_within
 from planner.compress.integer_tool import quantise_integer
 from planner.compress.quiet import quiet_tools
 from planner.compress.upgrade import upgrade_opset
+from planner.graph import proto
 from planner.ir.graph import Graph, Op
 
 BLOCK_SIZE = 32
@@ -33,6 +35,8 @@ BLOCK_SIZE = 32
 ACCURACY_LEVEL = 4
 """int8 activations inside the kernel."""
 _DEQUANTIZE_OPSET = 10
+_LARGE_SIZE_BYTES = 1 << 20
+_AT_ONCE_SIZE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,20 @@ class WeightOnly:
         ops = set(ops) - tables
         if not ops:
             return onnx_model
+        gemm.split_gemms(onnx_model, ops)
+        for group in _groups(onnx_model, sorted(ops)):
+            surgery.embed(onnx_model, surgery.read_by(onnx_model, group), context.folder)
+            self._pack(onnx_model, group)
+            _drop_matrices(onnx_model)
+        surgery.need_contrib(onnx_model)
+        surgery.drop_unused(onnx_model)
+        made = {node.name for node in onnx_model.graph.node}
+        context.realised.update(op for op in ops if f"{op}_Q{self.bits}" in made)
+        return onnx_model
+
+    def _pack(self, onnx_model: ModelProto, ops: Collection[str]) -> None:
         with quiet_tools():
             from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-        gemm.split_gemms(onnx_model, ops)
         with quiet_tools(), surgery.parked_weights(onnx_model, ops):
             quantizer = MatMulNBitsQuantizer(
                 onnx_model,
@@ -81,11 +96,6 @@ class WeightOnly:
                 op_types_to_quantize=("",),
             )
             quantizer.process()
-        surgery.need_contrib(onnx_model)
-        surgery.drop_unused(onnx_model)
-        made = {node.name for node in onnx_model.graph.node}
-        context.realised.update(op for op in ops if f"{op}_Q{self.bits}" in made)
-        return onnx_model
 
     def simulate(self, call: OpCall, ranges: Mapping[str, Range]) -> OpCall:
         """Blocks of weights along K, blocks of activations along their last axis."""
@@ -138,6 +148,27 @@ def _why_not_table(op: Op, graph: Graph, bits: int) -> str | None:
     if bits == 4 and (len(table.shape) != 2 or table.shape[1] % BLOCK_SIZE):
         return f"its table {list(table.shape)} is not a matrix of rows of whole blocks"
     return None
+
+
+def _groups(onnx_model: ModelProto, ops: Sequence[str]) -> Iterator[list[str]]:
+    """Operators whose matrices are in memory together: the tool copies them several times."""
+    sizes = {t.name: proto.tensor_size_bytes(t) for t in onnx_model.graph.initializer}
+    reads = {n.name: surgery.reads_of(n) for n in onnx_model.graph.node if n.name in ops}
+
+    def size(op: str) -> int:
+        return sum(sizes.get(name, 0) for name in reads.get(op, ()))
+
+    return groups_within(ops, size, _AT_ONCE_SIZE_BYTES)
+
+
+def _drop_matrices(onnx_model: ModelProto) -> None:
+    """Large initialisers that nobody reads any more go, without copying those that stay."""
+    used = surgery.names_used(onnx_model.graph)
+    graph = onnx_model.graph
+    for index in range(len(graph.initializer) - 1, -1, -1):
+        tensor = graph.initializer[index]
+        if tensor.name not in used and proto.tensor_size_bytes(tensor) > _LARGE_SIZE_BYTES:
+            del graph.initializer[index]
 
 
 def _gathers(onnx_model: ModelProto, ops: Collection[str]) -> set[str]:

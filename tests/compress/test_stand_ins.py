@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def _model(folder: Path, *, outside: bool) -> Path:
         "w3": _matrix(56, 40, 3),
         "bias": random(56, seed=4),
     }
-    inputs = {"x": (TensorProto.FLOAT, (3, 40))}
+    inputs: dict[str, tuple[int, Sequence[int]]] = {"x": (TensorProto.FLOAT, (3, 40))}
     path, _ = write(folder / "inside.onnx", nodes, inputs, ["y"], weights)
     if not outside:
         return path
