@@ -109,8 +109,8 @@ def show(record: Record) -> None:
     )
 
 
-def grow(seed: int, time_limit_s: float, gap: float, path: Path) -> list[dict[str, object]]:
-    """Measures every size of the growth figure and draws it."""
+def grow(seed: int, time_limit_s: float, gap: float, path: Path, kept: Path | None) -> None:
+    """Measures every size of the growth figure and draws it; records are saved as they come."""
     measured: list[Measured] = []
     found: list[dict[str, object]] = []
     for size in sizes(seed):
@@ -121,8 +121,8 @@ def grow(seed: int, time_limit_s: float, gap: float, path: Path) -> list[dict[st
         point = Measured(size.axis, amount, size.case.structure, record.seconds, record.gap)
         measured.append(point)
         found.append({"axis": size.axis, "amount": round(amount, 2), **asdict(record)})
+        save(found, kept)
     draw(measured, path)
-    return found
 
 
 def main() -> None:
@@ -154,7 +154,7 @@ def main() -> None:
         "instance               ops  options        value us      gap status       first  seconds"
     )
     if args.growth is not None:
-        save(grow(args.seed, args.time_limit, args.gap, args.growth), args.json)
+        grow(args.seed, args.time_limit, args.gap, args.growth, args.json)
         return
     records = []
     for name in args.instance:
