@@ -38,8 +38,10 @@ from planner.solve.stages.model import ENDS, EXPECTED, HIGH, LOW
 
 ROUNDS = 150
 """Evaluations of the first dual."""
+LEAST_ROUNDS = 8
+"""Evaluations before the first plan, whatever they take: with poor multipliers it is hardly one."""
 QUICK_ROUNDS = 12
-"""Evaluations before the first plan."""
+"""Evaluations before the first plan, where they are quick."""
 STAGE_ROUNDS = 40
 """Evaluations of each second dual."""
 POINTS = 12
@@ -85,7 +87,8 @@ class Large:
         self._crossed = crossing(labelled)
         bounds = Bounds(labelled, found.graph, objective, unit, self.state.deadline)
         with self._share(QUICK_SHARE) as until:
-            point = bounds.start(until, QUICK_ROUNDS)
+            point = bounds.start(self.state.deadline, LEAST_ROUNDS)
+            point = bounds.start(until, QUICK_ROUNDS - LEAST_ROUNDS, point)
         self.state.report(self.number, bounds.bound, "Lagrangian dual")
         if bounds.bound == math.inf:
             return math.inf
