@@ -90,7 +90,7 @@ def holds(
     for shape, graph in enumerate(skeleton.graphs.values()):
         by_end: dict[int, int] = {}
         for name, forms in ends.makes.items():
-            if name in kept:
+            if name in kept or graph.tensors[name].is_constant:
                 continue
             end = count if name in results else after.get(name, number) + 1
             part = local(graph.tensors[name], forms[0], shape, extents, ends.degree)

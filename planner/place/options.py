@@ -20,6 +20,7 @@ from planner.place.groups import Group
 from planner.place.memory import Caches, holds, slot_holds
 from planner.place.price import Listed, Priced, Pricer, list_kernels
 from planner.place.strategy import WHOLE, Ends, Extents, Spread, spread
+from planner.place.tied import SHARES, Tied, format_of, shared_bytes, state_of
 
 DEVICE, HOST = "device", "host"
 """Residencies."""
@@ -76,6 +77,8 @@ class Offers:
     """How weights may stream in; None: all are resident."""
     power: Power | None = None
     """What energy is reckoned from; None: it is not."""
+    tied: Tied | None = None
+    """Weights of several groups; None: each group counts its own."""
 
     def __post_init__(self) -> None:
         self.extents = Extents.find(self.axes, len(self.skeleton.graphs))
@@ -92,11 +95,13 @@ class Offers:
     def variants(self) -> list[Variant]:
         """All options, group after group."""
         after = _last_readers(self.groups)
-        return [
+        found = [
             variant
             for number, group in enumerate(self.groups)
             for variant in self._of_group(number, group, after)
         ]
+        made = {state for variant in found for state in variant.option.makes}
+        return [v for v in found if not is_tied(v.option) or made >= tied_needs(v.option)]
 
     def spread_of(self, variant: Variant) -> Spread:
         """All of a variant's strategy."""
@@ -167,13 +172,14 @@ class Offers:
                 continue
             share = self.errors.get(group.name, 0.0)
             style = ",".join(map(str, own.classes)) or WHOLE
+            held = self._held(number, group, own, form)
             option = Option(
                 name=f"{group.name}:{form}:{place.name}:{style}",
                 ops=(group.name,),
                 format=form,
                 latency=self._table(priced.latency),
                 needs=needs,
-                makes=makes,
+                makes=(*makes, *held),
                 weight_size_bytes=priced.weight_size_bytes,
                 workspace_size_bytes=priced.workspace_size_bytes,
                 error=share * PRIORS[form].error if group.weighted else 0.0,
@@ -184,8 +190,34 @@ class Offers:
             )
             resident = Variant(option, number, own, priced)
             yield resident
+            yield from self._sharing(resident, group, form)
             if self.swaps is not None and priced.weight_size_bytes >= LEAST_STREAMED_BYTES:
                 yield self._streamed(resident, self.swaps)
+
+    def _held(self, number: int, group: Group, own: Ends, form: str) -> tuple[State, ...]:
+        """Weights that later groups of the stage may read here."""
+        names = self.tied.held.get(number, ()) if self.tied is not None else ()
+        base = self.pricer.base
+        return tuple(state_of(n, own, format_of(group, n, form, base)) for n in names)
+
+    def _sharing(self, resident: Variant, group: Group, form: str) -> Iterator[Variant]:
+        """The same without weights that an earlier group of the stage holds."""
+        names = self.tied.read.get(resident.group, ()) if self.tied is not None else ()
+        if not names:
+            return
+        formats = {name: format_of(group, name, form, self.pricer.base) for name in names}
+        ends, option = resident.ends, resident.option
+        left = option.weight_size_bytes - sum(
+            shared_bytes(name, ends, formats[name]) for name in names
+        )
+        shared = replace(
+            option,
+            name=f"{option.name}{SHARES}",
+            needs=(*option.needs, *(state_of(name, ends, formats[name]) for name in names)),
+            weight_size_bytes=max(left, 0),
+        )
+        priced = replace(resident.priced, weight_size_bytes=shared.weight_size_bytes)
+        yield replace(resident, option=shared, priced=priced)
 
     def _streamed(self, resident: Variant, swaps: Swaps) -> Variant:
         """The same with its weights in host memory: they stream in during one group's time."""
@@ -210,6 +242,7 @@ class Offers:
             name=f"{option.name}@{HOST}",
             latency=self._table(row),
             energy_j=self._energy(row, resident.ends.degree),
+            makes=tuple(state for state in option.makes if state.tensor in resident.ends.makes),
             weight_size_bytes=0,
             holds=(*option.holds, *slots),
         )
@@ -221,6 +254,16 @@ class Offers:
     def _table(self, row: tuple[Latency, ...]) -> tuple[tuple[Latency, ...], ...]:
         """Equal tables are one object: solvers compare them by identity first."""
         return self._latencies.setdefault(row, (row,))
+
+
+def is_tied(option: Option) -> bool:
+    """Whether an option counts on a weight of another group."""
+    return option.name.endswith(SHARES)
+
+
+def tied_needs(option: Option) -> set[State]:
+    """The weights of other groups that it counts on."""
+    return {state for state in option.needs if ":" in state.form}
 
 
 @dataclass

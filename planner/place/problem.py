@@ -149,10 +149,12 @@ def pose(
     demand: Demand,
     fixed_bytes: int,
     power: Power | None = None,
+    ties: Sequence[tuple[int, int]] = (),
 ) -> Problem:
     """The Problem.
 
     Args:
+        ties: groups that hold a weight for others, and these.
         power: what energy is reckoned from; None: it is not.
         fixed_bytes: what every device holds whatever is chosen: runtime, inputs.
     """
@@ -160,6 +162,7 @@ def pose(
     edges = {
         (home[name], group.name): None for group in groups for name in group.inputs if name in home
     }
+    edges.update({(groups[a].name, groups[b].name): None for a, b in ties})
     where = places(machine)
     needed, made = _forms(variants)
     conversions = tuple(_conversions(skeleton, needed, made, pricer, extents, where, power))
@@ -195,14 +198,15 @@ Forms = Mapping[str, set[str]]
 
 
 def _forms(variants: Sequence[Variant]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """Forms in which tensors between groups are needed, and made."""
+    """Forms in which tensors between groups are needed, and made; weights, which nothing converts,
+    are not among them."""
     needed: dict[str, set[str]] = {}
     made: dict[str, set[str]] = {}
     for variant in variants:
-        for state in variant.option.needs:
-            needed.setdefault(state.tensor, set()).add(state.form)
-        for state in variant.option.makes:
-            made.setdefault(state.tensor, set()).add(state.form)
+        for name, form in variant.ends.needs.items():
+            needed.setdefault(name, set()).add(form)
+        for name, forms in variant.ends.makes.items():
+            made.setdefault(name, set()).update(forms)
     return needed, made
 
 

@@ -61,6 +61,8 @@ class Ends:
     """Tensor from outside -> the form that it is needed in."""
     makes: Mapping[str, tuple[str, ...]]
     """Tensor for others -> the forms that it is left in."""
+    stored: Mapping[str, tuple[str, tuple[int, ...]]]
+    """Constant -> form and shape of a rank's part."""
 
     def renamed(self, tensors: Mapping[str, str], classes: Mapping[int, int]) -> Ends:
         """The same of a group that looks alike."""
@@ -76,6 +78,7 @@ class Ends:
             self.degree,
             {tensors[name]: form(old) for name, old in self.needs.items()},
             {tensors[name]: tuple(map(form, olds)) for name, olds in self.makes.items()},
+            {tensors[name]: (form(old), shape) for name, (old, shape) in self.stored.items()},
         )
 
 
@@ -95,11 +98,14 @@ class Spread:
     """Per workload entry."""
     weights: Mapping[str, tuple[int, ...]]
     """Constant -> shape of a rank's part."""
+    stored: Mapping[str, str]
+    """Constant -> the form of that part."""
 
     @property
     def ends(self) -> Ends:
         """What others see of it."""
-        return Ends(self.classes, self.degree, self.needs, self.makes)
+        stored = {name: (self.stored[name], shape) for name, shape in self.weights.items()}
+        return Ends(self.classes, self.degree, self.needs, self.makes, stored)
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ def spread(
         runs[0].makes,
         tuple(run.work for run in runs),
         runs[0].weights,
+        runs[0].stored,
     )
 
 
@@ -242,6 +249,7 @@ class _Run:
     forms: dict[str, list[str]] = field(default_factory=dict)
     """Tensor -> forms that are there: as made first."""
     weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    stored: dict[str, str] = field(default_factory=dict)
     _ops: list[Op] = field(default_factory=list)
     _tensors: dict[str, Tensor] = field(default_factory=dict)
     _collectives: list[Collective] = field(default_factory=list)
@@ -299,6 +307,7 @@ class _Run:
             known = self.weights.get(name)
             if known is None or math.prod(known) < math.prod(local.shape or ()):
                 self.weights[name] = local.shape or ()
+                self.stored[name] = form
             self._tensors[f"{name}@{form}"] = local
             return f"{name}@{form}"
         have = self.forms.setdefault(name, [WHOLE])

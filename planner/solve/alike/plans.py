@@ -15,7 +15,7 @@ import numpy as np
 from planner.ir.problem import Option, Problem
 from planner.ir.solution import Solution, Stage
 from planner.solve.alike.counts import Frame, columns_of, count
-from planner.solve.alike.kinds import HELD, Kind, Rows, kinds, undominated
+from planner.solve.alike.kinds import COST, HELD, Kind, Rows, kinds, undominated
 from planner.solve.check import check, priced
 from planner.solve.scale.complete import Choice, Completer
 
@@ -40,11 +40,31 @@ def first_plan(problem: Problem, place: str, end: int, seconds: float) -> Soluti
     for kind, numbers in zip(small, counted.counts, strict=True):
         best = _favourite(problem, kind, numbers)
         chosen.update((op, own[best]) for op, own in zip(kind.ops, kind.options, strict=True))
+    _without_unmade(problem, found, chosen)
     here = next(each for each in problem.places if each.name == place)
     options = [chosen[op] for op in range(len(problem.ops))]
     nowhere = [-1] * len(options)
     choice = Choice((here,), options, [0] * len(options), nowhere)
     return Completer(problem, 0).complete(choice)
+
+
+def _without_unmade(problem: Problem, found: Sequence[Kind], chosen: dict[int, int]) -> None:
+    """Replaces what needs a state that none of the others makes and nothing converts to."""
+    fixed = {state.tensor for change in problem.conversions for state in (change.source,)}
+    fixed.update(move.source.tensor for move in problem.transfers)
+    made = {*problem.given}
+    made.update(state for number in chosen.values() for state in problem.options[number].makes)
+
+    def is_there(number: int) -> bool:
+        needs = problem.options[number].needs
+        return all(state in made or state.tensor in fixed for state in needs)
+
+    for kind in found:
+        for op, own in zip(kind.ops, kind.options, strict=True):
+            if not is_there(chosen[op]):
+                left = [n for n, number in enumerate(own) if is_there(number)]
+                if left:
+                    chosen[op] = own[min(left, key=lambda n: kind.rows[n, COST])]
 
 
 def _favourite(problem: Problem, kind: Kind, numbers: Sequence[int]) -> int:

@@ -19,6 +19,7 @@ from planner.place.memory import Caches, inputs_bytes
 from planner.place.options import Offers, Variant
 from planner.place.price import Pricer
 from planner.place.problem import Demand, places, pose, swaps
+from planner.place.tied import Tied
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.target import Away
@@ -70,6 +71,7 @@ def pose_away(
     share, basis = error_share(skeleton.graph, groups)
     demand = _demand(constraints, away)
     power = _power(away, demand)
+    tied = None if "peer" in away.machine.offload else Tied.find(groups, skeleton.graph.tensors)
     offers = Offers(
         skeleton,
         axes,
@@ -82,6 +84,7 @@ def pose_away(
         pins(constraints, groups, offered),
         swaps(away.predictor, away.machine),
         power,
+        tied,
     )
     variants = offers.variants()
     fixed = away.predictor.runtime_context_bytes + away.predictor.workspace_bytes
@@ -98,6 +101,7 @@ def pose_away(
         demand,
         fixed_bytes,
         power,
+        tied.edges if tied is not None else (),
     )
     by_name = {variant.option.name: variant for variant in variants}
     return Posed(

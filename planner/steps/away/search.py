@@ -14,7 +14,7 @@ from time import monotonic
 from planner.graph.sandbox import Bounds, LimitError, Sandbox
 from planner.ir.problem import Limits, Option, Problem
 from planner.ir.solution import Solution, Status
-from planner.place.options import HOST
+from planner.place.options import HOST, is_tied, tied_needs
 from planner.place.problem import links
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
@@ -202,6 +202,9 @@ def narrowed(
         if option.place in there and (keep is None or keep(option))
     )
     made = {*problem.given, *(state for option in options for state in option.makes)}
+    options = tuple(
+        option for option in options if not is_tied(option) or made >= tied_needs(option)
+    )
     conversions = tuple(
         each for each in problem.conversions if each.place in there and each.source in made
     )
