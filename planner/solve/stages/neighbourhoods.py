@@ -21,7 +21,7 @@ from planner.solve.stages.exact import Exact, search_exactly
 FIRST_OPS, LEAST_OPS = 8, 4
 """Operators in a row that are free, to start with and at least."""
 TURN_S = 2.0
-"""Seconds of one neighbourhood."""
+"""Seconds of one neighbourhood; those of a family grow where they are not searched through."""
 GROWTH = 1.3
 NEAR_SHARE = 0.4
 """Share of a turn for the dual's way."""
@@ -33,7 +33,7 @@ def improve(state: Exact, part: Problem, until: float) -> None:
     """Neighbourhoods of the incumbent, a plan of the part, in turn until the time."""
     rng = random.Random(state.seed)
     size = float(FIRST_OPS)
-    turn = 0
+    turn, family_s = 0, TURN_S
     while state.best is not None and monotonic() < until and not state.is_interrupted:
         kind = turn % 4
         turn += 1
@@ -44,11 +44,13 @@ def improve(state: Exact, part: Problem, until: float) -> None:
         else:
             free = _row_free(part, state.best, round(size), rng)
         seed = rng.randrange(2**30)
-        end = min(until, monotonic() + TURN_S)
+        end = min(until, monotonic() + (TURN_S if kind >= 2 else family_s))
         _search_near(state, free, monotonic() + NEAR_SHARE * (end - monotonic()), seed)
         is_done = search_below(state, free, end, seed)
         if kind >= 2:
             size = max(size * (GROWTH if is_done else 1 / GROWTH), LEAST_OPS)
+        elif not is_done:
+            family_s *= GROWTH
 
 
 def search_below(state: Exact, part: Problem, until: float, seed: int) -> bool:
