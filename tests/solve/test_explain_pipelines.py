@@ -128,3 +128,11 @@ def test_pipelines_and_assignments_are_rendered() -> None:
     text = render(problem)
     assert "C12/load/" in text
     assert "C1/cover/o0" in text
+
+
+def test_what_time_did_not_suffice_for_is_not_claimed(large: None) -> None:
+    problem = replace(line(10), limits=Limits(error=0.0, memory_size_bytes=10, devices=1))
+    found = conflict(problem, total_s=0.0)
+    assert found.limits == ()
+    assert found.reason.startswith("no conflict of the limits was proved")
+    assert conflict(problem).limits
