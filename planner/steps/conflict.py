@@ -101,7 +101,12 @@ def _reason(limits: Sequence[ConflictingLimit], found: Sequence[Conflict]) -> st
         return found[0].reason
     sets = [[limit.text for limit in limits if limit.conflict == n + 1] for n in range(len(found))]
     texts = [" and ".join(one) + " together" * (len(one) > 1) for one in sets]
-    return f"no plan keeps {', nor '.join(texts)}"
+    names = [name for each in found for name in each.limits]
+    is_open = {name for each in found for name in each.open}
+    keys = [limit.key for limit, name in zip(limits, names, strict=True) if name in is_open]
+    late = f" (no feasible value found in time of {', '.join(keys)})" if keys else ""
+    part = "" if all(each.is_minimal for each in found) else " (perhaps fewer of them suffice)"
+    return f"no plan keeps {', nor '.join(texts)}{part}{late}"
 
 
 def feasible(constraints: Constraints, problem: Problem) -> ConflictReport:

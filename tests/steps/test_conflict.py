@@ -11,10 +11,11 @@ import pytest
 
 from planner.ir.problem import Limits, Problem
 from planner.ir.solution import Status
+from planner.solve.conflict import Conflict
 from planner.solve.solve import solve
 from planner.spec.conflict import ConflictingLimit
 from planner.spec.constraints import Constraints
-from planner.steps.conflict import ConflictError, conflict_error, feasible
+from planner.steps.conflict import ConflictError, _reason, conflict_error, feasible
 from tests.endtoend import Workshop
 from tests.solve.problems import chain
 
@@ -136,3 +137,17 @@ def test_the_command_line_names_lines_and_flags(workshop: Workshop, tmp_path: Pa
     assert ended.code == 0, ended.err
     assert ended.out.startswith("feasible · ")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["c.yaml"]
+
+
+def test_what_stayed_open_is_said() -> None:
+    limits = tuple(
+        ConflictingLimit(key=key, value=1.0, nearest=nearest, unit="bytes", conflict=1)
+        for key, nearest in (("target.memory", None), ("accuracy.max_error", 2.0))
+    )
+    names = ("memory_size_bytes", "error")
+    proved = Conflict(names, {}, None, "")
+    assert "time" not in _reason(limits, [proved])
+    late = Conflict(names, {}, None, "", open=names[:1], is_minimal=False)
+    said = _reason(limits, [late])
+    assert "found in time of target.memory)" in said
+    assert "perhaps fewer" in said
