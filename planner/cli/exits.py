@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -72,10 +73,13 @@ def _output_error(error: OSError) -> int:
     """A full disk is no bug of infopt; a reader that has seen enough (`| head`) is no error."""
     if isinstance(error, BrokenPipeError):
         return 0
-    where = error.filename
-    if where is None:
-        where = f"standard output (or a temporary file in {tempfile.gettempdir()})"
-    return _refuse(f"{where}: {error.strerror or error}", 2)
+    reason = error.strerror or error
+    if error.filename is not None:
+        return _refuse(f"{error.filename}: {reason}", 2)
+    where = f"standard output (or a temporary file in {tempfile.gettempdir()})"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "\n  fix: free some space, or point TMPDIR elsewhere" if is_full else ""
+    return _refuse(f"{where}: {reason}{fix}", 2)
 
 
 def _silence_stdout() -> None:

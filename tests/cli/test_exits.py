@@ -117,7 +117,7 @@ def test_a_full_disk_under_standard_output_is_said() -> None:
         )
     assert done.returncode == 2
     assert done.stderr.startswith("error: standard output (or a temporary file in ")
-    assert done.stderr.endswith("): No space left on device\n")
+    assert "): No space left on device\n  fix: free some space" in done.stderr
 
 
 SLEEPER = """
