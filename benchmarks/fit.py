@@ -194,11 +194,13 @@ def main() -> None:
             _write(options.output, device_files([k for k in kernels if k.device == name]))
         if ANY in wanted:
             files = [read_fits(path) for path in sorted(options.output.glob("*.yaml"))]
-            _write(options.output, [general_file(kernels, files)])
+            keeps = options.family is not None
+            _write(options.output, [general_file(kernels, files)], keeps=keeps)
         if LINKS in wanted:
-            _write(options.output, [link_file(messages)])
+            _write(options.output, [link_file(messages)], keeps=False)
     if options.only in (None, "software"):
-        _write(options.output, software_files(read_folder(options.tables), options.output))
+        found = software_files(read_folder(options.tables), options.output)
+        _write(options.output, found, keeps=False)
 
 
 def software_files(tables: Mapping[str, Sequence[Row]], fits: Path) -> list[FitFile]:
@@ -213,11 +215,15 @@ def software_files(tables: Mapping[str, Sequence[Row]], fits: Path) -> list[FitF
     return [FitFile(device=RUNTIMES, curves=curves), FitFile(device=MEMORY, curves=memories)]
 
 
-def _write(folder: Path, files: Iterable[FitFile]) -> None:
-    """Curves learnt anew take the place of old ones of their name; others stay."""
+def _write(folder: Path, files: Iterable[FitFile], *, keeps: bool = True) -> None:
+    """Curves learnt anew take the place of old ones of their name.
+
+    Args:
+        keeps: whether others stay: where a part was learnt only.
+    """
     for file in files:
         path = folder / f"{file.device}.yaml"
-        old = read_fits(path).curves if path.exists() else {}
+        old = read_fits(path).curves if keeps and path.exists() else {}
         merged = dict(sorted({**old, **file.curves}.items()))
         write_fits(path, file.model_copy(update={"curves": merged}))
 

@@ -32,6 +32,7 @@ from benchmarks.tables.study import Rows, Study, sort
 from benchmarks.tables.validation import unseen_devices, unseen_models, unseen_shapes
 from planner.cost import memory
 from planner.cost.curves import Library
+from planner.errors import UsageError
 from planner.spec.fits import FitFile, read_fits
 
 
@@ -46,7 +47,10 @@ def main() -> None:
     options = parser.parse_args()
     if not options.tables.is_dir():
         parser.error(f"{options.tables} is no folder")
-    tables = read_folder(options.tables)
+    try:
+        tables = read_folder(options.tables)
+    except UsageError as error:
+        parser.error(str(error))
     if not tables:
         parser.error(f"{options.tables} holds no *.csv or *.csv.gz")
     rows = sort(tables)

@@ -12,7 +12,9 @@ from benchmarks.predict import memory_cells, predict, save_rows, summary
 from benchmarks.tables.hardware import device_of
 from benchmarks.tables.kernels import kernel_of
 from benchmarks.tables.precision import format_of
+from benchmarks.tables.pricer import PRIOR
 from benchmarks.tables.rows import Row, UnpredictableError, read_folder
+from benchmarks.tables.runtimes import RUNTIMES
 from benchmarks.tables.scores import Predicted, degrees, rank_correlation, speedups
 from benchmarks.tables.software import runtime_of
 from benchmarks.tables.study import sort
@@ -197,6 +199,14 @@ def test_kernels_are_understood_and_software_is_told_apart() -> None:
     assert runtime_of(_row(notes="TensorRT 10.15.1 OSS")) == "tensorrt-10.15"
     assert runtime_of(_row(notes='column "TorchScript"')) == "torchscript"
     assert runtime_of(_row(source="a/b")) == "library"
+
+
+def test_every_curve_of_software_knows_all_its_factors(files: list[FitFile]) -> None:
+    curves = next(file.curves for file in files if file.device == RUNTIMES)
+    assert {len(c.parameters) for key, c in curves.items() if key.startswith("elsewhere")} == {0}
+    for key, curve in curves.items():
+        if not key.startswith("elsewhere"):
+            assert curve.parameters.keys() == PRIOR.keys(), key
 
 
 def test_scores_of_order_and_ratios() -> None:

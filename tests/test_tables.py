@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from benchmarks.predict import memory_cells, predict
 from benchmarks.tables import metrics
 from benchmarks.tables.collectives import collective_of, collective_us
 from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.offload import host_us
 from benchmarks.tables.precision import format_of
-from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.rows import Row, UnpredictableError, read_folder
 from benchmarks.tables.shapes import image_tokens, transformer_of, windows_of
 from benchmarks.tables.study import sort
 from benchmarks.tables.validation import model_name
 from benchmarks.tables.weigh import is_out_of_memory, measured_gb, parts_of
 from benchmarks.tables.wholes import whole_of
+from planner.cost.curves import Library
 from planner.cost.work import Attention, Convolution, Flow, Product, Traffic
+from planner.errors import UsageError
 
 COLUMNS = [name for name in Row.__dataclass_fields__ if name != "table"]
 DECODER = {
@@ -256,3 +262,53 @@ def test_what_is_neither_on_the_device_nor_in_host_memory_is_on_disk() -> None:
     near = replace(place, disk_weights=0.0, disk_cache=0.0)
     slow, fast = (host_us(each, model, shape, 1e4, 1e5) for each in (place, near))
     assert slow[0] > fast[0]
+
+
+JUNK = ("", "0", "-1", "1e12", "n/a", "nan", "inf", "OOM", "NVIDIA L40S", "fp8", "2:4", "latency_s")
+SHAPES = ("GEMM m=0 n=1 k=1", "bmm B=0 M=4 N=4 K=4", "softmax B=0 H=0", "all_reduce", "T5-3B")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from(COLUMNS), st.sampled_from((*JUNK, *SHAPES))))
+def test_any_row_is_predicted_or_skipped(junk: dict[str, str]) -> None:
+    rows = sort({"t": [_row(**DECODER | junk)]})
+    for found in predict(rows, [], None):
+        assert 0 < found.low <= found.expected <= found.high < math.inf
+    assert memory_cells(rows, Library([])).get("right", 0.0) in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x1f\x8b not gzip"])
+def test_what_is_no_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.csv.gz").write_bytes(content)
+    with pytest.raises(UsageError, match=r"broken\.csv\.gz is no table"):
+        read_folder(tmp_path)
+
+
+def test_a_byte_order_mark_hides_no_column(tmp_path: Path) -> None:
+    text = "\ufeffmodel,value\nBERT-base,3\n"
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    assert read_folder(tmp_path)["t"][0].model == "BERT-base"
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("context_attention heads=0 kv_heads=0", ""),
+        ("generation_attention heads=8 kv_heads=16", ""),
+        ("generation_attention heads=8 head_dim=0", ""),
+        ("GEMM m=0 n=1 k=1", ""),
+        ("softmax B=0 H=8", ""),
+        ("all_reduce", "size_bytes=0"),
+        ("net", "layers=2 hidden=64 heads=0"),
+        ("net", "layers=0 hidden=64 heads=4"),
+        ("net", "layers=2 hidden=64 heads=128"),
+        ("net:attn_rope", "n_head=4 n_embd=0 ffn=0"),
+        ("net:mlp_up_proj", "n_head=4 n_embd=0 ffn=0"),
+        ("net one layer: Softmax", "hidden=0 heads=0 ffn=0"),
+        ("net", "layers=2 hidden=64 heads=4 experts=4 top_k=9"),
+    ],
+)
+def test_what_has_no_size_is_skipped(model: str, params: str) -> None:
+    found = sort({"t": [_row(**DECODER | {"model": model, "params": params, "n_gpus": "2"})]})
+    assert (found.kernels, found.messages, found.wholes) == ([], [], [])
+    assert len(found.skipped["t"]) == 1

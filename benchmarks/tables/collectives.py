@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from benchmarks.tables import metrics
-from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 
 _KINDS = {
     "all_?reduce": "all_reduce",
@@ -65,7 +65,9 @@ def collective_of(row: Row) -> Collective | None:
         raise UnpredictableError("a collective of one rank")
     per_node = re.search(r"devices_per_node=(\d+)", row.notes)
     held = int(per_node[1]) if per_node else min(ranks, 8)
-    return Collective(kind, _message_bytes(row), ranks, held, implementation_of(row))
+    size = _message_bytes(row)
+    refuse_empty(size, held)
+    return Collective(kind, size, ranks, held, implementation_of(row))
 
 
 def collective_us(row: Row, collective: Collective) -> float:

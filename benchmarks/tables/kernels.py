@@ -7,7 +7,7 @@ import re
 from benchmarks.tables import metrics
 from benchmarks.tables.layers import layer_operator, layer_part, row_kernel
 from benchmarks.tables.precision import format_of
-from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 from planner.cost.work import Attention, Product, Work
 
 _PRODUCT = re.compile(r"(?i)(gemm|matmul|linear|bmm|mm)\b")
@@ -55,9 +55,8 @@ def kernel_of(row: Row) -> Work | None:
 
 
 def _product(row: Row, sizes: dict[str, int]) -> Product:
-    if min(sizes["m"], sizes["n"], sizes["k"], sizes.get("b", 1)) < 1:
-        raise UnpredictableError("a product of no size")
     m, n, k, lanes = sizes["m"], sizes["n"], sizes["k"], sizes.get("b", 1)
+    refuse_empty(m, n, k, lanes)
     format = format_of(row.precision, row.sparsity)
     if "b" in sizes and row.model.lower().startswith(_INPUT_FIRST):
         n, k = k, n
@@ -75,11 +74,13 @@ def _attention(row: Row, sizes: dict[str, int]) -> Attention:
     window = sizes.get("window_size", sizes.get("window", 0))
     if 0 < window < keys and not is_decode:
         raise UnpredictableError("prefill in sliding windows is not modelled")
+    shared, width = sizes.get("kv_heads", heads) or heads, sizes.get("head_dim", 128)
+    refuse_empty(heads, width, heads - shared + 1)
     return Attention(
         batch=row.number("batch"),
         heads=heads,
-        kv_heads=sizes.get("kv_heads", heads) or heads,
-        head_dim=sizes.get("head_dim", 128),
+        kv_heads=shared,
+        head_dim=width,
         queries=1 if is_decode else keys,
         keys=min(keys, window) if window > 0 else keys,
         is_causal=re.search(r"bidirectional|non.?causal|causal=(0|false)", name) is None,

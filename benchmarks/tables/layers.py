@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.tables.precision import format_of
-from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 from planner.cost.work import Flow, Product, Traffic, Work
 
 _ROW_FLOWS = (
@@ -36,6 +36,7 @@ def row_kernel(row: Row, sizes: dict[str, int]) -> Traffic | None:
     if pair is None:
         raise UnpredictableError(f"the size of {name!r} is not stated")
     rows, width = (sizes[each] for each in pair)
+    refuse_empty(rows, width)
     format = format_of(row.precision, row.sparsity)
     moved = float(rows * width * (4 if format in ("fp32", "tf32") else 2))
     return Traffic(operands * moved, moved, flow, rows=rows if flow in _BY_ROW else 0)
@@ -53,8 +54,10 @@ def layer_operator(row: Row) -> Work:
         )
     except (KeyError, ValueError):
         raise UnpredictableError("incomplete model configuration") from None
+    refuse_empty(heads, kv_heads, width, inner)
     dim = int(value.get("head_dim", width // heads))
-    heads, kv_heads, inner = heads // degree, max(1, kv_heads // degree), inner // degree
+    heads, kv_heads = max(1, heads // degree), max(1, kv_heads // degree)
+    inner = max(1, inner // degree)
     gates = 2 if value.get("gated") == "True" else 1
     format = format_of(row.precision, row.sparsity)
     size = 4 if format in ("fp32", "tf32") else 2
@@ -88,8 +91,10 @@ def layer_part(row: Row) -> Work:
     value = {key: int(number) for key, number in re.findall(r"(\w+)=(\d+)", row.params)}
     if not {"hidden", "heads", "ffn"} <= value.keys():
         raise UnpredictableError("incomplete model configuration")
+    refuse_empty(value["hidden"], value["heads"], value["ffn"])
     degree, batch = row.number("tp", 1), row.number("batch")
-    hidden, heads, inner = value["hidden"], value["heads"] // degree, value["ffn"] // degree
+    hidden, heads = value["hidden"], max(1, value["heads"] // degree)
+    inner = max(1, value["ffn"] // degree)
     dim = hidden // value["heads"]
     is_decode = "decode" in row.notes
     queries = 1 if is_decode else row.number("seq_in")

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.tables.architectures import Transformer, Windows
 from benchmarks.tables.public import PUBLIC, SWIN
-from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 
 _KEYS = {
     "layers": ("layers", "n_layer", "num_layers", "num_hidden_layers"),
@@ -31,11 +31,12 @@ def transformer_of(row: Row) -> Transformer | None:
     public = next((shape for pattern, shape in PUBLIC if re.search(pattern, name)), None)
     stated = _stated(row)
     if public is not None:
-        return _overridden(public, stated)
+        return _sound(_overridden(public, stated))
     if not {"layers", "hidden", "heads"} <= stated.keys():
         return None
     heads, hidden = stated["heads"], stated["hidden"]
-    return Transformer(
+    refuse_empty(heads)
+    shape = Transformer(
         kind=_kind(name, row.params.lower(), stated),
         layers=stated["layers"],
         hidden=hidden,
@@ -49,6 +50,20 @@ def transformer_of(row: Row) -> Transformer | None:
         experts=stated.get("experts", 0),
         active_experts=stated.get("active_experts", 1),
     )
+    return _sound(shape)
+
+
+def _sound(model: Transformer) -> Transformer:
+    """The model, whose sizes fit each other.
+
+    Raises:
+        UnpredictableError: they do not.
+    """
+    refuse_empty(model.layers, model.hidden, model.heads, model.kv_heads, model.ffn, model.width)
+    refuse_empty(model.heads - model.kv_heads + 1)
+    if model.experts:
+        refuse_empty(model.active_experts, model.experts - model.active_experts + 1)
+    return model
 
 
 def _kind(name: str, params: str, stated: Mapping[str, int]) -> str:

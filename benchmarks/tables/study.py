@@ -57,11 +57,13 @@ def sort(tables: Mapping[str, Iterable[Row]]) -> Rows:
 def _sort(row: Row, found: Rows) -> None:
     if weigh.is_out_of_memory(row):
         weigh.parts_of(row)
+        weigh.capacity_gb(row)
         found.refused.append(row)
         return
     _ = row.measured
     if weigh.is_memory(row):
         weigh.parts_of(row)
+        weigh.capacity_gb(row)
         found.memories.append(row)
         return
     kernel = timed(row)

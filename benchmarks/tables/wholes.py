@@ -77,7 +77,7 @@ def whole_of(row: Row) -> Whole:
     placement = placement_of(row, runtime)
     if placement is not None and placement.packs_weights:
         format = "fp16"
-    batch = max(1, row.number("batch", 1))
+    batch = row.number("batch", 1)
     is_fused = runtime not in UNFUSED
     model, passes = None, _vision_passes(row, batch, format, is_fused)
     if passes is None:
