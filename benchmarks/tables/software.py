@@ -27,7 +27,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"tensorflow", "tensorflow"),
     (r"compile=false|eager", "torch-eager"),
     (r"compile=true|torch\.compile|gpt-fast|pytorch/ao|torchao", "torch-compile"),
-    (r"pytorch|transformers|hugging", "torch-eager"),
+    (r"pytorch|transformers|hugging|neusight", "torch-eager"),
 )
 EAGER = frozenset({"torch-eager", "accelerate", "deepspeed-zero", "paddle"})
 """Some eight small operators are dispatched for each that a graph counts, 6 to 10 us each."""
