@@ -46,6 +46,10 @@ class FakePipeline:
         self._answer("plan", constraints)
         return SimpleNamespace(plan=self.plan_made)
 
+    def obstacles(self, plan: Plan) -> tuple[str, ...]:
+        self._answer("obstacles", plan)
+        return ()
+
     def dry_run(self, constraints: Constraints) -> DryRun:
         self._answer("dry_run", constraints)
         return DryRun(
