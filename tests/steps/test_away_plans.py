@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 
 from benchmarks.zoo_families.builder import Builder
 from planner import pipeline
-from planner.errors import UsageError
+from planner.errors import NoPlanInTimeError, UsageError
 from planner.spec.constraints import Constraints
 from planner.spec.placement import PlacementPlan
 from planner.spec.plan import Plan
+from planner.steps.away import search
 from planner.steps.conflict import ConflictError
 from tests.place.models import memory, shapes, transformer
 
@@ -115,6 +117,26 @@ def test_a_neighbour_lends_its_memory(tmp_path: Path) -> None:
     assert placement.breakdown["default"].swap_us > 0
     assert "a neighbour" in " ".join(decision.reason for decision in plan.decisions)
     assert any("stream their weights in" in reason for reason in pipeline.obstacles(plan))
+
+
+def crash(*_: object) -> None:
+    """What CP-SAT does when its time ends at the wrong moment."""
+    os.abort()
+
+
+def test_a_solver_that_ends_its_process_does_not_end_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_solved", crash)
+    with pytest.raises(NoPlanInTimeError, match="no plan was found in time"):
+        request(
+            tmp_path, transformer(3, 512, 8), shapes(32, 0, 512, 8),
+            target={
+                "device": DEVICE, "gpus": "2", "memory": memory(DEVICE, 9.6), "offload": ["peer"],
+            },
+        )  # fmt: skip
+    plain = request(tmp_path, transformer(), shapes(8, 0))
+    assert placed(plain).devices == 1  # counts decide it: no solver is asked
 
 
 def test_a_format_that_the_gpu_lacks_is_left_out_with_the_reason(tmp_path: Path) -> None:
