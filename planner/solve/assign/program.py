@@ -112,6 +112,11 @@ class Found:
     bound: int
 
 
+HINT_LEAST_S, HINT_COLUMN_S = 1.0, 1e-4
+"""Seconds, and seconds a column, below which no hint is given: CP-SAT 9.15 was seen to abort the
+process (`Check failed: heuristics.fixed_search != nullptr`) in short searches with hints."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How to search."""
@@ -136,6 +141,8 @@ def search(
     Args:
         reached: objective, in whole numbers, of a point of the program that is known.
     """
+    if effort.time_limit_s < HINT_LEAST_S + HINT_COLUMN_S * program.columns:
+        program.proto.clear_solution_hint()
     parameters = cmh.SatParameters()
     parameters.random_seed = effort.seed
     parameters.num_workers = effort.workers
