@@ -30,6 +30,9 @@ LARGEST = 2**60
 """No scaled sum exceeds this: CP-SAT works in 64 bits."""
 ALONE = 60.0
 """Deterministic seconds that one worker gets before the others join."""
+HINT_LEAST_S, HINT_COLUMN_S = 1.0, 1e-4
+"""Seconds, and seconds a column, below which no hint is given: CP-SAT 9.15 was seen to abort the
+process (`Check failed: heuristics.fixed_search != nullptr`) in short searches with hints."""
 _FREE = -(2**62)
 
 
@@ -109,10 +112,15 @@ def _build(request: Request, columns: IntArray, objective: Scaled) -> cmh.CpMode
         linear.vars.extend(terms)
         linear.coeffs.extend(coefficients)
         linear.domain.extend([_FREE, int(np.floor(left * (1 + PRECISION))) + 1])
-    if request.hint is not None:
+    if request.hint is not None and may_hint(request.time_limit_s, len(columns)):
         proto.solution_hint.vars.extend(range(len(columns)))
         proto.solution_hint.values.extend(request.hint[columns].astype(int).tolist())
     return proto
+
+
+def may_hint(time_limit_s: float, columns: int) -> bool:
+    """Whether a search is long enough for a hint."""
+    return time_limit_s >= HINT_LEAST_S + HINT_COLUMN_S * columns
 
 
 class _Watcher(cmh.SolutionCallback):

@@ -15,6 +15,7 @@ from ortools.sat.python import cp_model_helper as cmh
 
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.backend import Answer
+from planner.solve.cpsat import may_hint
 from planner.solve.trusted import NAME, solve_trusted
 
 TRUE = 0
@@ -112,11 +113,6 @@ class Found:
     bound: int
 
 
-HINT_LEAST_S, HINT_COLUMN_S = 1.0, 1e-4
-"""Seconds, and seconds a column, below which no hint is given: CP-SAT 9.15 was seen to abort the
-process (`Check failed: heuristics.fixed_search != nullptr`) in short searches with hints."""
-
-
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How to search."""
@@ -141,7 +137,7 @@ def search(
     Args:
         reached: objective, in whole numbers, of a point of the program that is known.
     """
-    if effort.time_limit_s < HINT_LEAST_S + HINT_COLUMN_S * program.columns:
+    if not may_hint(effort.time_limit_s, program.columns):
         program.proto.clear_solution_hint()
     parameters = cmh.SatParameters()
     parameters.random_seed = effort.seed
