@@ -14,7 +14,18 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from planner.graph import container, curtain, infer, judge, names, proto, store, structure, weights
+from planner.graph import (
+    branches,
+    container,
+    curtain,
+    infer,
+    judge,
+    names,
+    proto,
+    store,
+    structure,
+    weights,
+)
 
 _KEPT_APART = ("FusionGemm",)
 """MatMul + Add stay apart: formats are chosen for MatMul, and runtimes fuse the pair anyway."""
@@ -22,6 +33,8 @@ _ANY_OPSET = 17
 """For models without operators of ONNX's own domain; any version does."""
 _BLOAT_BYTES = 64 * 1024
 _BLOAT_FACTOR = 2
+_MAX_ROUNDS = 6
+"""A branch that takes its operator's place may make further conditions known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,17 @@ def slim(path: Path, out_path: Path, effort: Effort) -> int:
     Raises:
         ModelError: the result does not hold together.
     """
-    model = container.parse(path)
+    slimmed = container.parse(path)
+    for _ in range(_MAX_ROUNDS):
+        slimmed = _slimmed(slimmed, effort)
+        if not branches.inline_known(slimmed.graph):
+            break
+    infer.annotate(slimmed)
+    store.save(slimmed, out_path)
+    return len(slimmed.graph.node)
+
+
+def _slimmed(model: ModelProto, effort: Effort) -> ModelProto:
     graph = model.graph
     inputs, outputs = _copies(graph.input), _copies(graph.output)
     stored = _set_aside(graph, {value.name for value in inputs})
@@ -61,9 +84,7 @@ def slim(path: Path, out_path: Path, effort: Effort) -> int:
     structure.check_names(slimmed.graph)
     structure.sort(slimmed.graph)
     names.rename(slimmed.graph)
-    infer.annotate(slimmed)
-    store.save(slimmed, out_path)
-    return len(slimmed.graph.node)
+    return slimmed
 
 
 def _onnxslim(model: ModelProto, effort: Effort) -> ModelProto:
