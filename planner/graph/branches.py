@@ -21,7 +21,7 @@ def inline_known(graph: GraphProto) -> int:
     Operators stay in an order in which everything is made before it is read.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    taken = set(_names(graph))
+    taken = set(names_in(graph))
     nodes: list[NodeProto] = []
     count = 0
     for node in graph.node:
@@ -30,7 +30,7 @@ def inline_known(graph: GraphProto) -> int:
             nodes.append(node)
             continue
         count += 1
-        body = _renamed(branch, proto.label(node), taken)
+        body = renamed(branch, proto.label(node), taken)
         graph.initializer.extend(body.initializer)
         nodes += body.node
         nodes += _handed_over(body, node)
@@ -46,28 +46,30 @@ def _known_branch(node: NodeProto, constants: dict[str, TensorProto]) -> GraphPr
     if condition is None or condition.data_location == TensorProto.EXTERNAL:
         return None
     wanted = "then_branch" if numpy_helper.to_array(condition).all() else "else_branch"
-    body = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
-    return None if body.sparse_initializer else body
+    found: list[GraphProto] = [one.g for one in node.attribute if one.name == wanted]
+    return None if found[0].sparse_initializer else found[0]
 
 
-def _names(graph: GraphProto) -> Iterator[str]:
+def names_in(graph: GraphProto) -> Iterator[str]:
+    """Tensors that a graph and its bodies name."""
     for part in proto.graphs(graph):
         yield from (value.name for value in part.input)
         yield from (tensor.name for tensor in part.initializer)
         yield from (name for node in part.node for name in node.output)
 
 
-def _renamed(branch: GraphProto, prefix: str, taken: set[str]) -> GraphProto:
+def renamed(branch: GraphProto, prefix: str, taken: set[str]) -> GraphProto:
     """A copy whose own tensors have names that nothing else has."""
-    body = GraphProto.FromString(branch.SerializeToString())
+    body = GraphProto()
+    body.CopyFrom(branch)
     own = [tensor.name for tensor in body.initializer]
     own += [name for node in body.node for name in node.output if name]
-    renamed = {name: _fresh(f"{prefix}/{name}", taken) for name in own}
-    proto.rename_reads(body, renamed)
+    new = {name: _fresh(f"{prefix}/{name}", taken) for name in own}
+    proto.rename_reads(body, new)
     for tensor in body.initializer:
-        tensor.name = renamed[tensor.name]
+        tensor.name = new[tensor.name]
     for node in body.node:
-        node.output[:] = [renamed.get(name, name) for name in node.output]
+        node.output[:] = [new.get(name, name) for name in node.output]
     return body
 
 

@@ -166,11 +166,12 @@ def captured(node: NodeProto) -> tuple[str, ...]:
     """Tensors that the bodies of a node read from outside, in order of first use."""
     found: dict[str, None] = {}
     for body in subgraphs(node):
-        found.update(dict.fromkeys(_free_names(body)))
+        found.update(dict.fromkeys(free_names(body)))
     return tuple(found)
 
 
-def _free_names(graph: GraphProto) -> list[str]:
+def free_names(graph: GraphProto) -> list[str]:
+    """Tensors that a body reads from outside, as often as it does."""
     own = {value.name for value in graph.input}
     own.update(tensor.name for tensor in graph.initializer)
     own.update(sparse.values.name for sparse in graph.sparse_initializer)

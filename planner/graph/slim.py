@@ -7,14 +7,16 @@ are computed from, and the weights of models too large to hold several times ove
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from planner.graph import (
+    bodies,
     branches,
     container,
     curtain,
@@ -27,6 +29,8 @@ from planner.graph import (
     weights,
 )
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Input name -> dimensions."""
 _KEPT_APART = ("FusionGemm",)
 """MatMul + Add stay apart: formats are chosen for MatMul, and runtimes fuse the pair anyway."""
 _ANY_OPSET = 17
@@ -54,20 +58,30 @@ EFFORTS = (
 """Tried in order until one keeps the outputs and the size."""
 
 
-def slim(path: Path, out_path: Path, effort: Effort) -> int:
+def slim(path: Path, out_path: Path, effort: Effort, inputs: Shapes = MappingProxyType({})) -> int:
     """Writes the simplified form of the bound model at `path`; its number of operators.
+
+    Args:
+        inputs: shapes that inputs will have even where the file leaves them open.
 
     Raises:
         ModelError: the result does not hold together.
     """
-    slimmed = container.parse(path)
-    for _ in range(_MAX_ROUNDS):
-        slimmed = _slimmed(slimmed, effort)
-        if not branches.inline_known(slimmed.graph):
-            break
+    slimmed = _in_rounds(container.parse(path), effort)
     infer.annotate(slimmed)
+    bodies.simplify_branches(
+        slimmed, lambda alone: _in_rounds(alone, effort), inputs, out_path.parent
+    )
     store.save(slimmed, out_path)
     return len(slimmed.graph.node)
+
+
+def _in_rounds(model: ModelProto, effort: Effort) -> ModelProto:
+    for _ in range(_MAX_ROUNDS):
+        model = _slimmed(model, effort)
+        if not branches.inline_known(model.graph):
+            break
+    return model
 
 
 def _slimmed(model: ModelProto, effort: Effort) -> ModelProto:
