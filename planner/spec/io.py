@@ -152,22 +152,27 @@ def write_plan(path: Path, plan: Plan) -> Plan:
 def read_plan(path: Path) -> Plan:
     """Reads and checks plan.json.
 
+    A plan from before a field existed is whole as well, and sealed anew: wherever it is written
+    next, that field is there.
+
     Raises:
         SpecError: missing, not JSON, another schema version, or not a plan.
         VerificationError: edited after infopt wrote it.
     """
     plan = _read(path, Plan, "plan", "schema_version", SCHEMA_VERSION)
-    if plan.digest not in (plan_digest(plan), _digest_as_written(path)):
-        raise VerificationError(
-            "this plan was edited after infopt wrote it: its digest does not match",
-            where=str(path),
-            fix="run `infopt plan` again; limits belong in the constraints file",
-        )
-    return plan
+    if plan.digest == plan_digest(plan):
+        return plan
+    if plan.digest == _digest_as_written(path):
+        return sealed(plan)
+    raise VerificationError(
+        "this plan was edited after infopt wrote it: its digest does not match",
+        where=str(path),
+        fix="run `infopt plan` again; limits belong in the constraints file",
+    )
 
 
 def _digest_as_written(path: Path) -> str:
-    """The digest of what stands in the file: a plan from before a field existed is whole, too."""
+    """The digest of what stands in the file."""
     data = json.loads(path.read_bytes())
     return hashlib.sha256(canonical_bytes({**data, "digest": ""})).hexdigest()
 
