@@ -48,7 +48,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "swin-b": ("l40s-48gb", "1..4", "20ms"),
     "resnet-50": ("v100-sxm2-16gb", "1..4", "10ms"),
     "conformer-l-streaming": ("t4-16gb", "1..4", "50ms"),
-    "deepspeech2": ("v100-pcie-16gb", "1..4", "500ms"),
+    "deepspeech2": ("v100-sxm2-16gb", "1..4", "500ms"),
 }
 """Model -> target, GPUs, latency of each run."""
 
