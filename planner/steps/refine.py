@@ -6,7 +6,7 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,20 +54,19 @@ def refine(
         changed = f"output {found.differing[0]!r} would change" if found.differing else None
         return found.failure or changed, max(found.nmse.values(), default=0.0)
 
-    def made(title: str, make: Callable[[Path, Path], object], out: Path, source: Path) -> bool:
-        return bool(Sandbox(title, where, bounds).call(make, source, out))
-
+    inputs = {port.name: port.shape for port in bound.inputs if port.shape is not None}
     best, notes = path, []
     try:
         out = path.with_name(_REWRITTEN)
         is_small = loaded.size_bytes <= _MAX_REWRITTEN_BYTES
-        if is_small and made("rewriting the model", rewrite, out, best):
+        rewriting = Sandbox("rewriting the model", where, bounds)
+        if is_small and rewriting.call(rewrite, best, out, inputs):
             best = best if refusal(out, MAX_NMSE)[0] else out
     except InfoptError:
         pass  # the simplified model does as well
     try:
         out = path.with_name(_WIDE)
-        if made("widening the model", widen, out, best):
+        if Sandbox("widening the model", where, bounds).call(widen, best, out):
             reason, nmse = refusal(out, _MAX_ROUNDING_NMSE)
             best = best if reason else out
             notes.append(f"half precision is kept: {reason}" if reason else _widened_text(nmse))

@@ -148,6 +148,26 @@ def test_outputs_of_the_model_and_what_bodies_read_keep_their_names(tmp_path: Pa
     assert "a" in {name for one in found.graph.node for name in one.output}
 
 
+def test_branches_are_rewritten_as_models_of_their_own(tmp_path: Path) -> None:
+    def branch(kind: str) -> onnx.GraphProto:
+        nodes = [
+            node("Unsqueeze", ["x", "first"], ["a"]),
+            node(kind, ["a"], ["b"]),
+            node("Squeeze", ["b", "first"], ["t"]),
+        ]
+        return helper.make_graph(nodes, "b", [], [value("t", [3, 4])])
+
+    made = model(
+        [node("If", ["flag"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp"))],
+        [value("x", [3, 4]), value("flag", [], TensorProto.BOOL)],
+        [value("y", [3, 4])],
+        [weight("first", np.array([0]))],
+    )
+    found = _rewritten(made, tmp_path, {"x": _array(3, 4), "flag": np.array(False)})
+    bodies = [[one.op_type for one in a.g.node] for a in found.graph.node[0].attribute]
+    assert sorted(bodies) == [["Exp"], ["Neg"]]
+
+
 def test_shapes_that_are_not_fixed_are_left_alone(tmp_path: Path) -> None:
     made = model(
         [node("Unsqueeze", ["x", "first"], ["a"]), node("Squeeze", ["a", "first"], ["y"])],

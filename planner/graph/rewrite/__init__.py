@@ -5,23 +5,28 @@ half of a small network's operators only change how elements are counted. Rules 
 element (`views`, `sinking`, `products`, `splits`); nothing is rounded otherwise than before, but
 for products whose sums a library takes in another order.
 
-Only tensors of fixed shapes are touched; bodies of control flow and what they read stay.
+Only tensors of fixed shapes are touched. Branches are rewritten as models of their own; bodies of
+loops stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from onnx import ModelProto
 
 from planner.graph import container, infer, names, store
+from planner.graph.bodies import simplify_branches
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
 from planner.graph.rewrite.sinking import hoist, sink, sink_all
 from planner.graph.rewrite.splits import split
 from planner.graph.rewrite.views import merge
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Input name -> dimensions."""
 Rule = Callable[[Net, Node], bool]
 _ALL: tuple[Rule, ...] = (merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (
@@ -38,27 +43,40 @@ _LEAST_OPSET = 7
 """Broadcasting as it is today; shapes of Reshape as an input."""
 
 
-def rewrite(path: Path, out_path: Path) -> int:
-    """Writes the model at `path` with fewer operators; how many fewer (0: nothing written).
+def rewrite(path: Path, out_path: Path, inputs: Shapes = MappingProxyType({})) -> int:
+    """Writes the model at `path` with fewer operators; how many fewer, and in how many branches (0:
+    nothing written). Picklable, for a process of its own.
+
+    Args:
+        inputs: shapes that inputs will have even where the file leaves them open.
 
     Raises:
-        ModelError: the file cannot be read. Picklable, for a process of its own.
+        ModelError: the file cannot be read.
     """
     before = container.parse(path)
-    found = [_rewritten(path, rules) for rules in _CHOICES]
-    best = min(found, key=lambda model: _cost(model))
-    saved = _cost(before) - _cost(best)
-    if saved <= 0:
-        return 0
+    best = _fewest(before)
     infer.annotate(best)
-    store.save(best, out_path)
+    saved = _cost(before) - _cost(best)
+    saved += simplify_branches(best, _alone, inputs, out_path.parent)
+    if saved > 0:
+        store.save(best, out_path)
     return saved
 
 
-def _rewritten(path: Path, rules: Sequence[Rule]) -> ModelProto:
-    model = container.parse(path)
-    rewrite_in_place(model, rules)
-    return model
+def _fewest(model: ModelProto) -> ModelProto:
+    """The model itself or, if that costs less, a rewritten copy."""
+    found = [model]
+    for rules in _CHOICES:
+        copy = ModelProto()
+        copy.CopyFrom(model)
+        rewrite_in_place(copy, rules)
+        found.append(copy)
+    return min(found, key=_cost)
+
+
+def _alone(branch: ModelProto) -> ModelProto:
+    infer.annotate(branch)
+    return _fewest(branch)
 
 
 def rewrite_in_place(model: ModelProto, rules: Sequence[Rule] = _ALL) -> None:
