@@ -69,13 +69,29 @@ def merge(net: Net, node: Node) -> bool:
     source, target = node.inputs[0], node.outputs[0]
     above = view_of(net, source)
     root = source if above is None else above[0]
-    if net.shapes[root] == net.shapes[target] and target not in net.pinned:
-        net.redirect(target, root)
-        net.prune(target)
-        return True
+    if net.shapes[root] == net.shapes[target]:
+        if target not in net.pinned:
+            net.redirect(target, root)
+            net.prune(target)
+            return True
+        if _take_name(net, node, root):
+            net.prune(source)
+            return True
     if above is None:
         return False
     net.remove(node)
     add_view(net, root, target)
     net.prune(source)
+    return True
+
+
+def _take_name(net: Net, node: Node, root: str) -> bool:
+    """Lets the maker of `root` make it under the name that this view, of the same shape, gives."""
+    maker = net.maker(root)
+    if maker is None or root in net.pinned:
+        return False
+    target = node.outputs[0]
+    net.remove(node)
+    net.redirect(root, target)
+    net.make(maker, maker.outputs.index(root), target)
     return True
