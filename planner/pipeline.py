@@ -20,6 +20,7 @@ from planner.progress import Reporter, Silent
 from planner.runtime.fingerprint import this_environment
 from planner.spec.conflict import ConflictReport
 from planner.spec.constraints import Constraints
+from planner.spec.io import sealed
 from planner.spec.package import Package
 from planner.spec.pareto import ParetoCurve
 from planner.spec.plan import Plan
@@ -38,7 +39,7 @@ from planner.steps.workspace import workspace
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """A plan, ready to be written (its digest is filled in when it is)."""
+    """A plan, sealed: its digest says whether it is still what was decided."""
 
     plan: Plan
 
@@ -61,15 +62,15 @@ def plan(
         if is_away(constraints):
             from planner.steps.away.dispatch import plan_elsewhere
 
-            return PlanResult(plan_elsewhere(constraints, work))
+            return PlanResult(sealed(plan_elsewhere(constraints, work)))
         if constraints.target.device == CUDA:
             from planner.steps.gpu.plan import plan_gpu
 
-            return PlanResult(plan_gpu(constraints, work))
+            return PlanResult(sealed(plan_gpu(constraints, work)))
         case = open_case(constraints, work, bench)
         settled = settle(case, probes(case))
         outcome = contest(case, entrants(case, settled))
-        return PlanResult(finish(case, settled, outcome))
+        return PlanResult(sealed(finish(case, settled, outcome)))
 
 
 def obstacles(plan: Plan) -> tuple[str, ...]:
@@ -94,12 +95,12 @@ def build(
     Raises:
         UsageError: the model is missing or another one, or `out` cannot be written.
         EnvironmentMismatchError: its weights are not here, or no engine can do what it says.
-        VerificationError: the plan was edited by hand.
+        VerificationError: this version cuts or groups the model otherwise than the plan says.
     """
     from planner.steps.building import build_engine
 
     with workspace(reporter or Silent()) as work:
-        return build_engine(plan, out, model, work)
+        return build_engine(sealed(plan), out, model, work)
 
 
 def spread(
@@ -121,7 +122,7 @@ def spread(
     from planner.steps.spreading import spread as spread_plan
 
     with workspace(reporter or Silent()) as work:
-        return spread_plan(plan, Wish(tensor, stages, device), model, work)
+        return sealed(spread_plan(plan, Wish(tensor, stages, device), model, work))
 
 
 def annotate(plan: Plan, out: Path) -> int:

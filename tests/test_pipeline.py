@@ -14,7 +14,7 @@ import pytest
 from planner import pipeline
 from planner.compress.measure import runner
 from planner.runtime.engine import load
-from planner.spec.io import canonical_json, read_plan, write_plan
+from planner.spec.io import canonical_json, plan_digest, read_plan, write_plan
 from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
 from planner.spec.verdict import Verdict
@@ -97,6 +97,22 @@ def test_measurements_that_moved_make_the_same_plan_and_nothing_is_measured(
     again = elsewhere.plan("cnn")
     assert canonical_json(again) == canonical_json(plan)
     assert elsewhere.counts() == before
+
+
+def test_a_plan_need_not_be_written_to_be_built_and_verified(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    workshop.plan("mlp")
+    with workshop.quick():
+        plan = pipeline.plan(workshop.constraints("mlp")).plan
+        engine = pipeline.build(plan, tmp_path / "engine")
+        verdict = pipeline.verify(engine)
+    assert plan.digest == plan_digest(plan)
+    assert {check.name for check in verdict.checks if check.passed} >= {"files", "device"}
+    changed = plan.model_copy(update={"warnings": ("mine",)})
+    with workshop.quick():
+        pipeline.verify(pipeline.build(changed, engine))
+    assert read_plan(engine / "plan.json").warnings == ("mine",)
 
 
 def test_another_promise_reuses_every_kernel(workshop: Workshop) -> None:
