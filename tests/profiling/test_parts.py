@@ -11,7 +11,8 @@ import pytest
 from planner.emit.partition import StageCut, partition, read
 from planner.profiling.parts import time_parts
 from planner.runtime.ranks.bench import Links
-from tests.emit.test_partition import MODELS, SETTINGS, feeds_of, options, whole
+from tests.emit.test_partition import MODELS, feeds_of, options, whole
+from tests.runtime.build import SETTINGS
 
 
 @pytest.mark.parametrize(("stages", "polls"), [(1, False), (2, True)])
