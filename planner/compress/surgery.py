@@ -201,16 +201,12 @@ def parked_weights(onnx_model: ModelProto, ops: Collection[str]) -> Iterator[Non
     """
     needed = {name for node in onnx_model.graph.node if node.name in ops for name in reads_of(node)}
     graph = onnx_model.graph
-    parked = [
-        t
-        for t in graph.initializer
-        if t.name not in needed and math.prod(t.dims) > _PARKED_ELEMENTS
-    ]
-    hidden = {t.name for t in parked}
-    kept = [t for t in graph.initializer if t.name not in hidden]
+    parked: list[TensorProto] = []
+    for index in range(len(graph.initializer) - 1, -1, -1):  # those that stay are not copied
+        tensor = graph.initializer[index]
+        if tensor.name not in needed and math.prod(tensor.dims) > _PARKED_ELEMENTS:
+            parked.insert(0, graph.initializer.pop(index))
     declared = {value.name for value in graph.input}
-    graph.ClearField("initializer")
-    graph.initializer.extend(kept)
     graph.input.extend(
         helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
         for t in parked
