@@ -9,15 +9,13 @@ while heads and hidden units stay within one, because products contract them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from planner.graph.skeleton import Skeleton
 from planner.ir.graph import Graph, Op
 from planner.ops.sharding import UNSHARED, Call, Index, indices
-
-Node = tuple[str, int]
-"""(tensor, axis)."""
+from planner.place.union import Union, nodes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +39,6 @@ class Axes:
     classes: int
 
 
-@dataclass
-class _Union:
-    """Disjoint sets of (tensor, axis)."""
-
-    ids: dict[Node, int] = field(default_factory=dict)
-    parents: list[int] = field(default_factory=list)
-
-    def find(self, node: Node) -> int:
-        number = self.ids.get(node)
-        if number is None:
-            number = self.ids[node] = len(self.parents)
-            self.parents.append(number)
-            return number
-        return self.root(number)
-
-    def root(self, number: int) -> int:
-        parents = self.parents
-        while parents[number] != number:
-            parents[number] = parents[parents[number]]
-            number = parents[number]
-        return number
-
-    def join(self, nodes: Sequence[Node]) -> int:
-        first = self.find(nodes[0])
-        for node in nodes[1:]:
-            other = self.find(node)
-            if other != first:
-                low, high = min(first, other), max(first, other)
-                self.parents[high] = low
-                first = low
-        return first
-
-
 def call_of(op: Op, graph: Graph, skeleton: Skeleton) -> Call:
     """An operator as the rules see it."""
     tensors, values = graph.tensors, skeleton.values
@@ -88,7 +53,7 @@ def call_of(op: Op, graph: Graph, skeleton: Skeleton) -> Call:
 
 def find_axes(skeleton: Skeleton) -> Axes:
     """Classes over all workload entries: an axis of length 1 in one may be cut in another."""
-    union = _Union()
+    union = Union()
     seen: dict[object, tuple[Index, ...] | None] = {}
     found: dict[str, list[tuple[Index, ...]]] = {op.name: [] for op in skeleton.graph.ops}
     unknown: dict[str, None] = {}
@@ -100,10 +65,10 @@ def find_axes(skeleton: Skeleton) -> Axes:
             own = own or ()
             found[op.name].append(own)
             for index in own:
-                union.join(_nodes(op, index))
+                union.join(nodes_of(op, index))
     cuts = {
         op.name: tuple(
-            tuple(Cut(index, union.find(_nodes(op, index)[0])) for index in own)
+            tuple(Cut(index, union.find(nodes_of(op, index)[0])) for index in own)
             for own in found[op.name]
         )
         for op in skeleton.graph.ops
@@ -121,8 +86,3 @@ def _indices(
     if key not in seen:
         seen[key] = None if op.captured else indices(call)
     return seen[key]
-
-
-def _nodes(op: Op, index: Index) -> list[Node]:
-    nodes = [(op.inputs[axis.slot], axis.axis) for axis in index.inputs]
-    return nodes + [(op.outputs[axis.slot], axis.axis) for axis in index.outputs]

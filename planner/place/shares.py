@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from planner.ir.graph import Graph, Op
 from planner.ops.sharding import Index, Kind
+from planner.place.union import Union, nodes_of
 
 Options = Mapping[str, Sequence[Index]]
 Price = Callable[[Mapping[str, Index]], float]
@@ -31,24 +32,6 @@ def work_us(op: Op, graph: Graph, indices: Sequence[Index]) -> float:
         return 2.0 * math.prod(index.extent for index in indices) / _FLOPS_PER_US
     shapes = [graph.tensors[name].shape or () for name in op.outputs if name]
     return sum(math.prod(shape) for shape in shapes) / _ELEMENTS_PER_US
-
-
-class _Union:
-    """Disjoint sets of (tensor, axis)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[tuple[str, int], tuple[str, int]] = {}
-
-    def find(self, node: tuple[str, int]) -> tuple[str, int]:
-        parent = self._parent.setdefault(node, node)
-        while parent != node:
-            self._parent[node] = self._parent[parent]
-            node, parent = parent, self._parent[parent]
-        return node
-
-    def join(self, nodes: Sequence[tuple[str, int]]) -> None:
-        for node in nodes[1:]:
-            self._parent[self.find(node)] = self.find(nodes[0])
 
 
 def tensor_cuts(graph: Graph, options: Options, ranks: int, price: Price) -> dict[str, Index]:
@@ -77,16 +60,16 @@ def _saved_us(op: Op, graph: Graph, own: Sequence[Index], ranks: int) -> float:
 
 def _classes(graph: Graph, options: Options, ranks: int) -> list[Mapping[str, Index]]:
     """Classes that cut a weight: operator -> its index, for each."""
-    union = _Union()
+    union = Union()
     shared = {name: [i for i in own if i.extent % ranks == 0] for name, own in options.items()}
     for op in graph.ops:
         for index in shared[op.name]:
-            union.join(_nodes(op, index))
-    members: dict[tuple[str, int], dict[str, Index]] = {}
-    holds: set[tuple[str, int]] = set()
+            union.join(nodes_of(op, index))
+    members: dict[int, dict[str, Index]] = {}
+    holds: set[int] = set()
     for op in graph.ops:
         for index in shared[op.name]:
-            root = union.find(_nodes(op, index)[0])
+            root = union.find(nodes_of(op, index)[0])
             members.setdefault(root, {}).setdefault(op.name, index)
             if _cuts_weight(op, index, graph, options[op.name]):
                 holds.add(root)
@@ -97,11 +80,6 @@ def _cuts_weight(op: Op, index: Index, graph: Graph, all_of_op: Sequence[Index])
     is_product = any(one.kind is Kind.SUM for one in all_of_op)
     cut = (op.inputs[axis.slot] for axis in index.inputs)
     return is_product and any(graph.tensors[name].is_constant for name in cut)
-
-
-def _nodes(op: Op, index: Index) -> list[tuple[str, int]]:
-    made = [(op.outputs[axis.slot], axis.axis) for axis in index.outputs]
-    return [(op.inputs[axis.slot], axis.axis) for axis in index.inputs] + made
 
 
 def stage_ends(graph: Graph, options: Options, stages: int) -> list[int]:
