@@ -11,7 +11,6 @@ The interface other floors build on:
     predictor.launch_us                              # of one kernel behind another, on the device
     predictor.memory                                 # MemoryModel: what a model occupies
     predictor.runtime_context_bytes                  # what context and libraries occupy
-    predictor.power                                  # Power: joules by what bounds; or None
     predictor.workspace_bytes                        # what the libraries of products ask for
 
 `kernel` takes any `planner.cost.work.Work` (Product, Convolution, Attention, Traffic, Recurrence)
@@ -35,7 +34,6 @@ import numpy as np
 
 from planner.cost import collective, curves, memory
 from planner.cost.curves import Library
-from planner.cost.energy import Power
 from planner.cost.family import FAMILIES, as_product, family_of, is_depthwise
 from planner.cost.fitted import Fitted
 from planner.cost.links import Messages
@@ -88,7 +86,6 @@ class Predictor:
         self.workspace_bytes = float(_WORKSPACE_BYTES)
         self._library = library or curves.shipped(device.name, device.architecture)
         self.memory = memory.find(self._library)
-        self.power = Power.of(device)
         self._collectives = collectives
         self._as_measured = as_measured
         self._like = like
