@@ -27,6 +27,8 @@ from planner.runtime.ort import NO_PREPACKING, ORT_ERRORS, bind_all
 
 _MESSAGE_LIMIT_BYTES = 1 << 30
 """Protobuf refuses messages of 2 GB; models above this size on disk may come to that."""
+_SLOW_UNPACKED = frozenset({"MatMulNBits"})
+"""Kernels that unpack all their weights in a run unless those were packed when loading."""
 _EMBEDDED_BYTES = 1 << 16
 """Weights up to this size are read with the graph; larger ones stay on disk until their kernel is
 timed, for a model may have gigabytes of them."""
@@ -188,7 +190,8 @@ def _observe(
     """Every tensor of one run, by name, and the names of outputs that are not tensors."""
     path = folder / "observed.onnx"
     _save_observed(model, path)
-    options = _frugal_options("disabled")
+    is_slow = any(node.op_type in _SLOW_UNPACKED for node in model.graph.node)
+    options = quiet_options("disabled") if is_slow else _frugal_options("disabled")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names, run = bind_all(session)
     results = run(dict(feeds))
