@@ -151,7 +151,6 @@ def _parameters(request: Request, workers: int, work: float, limit_s: float) -> 
     parameters.linearization_level = 2
     # Workers that exchange what they learn at fixed points of work: the same answer each run.
     parameters.interleave_search = workers > 1
-    parameters.catch_sigint_signal = False
     parameters.max_time_in_seconds = limit_s
     parameters.max_deterministic_time = work
     parameters.relative_gap_limit = request.gap
@@ -167,6 +166,7 @@ def run_solver(
     CP-SAT's own handling of Ctrl-C would leave the process with the default one: the next Ctrl-C
     after any solve would kill it.
     """
+    parameters.catch_sigint_signal = False
     wrapper = cmh.SolveWrapper()
     wrapper.set_parameters(parameters)
     if watcher is not None:

@@ -102,7 +102,6 @@ def _parameters(search: Search) -> cmh.SatParameters:
     parameters.linearization_level = 2
     # Workers that exchange what they learn at fixed points of work: the same answer each run.
     parameters.interleave_search = search.workers > 1
-    parameters.catch_sigint_signal = False
     parameters.max_time_in_seconds = max(search.time_limit_s, 0.001)
     parameters.relative_gap_limit = search.gap
     return parameters

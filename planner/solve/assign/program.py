@@ -144,7 +144,6 @@ def search(
     parameters.num_workers = effort.workers
     parameters.linearization_level = effort.linearization
     parameters.interleave_search = effort.workers > 1
-    parameters.catch_sigint_signal = False
     parameters.max_time_in_seconds = max(effort.time_limit_s, 0.001)
     if math.isfinite(effort.work):
         parameters.max_deterministic_time = effort.work
