@@ -104,7 +104,7 @@ def _run(
         ops = part.ops if isinstance(part, Option) else ()
         lacks: set[State | str] = {name for op in ops for name in before[op] if name not in ops}
         lacks.update(_inputs(part))
-        lacks = lacks - reached  # `-=` would walk all that is reached, part by part
+        lacks -= reached
         missing.append(lacks)
         for atom in lacks:
             waiters.setdefault(atom, []).append(number)
