@@ -29,6 +29,8 @@ def test_no_product_beats_the_datasheet(m: int, n: int, k: int, form: str, devic
     cost = predictor.kernel(work)
     assert 0 < cost.low_us <= cost.expected_us <= cost.high_us
     peak = max(rate.value for rate in predictor.device.peak.values())
+    if form == "2:4_int8":  # profiles list dense rates of 8 bits; datasheets, twice that with 2:4
+        peak = max(peak, 2 * predictor.device.peak["int8"].value)
     assert cost.expected_us >= work.flops / peak * 1e6
 
 
