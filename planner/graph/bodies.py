@@ -16,7 +16,7 @@ import onnx
 from onnx import GraphProto, ModelProto, ValueInfoProto, helper
 
 from planner.errors import InfoptError
-from planner.graph import branches, proto, store
+from planner.graph import branches, names, proto, store
 from planner.graph.equality import compare, run_with_onnxruntime
 
 Simplify = Callable[[ModelProto], ModelProto]
@@ -39,7 +39,7 @@ def simplify_branches(
         inputs: shapes that inputs of the model will have even where it leaves them open.
         folder: for files while it runs; where the model's external weights lie.
     """
-    taken = set(branches.names_in(model.graph))
+    taken = set(names.tensor_names(model.graph))
     count = 0
     for node in model.graph.node:
         for attribute in node.attribute:

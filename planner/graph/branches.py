@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from planner.graph import proto
+from planner.graph import names, proto
 
 
 def inline_known(graph: GraphProto) -> int:
@@ -21,7 +21,7 @@ def inline_known(graph: GraphProto) -> int:
     Operators stay in an order in which everything is made before it is read.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    taken = set(names_in(graph))
+    taken = set(names.tensor_names(graph))
     nodes: list[NodeProto] = []
     count = 0
     for node in graph.node:
@@ -50,35 +50,19 @@ def _known_branch(node: NodeProto, constants: dict[str, TensorProto]) -> GraphPr
     return None if found[0].sparse_initializer else found[0]
 
 
-def names_in(graph: GraphProto) -> Iterator[str]:
-    """Tensors that a graph and its bodies name."""
-    for part in proto.graphs(graph):
-        yield from (value.name for value in part.input)
-        yield from (tensor.name for tensor in part.initializer)
-        yield from (name for node in part.node for name in node.output)
-
-
 def renamed(branch: GraphProto, prefix: str, taken: set[str]) -> GraphProto:
     """A copy whose own tensors have names that nothing else has."""
     body = GraphProto()
     body.CopyFrom(branch)
     own = [tensor.name for tensor in body.initializer]
     own += [name for node in body.node for name in node.output if name]
-    new = {name: _fresh(f"{prefix}/{name}", taken) for name in own}
+    new = {name: names.fresh(f"{prefix}/{name}", taken) for name in own}
     proto.rename_reads(body, new)
     for tensor in body.initializer:
         tensor.name = new[tensor.name]
     for node in body.node:
         node.output[:] = [new.get(name, name) for name in node.output]
     return body
-
-
-def _fresh(wanted: str, taken: set[str]) -> str:
-    name = wanted
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
 
 
 def _handed_over(body: GraphProto, node: NodeProto) -> Iterator[NodeProto]:

@@ -76,3 +76,8 @@ class BoundModel:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Input name -> dimensions, where all of them are sizes."""
+        return {port.name: port.shape for port in self.inputs if port.shape is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 
 from onnx import GraphProto
 
@@ -57,3 +58,20 @@ def ensure_unique(graph: GraphProto) -> None:
     names = [node.name for node in graph.node]
     if not all(names) or len(set(names)) < len(names):
         rename(graph)
+
+
+def tensor_names(graph: GraphProto) -> Iterator[str]:
+    """Tensors that a graph and its bodies name."""
+    for part in proto.graphs(graph):
+        yield from (value.name for value in part.input)
+        yield from (tensor.name for tensor in part.initializer)
+        yield from (name for node in part.node for name in node.output)
+
+
+def fresh(wanted: str, taken: set[str]) -> str:
+    """The wanted tensor name, longer where it is taken; taken from now on."""
+    name = wanted
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

@@ -79,8 +79,9 @@ def _attempt(
     """The outcome of one effort, and whether a smaller one need not be tried."""
     where = str(bound.path)
     try:
-        inputs = {port.name: port.shape for port in bound.inputs if port.shape is not None}
-        ops = Sandbox("simplifying", where, bounds).call(slim, bound.path, out_path, effort, inputs)
+        ops = Sandbox("simplifying", where, bounds).call(
+            slim, bound.path, out_path, effort, bound.shapes
+        )
         grown = _growth(bound.path, out_path)
         if grown:
             return _kept(bound, grown), False

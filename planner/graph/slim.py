@@ -7,7 +7,7 @@ are computed from, and the weights of models too large to hold several times ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,9 +28,8 @@ from planner.graph import (
     structure,
     weights,
 )
+from planner.graph.bind import Shapes
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Input name -> dimensions."""
 _KEPT_APART = ("FusionGemm",)
 """MatMul + Add stay apart: formats are chosen for MatMul, and runtimes fuse the pair anyway."""
 _ANY_OPSET = 17

@@ -9,13 +9,13 @@ less, and its operators can be compressed like any others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from planner.graph import container, infer, proto, store
+from planner.graph import container, infer, names, proto, store
 
 MAX_SIZE_BYTES = 2**30
 """Models with more weights than this stay as they are: theirs would take twice the memory."""
@@ -106,7 +106,9 @@ def _cast_ends(graph: GraphProto) -> None:
     """Casts between the model's 16-bit inputs and outputs and what is computed inside."""
     inputs = [port for port in graph.input if _is_narrow(port.type)]
     outputs = [port for port in graph.output if _is_narrow(port.type)]
-    renamed = _new_names(graph, [port.name for port in (*inputs, *outputs)])
+    taken = set(names.tensor_names(graph))
+    ends = dict.fromkeys(port.name for port in (*inputs, *outputs))
+    renamed = {name: names.fresh(f"{name}__wide", taken) for name in ends}
     contract = [port.name for port in graph.output]
     proto.rename_reads(graph, renamed)
     for port, name in zip(graph.output, contract, strict=True):
@@ -125,19 +127,6 @@ def _cast_ends(graph: GraphProto) -> None:
     kept = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
     del graph.node[:]
     graph.node.extend([*first, *kept, *last])
-
-
-def _new_names(graph: GraphProto, names: list[str]) -> Mapping[str, str]:
-    taken = {name for part in proto.graphs(graph) for node in part.node for name in node.output}
-    taken |= {item.name for item in proto.initialisers(graph)} | {port.name for port in graph.input}
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        wide = f"{name}__wide"
-        while wide in taken:
-            wide += "_"
-        taken.add(wide)
-        found[name] = wide
-    return found
 
 
 def _cast(source: str, target: str, kind: int) -> NodeProto:

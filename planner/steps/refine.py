@@ -54,13 +54,12 @@ def refine(
         changed = f"output {found.differing[0]!r} would change" if found.differing else None
         return found.failure or changed, max(found.nmse.values(), default=0.0)
 
-    inputs = {port.name: port.shape for port in bound.inputs if port.shape is not None}
     best, notes = path, []
     try:
         out = path.with_name(_REWRITTEN)
         is_small = loaded.size_bytes <= _MAX_REWRITTEN_BYTES
         rewriting = Sandbox("rewriting the model", where, bounds)
-        if is_small and rewriting.call(rewrite, best, out, inputs):
+        if is_small and rewriting.call(rewrite, best, out, bound.shapes):
             best = best if refusal(out, MAX_NMSE)[0] else out
     except InfoptError:
         pass  # the simplified model does as well

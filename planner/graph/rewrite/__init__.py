@@ -11,13 +11,14 @@ loops stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from onnx import ModelProto
 
 from planner.graph import container, infer, names, store
+from planner.graph.bind import Shapes
 from planner.graph.bodies import simplify_branches
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
@@ -25,8 +26,6 @@ from planner.graph.rewrite.sinking import hoist, sink, sink_all
 from planner.graph.rewrite.splits import split
 from planner.graph.rewrite.views import merge
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Input name -> dimensions."""
 Rule = Callable[[Net, Node], bool]
 _ALL: tuple[Rule, ...] = (merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (

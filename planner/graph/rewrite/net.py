@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -226,8 +225,3 @@ def _static_shapes(model: ModelProto) -> dict[str, Shape]:
         if all(size > 0 for size in dims):
             found[value.name] = dims
     return {name: dims for name, dims in found.items() if 0 not in dims}
-
-
-def size(shape: Shape) -> int:
-    """Elements."""
-    return math.prod(shape)

@@ -8,7 +8,9 @@ kind, and transpositions that move nothing but dimensions of one.
 
 from __future__ import annotations
 
-from planner.graph.rewrite.net import Net, Node, Shape, size
+import math
+
+from planner.graph.rewrite.net import Net, Node, Shape
 
 _RESHAPES = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 
@@ -18,7 +20,7 @@ def is_view(net: Net, node: Node | None) -> bool:
     if node is None or node.kind not in (*_RESHAPES, "Transpose"):
         return False
     source, target = net.shape(node.inputs[0]), net.shape(node.outputs[0])
-    if source is None or target is None or size(source) != size(target):
+    if source is None or target is None or math.prod(source) != math.prod(target):
         return False
     return node.kind in _RESHAPES or _keeps_order(node, source)
 
