@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from planner.ir.problem import Conversion, Objective, Option, Problem, State
 from planner.ir.solution import Solution, Status, Totals
 from planner.solve.assign.evaluate import check_assignment
 from planner.solve.check_devices import check_devices
 from planner.solve.price import price_chosen
-from planner.solve.running import Chosen, Running, Violation, look_up
+from planner.solve.running import Chosen, Names, Running, Violation, look_up
 
 TOLERANCE = 1e-8
 """Relative: above what integer scaling may lose (1e-9), far below any measurement's noise."""
@@ -230,31 +231,53 @@ def _flat(totals: Totals) -> Iterable[float]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checker says of a solution."""
+
+    broken: tuple[Violation, ...]
+    """Everything promised and not kept."""
+    totals: Totals | None = None
+    """Of what was chosen; None where nothing is, or where that is no plan at all."""
+
+
 def check(problem: Problem, solution: Solution) -> tuple[Violation, ...]:
     """Everything a solution promises and does not keep; empty when it holds or chooses nothing.
 
     The problem must be valid (`validate`). O(size of the problem).
     """
+    return judge(problem, solution).broken
+
+
+def judge(problem: Problem, solution: Solution, names: Names | None = None) -> Verdict:
+    """`check`, with the totals that it was made from.
+
+    Args:
+        names: the problem's, where many of its plans are judged.
+    """
     if solution.status in (Status.INFEASIBLE, Status.UNKNOWN):
         chooses = bool(solution.chosen or solution.conversions)
-        return (Violation("status", f"{solution.status} with a choice"),) if chooses else ()
+        status = Violation("status", f"{solution.status} with a choice")
+        return Verdict((status,) if chooses else ())
     if not problem.ops and not problem.settings:
         chooses = bool(solution.chosen or solution.conversions or solution.setting)
-        return (Violation("names", "an empty problem with a choice"),) if chooses else ()
+        empty = Violation("names", "an empty problem with a choice")
+        return Verdict((empty,) if chooses else ())
     if problem.assignment is not None:
-        priced, broken = check_assignment(problem, solution)
-        return broken or tuple(_check_certificate(problem, solution, priced))
-    chosen = look_up(problem, solution)
+        assigned, broken = check_assignment(problem, solution)
+        return Verdict(broken or tuple(_check_certificate(problem, solution, assigned)), assigned)
+    chosen = look_up(problem, solution, names)
     if isinstance(chosen, Violation):
-        return (chosen,)
+        return Verdict((chosen,))
     covered = tuple(_check_cover(problem, chosen))
     if covered:
-        return covered
+        return Verdict(covered)
     totals = price_chosen(problem, chosen)
-    return (
+    found = (
         *_check_order(problem, chosen),
         *check_devices(problem, chosen, totals),
         *_check_limits(problem, chosen, totals, solution.is_uncertain),
         *_check_formats(problem, chosen),
         *_check_certificate(problem, solution, totals),
     )
+    return Verdict(found, totals)

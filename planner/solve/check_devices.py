@@ -24,17 +24,17 @@ def check_devices(problem: Problem, chosen: Chosen, totals: Totals) -> Iterator[
     for number, (stage, used) in enumerate(pairs):
         if not stage.options:
             yield Violation("C2", f"stage {number} runs nothing")
-        yield from _check_stage(problem, stage, number, used)
+        yield from _check_stage(stage, number, used)
     yield from _check_counts(chosen)
     yield from _check_stores(chosen)
 
 
-def _check_stage(problem: Problem, stage: Running, number: int, used: int) -> Iterator[Violation]:
+def _check_stage(stage: Running, number: int, used: int) -> Iterator[Violation]:
     capacity = stage.device.memory_size_bytes if stage.device else None
     if capacity is not None and used > capacity:
         what = f"stage {number} holds {used} bytes, more than {capacity}"
         yield Violation("C4", what, used - capacity)
-    slots = slots_size_bytes(problem, stage)
+    slots = slots_size_bytes(stage)
     options = {option.name: option for option in stage.options}
     for name, store in stage.stored.items():
         allowed = options[name].stores

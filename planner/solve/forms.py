@@ -9,6 +9,7 @@ from __future__ import annotations
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution
 from planner.solve.progress import Reporter
+from planner.solve.quiet import frozen
 
 
 def solve_form(
@@ -42,15 +43,16 @@ def solve_form(
     if problem.places:
         from planner.solve.stages.solve import solve_stages
 
-        return solve_stages(
-            problem,
-            time_limit_s=time_limit_s,
-            gap=gap,
-            seed=seed,
-            workers=workers,
-            reporter=reporter,
-            known=known,
-        )
+        with frozen():
+            return solve_stages(
+                problem,
+                time_limit_s=time_limit_s,
+                gap=gap,
+                seed=seed,
+                workers=workers,
+                reporter=reporter,
+                known=known,
+            )
     if not problem.pairs and not any(option.holds for option in problem.options):
         return None
     from planner.solve.pairwise.adapt import has_pairs, solve_adapted

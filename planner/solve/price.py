@@ -70,7 +70,7 @@ def streamed_us(
     return finished
 
 
-def _options_us(problem: Problem, stage: Running, row: int, shape: int, end: str) -> float:
+def _options_us(stage: Running, row: int, shape: int, end: str) -> float:
     times = [getattr(option.latency[row][shape] or NOTHING, end) for option in stage.options]
     if not stage.stored:
         return math.fsum(times)
@@ -80,7 +80,7 @@ def _options_us(problem: Problem, stage: Running, row: int, shape: int, end: str
         else None
         for option in stage.options
     ]
-    return streamed_us(times, positions(problem, stage.options), fetches)
+    return streamed_us(times, stage.positions, fetches)
 
 
 def _pairs_us(problem: Problem, chosen: Chosen) -> list[float]:
@@ -110,7 +110,7 @@ def _stage_us(
     conversions = (conversion.latency[chosen.row][shape] for conversion in stage.conversions)
     return math.fsum(
         (
-            _options_us(problem, stage, chosen.row, shape, end),
+            _options_us(stage, chosen.row, shape, end),
             *(getattr(cell or NOTHING, end) for cell in conversions),
             *(
                 transfer_us(problem, chosen.stages[source], stage, transfer.size_bytes[shape])
@@ -135,10 +135,10 @@ def peak_size_bytes(holds: Iterable[Hold]) -> int:
     return peak
 
 
-def slots_size_bytes(problem: Problem, stage: Running) -> dict[str, int]:
+def slots_size_bytes(stage: Running) -> dict[str, int]:
     """Bytes in flight at most on one device of a stage, by store (C7)."""
     windows: dict[str, list[Hold]] = {}
-    for option, place in zip(stage.options, positions(problem, stage.options), strict=True):
+    for option, place in zip(stage.options, stage.positions, strict=True):
         store = stage.stored.get(option.name)
         if store is not None:
             hold = Hold(place - store.ahead, place + 1, option.weight_size_bytes)
@@ -158,7 +158,7 @@ def memory_size_bytes(problem: Problem, chosen: Chosen, stage: Running) -> int:
         + sum(option.cache_size_bytes for option in stage.options)
         + max((option.workspace_size_bytes for option in stage.options), default=0)
         + peak_size_bytes(holds)
-        + sum(slots_size_bytes(problem, stage).values())
+        + sum(slots_size_bytes(stage).values())
     )
 
 

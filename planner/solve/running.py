@@ -28,6 +28,8 @@ class Running:
     device: Device | None
     options: tuple[Option, ...]
     """In the order they run: that of their first operators."""
+    positions: tuple[int, ...]
+    """Of these first operators, in `Problem.ops`."""
     conversions: tuple[Conversion, ...]
     transfers: tuple[tuple[Transfer, int], ...]
     """With the number of the stage it comes from."""
@@ -60,7 +62,7 @@ class _NamesError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
+class Names:
     """The problem by name."""
 
     options: dict[str, Option]
@@ -72,8 +74,9 @@ class _Names:
     position: dict[str, int]
 
 
-def _names(problem: Problem) -> _Names:
-    return _Names(
+def names_of(problem: Problem) -> Names:
+    """Every part of a problem by its name. O(size of the problem)."""
+    return Names(
         {option.name: option for option in problem.options},
         {conversion.name: conversion for conversion in problem.conversions},
         {transfer.name: transfer for transfer in problem.transfers},
@@ -84,15 +87,19 @@ def _names(problem: Problem) -> _Names:
     )
 
 
-def look_up(problem: Problem, solution: Solution) -> Chosen | Violation:
-    """What a solution chose; a violation where a name means nothing. O(size of the problem)."""
+def look_up(problem: Problem, solution: Solution, names: Names | None = None) -> Chosen | Violation:
+    """What a solution chose; a violation where a name means nothing.
+
+    Args:
+        names: the problem's, where they are known: then this is O(size of the plan).
+    """
     rows = {setting.name: row for row, setting in enumerate(problem.settings)}
     if solution.setting not in rows:
         return Violation("names", f"unknown setting {solution.setting!r}")
     row = rows[solution.setting]
-    names = _names(problem)
+    known = names or names_of(problem)
     try:
-        stages = tuple(_stage(names, stage, problem) for stage in _stages(problem, solution))
+        stages = tuple(_stage(known, stage, problem) for stage in _stages(problem, solution))
         _refuse_different_lists(solution)
     except _NamesError as refusal:
         return Violation("names", str(refusal))
@@ -120,7 +127,7 @@ def _refuse_different_lists(solution: Solution) -> None:
         raise _NamesError("`conversions` is not what the stages run")
 
 
-def _stage(names: _Names, stage: Stage, problem: Problem) -> Running:
+def _stage(names: Names, stage: Stage, problem: Problem) -> Running:
     for name in _repeated(stage):
         raise _NamesError(f"{name!r} is chosen more than once")
     place = names.places.get(stage.place)
@@ -135,15 +142,18 @@ def _stage(names: _Names, stage: Stage, problem: Problem) -> Running:
         for name in used:
             if name not in offered:
                 raise _NamesError(f"unknown {what} {name!r}")
+    chosen = set(stage.chosen)
     for option, store in stage.stored:
-        if option not in stage.chosen or store not in names.stores:
+        if option not in chosen or store not in names.stores:
             raise _NamesError(f"the weights of {option!r} cannot be in {store!r}")
     options = [names.options[name] for name in stage.chosen]
-    options.sort(key=lambda option: min(names.position[op] for op in option.ops))
+    firsts = [min(names.position[op] for op in option.ops) for option in options]
+    order = sorted(range(len(options)), key=firsts.__getitem__)
     return Running(
         place,
         names.devices[place.device] if place else None,
-        tuple(options),
+        tuple(options[n] for n in order),
+        tuple(firsts[n] for n in order),
         tuple(names.conversions[name] for name in stage.conversions),
         tuple((names.transfers[name], source) for name, source in stage.transfers),
         {option: names.stores[store] for option, store in stage.stored},

@@ -12,7 +12,7 @@ import numpy as np
 from planner.ir.problem import Objective, Option, Problem
 from planner.ir.solution import Solution, Stage
 from planner.solve.data import FloatArray, IntArray
-from planner.solve.price import memory_size_bytes, positions
+from planner.solve.price import memory_size_bytes
 from planner.solve.running import Chosen, look_up
 from planner.solve.scale.complete import Choice, Completer
 from planner.solve.scale.context import Context
@@ -159,7 +159,7 @@ class Staged:
         stages = [where[p] for p in options.values()]
         choice = Choice(places, list(options), stages, [-1] * len(options))
         plan = self._completer.complete(choice, is_uncertain=self._state.end != HIGH)
-        chosen = look_up(self._problem, plan) if plan is not None else None
+        chosen = look_up(self._problem, plan, self._state.names) if plan is not None else None
         if plan is None or not isinstance(chosen, Chosen):
             return None
         plan = self._streaming(plan, chosen, used)
@@ -188,7 +188,7 @@ class Staged:
             ]
             line = Running(
                 running.options,
-                positions(problem, running.options),
+                running.positions,
                 self._times(list(running.options)),
                 reach,
                 running.degree,

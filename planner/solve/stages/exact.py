@@ -10,10 +10,11 @@ from time import monotonic
 from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.backend import Answer
-from planner.solve.check import check, priced, value
+from planner.solve.check import judge, priced, value
 from planner.solve.integer import Found, Search, minimise
 from planner.solve.linear import ROUNDING
 from planner.solve.progress import Progress, Reporter
+from planner.solve.running import Names, names_of
 from planner.solve.stages.answer import decode
 from planner.solve.stages.columns import columns
 from planner.solve.stages.model import EXPECTED, HIGH, LOW, StageModel, Sum
@@ -52,6 +53,11 @@ class Exact:
     """Only plans that keep C8 at the upper end are looked for."""
     used: dict[str, None] = field(default_factory=dict)
     """Solvers that answered, in order."""
+    names: Names = field(init=False)
+    """The problem's parts: plans are many."""
+
+    def __post_init__(self) -> None:
+        self.names = names_of(self.problem)
 
     @property
     def remaining_s(self) -> float:
@@ -66,9 +72,10 @@ class Exact:
     def offer(self, plan: Solution, strategy: str, bound: float, number: int) -> bool:
         """Takes a plan that keeps everything as the incumbent if it is better; False if it breaks
         something."""
-        if check(self.problem, plan):
+        verdict = judge(self.problem, plan, self.names)
+        totals = verdict.totals
+        if verdict.broken or totals is None:
             return False
-        totals = priced(self.problem, plan)
         values = tuple(value(totals, objective) for objective in self.problem.objectives)
         if self.best is None or _is_less(values, self.values):
             self.best, self.values = plan, values
