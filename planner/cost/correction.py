@@ -7,12 +7,14 @@ ratio is taken as a sum of effects,
 
     log(whole / sum of kernels) = overall + pool + level + sum(share * format) + noise
 
-with a normal prior on every effect. Were the noise normal too, the posterior would have a closed
-form (Bayesian linear regression: Bishop, Pattern Recognition and Machine Learning, 3.49 to 3.59;
-the best linear unbiased prediction of mixed models: Henderson 1975). Now and then a run is
-disturbed from beginning to end, so the noise has heavy tails (Student's t), and runs are weighted
-by how well they fit, again and again (Lange, Little and Taylor 1989, section 4). Few runs give
-cautious corrections and wide intervals.
+with a normal prior on every effect. What one thread does says little of what two do, which meet at
+the end of every kernel, and threads that sleep in between wake up late: so pools have wide priors
+of their own, and what all runs share has a narrow one. Were the noise normal too, the posterior
+would have a closed form (Bayesian linear regression: Bishop, Pattern Recognition and Machine
+Learning, 3.49 to 3.59; the best linear unbiased prediction of mixed models: Henderson 1975). Now
+and then a run is disturbed from beginning to end, so the noise has heavy tails (Student's t), and
+runs are weighted by how well they fit, again and again (Lange, Little and Taylor 1989, section 4).
+Few runs give cautious corrections and wide intervals.
 """
 
 from __future__ import annotations
@@ -20,23 +22,40 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-_OVERALL_SIGMA = 0.3
-"""Prior standard deviations of the effects, natural logarithm: what whole runs of a score of models
-showed, rounded up. Measured ratios lay between 0.7 and 1.5,"""
-_POOL_SIGMA = 0.15
-"""pools of one model differed by up to a quarter,"""
+from planner.spec.session import SessionSettings
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+_OVERALL_SIGMA = 0.03
+"""Prior standard deviations of effects, natural logarithm, rounded from the fit that predicted each
+of 174 whole runs of 25 models from the others of its model best (2026-11-27, two cores of an AMD
+EPYC, ONNX Runtime 1.31.1): 4.8 % off in the mean, 3 % in the median, 95 % inside the interval."""
 _LEVEL_SIGMA = 0.05
-"""graph levels hardly,"""
-_FORMAT_SIGMA = 0.15
-"""and formats by up to a quarter."""
-_NOISE_SIGMA = 0.04
+_FORMAT_SIGMA = 0.05
+_NOISE_SIGMA = 0.05
 """One whole run of a few seconds against another process' run of the same."""
 _MODEL_SIGMA = 0.03
 """What the sum of effects leaves out: formats that meet within one model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Of an effect on the logarithm of a ratio."""
+
+    mean: float
+    sigma: float
+
+
+_ONE_THREAD = Prior(0.0, 0.05)
+"""Pools, from the same fit. Seen: -0.16 to 0.13, and 0.44 where weights do not fit the caches;"""
+_THREADS = Prior(0.05, 0.2)
+"""-0.1 to 0.75, most where kernels are short;"""
+_SLEEPING_THREADS = Prior(0.35, 0.3)
+"""-0.1 to 0.6."""
 _TAIL = 3.0
 """Degrees of freedom of the noise: one run in ten lies beyond 2.4 standard deviations."""
 _ITERATIONS = 30
@@ -47,10 +66,26 @@ _NORMAL_95 = 1.96
 class Circumstances:
     """What a ratio depends on."""
 
-    pool: str
-    level: str
+    session: SessionSettings
     formats: Mapping[str, float]
     """Format -> its share of the kernels' time; shares add up to 1."""
+
+    def effects(self) -> dict[str, tuple[float, Prior]]:
+        """Effect -> how much of it is in here, and what is known of it beforehand."""
+        effects = {
+            "": (1.0, Prior(0.0, _OVERALL_SIGMA)),
+            f"pool {self.session.pool}": (1.0, _of_pool(self.session)),
+            f"level {self.session.graph_level}": (1.0, Prior(0.0, _LEVEL_SIGMA)),
+        }
+        for name, share in self.formats.items():
+            effects[f"format {name}"] = (share, Prior(0.0, _FORMAT_SIGMA))
+        return effects
+
+
+def _of_pool(session: SessionSettings) -> Prior:
+    if session.intra_op_threads == 1:
+        return _ONE_THREAD
+    return _THREADS if session.spinning else _SLEEPING_THREADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +112,6 @@ class Corrections:
 
     def __init__(self, runs: Sequence[WholeRun]) -> None:
         self._runs = tuple(runs)
-        self._columns = _columns(runs)
 
     def factor(self, wanted: Circumstances, *, without: Collection[str] = ()) -> Factor:
         """The factor in these circumstances.
@@ -87,38 +121,35 @@ class Corrections:
                 predicts.
         """
         used = [run for run in self._runs if run.name not in without]
-        mean, deviation = self._posterior(used, self._row(wanted))
+        mean, deviation = _posterior(used, wanted)
         width = _NORMAL_95 * deviation
         return Factor(math.exp(mean - width), math.exp(mean), math.exp(mean + width))
 
-    def _posterior(
-        self, runs: Sequence[WholeRun], wanted: npt.NDArray[np.float64]
-    ) -> tuple[float, float]:
-        prior = np.diag([sigma**-2 for sigma in self._columns.values()])
-        rows = np.array([self._row(run.circumstances) for run in runs]).reshape(-1, len(prior))
-        seen = np.log([run.ratio for run in runs])
-        weights = np.full(len(runs), _NOISE_SIGMA**-2)
-        for _ in range(_ITERATIONS):
-            precision = prior + rows.T @ (weights[:, None] * rows)
-            mean = np.linalg.solve(precision, rows.T @ (weights * seen))
-            squares = ((seen - rows @ mean) / _NOISE_SIGMA) ** 2
-            weights = (_TAIL + 1) / (_TAIL + squares) * _NOISE_SIGMA**-2
-        spread = float(wanted @ np.linalg.solve(precision, wanted))
-        return float(wanted @ mean), math.sqrt(spread + _NOISE_SIGMA**2 + _MODEL_SIGMA**2)
 
-    def _row(self, at: Circumstances) -> npt.NDArray[np.float64]:
-        weights = {"": 1.0, f"pool {at.pool}": 1.0, f"level {at.level}": 1.0}
-        weights.update({f"format {name}": share for name, share in at.formats.items()})
-        return np.array([weights.get(name, 0.0) for name in self._columns])
+def _posterior(runs: Sequence[WholeRun], wanted: Circumstances) -> tuple[float, float]:
+    """Mean and standard deviation of the logarithm."""
+    known = _priors([*(run.circumstances for run in runs), wanted])
+    usual = np.array([prior.mean for prior in known.values()])
+    certainty = np.diag([prior.sigma**-2 for prior in known.values()])
+    rows = np.array([_row(run.circumstances, known) for run in runs]).reshape(-1, len(known))
+    seen = np.log([run.ratio for run in runs]) - rows @ usual
+    weights = np.full(len(runs), _NOISE_SIGMA**-2)
+    for _ in range(_ITERATIONS):
+        precision = certainty + rows.T @ (weights[:, None] * rows)
+        mean = np.linalg.solve(precision, rows.T @ (weights * seen))
+        squares = ((seen - rows @ mean) / _NOISE_SIGMA) ** 2
+        weights = (_TAIL + 1) / (_TAIL + squares) * _NOISE_SIGMA**-2
+    row = _row(wanted, known)
+    spread = float(row @ np.linalg.solve(precision, row))
+    return float(row @ (mean + usual)), math.sqrt(spread + _NOISE_SIGMA**2 + _MODEL_SIGMA**2)
 
 
-def _columns(runs: Sequence[WholeRun]) -> dict[str, float]:
-    """Effect -> its prior standard deviation, in a fixed order."""
-    found = {"": _OVERALL_SIGMA}
-    for run in runs:
-        at = run.circumstances
-        found.setdefault(f"pool {at.pool}", _POOL_SIGMA)
-        found.setdefault(f"level {at.level}", _LEVEL_SIGMA)
-        for name in at.formats:
-            found.setdefault(f"format {name}", _FORMAT_SIGMA)
+def _priors(all_of_them: Sequence[Circumstances]) -> dict[str, Prior]:
+    """Effect -> what is known of it beforehand, in a fixed order."""
+    found = {name: prior for at in all_of_them for name, (_, prior) in at.effects().items()}
     return dict(sorted(found.items()))
+
+
+def _row(at: Circumstances, known: Mapping[str, Prior]) -> Floats:
+    shares = {name: share for name, (share, _) in at.effects().items()}
+    return np.array([shares.get(name, 0.0) for name in known])

@@ -13,7 +13,7 @@ other, as the ratio of their spreads on the logarithmic scale (reduced major axi
 Bivariate line-fitting methods for allometry, Biological Reviews 81, 2006): spells are as short as
 turns, so the two are often in different states within one round, which would flatten a regression
 of the one on the other (slopes of 0.45 where the spreads say 0.8), but over a race both see the
-same states equally often. Where all turns saw one state a prior holds. Levels are means of
+same states equally often. Where the probe saw one state a prior holds. Levels are means of
 logarithms: medians jump from state to state where each holds half of the time.
 """
 
@@ -32,7 +32,9 @@ _PRIOR = 0.8
 _NOISE = 0.03
 """Standard deviation of the logarithm of a turn's median within one state."""
 _FAINT = 0.05
-"""Spreads as small as this, beyond the noise, weigh as much as the prior."""
+"""A probe that spread as little as this, beyond the noise, weighs as much as the prior: what a
+model does in a quiet hour, threads that meet late above all, tells nothing of neighbours."""
+_TINY = 1e-6
 _LEAST, _MOST = 0.3, 1.5
 _OUTLIER = 3.0
 """Turns that took so many times as long as the median one were interrupted."""
@@ -61,7 +63,9 @@ def exponent(pairs: Sequence[Beside]) -> float:
     """The exponent that all of these share: variants of one model in one thread pool."""
     spreads = [[_spread(each) for each in pair.logarithms()] for pair in pairs]
     own, probe = np.mean(spreads, axis=0)
-    found = np.sqrt((own + _PRIOR**2 * _FAINT**2) / (probe + _FAINT**2))
+    told = probe / (probe + _FAINT**2)
+    ratio = np.log(np.sqrt(max(own, _TINY) / max(probe, _TINY)))
+    found = np.exp(told * ratio + (1.0 - told) * np.log(_PRIOR))
     return float(np.clip(found, _LEAST, _MOST))
 
 

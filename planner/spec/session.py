@@ -40,3 +40,8 @@ class SessionSettings(Document):
         spin = "spin" if self.spinning else "sleep"
         graph = "-graph" if self.cuda_graph else ""
         return f"{self.provider}{graph}-t{self.intra_op_threads}-{spin}-{self.graph_level.value}"
+
+    @property
+    def pool(self) -> str:
+        """The thread pool's name: threads, and whether idle ones sleep."""
+        return f"{self.intra_op_threads}{'' if self.spinning else ' sleeping'}"

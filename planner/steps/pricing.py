@@ -37,7 +37,6 @@ from planner.steps.whole_runs import (
     Observed,
     format_of,
     observed,
-    pool_name,
     session_choices,
     whole_runs,
 )
@@ -57,11 +56,6 @@ class PlanSetting:
     """How a model of these kernels follows the probe (`planner/cost/tempo.py`)."""
     slowness: float
     """What that makes of its time, against when kernels were measured."""
-
-    @property
-    def pool(self) -> str:
-        """The thread pool's name, whatever the graph level."""
-        return pool_name(self.session)
 
 
 class Pricing:
@@ -123,10 +117,9 @@ class Pricing:
     def _fit(self, variants: Sequence[Variant], sessions: Sequence[SessionSettings]) -> None:
         raced = [self._raced(n, variants, sessions) for n in range(len(self.prepared.shapes))]
         native = [
-            {pool_name(e.session): timed for e, timed in runs if not e.variant.realised}
-            for runs in raced
+            {e.session.pool: timed for e, timed in runs if not e.variant.realised} for runs in raced
         ]
-        sessions = [s for s in sessions if all(pool_name(s) in timed for timed in native)]
+        sessions = [s for s in sessions if all(s.pool in timed for timed in native)]
         if not sessions:
             raise ModelError(
                 "ONNX Runtime cannot run the model in a process of its own",
@@ -135,7 +128,7 @@ class Pricing:
             )
         for session in sessions:
             self._references_us.setdefault(
-                session.intra_op_threads, _reference_us(native, pool_name(session))
+                session.intra_op_threads, _reference_us(native, session.pool)
             )
         self._exponents = _exponents([run for runs in raced for run in runs])
         self._corrections = tuple(
@@ -147,7 +140,7 @@ class Pricing:
     def _setting(
         self, session: SessionSettings, native: Sequence[Mapping[str, Mapping[str, Any]]]
     ) -> PlanSetting:
-        pool = pool_name(session)
+        pool = session.pool
         probe_us, exponent = _reference_us(native, pool), self._exponents[pool]
         return PlanSetting(
             session,
@@ -161,7 +154,7 @@ class Pricing:
         whole_us = tempo.fast_us(
             _beside(timed),
             self._fast_us(entry.session.intra_op_threads),
-            self._exponents[pool_name(entry.session)],
+            self._exponents[entry.session.pool],
         )
         total = self.sum_of_kernels(entry.variant, entry.session, shape).expected_us
         at = self._circumstances(entry.variant, entry.session, shape)
@@ -170,7 +163,7 @@ class Pricing:
     def _mark(self, variant: Variant, session: SessionSettings, shape: int) -> str:
         """The same for variants of the same kernels in the same pool."""
         keys = self.bench.keys(variant.executables[shape], session.intra_op_threads)
-        return digest(pool_name(session), keys)
+        return digest(session.pool, keys)
 
     def _raced(
         self, number: int, variants: Sequence[Variant], sessions: Sequence[SessionSettings]
@@ -238,7 +231,7 @@ class Pricing:
     ) -> Circumstances:
         known = self._shares.get(variant.executable.key)
         shares = known[shape] if known is not None else {format_of(variant): 1.0}
-        return Circumstances(pool_name(session), str(session.graph_level), shares)
+        return Circumstances(session, shares)
 
 
 def _beside(timed: Mapping[str, Any]) -> tempo.Beside:
@@ -249,7 +242,7 @@ def _exponents(runs: Sequence[tuple[Observed, Mapping[str, Any]]]) -> dict[str, 
     """Thread pool -> how what was timed in it follows the probe."""
     found: dict[str, list[tempo.Beside]] = {}
     for entry, timed in runs:
-        found.setdefault(pool_name(entry.session), []).append(_beside(timed))
+        found.setdefault(entry.session.pool, []).append(_beside(timed))
     return {pool: tempo.exponent(pairs) for pool, pairs in found.items()}
 
 

@@ -25,11 +25,6 @@ CONTEXT_ROUNDS = 80
 CONTEXT_SECONDS = 8.0
 
 
-def pool_name(session: SessionSettings) -> str:
-    """Threads, and whether idle ones spin."""
-    return f"{session.intra_op_threads}{'' if session.spinning else ' sleeping'}"
-
-
 def session_choices() -> tuple[SessionSettings, ...]:
     """Thread pools (size, whether idle threads spin) x graph levels that a plan may choose from."""
     cores = usable_cores()

@@ -11,13 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.cost.correction import Circumstances, Corrections, WholeRun
+from planner.spec.session import SessionSettings
 
-POOLS = {"1": 0.9, "2": 1.2, "2 sleeping": 1.4}
-FORMATS = {"fp32": 1.0, "int8": 0.85, "int4": 1.15}
+POOLS = {"1": 0.95, "2": 1.2, "2 sleeping": 1.5}
+FORMATS = {"fp32": 1.0, "int8": 0.93, "int4": 1.06}
+SESSIONS = {
+    "1": SessionSettings(intra_op_threads=1),
+    "2": SessionSettings(intra_op_threads=2),
+    "2 sleeping": SessionSettings(intra_op_threads=2, spinning=False),
+}
 
 
 def _at(pool: str, **formats: float) -> Circumstances:
-    return Circumstances(pool, "all", formats)
+    return Circumstances(SESSIONS[pool], formats)
 
 
 def _world(pools: Sequence[str], formats: Sequence[str]) -> list[WholeRun]:
@@ -50,6 +56,13 @@ def test_a_run_that_was_left_out_has_no_influence() -> None:
     wanted = runs[-1].circumstances
     first, second = (Corrections(r).factor(wanted, without={runs[-1].name}) for r in (runs, bent))
     assert first == second
+
+
+def test_one_pool_says_little_of_another() -> None:
+    """Threads that sleep wake late: that says nothing of one thread."""
+    late = [WholeRun("slow", _at("2 sleeping", fp32=1.0), 1.6)]
+    assert Corrections(late).factor(_at("1", fp32=1.0)).expected == pytest.approx(1.0, abs=0.02)
+    assert Corrections(late).factor(_at("2 sleeping", fp32=1.0)).expected > 1.5
 
 
 def test_a_mixture_lies_between_its_formats() -> None:

@@ -39,6 +39,14 @@ def test_one_state_tells_nothing_and_the_prior_holds(true: float, seed: int) -> 
     assert fast_us(pair, 40.0, exponent([pair])) == pytest.approx(100.0, rel=0.02)
 
 
+@given(st.integers(0, 2**16))
+def test_what_a_model_does_in_a_quiet_hour_tells_nothing_of_neighbours(seed: int) -> None:
+    """Its threads meet late now and then; the probe did not change."""
+    calm = _turns(0.7, 100.0, [1.0], seed=seed)
+    late = np.exp(np.abs(np.random.default_rng(seed).normal(0, 0.2, len(calm.own_us))))
+    assert exponent([Beside(list(late * calm.own_us), calm.probe_us)]) < 0.95
+
+
 def test_a_slow_race_still_tells_of_the_fast_state() -> None:
     pair = _turns(0.7, 100.0, [1.5, 1.7], seed=1)
     assert fast_us(pair, 40.0, 0.7) == pytest.approx(100.0, rel=0.03)
