@@ -60,20 +60,21 @@ def limit_options(command: _F) -> _F:
         "constraints_file",
         metavar="FILE",
         envvar="INFOPT_CONSTRAINTS",
-        help="Constraints, YAML (`infopt schema` documents it).",
+        help="Constraints, YAML (`infopt schema`)  [MODEL.yaml, if it names the model].",
     )(command)
 
 
 def resolved(constraints_file: str | None, flags: dict[str, Any]) -> Resolved:
-    """Flags over environment over YAML over defaults.
+    """Flags over environment over YAML over defaults; without -c the YAML beside the model.
 
     Raises:
         SpecError: see `planner.spec.resolve.resolve`.
     """
+    from planner.spec.beside import beside
     from planner.spec.resolve import resolve
     from planner.spec.yaml_source import load
 
-    source = load(Path(constraints_file)) if constraints_file else None
+    source = load(Path(constraints_file)) if constraints_file else beside(flags.get("model"))
     given = {name: _words(value) for name, value in flags.items() if value not in (None, ())}
     return resolve(given, os.environ, source)
 
