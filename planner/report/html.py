@@ -8,6 +8,7 @@ from pathlib import Path
 
 from planner.report import svg
 from planner.report.explain import runner_up_text
+from planner.report.placement import interval
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import (
     SHIPPED,
@@ -202,6 +203,7 @@ def _placement(plan: Plan) -> str:
     times = [
         (
             _clean(name),
+            _predicted(plan, name),
             *[
                 format_duration(value)
                 for value in (
@@ -217,26 +219,41 @@ def _placement(plan: Plan) -> str:
         for name in shapes
         if (part := found.breakdown.get(name)) is not None
     ]
-    parts = ("shape", "compute", "memory", "communication", "launch", "exposed swap", "floor")
+    parts = (
+        "shape",
+        "predicted",
+        "compute",
+        "memory",
+        "communication",
+        "launch",
+        "exposed swap",
+        "floor",
+    )
     others = [
         (
             _clean(f"{each.name}: {each.status}"),
             _clean(each.layout or each.reason),
             _clean(formats_text(each.formats) if each.formats else ""),
             format_duration(each.query_us) if each.query_us is not None else "",
+            percent(each.gap, 1) if each.gap is not None else "",
             f"{each.price_per_query:.3g}" if each.price_per_query is not None else "",
             f"{each.error:.1e}" if each.error is not None else "",
         )
         for each in found.alternatives
     ]
-    titles = ("alternative", "layout", "weights as", "query", "USD/query", "error")
+    titles = ("alternative", "layout", "weights as", "query", "gap", "USD/query", "error")
     return (
         f"<h2>Placement</h2><p>{_clean(f'{found.devices} x {found.device}: {found.layout}')}. "
         f"The SLO costs {_clean(found.slo_cost)}.</p>"
         f"{_table(head, stages, numbers=(1, 2, 4, 6))}"
-        f"<h2>Where time goes</h2>{_table(parts, times, numbers=(1, 2, 3, 4, 5, 6))}"
-        f"<h2>Alternatives</h2>{_table(titles, others, numbers=(3, 4, 5))}"
+        f"<h2>Where time goes</h2>{_table(parts, times, numbers=(1, 2, 3, 4, 5, 6, 7))}"
+        f"<h2>Alternatives</h2>{_table(titles, others, numbers=(3, 4, 5, 6))}"
     )
+
+
+def _predicted(plan: Plan, shape: str) -> str:
+    value = plan.prediction.latency_p50_us[shape]
+    return f"{format_duration(value.expected)} [{interval(value.low, value.high)}]"
 
 
 def _layers(decisions: Sequence[Decision]) -> str:

@@ -88,9 +88,16 @@ def _swapped(placement: PlacementPlan) -> str:
 
 def _query(plan: Plan, placement: PlacementPlan) -> str:
     parts = [f"{shape.weight:g} x {shape.name}" for shape in plan.workload]
-    low, high = format_duration(placement.query.low), format_duration(placement.query.high)
+    within = interval(placement.query.low, placement.query.high)
     one = " + ".join(parts)
-    return f"{format_duration(placement.query.expected)} [{low} .. {high}] for {one}"
+    return f"{format_duration(placement.query.expected)} [{within}] for {one}"
+
+
+def interval(low_us: float, high_us: float) -> str:
+    """`587 .. 803 ms`: the unit once, where both have it."""
+    low, high = format_duration(low_us), format_duration(high_us)
+    number, _, unit = low.partition(" ")
+    return f"{number if high.endswith(f' {unit}') else low} .. {high}"
 
 
 def _promise(plan: Plan) -> str:
@@ -209,20 +216,25 @@ def _stage_formats(stage: StagePlan) -> str:
 def _latency(plan: Plan, placement: PlacementPlan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("where time goes", overflow="fold")
-    names = ("expected", "compute", "memory", "comm.", "launch", "swap", "floor", "x floor")
+    names = ("expected", "95 %", "compute", "memory", "comm.", "launch", "swap", "floor", "x floor")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for shape in plan.workload:
         found = placement.breakdown[shape.name]
-        expected = plan.prediction.latency_p50_us[shape.name].expected
+        predicted = plan.prediction.latency_p50_us[shape.name]
+        expected = predicted.expected
         table.add_row(
             safe(shape.name),
             format_duration(expected),
+            interval(predicted.low, predicted.high),
             *_shares(found, expected),
             format_duration(found.floor_us),
             f"{expected / found.floor_us:.1f}" if found.floor_us else "",
         )
-    table.caption = "floor: arithmetic or memory at the peaks of the devices in use"
+    table.caption = (
+        "95 %: the interval; swap: what computing does not hide of it; "
+        "floor: arithmetic or memory at the peaks of the devices in use"
+    )
     table.caption_justify = "left"
     return table
 
@@ -245,8 +257,10 @@ def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:
     table.add_column("weights as", overflow="fold")
     for shape in plan.workload:
         table.add_column(safe(shape.name), justify="right", no_wrap=True)
-    for name in ("query", "USD/query", "error"):
+    for name in ("query", "gap", "USD/query", "error"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.caption = "gap: how far a better plan of that row may be, proved"
+    table.caption_justify = "left"
     for each in placement.alternatives:
         table.add_row(*_alternative(plan, each), style="bold" if each.status == "chosen" else "")
     return table
@@ -254,7 +268,7 @@ def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:
 
 def _alternative(plan: Plan, each: Alternative) -> tuple[str, ...]:
     mark = {"chosen": " <- chosen", "uncertain": " (uncertain)"}.get(each.status, "")
-    blanks = ("",) * (len(plan.workload) + 2)
+    blanks = ("",) * (len(plan.workload) + 3)
     if each.query_us is None:
         return safe(each.name), safe(f"{each.status}: {each.reason}"), "", *blanks, ""
     note = f": {each.reason}" if each.reason else ""
@@ -265,6 +279,7 @@ def _alternative(plan: Plan, each: Alternative) -> tuple[str, ...]:
         safe(_counts(each.formats) + (streams if each.streamed_size_bytes else "")),
         *[format_duration(each.latency_us[shape.name]) for shape in plan.workload],
         format_duration(each.query_us),
+        percent(each.gap, 1) if each.gap is not None else "?",
         f"{each.price_per_query:.3g}" if each.price_per_query is not None else "",
         f"{each.error:.1e}" if each.error is not None else "",
     )
