@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables.crossing import strangers
-from benchmarks.tables.elsewhere import Missed, links_missed, missed, stranger_bands
+from benchmarks.tables.elsewhere import fabrics_missed, links_missed, missed
 from benchmarks.tables.hardware import devices
 from benchmarks.tables.learning import (
     FEWEST,
@@ -38,6 +38,13 @@ from benchmarks.tables.observations import Message, Timed, observations
 from benchmarks.tables.results import read_results
 from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
+from benchmarks.tables.strangers import (
+    Missed,
+    class_of,
+    fabric_bands,
+    relatives,
+    stranger_bands,
+)
 from benchmarks.tables.study import Study, sort
 from planner.cost import collective
 from planner.cost.curves import ALIKE, ANY, KIN, LINKS, MEMORY, Library, of_source
@@ -76,13 +83,12 @@ def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
         files: what was learnt on each device.
     """
     curves, everything = {}, missed(kernels, files)
-    off = [m for m in everything if not m.reach] or everything
-    for key, timed in sorted(_grouped((_class(t.key), t) for t in kernels).items()):
+    for key, timed in sorted(_grouped((class_of(t.key), t) for t in kernels).items()):
         parts = _grouped((f"{t.device} {t.key}", t) for t in timed)
         large = {name: part for name, part in parts.items() if len(part) >= FEWEST}
         if not large:
             continue
-        known = _telling([m for m in off if _class(m.key) == key], off, key.split("/")[0])
+        known = relatives(everything, key, "")
         points = sum(len(part) for part in large.values())
         errors = np.concatenate([m.errors for m in known])
         curves[key] = general_curve(
@@ -91,12 +97,10 @@ def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
         _say(f"{ANY} {key}", curves[key])
     for reach in ("", ALIKE, KIN):
         known = [m for m in everything if m.reach == reach]
-        for family in sorted({m.key.split("/")[0] for m in known}):
-            curves[f"{reach}{family}"] = _intervals(_telling([], known, family))
-    alike = [m for m in everything if m.reach == ALIKE]
-    for key in sorted({_class(m.key) for m in alike}):
-        same = [m for m in alike if _class(m.key) == key]
-        curves[f"{ALIKE}{key}"] = _intervals(_telling(same, alike, key.split("/")[0]))
+        families = _grouped((m.key.split("/")[0], m) for m in known)
+        curves.update((f"{reach}{name}", _intervals(same)) for name, same in families.items())
+        for key in sorted({class_of(m.key) for m in known} if reach else ()):
+            curves[f"{reach}{key}"] = _intervals(relatives(known, key, reach))
     for key, found in list(curves.items()):
         family, _, format = key.rpartition("/")
         for twin in (name for name, other in TWINS.items() if other == format):
@@ -107,15 +111,9 @@ def general_file(kernels: Sequence[Timed], files: Sequence[FitFile]) -> FitFile:
 def _intervals(known: Sequence[Missed]) -> Curve:
     """A curve that holds what predictions of these were off by, and no model."""
     errors = np.concatenate([m.errors for m in known])
-    chips = len({m.chip for m in known})
-    return general_curve({}, errors, stranger_bands(known), len(errors), f"{chips} chips left out")
-
-
-def _telling(same: Sequence[Missed], every: Sequence[Missed], family: str) -> Sequence[Missed]:
-    """Errors on several chips: of the same key, or else of its family, or else all there are."""
-    kin = [m for m in every if m.key.split("/")[0] == family]
-    known = (found for found in (same, kin) if len({m.chip for m in found}) > 1)
-    return next(known, every)
+    units = len({m.unit for m in known})
+    source = f"{units} chips or formats left out"
+    return general_curve({}, errors, stranger_bands(known), len(errors), source)
 
 
 def link_file(messages: Sequence[Message]) -> FitFile:
@@ -125,14 +123,14 @@ def link_file(messages: Sequence[Message]) -> FitFile:
         for label, part in _by_source(key, group).items():
             curves[label] = curve(learn_link(part), _sources(part), link_extent(part))
             _say(label, curves[label])
-    off = links_missed(messages, curves)
-    curves[collective.ELSEWHERE] = general_curve(
-        {},
-        np.concatenate([m.errors for m in off]),
-        stranger_bands(off),
-        sum(len(m.errors) for m in off),
-        "each kind, implementation and fabric by those closest to it",
+    ways = (
+        (collective.ELSEWHERE, links_missed(messages, curves), stranger_bands),
+        (collective.STRANGE_FABRIC, fabrics_missed(messages, curves), fabric_bands),
     )
+    for name, off, intervals in ways:
+        errors = np.concatenate([m.errors for m in off])
+        source = "collectives by those closest to them"
+        curves[name] = general_curve({}, errors, intervals(off), len(errors), source)
     return FitFile(device=LINKS, curves=curves)
 
 
@@ -144,11 +142,6 @@ def _by_source(key: str, group: Sequence[M]) -> dict[str, Sequence[M]]:
     parts = _grouped((item.source, item) for item in group)
     large = {of_source(key, name): part for name, part in parts.items() if len(part) >= FEWEST}
     return {key: group, **(large if len(large) > 1 else {})}
-
-
-def _class(key: str) -> str:
-    family, _, format = key.partition("/")
-    return f"{family}/{TWINS.get(format, format)}"
 
 
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, list[T]]:

@@ -24,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import weigh
+from benchmarks.tables.results import read_results
 from benchmarks.tables.rows import Row, read_folder
 from benchmarks.tables.runtimes import RUNTIMES
 from benchmarks.tables.scores import Predicted, degrees, score, speedups
@@ -34,6 +35,9 @@ from planner.cost import memory
 from planner.cost.curves import Library
 from planner.errors import UsageError
 from planner.spec.fits import FitFile, read_fits
+
+RESULTS = Path(__file__).resolve().parent / "results"
+"""What this project measured itself."""
 
 
 def main() -> None:
@@ -71,7 +75,7 @@ def predict(rows: Rows, files: Sequence[FitFile], mode: str | None) -> list[Pred
     if mode == "shape":
         return unseen_shapes(study)
     if mode == "device":
-        return unseen_devices(study, files)
+        return unseen_devices(study, files, read_results(RESULTS))
     if mode == "model":
         return unseen_models(study)
     return study.shipped()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.tables.elsewhere import Missed, stranger_bands
 from benchmarks.tables.learning import general_curve
 from benchmarks.tables.pricer import latencies_us
 from benchmarks.tables.runtimes import (
@@ -23,6 +22,7 @@ from benchmarks.tables.runtimes import (
     shape_groups,
     typical,
 )
+from benchmarks.tables.strangers import Missed, stranger_bands
 from benchmarks.tables.wholes import Whole
 from planner.spec.fits import Curve
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -12,20 +11,14 @@ import numpy.typing as npt
 from benchmarks.tables.hardware import devices
 from benchmarks.tables.learning import FEWEST, averaged, link_columns, measured
 from benchmarks.tables.observations import Message, Timed
+from benchmarks.tables.strangers import Missed
 from planner.cost import collective
-from planner.cost.curves import ALIKE, ANY, KIN, LINKS, Library
+from planner.cost.curves import ALIKE, ANY, KIN, LINKS, Library, formats_worth
 from planner.cost.family import FAMILIES
-from planner.cost.fitting import bands
 from planner.cost.machine import Machine
 from planner.spec.fits import Curve, FitFile
 
 Array = npt.NDArray[np.float64]
-
-_FEW, _FEW_FORMATS = 0.5, 2.0
-"""Intervals learnt from one chip are so much wider, in logarithm, half as much from two, and on;
-and so much where a format was predicted from another: fewer formats were left out than chips."""
-_PER_CHIP = 400
-"""Rows of each chip that intervals are learnt from."""
 
 
 def without(files: Sequence[FitFile]) -> Callable[[str], Library]:
@@ -41,6 +34,23 @@ def without(files: Sequence[FitFile]) -> Callable[[str], Library]:
         return Library([*others, *links, averaged(others, general)])
 
     return library
+
+
+def without_format(files: Sequence[FitFile], format: str) -> list[FitFile]:
+    """The files as if nobody had ever measured a format, nor what is worth the same."""
+    gone = formats_worth(format)
+    return [
+        file.model_copy(
+            update={
+                "curves": {
+                    key: curve
+                    for key, curve in file.curves.items()
+                    if key.split("@")[0].partition("/")[2] not in gone
+                }
+            }
+        )
+        for file in files
+    ]
 
 
 def predicted_us(
@@ -61,21 +71,6 @@ def predicted_us(
     return latencies, fit.edges(latencies, family.extent(columns)), fit.reach
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """What predictions of one chip's rows were off by, made without anything measured on it."""
-
-    chip: str
-    key: str
-    errors: Array
-    """log(predicted / measured)"""
-    predicted_us: Array
-    reach: str = ""
-    """As of the curve that was used."""
-    edges: list[list[float]] = field(default_factory=list)
-    """Low and high multiples that the library itself gives them."""
-
-
 def chip_of(device: str) -> str:
     """Equal for cards that tell on each other."""
     profile = devices()[device]
@@ -83,18 +78,35 @@ def chip_of(device: str) -> str:
 
 
 def missed(kernels: Sequence[Timed], files: Sequence[FitFile]) -> list[Missed]:
-    """Every device's kernels by what other chips have taught: once as a plan knows them, and, where
-    their source measured other chips, with that known too."""
-    libraries = without(files)
+    """Every device's kernels by what other chips have taught: once as a plan knows them; where
+    their source measured other chips, with that known too; and where other formats say something
+    of theirs, as if these others were all there is."""
+    libraries, found = without(files), []
+    for timed in groups_of(kernels):
+        library, source = libraries(timed[0].device), timed[0].source
+        plain, alike = (missed_of(timed, library, like) for like in (None, source))
+        found += [one for one in (plain, alike if alike and alike.reach == ALIKE else None) if one]
+    return found + missed_formats(kernels, files)
+
+
+def groups_of(kernels: Sequence[Timed]) -> list[list[Timed]]:
+    """By device, key and source, where there are enough."""
     groups: dict[tuple[str, str, str], list[Timed]] = {}
     for one in kernels:
         groups.setdefault((one.device, one.key, one.source), []).append(one)
-    large = [timed for timed in groups.values() if len(timed) >= FEWEST]
+    return [timed for timed in groups.values() if len(timed) >= FEWEST]
+
+
+def missed_formats(kernels: Sequence[Timed], files: Sequence[FitFile]) -> list[Missed]:
+    """Kernels by what other chips have taught of other formats, where theirs is known as well."""
+    libraries: dict[str, Callable[[str], Library]] = {}
     found = []
-    for timed in large:
-        library = libraries(timed[0].device)
-        plain, alike = (missed_of(timed, library, like) for like in (None, timed[0].source))
-        found += [one for one in (plain, alike if alike and alike.reach == ALIKE else None) if one]
+    for timed in groups_of(kernels):
+        format = timed[0].key.partition("/")[2]
+        if format not in libraries:
+            libraries[format] = without(without_format(files, format))
+        one = missed_of(timed, libraries[format](timed[0].device), timed[0].source)
+        found += [one] if one is not None and one.reach == KIN else []
     return found
 
 
@@ -121,34 +133,40 @@ def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> li
     return found
 
 
-def message_missed(group: Sequence[Message], curves: Mapping[str, Curve], label: str) -> Missed:
+def fabrics_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> list[Missed]:
+    """Every collective by curves of other fabrics; fabrics count as chips do."""
+    groups: dict[str, list[Message]] = {}
+    for one in messages:
+        groups.setdefault(one.key, []).append(one)
+    return [one for group in groups.values() if (one := fabric_missed(group, curves)) is not None]
+
+
+def fabric_missed(
+    group: Sequence[Message], curves: Mapping[str, Curve], like: str | None = None
+) -> Missed | None:
+    """Collectives of one key by curves of other fabrics; None where there are none.
+
+    Args:
+        like: their source, where it is to be known from other fabrics.
+    """
+    fabric = fabric_of(group[0].key)
+    others = {name: known for name, known in curves.items() if fabric_of(name) != fabric}
+    return message_missed(group, others, fabric, like) if others else None
+
+
+def fabric_of(key: str) -> str:
+    """Of `kind/implementation/fabric`, whatever the source; empty where a curve is of none."""
+    return key.split("@")[0].rpartition("/")[2] if key.count("/") > 1 else ""
+
+
+def message_missed(
+    group: Sequence[Message], curves: Mapping[str, Curve], label: str, like: str | None = None
+) -> Missed:
     """Collectives of one key by some curves."""
     library = Library([FitFile(device=LINKS, curves=dict(curves))])
     columns, key = link_columns(group), group[0].key
-    latencies = collective.latencies_us(columns, collective.find(library, key))
+    latencies = collective.latencies_us(columns, collective.find(library, key, like))
     return Missed(label, key, np.log(latencies / measured(group)), latencies)
-
-
-def stranger_bands(known: Sequence[Missed]) -> list[list[float]]:
-    """Intervals on a chip nobody has measured.
-
-    Every chip counts the same; the fewer there were, the less is known of the next; and where one
-    was slower than predicted the next may be faster, so that errors count both ways."""
-    chips: dict[str, list[Missed]] = {}
-    for one in known:
-        chips.setdefault(one.chip, []).append(one)
-    rng = np.random.default_rng(0)
-    errors, predicted = [], []
-    for mine in chips.values():
-        off = np.concatenate([one.errors for one in mine])
-        us = np.concatenate([one.predicted_us for one in mine])
-        chosen = rng.choice(len(off), _PER_CHIP)
-        errors += [off[chosen], -off[chosen]]
-        predicted += [us[chosen], us[chosen]]
-    few = _FEW_FORMATS if any(one.reach == KIN for one in known) else _FEW
-    wider = 1 + few / len(chips)
-    found = bands(np.concatenate(errors), np.concatenate(predicted))
-    return [[limit, low**wider, high**wider] for limit, low, high in found]
 
 
 def _format(key: str) -> str:

@@ -52,7 +52,8 @@ def _kernels(sections: Mapping[str, Any]) -> Iterator[tuple[Work, float]]:
             yield Product(p["m"], p["n"], p["k"], format=p["format"]), p["us"]
     for p in sections.get("sparse", {}).get("points", ()):
         if p["weights"] == _STREAMED and p["algorithm"] == "searched":
-            yield Product(p["m"], p["n"], p["k"], format="2:4"), p["us"]
+            format = p.get("format", "2:4")
+            yield Product(p["m"], p["n"], p["k"], format=format), p["us"]
     attention = sections.get("attention", {})
     yield from _fastest(attention.get("prefill", ()))
     for p in attention.get("decode", ()):

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from benchmarks.tables import crossing, metrics, runtimes
 from benchmarks.tables.elsewhere import (
-    Missed,
     chip_of,
-    message_missed,
+    fabric_missed,
+    missed,
+    missed_formats,
     missed_of,
-    stranger_bands,
     without,
 )
 from benchmarks.tables.learning import FEWEST, learn_kernel, learn_link
@@ -24,6 +24,7 @@ from benchmarks.tables.rows import Row
 from benchmarks.tables.runtimes import Timings
 from benchmarks.tables.scores import Predicted
 from benchmarks.tables.software import runtime_of
+from benchmarks.tables.strangers import Missed, fabric_bands, relatives, stranger_bands
 from benchmarks.tables.study import Study, by, scaled, whole
 from planner.cost.curves import LINKS
 from planner.cost.fitting import bands
@@ -59,18 +60,27 @@ def unseen_shapes(study: Study) -> list[Predicted]:
     return found
 
 
-def unseen_devices(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
-    """By fits of other chips; intervals by what other chips' predictions were off by."""
+def unseen_devices(
+    study: Study, files: Sequence[FitFile], measured_here: Sequence[Timed] = ()
+) -> list[Predicted]:
+    """By fits of other chips; intervals by what other chips' predictions were off by.
+
+    Args:
+        measured_here: kernels that this project timed itself; they tell of mistakes too.
+    """
     libraries, found = without(files), []
     groups = list(by(study.rows.kernels, lambda t: f"{t.device} {t.key} {t.source}").values())
     off = [
         missed_of([item for _, item in g], libraries(g[0][1].device), g[0][1].source)
         for g in groups
     ]
+    known = [one for one in off if one is not None]
+    known += missed_formats([item for _, item in study.rows.kernels], files)
+    known += missed(measured_here, files)
     for group, own in zip(groups, off, strict=True):
         if own is None:
             continue
-        others = _relatives(own, [one for one in off if one is not None])
+        others = relatives(known, own.key, own.reach, own.chip)
         edges = _edges(stranger_bands(others), own.predicted_us) if others else own.edges
         found += scaled(group, own.predicted_us, edges, "modelled")
     return found + _unseen_fabrics(study, files) + _unseen_device_wholes(study, files)
@@ -79,35 +89,17 @@ def unseen_devices(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
 def _unseen_fabrics(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
     """Collectives by what other fabrics have taught."""
     curves = {name: c for file in files if file.device == LINKS for name, c in file.curves.items()}
-    groups = list(by(study.rows.messages, lambda m: m.key).values())
-    off = []
-    for group in groups:
-        fabric = _fabric(group[0][1].key)
-        others = {name: known for name, known in curves.items() if _fabric(name) != fabric}
-        off.append(message_missed([item for _, item in group], others, fabric))
+    groups = list(by(study.rows.messages, lambda m: f"{m.key} {m.source}").values())
+    off = [fabric_missed([m for _, m in group], curves, group[0][1].source) for group in groups]
+    known = [one for one in off if one is not None]
     found = []
     for group, own in zip(groups, off, strict=True):
-        known = [one for one in off if one.chip != own.chip] or off
-        edges = _edges(stranger_bands(known), own.predicted_us)
+        if own is None:
+            continue
+        others = [one for one in known if one.chip != own.chip] or known
+        edges = _edges(fabric_bands(others), own.predicted_us)
         found += scaled(group, own.predicted_us, edges, "modelled")
     return found
-
-
-def _fabric(key: str) -> str:
-    return key.split("@")[0].rpartition("/")[2]
-
-
-def _relatives(own: Missed, known: Sequence[Missed]) -> list[Missed]:
-    """What several other chips say about this key, or else about its family, or else at all."""
-    others = [m for m in known if m.chip != own.chip]
-    alike = [m for m in others if m.reach == own.reach]
-    family = own.key.split("/")[0]
-    groups = (
-        [m for m in alike if m.key == own.key],
-        [m for m in alike if m.key.split("/")[0] == family],
-        [m for m in others if m.key.split("/")[0] == family],
-    )
-    return next((group for group in groups if len({m.chip for m in group}) > 1), others)
 
 
 def _unseen_device_wholes(study: Study, files: Sequence[FitFile]) -> list[Predicted]:

@@ -7,21 +7,23 @@ and in the link's own rate, so parameters carry over, with the interval that suc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from planner.cost import links
-from planner.cost.curves import Library
-from planner.cost.fitted import Fitted, fitted
+from planner.cost.curves import Library, is_from
+from planner.cost.fitted import Bands, Fitted, fitted
 from planner.cost.links import Messages
 
 Array = npt.NDArray[np.float64]
 
-ELSEWHERE = "elsewhere"
-"""Curve of the links' file that holds what predictions from other kinds and fabrics are off by."""
+ELSEWHERE, STRANGE_FABRIC = "elsewhere", "elsewhere/fabric"
+"""Curves of the links' file that hold what predictions are off by: from other kinds and
+implementations, and from other fabrics."""
 _GUESS = ((float("inf"), 0.4, 2.5),)
 _IMPLEMENTATIONS = ("nccl", "nccl-tests")
 _KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
@@ -38,14 +40,37 @@ def find(library: Library, key: str, like: str | None = None) -> Fitted:
         curve = library.link(name, like)
         if curve is None:
             continue
-        strange = library.link(ELSEWHERE)
-        bands = fitted(strange).bands if strange else _GUESS
         found = fitted(curve, has_lattice=has_lattice)
         if name == key:  # on links of another rate, and for other ranks, it is a stranger as well
-            return replace(found, beyond=bands)
-        return replace(found, bands=bands, covers=None, is_own=False)
+            return replace(found, beyond=_bands(library, ELSEWHERE))
+        if _fabric(name) == _fabric(key):
+            return replace(found, bands=_bands(library, ELSEWHERE), covers=None, is_own=False)
+        is_same_clock = is_from(curve, like)
+        return replace(
+            found,
+            parameters=curve.parameters if is_same_clock else _with_typical_start(curve.parameters),
+            bands=_bands(library, STRANGE_FABRIC),
+            covers=None,
+            is_own=False,
+        )
     typical = {name: value for name, (value, _) in links.PRIOR.items()}
     return Fitted(typical, None, _GUESS, False, "typical values of the model")
+
+
+def _bands(library: Library, strangers: str) -> Bands:
+    known = library.link(strangers) or library.link(ELSEWHERE)
+    return fitted(known).bands if known else _GUESS
+
+
+def _fabric(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def _with_typical_start(parameters: Mapping[str, float]) -> dict[str, float]:
+    """Half way to the typical start, in logarithm: a start is software and the clock that measured
+    it at least as much as the fabric, and published ones differ fivefold on one fabric."""
+    typical, _ = links.PRIOR["alpha"]
+    return {**parameters, "alpha": math.sqrt(parameters["alpha"] * typical)}
 
 
 def _closest(key: str) -> Iterator[tuple[str, bool]]:

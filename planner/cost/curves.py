@@ -101,7 +101,7 @@ class Library:
         for name in names:
             curve = (like and file.curves.get(of_source(name, like))) or file.curves.get(name)
             found += [(name, curve)] if curve else []
-        return min(found, key=lambda each: not _is_from(each[1], like), default=None)
+        return min(found, key=lambda each: not is_from(each[1], like), default=None)
 
     def _kin(self, device: DeviceProfile) -> tuple[list[FitFile], list[FitFile]]:
         """Files of other devices: of the same architecture, and all."""
@@ -112,7 +112,7 @@ class Library:
     def _alike(self, device: DeviceProfile, names: Sequence[str], like: str | None) -> list[Curve]:
         """Curves of the same source's kernels on other devices: of the same architecture, or all.
         Their remainders hold here, for they are the source's choices of kernels."""
-        groups = ([c for c in _curves(g, names) if _is_from(c, like)] for g in self._kin(device))
+        groups = ([c for c in _curves(g, names) if is_from(c, like)] for g in self._kin(device))
         return next((group for group in groups if group), [])
 
     def _others(
@@ -164,12 +164,17 @@ def _curves(files: Sequence[FitFile], names: Sequence[str]) -> list[Curve]:
     return [file.curves[name] for name in names for file in files if name in file.curves]
 
 
+def formats_worth(format: str) -> frozenset[str]:
+    """Formats whose curves serve as well as a format's own."""
+    return frozenset(_KIN.get(format, ((format,),))[0]) | {format}
+
+
 def of_source(key: str, source: str) -> str:
     """Key of what one of several sources measured."""
     return f"{key}@{source.split()[0]}"
 
 
-def _is_from(curve: Curve, source: str | None) -> bool:
+def is_from(curve: Curve, source: str | None) -> bool:
     """Whether a curve was learnt from what this source measured, among others."""
     words = source.split() if source else []
     return bool(words) and words[0].lower() in curve.source.lower()
