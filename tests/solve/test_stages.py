@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
+from itertools import permutations
 from time import monotonic
 
 from hypothesis import HealthCheck, given, settings
@@ -15,8 +16,9 @@ from planner.ir.solution import Solution, Status
 from planner.solve.check import check, priced, value
 from planner.solve.solve import solve
 from planner.solve.stages.exact import Exact
+from planner.solve.stages.families import alone
 from planner.solve.stages.neighbourhoods import improve
-from planner.solve.stages.rescue import alone
+from planner.solve.stages.starts import ON_ONE_PLACE, one_after_another, ways
 from planner.solve.validate import validate
 from tests.solve.pipelines import Pipelines, plans
 
@@ -75,25 +77,55 @@ def test_equals_enumeration(seed: int) -> None:
 
 
 def test_neighbourhoods_keep_every_rule_and_never_lose() -> None:
-    """From a poor plan of one place: never worse, never below the optimum."""
-    improved = compared = 0
+    """From a poor plan of any stages: never worse, never below the optimum."""
+    improved = compared = several = 0
     for seed in range(200):
-        base = Pipelines(random.Random(seed)).problem()
-        problem = alone(base, base.places[0])
-        if problem is None or problem.limits.latency_us is not None:
+        problem = replace(Pipelines(random.Random(seed)).problem(), pairs=())
+        if problem.limits.latency_us is not None:
             continue
         best_plan = solve(problem, workers=1)
         found = [plan for plan in plans(problem) if not check(problem, plan)]
         if best_plan.totals is None or not found:
             continue
+        found = [plan for plan in found if len(plan.stages) > 1] or found
         worst = max(found, key=lambda plan: key(problem, plan))
         state = Exact(problem, monotonic() + 5.0, 0.0, seed, 1)
         assert state.offer(worst, "start", 0.0, 0)
-        improve(state, problem, monotonic() + 0.1)
+        improve(state, worst, monotonic() + 0.1, seed)
+        assert state.best is not None
+        assert not check(problem, state.best)
         assert state.values >= tuple(v * (1 - 1e-7) for v in best_plan.objective)
         assert state.values <= key(problem, worst)
         improved += state.values < key(problem, worst)
         compared += 1
-        if compared == 40:
+        several += len(worst.stages) > 1
+        if compared == 60:
             break
     assert improved >= 10
+    assert several >= 10
+
+
+def test_one_decision_after_another_keeps_every_rule() -> None:
+    """Every plan that ends an order is a plan of the whole, and none is below the optimum."""
+    found = 0
+    for seed in range(60):
+        base = replace(Pipelines(random.Random(seed)).problem(), pairs=())
+        problem = alone(base, base.places[0])
+        if problem is None or problem.limits.latency_us is not None:
+            continue
+        best_plan = solve(problem, workers=1)
+        state = Exact(problem, monotonic() + 5.0, 0.0, seed, 1)
+        for plan in one_after_another(state, problem):
+            assert not check(problem, plan)
+            assert key(problem, plan)[0] >= best_plan.objective[0] * (1 - 1e-7)
+            found += 1
+    assert found >= 20
+
+
+def test_orders_of_decisions_differ() -> None:
+    found = list(ways())
+    assert len(set(found)) == len(found) == 12
+    assert {tuple(step.family for step in steps) for steps in found} == set(
+        permutations(ON_ONE_PLACE)
+    )
+    assert all(steps[-1].keeps_memory for steps in found)

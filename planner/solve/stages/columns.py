@@ -6,15 +6,19 @@ from itertools import product
 
 from planner.ir.devices import Hold
 from planner.ir.problem import Objective, Problem
-from planner.solve.stages.model import EXPECTED, StageModel, may_store
+from planner.solve.stages.model import EXPECTED, Homes, StageModel, may_store
 from planner.solve.times import maximal_times
 
 
 def columns(
-    problem: Problem, row: int, end: int, sequence: tuple[int, ...] | None = None
+    problem: Problem,
+    row: int,
+    end: int,
+    sequence: tuple[int, ...] | None = None,
+    homes: Homes | None = None,
 ) -> StageModel:
-    """All columns under one setting, or those of stages at given places."""
-    found = StageModel(problem, row, end, sequence)
+    """All columns under one setting, or those of stages at given places and operators at home."""
+    found = StageModel(problem, row, end, sequence, homes)
     _choices(found)
     _transfers(found)
     _stores(found)

@@ -17,7 +17,7 @@ from planner.solve.progress import Progress, Reporter
 from planner.solve.running import Names, names_of
 from planner.solve.stages.answer import decode
 from planner.solve.stages.columns import columns
-from planner.solve.stages.model import EXPECTED, HIGH, LOW, StageModel, Sum
+from planner.solve.stages.model import EXPECTED, HIGH, LOW, Homes, StageModel, Sum
 from planner.solve.stages.rules import STAGE_RULES, aim
 
 EQUAL = 1e-9
@@ -51,6 +51,10 @@ class Exact:
     """Only plans whose first objective is at most this are looked for."""
     is_certain: bool = False
     """Only plans that keep C8 at the upper end are looked for."""
+    sequence: tuple[int, ...] | None = None
+    """The only places of the stages, in order; None: any."""
+    homes: Homes | None = None
+    """The only stages of some operators."""
     used: dict[str, None] = field(default_factory=dict)
     """Solvers that answered, in order."""
     names: Names = field(init=False)
@@ -99,11 +103,15 @@ def _is_less(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def build(
-    problem: Problem, row: int, end: int, sequence: tuple[int, ...] | None = None
+    problem: Problem,
+    row: int,
+    end: int,
+    sequence: tuple[int, ...] | None = None,
+    homes: Homes | None = None,
 ) -> StageModel:
     """The model under one setting, C8 at one end of the intervals, of any stages or of those at
-    given places."""
-    m = columns(problem, row, end, sequence)
+    given places, and of operators anywhere or at home."""
+    m = columns(problem, row, end, sequence, homes)
     for _, rule in STAGE_RULES:
         rule(m)
     return m
@@ -122,7 +130,8 @@ def search_exactly(state: Exact) -> Status:
 
 
 def _at_end(state: Exact, end: int) -> Status:
-    models = [build(state.problem, row, end) for row in range(len(state.problem.settings))]
+    rows = range(len(state.problem.settings))
+    models = [build(state.problem, row, end, state.sequence, state.homes) for row in rows]
     is_proved = True
     for m in models if math.isfinite(state.cutoff) else ():
         first = aim(m, state.problem.objectives[0])

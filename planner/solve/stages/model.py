@@ -15,7 +15,7 @@ The constraints stand beside this file, `rules` lists them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from planner.ir.devices import Device, Link, Place, Store
@@ -27,6 +27,8 @@ LOW, EXPECTED, HIGH = 0, 1, 2
 QUERY = 3.6e9
 """Microseconds an hour: price per hour times period over this is the cost of a query."""
 ENDS = ("low_us", "expected_us", "high_us")
+Homes = Mapping[str, frozenset[int]]
+"""Stages that operators may run on; those that are not listed may run anywhere."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class StageModel:
     end: int
     sequence: tuple[int, ...] | None = None
     """The only places of the stages, in order; None: any."""
+    homes: Homes | None = None
+    """The only stages of some operators; None: any."""
     model: Model = field(default_factory=Model)
     x: dict[tuple[int, int], int] = field(default_factory=dict)
     y: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -106,7 +110,11 @@ class StageModel:
 
     def may_run(self, g: int, stage: int) -> bool:
         """Whether an option may run at the places of a stage."""
-        return bool(self.places_of(self.problem.options[g].place, stage))
+        option = self.problem.options[g]
+        homes = self.homes or {}
+        if any(stage not in homes.get(op, (stage,)) for op in option.ops):
+            return False
+        return bool(self.places_of(option.place, stage))
 
     def available(self, state: State, stage: int) -> Sum:
         """Σ makers + conversions + transfers that give a state to a stage; once all columns are

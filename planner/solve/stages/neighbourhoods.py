@@ -1,62 +1,145 @@
-"""Better plans of one place by large neighbourhoods: most of a plan stays, the rest is solved anew.
+"""Better plans by large neighbourhoods: most of a plan stays, the rest is solved anew.
 
-What is free in turn: formats with all streams as they are; streams with all formats as they are; or
-some operators in a row with everything. The first two are the steps of planning one family after
-another, so that no such step improves the plan that is left. (Shaw, CP 1998.)
+What is free in turn: formats, streams where they are; streams, with formats as they are; places
+and stages, with formats, groups and streams as they are; some operators in a row, or some anywhere,
+with everything. The first three are the steps of planning one family after another, so that no such
+step improves the plan that is left. (Shaw, CP 1998.)
 """
 
 from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from time import monotonic
 
-from planner.errors import InfoptError
-from planner.ir.problem import Option, Problem
+from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, search_exactly
+from planner.solve.stages.families import Family, Part, alone, around, decided, kept
 
 FIRST_OPS, LEAST_OPS = 8, 4
-"""Operators in a row that are free, to start with and at least."""
+"""Operators that are free at once, to start with and at least."""
 TURN_S = 2.0
 """Seconds of one neighbourhood; those of a family grow where they are not searched through."""
 GROWTH = 1.3
 NEAR_SHARE = 0.4
-"""Share of a turn for the dual's way."""
+"""Share of a turn for the dual's way, on one place;"""
+NEAR_TRIES, NEAR_REST = 4, 8
+"""after so many turns without gain only once in so many turns."""
+FRUITLESS = 24
+"""Turns without gain after which a plan is left."""
 BETTER = 1e-6
 """Relative: what is worth finding."""
+FAMILIES = {
+    "formats": (Family.STREAM, Family.HOME),
+    "streams": (Family.FORMAT, Family.HOME),
+    "places": (Family.FORMAT, Family.GROUP, Family.STREAM),
+}
+"""What is kept while the named family is free."""
+TURNS = ("formats", "streams", "row", "anywhere", "places", "row", "anywhere")
 
 
-def improve(state: Exact, part: Problem, until: float) -> None:
-    """Neighbourhoods of the incumbent, a plan of the part, in turn until the time."""
-    rng = random.Random(state.seed)
-    size = float(FIRST_OPS)
-    turn, family_s = 0, TURN_S
-    while state.best is not None and monotonic() < until and not state.is_interrupted:
-        kind = turn % 4
-        turn += 1
-        if kind == 0:
-            free = _formats_free(part, state.best)
-        elif kind == 1 and part.stores:
-            free = _streams_free(part, state.best)
+def improve(state: Exact, start: Solution, until: float, seed: int) -> None:
+    """Neighbourhoods of a plan, in turn until the time, or until none gains; what beats the
+    incumbent becomes it."""
+    if state.problem.pairs:
+        return  # their costs are listed by all options of an operator
+    near = Exact(state.problem, until, state.gap, seed, state.workers, is_certain=True)
+    if not near.offer(start, "known plan", 0.0, 0):
+        return
+    walk = _Walk(near, random.Random(seed))
+    for kind in walk.turns():
+        if monotonic() >= until or state.is_interrupted or walk.is_over:
+            return
+        walk.take(kind, until)
+        state.is_clocked |= near.is_clocked
+        state.is_interrupted |= near.is_interrupted
+        for name in near.used:
+            state.used.setdefault(name)
+        if near.best is not None:
+            bound_value = state.bounds[0] if state.bounds else -math.inf
+            state.offer(near.best, "neighbourhoods", bound_value, 0)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """From plan to better plan."""
+
+    state: Exact
+    rng: random.Random
+    size: float = FIRST_OPS
+    family_s: float = TURN_S
+    fruitless: int = 0
+    near_fruitless: int = 0
+    turn: int = 0
+    searched: set[str] = field(default_factory=set)
+    """Neighbourhoods of the present plan that hold nothing better."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the plan is left: too many turns in vain, or nothing better at its places."""
+        return self.fruitless >= FRUITLESS or "all" in self.searched
+
+    def turns(self) -> Iterator[str]:
+        """What is free, turn after turn."""
+        while True:
+            yield TURNS[self.turn % len(TURNS)]
+            self.turn += 1
+
+    def take(self, kind: str, until: float) -> None:
+        """One turn."""
+        plan, problem = self.state.best, self.state.problem
+        assert plan is not None
+        if kind in self.searched or (kind == "places" and len(problem.places) * problem.stages < 2):
+            return
+        before = self.state.values
+        part = self._part(kind, problem, plan)
+        is_family = kind in FAMILIES
+        end = min(until, monotonic() + (self.family_s if is_family else TURN_S))
+        seed = self.rng.randrange(2**30)
+        if kind != "places" and len(plan.stages) == 1:
+            self._near(part, end, seed)
+        is_done = search_below(self.state, part, end, seed)
+        if self.state.values != before:
+            self.searched, self.fruitless = set(), 0
+            return
+        self.fruitless += 1
+        if not is_family:
+            is_all = round(self.size) >= len(problem.ops)
+            if is_done and is_all:
+                self.searched.add("all")
+            self.size = max(self.size * (GROWTH if is_done else 1 / GROWTH), LEAST_OPS)
+        elif is_done:
+            self.searched.add(kind)
         else:
-            free = _row_free(part, state.best, round(size), rng)
-        seed = rng.randrange(2**30)
-        end = min(until, monotonic() + (TURN_S if kind >= 2 else family_s))
-        _search_near(state, free, monotonic() + NEAR_SHARE * (end - monotonic()), seed)
-        is_done = search_below(state, free, end, seed)
-        if kind >= 2:
-            size = max(size * (GROWTH if is_done else 1 / GROWTH), LEAST_OPS)
-        elif not is_done:
-            family_s *= GROWTH
+            self.family_s *= GROWTH
+
+    def _part(self, kind: str, problem: Problem, plan: Solution) -> Part:
+        if kind in FAMILIES:
+            return kept(problem, decided(problem, plan), FAMILIES[kind])
+        size, ops = min(round(self.size), len(problem.ops)), problem.ops
+        if kind == "anywhere":
+            return around(problem, plan, set(self.rng.sample(ops, size)))
+        start = self.rng.randrange(len(ops) - size + 1)
+        return around(problem, plan, set(ops[start : start + size]))
+
+    def _near(self, part: Part, end: float, seed: int) -> None:
+        """Cuts and moves at the plan's place, as long as they gain."""
+        if self.near_fruitless >= NEAR_TRIES and self.turn % NEAR_REST:
+            return
+        before = self.state.values
+        _search_near(self.state, part, monotonic() + NEAR_SHARE * (end - monotonic()), seed)
+        self.near_fruitless = 0 if self.state.values != before else self.near_fruitless + 1
 
 
-def search_below(state: Exact, part: Problem, until: float, seed: int) -> bool:
+def search_below(state: Exact, part: Part, until: float, seed: int) -> bool:
     """Looks for a plan of a part of the problem that is certain and better than the incumbent;
     whether the part was searched through."""
-    found = Exact(part, until, state.gap, seed, state.workers, is_certain=True)
+    found = Exact(part.problem, until, state.gap, seed, state.workers, is_certain=True)
+    found.sequence, found.homes = part.sequence, part.homes
     if state.best is not None:
         found.cutoff = state.values[0] - max(BETTER * abs(state.values[0]), 1e-12)
     status = search_exactly(found)
@@ -66,15 +149,19 @@ def search_below(state: Exact, part: Problem, until: float, seed: int) -> bool:
     return is_done
 
 
-def _search_near(state: Exact, part: Problem, until: float, seed: int) -> None:
+def _search_near(state: Exact, part: Part, until: float, seed: int) -> None:
     """Cuts and moves: quick where memory is not too tight."""
-    found = Exact(part, until, state.gap, seed, state.workers)
+    (place,) = part.sequence or (0,)
+    posed = alone(part.problem, part.problem.places[place])
+    if posed is None:
+        return
+    found = Exact(posed, until, state.gap, seed, state.workers)
     if state.best is not None:
         found.offer(state.best, "known plan", 0.0, 0)
     try:
         search_large(found)
-    except InfoptError:
-        return  # a bound that contradicts a plan: nothing of it is used
+    except Exception:  # noqa: BLE001 - a bug there, or a bound that contradicts a plan: none is used
+        return
     _take(state, found)
 
 
@@ -82,59 +169,7 @@ def _take(state: Exact, found: Exact) -> None:
     """What a search of a part found, if it is certain."""
     state.is_interrupted |= found.is_interrupted
     for name in found.used:
-        state.used.setdefault(f"{name} on one place")
+        state.used.setdefault(f"{name} on parts")
     if found.best is not None and not found.best.is_uncertain:
         bound = state.bounds[0] if state.bounds else -math.inf
         state.offer(found.best, "neighbourhoods of one place", bound, 0)
-
-
-def _stored(plan: Solution) -> dict[str, str]:
-    return {name: store for stage in plan.stages for name, store in stage.stored}
-
-
-def _streams_of_ops(problem: Problem, plan: Solution) -> dict[str, str]:
-    """The store of each operator whose weights stream."""
-    options = {option.name: option for option in problem.options}
-    return {op: store for name, store in _stored(plan).items() for op in options[name].ops}
-
-
-def _formats_free(problem: Problem, plan: Solution) -> Problem:
-    """Every option, streaming only where the plan does."""
-    streams = _streams_of_ops(problem, plan)
-    return replace(problem, options=tuple(_bound(option, streams) for option in problem.options))
-
-
-def _bound(option: Option, streams: dict[str, str]) -> Option:
-    """An option that may stream only from where its operators do."""
-    allowed = tuple(dict.fromkeys(streams[op] for op in option.ops if op in streams))
-    if option.stores is not None:
-        allowed = tuple(name for name in allowed if name in option.stores)
-    return option if option.stores == allowed else replace(option, stores=allowed)
-
-
-def _streams_free(problem: Problem, plan: Solution) -> Problem:
-    """Options of the plan's formats, streaming from wherever they can."""
-    options = {option.name: option for option in problem.options}
-    formats = {op: options[name].format for name in plan.chosen for op in options[name].ops}
-    kept = [o for o in problem.options if o.format == formats[o.ops[0]]]
-    return replace(problem, options=tuple(kept), forbidden=_left(problem, kept))
-
-
-def _row_free(problem: Problem, plan: Solution, size: int, rng: random.Random) -> Problem:
-    """Some operators in a row free, the others as they are."""
-    start = rng.randrange(max(len(problem.ops) - size, 0) + 1)
-    row = set(problem.ops[start : start + size])
-    chosen, streams = set(plan.chosen), _streams_of_ops(problem, plan)
-    kept = []
-    for option in problem.options:
-        if row.issuperset(option.ops):
-            kept.append(option)
-        elif option.name in chosen:
-            kept.append(_bound(option, streams))
-    return replace(problem, options=tuple(kept), forbidden=_left(problem, kept))
-
-
-def _left(problem: Problem, options: list[Option]) -> tuple[frozenset[str], ...]:
-    """Forbidden sets whose options are all still there."""
-    names = {option.name for option in options}
-    return tuple(cut for cut in problem.forbidden if cut <= names)

@@ -3,33 +3,40 @@
 A plan of one stage is a plan, and the whole model of one place is often small enough for CP-SAT
 where the whole of the problem is not: it sees tight memory, streams and conversions exactly. It is
 asked for what time is left where the dual's way ends without a plan or with a gap, and after a
-crash or a contradiction there, which must not cost the user his plan. It proves nothing of other
-places: the bound stays the dual's.
+crash or a contradiction there, which must not cost the user his plan. Its plans, and those of one
+decision after another, are improved by neighbourhoods. It proves nothing of other places: the bound
+stays the dual's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from time import monotonic
 
 from planner.errors import UsageError
 from planner.ir.devices import Place
 from planner.ir.problem import Problem
-from planner.ir.solution import Status
+from planner.ir.solution import Solution, Status
+from planner.solve.check import priced, value
 from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact
-from planner.solve.stages.neighbourhoods import improve, search_below
+from planner.solve.stages.families import alone
+from planner.solve.stages.neighbourhoods import improve
+from planner.solve.stages.starts import first_plan, one_after_another
 
-LARGE_SHARE = 0.6
+LARGE_SHARE = 0.4
 """Share of the time for the dual's way where single places are small."""
+PLACES_SHARE, PLACE_S = 0.35, 2.0
+"""Share of what is left then for a first plan of each place, and seconds of each at most;"""
 PART_SHARE = 0.5
-"""Share of what is left then for each place but the last;"""
-FIRST_SHARE = 0.2
-"""of that, for plans without streams and groups;"""
-WHOLE_SHARE, UNKNOWN_SHARE = 0.6, 0.8
-"""of what is left then, for the whole place at once, where a plan is known or not; the rest is for
-neighbourhoods."""
+"""of that, for each place, dear ones first;"""
+START_SHARE = 0.5
+"""of what is left then, for neighbourhoods of one start."""
+WORTH = 2.0
+"""Starts that are worse than the incumbent by this factor are left."""
+FRUITLESS = 6
+"""Starts without gain, one family decided after another, after which the search ends."""
 SINGLE_COLUMNS = 6_000
 """Options and conversions of one place, options once more a store, up to which it is small."""
 
@@ -81,60 +88,46 @@ def _size(problem: Problem) -> int:
 
 
 def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
-    """Half of what is left for each place but the last; the incumbent's own comes first."""
+    """A plan of each place first, then neighbourhoods of the best and of those that other ways to
+    decide end at, until the gap is closed, the time ends or nothing more is found."""
     if state.best is not None and state.best.is_uncertain:
         return
-    known = {stage.place for stage in state.best.stages} if state.best is not None else set()
-    ordered = sorted(parts, key=lambda part: part.places[0].name not in known)
     state.hit_time_limit = False
-    for number, part in enumerate(ordered):
-        if state.must_stop or state.remaining_s <= 0 or _is_close(state):
+    starts = [state.best] if state.best is not None else []
+    until = monotonic() + PLACES_SHARE * state.remaining_s
+    for part in parts:
+        limit_s = max(until - monotonic(), 0.0) * PART_SHARE
+        plan = first_plan(state, part, monotonic() + min(limit_s, PLACE_S))
+        starts += [plan] if plan is not None else []
+    starts.sort(key=lambda plan: _value(state, plan))
+    fruitless = 0
+    for number, plan in enumerate(chain(starts, _others(state, parts, starts))):
+        if _is_over(state) or fruitless >= FRUITLESS:
             break
-        is_last = number + 1 == len(ordered)
-        _search_part(state, part, state.remaining_s * (1.0 if is_last else PART_SHARE))
+        before = state.values
+        if _value(state, plan) <= WORTH * _value(state, starts[0]):
+            improve(state, plan, monotonic() + START_SHARE * state.remaining_s, state.seed + number)
+        fruitless = 0 if state.values != before else fruitless + (number >= len(starts))
     state.hit_time_limit |= state.remaining_s <= 0 or not _is_close(state)
 
 
-def _search_part(state: Exact, part: Problem, limit_s: float) -> None:
-    """A small model first, where no plan is known: nothing streams, nothing is grouped. Then
-    everything at once, and neighbourhoods of what was found."""
-    until = monotonic() + limit_s
-    single = replace(part, options=tuple(o for o in part.options if len(o.ops) == 1))
-    is_covered = {name for option in single.options for name in option.ops} == set(part.ops)
-    if state.best is None and is_covered:
-        end = monotonic() + FIRST_SHARE * (until - monotonic())
-        search_below(state, _resident(single), end, state.seed)
-    if state.is_interrupted:
-        return
-    share = WHOLE_SHARE if state.best is not None else UNKNOWN_SHARE
-    end = monotonic() + share * max(until - monotonic(), 0.0)
-    if not search_below(state, part, end, state.seed):
-        _improve(state, part, until)
+def _others(
+    state: Exact, parts: Sequence[Problem], starts: Sequence[Solution]
+) -> Iterator[Solution]:
+    """Plans of one family after another, at the places of the best starts first."""
+    names = dict.fromkeys(stage.place for plan in starts for stage in plan.stages)
+    rank = {name: number for number, name in enumerate(names)}
+    for part in sorted(parts, key=lambda each: rank.get(each.places[0].name, len(rank))):
+        for plan in one_after_another(state, part):
+            state.offer(
+                plan, "one decision after another", state.bounds[0] if state.bounds else 0.0, 0
+            )
+            yield plan
 
 
-def _improve(state: Exact, part: Problem, end: float) -> None:
-    """Neighbourhoods, where the incumbent is a plan of this place."""
-    if state.best is not None and {s.place for s in state.best.stages} == {part.places[0].name}:
-        improve(state, part, end)
+def _value(state: Exact, plan: Solution) -> float:
+    return value(priced(state.problem, plan), state.problem.objectives[0])
 
 
-def _resident(part: Problem) -> Problem:
-    kept = (o if not o.stores else replace(o, stores=()) for o in part.options)
-    return replace(part, options=tuple(kept), stores=())
-
-
-def alone(problem: Problem, place: Place) -> Problem | None:
-    """The problem with one stage at one place; None where an operator cannot run there."""
-    options = tuple(o for o in problem.options if o.place in (None, place.name))
-    if {name for option in options for name in option.ops} != set(problem.ops) or problem.pairs:
-        return None
-    names = {option.name for option in options}
-    return replace(
-        problem,
-        options=options,
-        conversions=tuple(c for c in problem.conversions if c.place in (None, place.name)),
-        places=(place,),
-        stages=1,
-        transfers=(),
-        forbidden=tuple(cut for cut in problem.forbidden if cut <= names),
-    )
+def _is_over(state: Exact) -> bool:
+    return state.is_interrupted or state.remaining_s <= 0 or _is_close(state)

@@ -18,8 +18,8 @@ SMALL_COLUMNS = 1_000
 """Choices up to which the whole model is solved at once."""
 EXACT_COLUMNS = 6_000
 """Choices up to which the whole model is built at all; above, the dual proves more."""
-LARGE_SHARE = 0.3
-"""Share of the time in between that dual, cuts and swaps get."""
+LARGE_SHARE = 0.7
+"""Share of the time in between that all but the whole model gets."""
 
 
 def solve_stages(
