@@ -34,7 +34,7 @@ WHOLE_SHARE = 0.3
 """of what is left then, for a first search of the whole;"""
 ONE_SLOT_SHARE = 0.3
 """of what is left then, for the bound of one slot;"""
-REGIONS_SHARE = 0.3
+REGIONS_SHARE = 0.6
 """of the rest, for neighbourhoods; what remains is for the whole again."""
 ABOVE = 2**-16
 """Relative: the program may find the incumbent again, so that its neighbourhoods start there."""

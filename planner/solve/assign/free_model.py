@@ -24,12 +24,15 @@ import numpy as np
 from planner.solve.assign.glue import is_memory_slack, room
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.program import FALSE, TRUE, Program, negated
+from planner.solve.assign.windows import speed
 
 PRECISION = 2**-36
 """The unit of time, relative to the cutoff, for proofs."""
 COARSE = 2**-18
 """And for plans: CP-SAT cuts and propagates far better with short coefficients. What is proved with
 it loses a unit per operator and net."""
+BELOW = 1e-6
+"""Relative: by how much less work in all is worth finding."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,12 @@ class FreeModel:
     on: list[list[int]]
     """x[v][d], d a position in `slots`."""
     load: int
+    is_part: bool = False
+    """Only a part is free: amounts are rounded to the nearest unit."""
+
+    def units(self, us: float) -> int:
+        """A time in whole units: down, so that rows become weaker, where something is proved."""
+        return round(us / self.unit_us) if self.is_part else math.floor(us / self.unit_us)
 
     def read(self, values: Sequence[int]) -> list[int]:
         """The slot of each group."""
@@ -91,13 +100,17 @@ def build_free(
     precision: float = PRECISION,
     fixed: Mapping[int, int] | None = None,
     allowed: Collection[int] = (),
+    together_us: float | None = None,
 ) -> FreeModel | None:
     """The model of all assignments below a cutoff; None where a group fits nowhere.
 
     Args:
         bound_us: a lower bound that is known already.
         precision: the unit of time, relative to the cutoff.
-        fixed: slots of groups that stay; the others may go to the `allowed` slots only.
+        fixed: slots of groups that stay; the others may go to the `allowed` slots only. Amounts
+            are rounded to the nearest unit then: nothing is proved of a part.
+        together_us: only plans of less work in all (`all_work_us`) than this, and the least of it,
+            in place of the least largest load.
     """
     slots = [(slot, k) for k, kind in enumerate(groups.kinds) for slot in kind.slots]
     program = Program()
@@ -111,12 +124,34 @@ def build_free(
         program.exactly_one(x for x in row if x != FALSE)
     unit = cutoff_us * precision
     load = program.column(math.floor(bound_us / unit), math.floor(cutoff_us / unit))
-    model = FreeModel(groups, unit, program, slots, on, load)
+    model = FreeModel(groups, unit, program, slots, on, load, is_part=fixed is not None)
     crossing = _crossings(model, cutoff_us)
     for d, (_, k) in enumerate(model.slots):
         _load(model, d, k, crossing[d])
-    model.program.minimise([(1, model.load)])
+    if together_us is None:
+        program.minimise([(1, model.load)])
+    else:
+        _together(model, crossing, together_us)
     return model
+
+
+def all_work_us(groups: Groups, loads_us: Sequence[tuple[int, float]]) -> float:
+    """Loads of slots, (kind, load), each times the speed of its kind: what crossings and slow
+    kinds add to the work."""
+    return math.fsum(speed(groups, kind) * us for kind, us in loads_us)
+
+
+def _together(model: FreeModel, crossing: list[list[tuple[int, int]]], below_us: float) -> None:
+    """minimise W >= Σ_d s_k·(load of d), W below what is known."""
+    most = math.floor(below_us * (1 - BELOW) / model.unit_us)
+    work = model.program.column(0, max(most, 0))
+    terms = [
+        (round(speed(model.groups, k) * amount), literal)
+        for d, (_, k) in enumerate(model.slots)
+        for amount, literal in (*_work(model, d), *crossing[d])
+    ]
+    model.program.row([*terms, (-1, work)], None, 0)
+    model.program.minimise([(1, work)])
 
 
 def _columns(
@@ -167,11 +202,13 @@ def _restricted(
 def _work(model: FreeModel, d: int) -> list[tuple[int, int]]:
     """Terms of what a slot does."""
     time = model.groups.time_us[model.slots[d][1]]
-    return [
-        (math.floor(time[v] / model.unit_us), row[d])
+    staying = math.fsum(time[v] for v, row in enumerate(model.on) if row[d] == TRUE)
+    terms = [
+        (model.units(float(time[v])), row[d])
         for v, row in enumerate(model.on)
-        if row[d] != FALSE and time[v] > 0
+        if row[d] not in (FALSE, TRUE) and time[v] > 0
     ]
+    return [*terms, (model.units(staying), TRUE)]
 
 
 def _load(model: FreeModel, d: int, k: int, paid: list[tuple[int, int]]) -> None:
@@ -191,7 +228,7 @@ def _crossings(model: FreeModel, cutoff_us: float) -> list[list[tuple[int, int]]
     paid: list[list[tuple[int, int]]] = [[] for _ in model.slots]
     together: list[tuple[int, int]] = []
     for net in groups.nets:
-        cost = math.floor(net.cost_us / model.unit_us)
+        cost = model.units(net.cost_us)
         is_split = program.boolean()
         touched = []
         for d, (_, k) in enumerate(model.slots):

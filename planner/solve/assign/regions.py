@@ -1,8 +1,11 @@
 """Better assignments by large neighbourhoods: most groups stay, the rest is placed anew by CP-SAT.
 
-Every neighbourhood holds groups of the most loaded slot, without which nothing gets better: with
-all groups of one or two other slots, free among those slots; or with groups around one of them,
-free among all. It grows while it is searched through quickly, and shrinks while it is not.
+A neighbourhood holds groups of the most loaded slot, without which nothing gets better: with all
+groups of one or two other slots, free among those slots; or with groups around one of them, free
+among all. Where every slot is nearly full, none relieves one of them without filling others: so in
+turn groups anywhere are placed anew for less work in all (fewer crossings, less on slow slots) at
+the same largest load or, once that gains nothing, at a slightly larger one. What is saved so is
+room for the next. Neighbourhoods grow while they are searched through quickly.
 (Shaw, Using constraint programming and local search methods to solve vehicle routing problems,
 CP 1998.)
 """
@@ -11,10 +14,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import monotonic
 
 from planner.solve.assign.anneal import state_of
-from planner.solve.assign.free_model import COARSE, build_free
+from planner.solve.assign.free_model import COARSE, all_work_us, build_free
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, spread
 from planner.solve.assign.program import Effort, search
@@ -27,28 +31,88 @@ WORK = 2.0
 """Deterministic seconds of one search."""
 SIZE, LEAST, MOST = 40, 10, 400
 """Groups placed anew, to start with and at the ends."""
+TOGETHER = 0.4
+"""How often the work in all is lessened instead of the largest load."""
+PATIENCE = 30
+"""Searches without a better plan after which the largest load may be worse by `SLACK`; after twice
+as many the walk is back at the best plan."""
+SLACK = 0.004
+"""Relative."""
 
 
 def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -> None:
-    """Searches neighbourhoods of the best plan until a time."""
-    size = float(SIZE)
+    """Searches neighbourhoods of a plan until a time; the plan walks, the best is kept."""
     near = neighbours(groups)
+    walk = _Walk.at(groups, best)
     while monotonic() < until and not best.is_proved and best.slots is not None:
-        plan = [best.slots[members[0]] for members in groups.members]
-        free, slots = _neighbourhood(groups, plan, round(size), near, rng)
-        cutoff = best.value_us * (1 - BETTER)
-        fixed = {v: slot for v, slot in enumerate(plan) if v not in free}
-        model = build_free(groups, cutoff, precision=COARSE, fixed=fixed, allowed=slots)
+        if walk.fruitless > 2 * PATIENCE:
+            walk = _Walk.at(groups, best, walk.size)
+        walk.fruitless += 1
+        is_together = rng.random() < TOGETHER
+        free, slots = _neighbourhood(groups, walk.plan, round(walk.size), near, rng)
+        if is_together:
+            free = around(rng.randrange(groups.count), round(walk.size), near, groups.count, rng)
+            slots = {slot for kind in groups.kinds for slot in kind.slots}
+        model = build_free(
+            groups,
+            walk.most_us(best.value_us) if is_together else walk.value_us * (1 - BETTER),
+            precision=COARSE,
+            fixed={v: slot for v, slot in enumerate(walk.plan) if v not in free},
+            allowed=slots,
+            together_us=walk.work_us if is_together else None,
+        )
         if model is None:
             continue
         effort = Effort(until - monotonic(), rng.randrange(2**30), best.workers, work=WORK)
         found = search(model.program, effort)
         if found.values is not None:
-            best.offer(spread(groups, model.read(found.values)), f"neighbourhoods, {NAME}")
+            walk.go(groups, model.read(found.values), best.value_us, is_together=is_together)
+            if best.offer(spread(groups, walk.plan), f"neighbourhoods, {NAME}"):
+                walk.fruitless = 0
         if found.answer is Answer.INTERRUPTED:
             raise KeyboardInterrupt
         is_quick = found.answer in (Answer.INFEASIBLE, Answer.OPTIMAL)
-        size = min(max(size * (1.1 if is_quick else 0.9), LEAST), MOST)
+        walk.size = min(max(walk.size * (1.1 if is_quick else 0.9), LEAST), MOST)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A plan that moves: to a lesser largest load, or to less work in all at hardly more load."""
+
+    plan: list[int]
+    value_us: float
+    work_us: float
+    size: float = SIZE
+    fruitless: int = 0
+
+    @classmethod
+    def at(cls, groups: Groups, best: Incumbent, size: float = SIZE) -> _Walk:
+        """From the best plan."""
+        assert best.slots is not None
+        plan = [best.slots[members[0]] for members in groups.members]
+        return cls(plan, *_priced(groups, plan), size)
+
+    def most_us(self, best_us: float) -> float:
+        """The largest load that is let pass while the work in all gets less."""
+        slack = SLACK if self.fruitless > PATIENCE else 0.0
+        return max(self.value_us, best_us * (1 + slack))
+
+    def go(self, groups: Groups, plan: list[int], best_us: float, *, is_together: bool) -> None:
+        """Moves to a plan, if it really gains what was looked for."""
+        value_us, work_us = _priced(groups, plan)
+        if is_together:
+            gains = work_us < self.work_us and value_us <= self.most_us(best_us) * (1 + BETTER)
+        else:
+            gains = value_us < self.value_us
+        if gains:
+            self.plan, self.value_us, self.work_us = plan, value_us, work_us
+
+
+def _priced(groups: Groups, plan: Sequence[int]) -> tuple[float, float]:
+    """Largest load, and the work in all."""
+    state = state_of(groups, plan)
+    kinds = [kind for _, kind in state.slots]
+    return state.largest, all_work_us(groups, list(zip(kinds, state.load, strict=True)))
 
 
 def neighbours(groups: Groups) -> list[list[int]]:
