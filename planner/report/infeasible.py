@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.report.text import facts, safe
-from planner.spec.conflict import ConflictReport, amount
+from planner.spec.conflict import ConflictingLimit, ConflictReport, amount
 from planner.units import format_duration
 
 _HOW = "nearest: with every other limit kept. In each conflict, one limit that gives way is enough."
@@ -42,15 +42,24 @@ def _limits(report: ConflictReport) -> Table:
     for title in ("conflict", "limit", "written at", "asked", "nearest feasible"):
         table.add_column(title, overflow="fold")
     for before, limit in zip((None, *report.limits), report.limits, strict=False):
-        nearest = "only measuring tells" if limit.unit == "drop" else "none"
-        if limit.nearest is not None:
-            nearest = amount(limit.nearest, limit.unit)
         is_new = before is None or before.conflict != limit.conflict
         table.add_row(
             str(limit.conflict) if is_new else "",
             safe(limit.key),
             safe(limit.origin or ""),
             amount(limit.value, limit.unit),
-            nearest,
+            _nearest(limit),
         )
     return table
+
+
+def _nearest(limit: ConflictingLimit) -> str:
+    """The value and what is proved of it."""
+    if limit.unit == "drop":
+        return "only measuring tells"
+    if limit.nearest is None:
+        return "not found in time" if limit.is_open else "none"
+    value, proved = amount(limit.nearest, limit.unit), limit.proved
+    if proved is None or amount(proved, limit.unit) == value:
+        return value
+    return f"{value} (proved: nothing nearer than {amount(proved, limit.unit)})"

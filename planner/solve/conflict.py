@@ -2,18 +2,20 @@
 
 Deletion filter: a limit without which the rest is still infeasible is dropped for good. Of large
 pipelines infeasibility is proved by multipliers (`scale.refute`), without a search; their labels
-are made once and kept for all that follows.
+are made once and kept for all that follows. That a limit cannot be dropped is proved by a plan that
+keeps the others of the set: every plan found on the way is tried for that first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from planner.ir.problem import Objective, Problem
-from planner.ir.solution import Status
+from planner.ir.solution import Solution, Status
+from planner.solve.check import check
 from planner.solve.large import is_big_pipeline, is_refuted
 from planner.solve.limits import asked, with_limit
 from planner.solve.nearest import Ways
@@ -30,7 +32,7 @@ class Conflict:
     nearest: dict[str, float | None]
     """For each, the nearest feasible value with all others kept; None where there is none, or none
     was found in time (`open`). Of large pipelines a plan's own value: feasible, and the nearest
-    within what the time allowed."""
+    within what the time allowed (`bounds`)."""
     fastest_us: float | None
     """Least latency at the SLO's percentile, upper end, with all other limits kept; None where
     those cannot be met at any latency."""
@@ -38,7 +40,11 @@ class Conflict:
     open: tuple[str, ...] = ()
     """Limits for which neither a feasible value was found nor proved that there is none."""
     is_minimal: bool = True
-    """False where the time ended before every limit of the set was tried without."""
+    """Proved: for every limit of the set there is a plan that keeps its others. False: perhaps
+    fewer suffice."""
+    bounds: dict[str, float] = field(default_factory=dict)
+    """Nothing short of this is feasible with all others kept: proved. Limits of which nothing is
+    proved are left out."""
 
 
 def conflict(
@@ -62,28 +68,51 @@ def conflict(
     is_infeasible = _refuted(until) if is_large else _solved(until, time_limit_s, seed, workers)
     if not is_infeasible(problem):
         return _no_conflict(problem, ways)
-    core, is_minimal = problem, True
+    core = problem
     for name in asked(problem):
         without = with_limit(core, name, None)
         core = without if is_infeasible(without) else core
-        is_minimal &= monotonic() < until
     kept = asked(core)
     if not kept:
         reason = "no plan covers all operators, whatever the limits"
         return Conflict((), {}, None, reason)
-    nearest: dict[str, float | None] = {}
-    unknown = []
-    for number, name in enumerate(kept):
-        nearest[name] = ways.nearest(problem, name, len(kept) - number)
-        if nearest[name] is None and not is_infeasible(with_limit(problem, name, None)):
-            unknown.append(name)
-    fastest = nearest.get("latency_us")
-    if "latency_us" not in nearest:
-        fastest = ways.nearest(problem, "latency_us", 1)
+    near = {
+        name: ways.nearest(problem, name, len(kept) - number) for number, name in enumerate(kept)
+    }
+    unknown = tuple(
+        name
+        for name, found in near.items()
+        if found.value is None
+        and not found.is_impossible
+        and not is_infeasible(with_limit(problem, name, None))
+    )
+    is_minimal = _is_minimal(core, [found.plan for found in near.values()], ways)
+    fastest = near["latency_us"] if "latency_us" in near else ways.nearest(problem, "latency_us", 1)
     verb = "cannot hold together" if len(kept) > 1 else "cannot be met"
     note = "" if is_minimal else " (perhaps fewer of them: the time ended)"
-    reason = f"{' and '.join(kept)} {verb}{note}"
-    return Conflict(kept, nearest, fastest, reason, tuple(unknown), is_minimal)
+    return Conflict(
+        kept,
+        {name: found.value for name, found in near.items()},
+        fastest.value,
+        f"{' and '.join(kept)} {verb}{note}",
+        unknown,
+        is_minimal,
+        {name: found.bound for name, found in near.items() if found.bound is not None},
+    )
+
+
+def _is_minimal(core: Problem, known: Sequence[Solution | None], ways: Ways) -> bool:
+    """Whether a plan shows, for every limit of a set, that the others can hold together."""
+    plans = [plan for plan in known if plan is not None]
+    for name in asked(core):
+        without = with_limit(core, name, None)
+        if any(not check(without, plan) for plan in plans):
+            continue
+        plan = ways.any_plan(without, 1)
+        if plan is None:
+            return False
+        plans.append(plan)
+    return True
 
 
 LARGE_TOTAL_S = 8.0
@@ -116,7 +145,7 @@ def _solved(until: float, time_limit_s: float, seed: int, workers: int) -> _Test
 
 def _no_conflict(problem: Problem, ways: Ways) -> Conflict:
     """Nothing was refuted: feasible, or open."""
-    fastest = ways.nearest(problem, "latency_us", 1)
+    fastest = ways.nearest(problem, "latency_us", 1).value
     asks_latency = problem.limits.latency_us is not None
     is_kept = fastest is not None and not (asks_latency and fastest > _limit_us(problem))
     if is_kept or not ways.is_large:

@@ -1,4 +1,4 @@
-"""The nearest feasible value of one limit with all others kept."""
+"""The nearest feasible value of one limit with all others kept, and what is proved of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from planner.ir.problem import Latency, Objective, Problem, Setting
-from planner.ir.solution import Solution
+from planner.ir.solution import Solution, Status
 from planner.solve.large import is_refuted
 from planner.solve.limits import used, with_limit
 from planner.solve.rivals import GAP
@@ -32,6 +32,23 @@ AIMS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """What is known of one limit, all others kept."""
+
+    value: float | None = None
+    """Feasible: that of a plan."""
+    bound: float | None = None
+    """Nothing short of this is feasible: proved. None: nothing is."""
+    plan: Solution | None = None
+    """Keeps all other limits."""
+    is_impossible: bool = False
+    """Without the limit nothing is feasible either: proved."""
+
+
+NOTHING = Near()
+
+
+@dataclass(frozen=True, slots=True)
 class Ways:
     """Ways out, under one clock."""
 
@@ -42,17 +59,23 @@ class Ways:
     workers: int
     is_large: bool
 
-    def nearest(self, problem: Problem, name: str, parts: int) -> float | None:
+    def nearest(self, problem: Problem, name: str, parts: int) -> Near:
         """The nearest feasible value of a limit, within a part of the time that is left."""
         share_s = max(0.0, (self.until - monotonic()) / parts)
         if self.is_large:
-            return self._large(problem, name, share_s) if share_s > 0 else None
+            return self._large(problem, name, share_s) if share_s > 0 else NOTHING
         limit_s = min(self.time_limit_s, share_s)
         if name == "latency_us":
             return self._latency(problem, limit_s)
         free = replace(with_limit(problem, name, None), objectives=(AIMS[name],))
-        best = self._solve(free, limit_s, GAP)
-        return used(free, best, name) if best.totals is not None else None
+        return _near(free, self._solve(free, limit_s, GAP), name)
+
+    def any_plan(self, problem: Problem, parts: int) -> Solution | None:
+        """A plan that keeps a problem's limits, whatever it takes, within a part of the time."""
+        share_s = max(0.0, (self.until - monotonic()) / parts)
+        posed = replace(problem, objectives=(Objective.LATENCY,))
+        found = self._solve(posed, min(share_s, self.time_limit_s), 1.0)
+        return found if found.totals is not None else None
 
     def _solve(
         self, problem: Problem, limit_s: float, gap: float, known: tuple[Solution, ...] = ()
@@ -66,38 +89,41 @@ class Ways:
             known=known,
         )
 
-    def _large(self, problem: Problem, name: str, share_s: float) -> float | None:
+    def _large(self, problem: Problem, name: str, share_s: float) -> Near:
         """Any plan without the limit first, then better ones while there is time."""
         end = monotonic() + share_s
         free = replace(with_limit(problem, name, None), objectives=(Objective.LATENCY,))
         first = self._solve(free, FIRST_SHARE * share_s, 1.0)
         if first.totals is None:
-            return None
+            return Near(is_impossible=first.status is Status.INFEASIBLE)
         if name == "devices":
-            return float(self._fewest(problem, first, end))
+            return self._fewest(problem, first, end)
         aimed = replace(free, objectives=(AIMS[name],))
         best = self._solve(aimed, max(0.0, end - monotonic()), LARGE_GAP, (first,))
-        return used(free, best if best.totals is not None else first, name)
+        found = _near(free, best, name)
+        return found if found.plan is not None else _near(free, first, name)
 
-    def _fewest(self, problem: Problem, known: Solution, end: float) -> int:
-        """The fewest devices with which a plan was found: those refuted are passed over."""
+    def _fewest(self, problem: Problem, known: Solution, end: float) -> Near:
+        """The fewest devices with which a plan was found: those refuted are passed over, and from
+        the first that is not on, nothing is proved."""
         assert known.totals is not None
-        asked = problem.limits.devices
-        fewest = known.totals.devices
+        asked = problem.limits.devices or 0
+        fewest, refuted = known.totals.devices, asked
         plain = replace(problem, objectives=(Objective.LATENCY,))
-        for count in range((asked or 0) + 1, fewest):
+        for count in range(asked + 1, fewest):
             if monotonic() >= end:
                 break
             tried = with_limit(plain, "devices", count)
             if is_refuted(tried, end):
+                refuted = count if refuted == count - 1 else refuted
                 continue
             left_s = (end - monotonic()) / 2
             answer = self._solve(tried, max(0.0, left_s), 1.0)
             if answer.totals is not None:
-                return count
-        return fewest
+                return Near(float(count), float(refuted + 1), answer)
+        return Near(float(fewest), float(refuted + 1), known)
 
-    def _latency(self, problem: Problem, limit_s: float) -> float | None:
+    def _latency(self, problem: Problem, limit_s: float) -> Near:
         """Least upper-end latency at the SLO's percentile over all shapes, the other limits kept.
 
         With one shape and no throughput limit it is linear and solved exactly; otherwise by
@@ -107,10 +133,12 @@ class Ways:
         if len(problem.shape_weights) == 1 and problem.limits.throughput_per_s is None:
             tails = _tails(free)
             best = self._solve(tails, limit_s, GAP)
-            return used(tails, best, "latency_us") if best.totals is not None else None
+            found = _near(tails, best, "latency_us")
+            bound = best.bound[0] if best.bound else None
+            return replace(found, bound=bound)
         best = self._solve(free, limit_s, 1e-3)
         if best.totals is None:
-            return None
+            return Near(is_impossible=best.status is Status.INFEASIBLE)
         low, high = 0.0, used(free, best, "latency_us")
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -119,8 +147,20 @@ class Ways:
             if answer.totals is None or answer.is_uncertain:
                 low = middle
             else:
-                high = used(tried, answer, "latency_us")
-        return high
+                high, best = used(tried, answer, "latency_us"), answer
+        return Near(high, None, best)
+
+
+def _near(problem: Problem, found: Solution, name: str) -> Near:
+    """What a solution that was minimised for a limit says of it."""
+    if found.totals is None:
+        return Near(is_impossible=found.status is Status.INFEASIBLE)
+    value = used(problem, found, name)
+    is_aimed = problem.objectives[0] is AIMS[name] and name != "latency_us"
+    if not found.bound or not is_aimed:
+        return Near(value, None, found)
+    bound = found.bound[0]
+    return Near(value, 1e6 / max(bound, 1e-9) if name == "throughput_per_s" else bound, found)
 
 
 def _tails(problem: Problem) -> Problem:

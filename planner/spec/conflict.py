@@ -22,6 +22,10 @@ class ConflictingLimit(Document):
     """The nearest feasible value with every other limit kept, those of other conflicts apart; None
     where there is none, or where only measuring built plans could tell (a metric's drop)."""
     unit: Unit
+    proved: float | None = None
+    """Nothing short of this is feasible, with every other limit kept: proved. None: not known."""
+    is_open: bool = False
+    """Neither was a feasible value found nor is it proved that there is none."""
     conflict: int = 1
     """Number of the conflict it belongs to: to solve one conflict, one of its limits must give
     way."""
@@ -50,8 +54,9 @@ class ConflictReport(Document):
     feasible: bool
     """Before anything of a plan was timed as a whole: the guard's measurement has the last word."""
     limits: tuple[ConflictingLimit, ...]
-    """Minimal sets that cannot hold together, by conflict: without any one limit of a set, its
-    others can. Empty where the request is feasible, or where no plan exists whatever the limits."""
+    """Sets that cannot hold together, by conflict: without any one limit of a set its others can,
+    unless the reason says that perhaps fewer suffice. Empty where the request is feasible, or where
+    no plan exists whatever the limits."""
     fastest_us: float | None
     """Least latency at the SLO's percentile with every other limit kept."""
     latency_percentile: float

@@ -49,7 +49,12 @@ def conflict_error(
     found = _conflicts(problem)
     limits = tuple(
         _limit(constraints, problem, name, each.nearest.get(name), is_tightened).model_copy(
-            update={"conflict": number, "shapes": _shapes(constraints, problem, name, each.limits)}
+            update={
+                "conflict": number,
+                "shapes": _shapes(constraints, problem, name, each.limits),
+                "proved": _proved(constraints, problem, name, each.bounds.get(name)),
+                "is_open": name in each.open,
+            }
         )
         for number, each in enumerate(found, 1)
         for name in each.limits
@@ -152,6 +157,16 @@ def _limit(
     return ConflictingLimit.model_validate(
         {"key": key, "value": value, "nearest": nearest, "unit": unit}
     )
+
+
+def _proved(
+    constraints: Constraints, problem: Problem, name: str, bound: float | None
+) -> float | None:
+    """What is proved of a limit's nearest value, as the request counts it."""
+    allowed, summed = constraints.accuracy.max_error, problem.limits.error
+    if bound is None or name != "error":
+        return bound
+    return bound * allowed / summed if allowed and summed else None
 
 
 def _shapes(

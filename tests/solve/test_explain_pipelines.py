@@ -10,10 +10,11 @@ import pytest
 from planner.ir.assignment import Contiguity
 from planner.ir.devices import Device
 from planner.ir.problem import Limits, Objective, Problem
-from planner.ir.solution import Solution
+from planner.ir.solution import Solution, Status
 from planner.solve.check import priced
 from planner.solve.explain import binding, conflict, runner_ups
 from planner.solve.limits import with_limit
+from planner.solve.nearest import NOTHING, Ways
 from planner.solve.neighbours_stages import StageNeighbours
 from planner.solve.price import positions
 from planner.solve.render import render
@@ -116,6 +117,15 @@ def test_conflicts_are_minimal_and_have_a_way_out(
         eased = with_limit(problem, name, way * (1 + 1e-9) + (name == "memory_size_bytes"))
         assert solve(eased, workers=1).totals is not None
     assert found.nearest["devices"] == 2
+    assert found.is_minimal
+    for name, bound in found.bounds.items():
+        way = found.nearest[name]
+        assert way is not None
+        assert bound <= way * (1 + 1e-9)
+        # nothing short of the bound is feasible: half way to what was asked for is not either
+        asked_for = float(getattr(problem.limits, name))
+        short = with_limit(problem, name, asked_for + (bound - asked_for) / 2)
+        assert solve(short, workers=1).status is Status.INFEASIBLE
 
 
 def test_pipelines_and_assignments_are_rendered() -> None:
@@ -136,3 +146,16 @@ def test_what_time_did_not_suffice_for_is_not_claimed(large: None) -> None:
     assert found.limits == ()
     assert found.reason.startswith("no conflict of the limits was proved")
     assert conflict(problem).limits
+
+
+def test_a_set_is_minimal_only_where_plans_prove_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = replace(line(10), limits=Limits(error=0.02, memory_size_bytes=50, devices=1))
+    assert conflict(problem).is_minimal
+    monkeypatch.setattr(Ways, "nearest", lambda *_: NOTHING)
+    monkeypatch.setattr(Ways, "any_plan", lambda *_: None)
+    found = conflict(problem)
+    assert found.limits
+    assert not found.is_minimal
+    assert "perhaps fewer" in found.reason
+    assert found.nearest == dict.fromkeys(found.limits)
+    assert not found.bounds
