@@ -13,7 +13,8 @@ from planner.cli.console import show, show_json
 def devices(name: str | None, as_json: bool) -> None:
     """List this machine's device and the device profiles that ship with infopt.
 
-    With the NAME of one device or machine: every number with its source, and what was learnt of it.
+    With the NAME or the FILE of one device or machine: every number with its source, and what was
+    learnt of it.
     """
     if name is not None:
         _one(name, as_json)
@@ -25,10 +26,10 @@ def _one(name: str, as_json: bool) -> None:
     from planner import resources
     from planner.errors import UsageError
     from planner.report.devices import details, machine
+    from planner.spec.devices import describe, is_file_name
     from planner.spec.fits import read_fits
     from planner.spec.node import read_node
     from planner.spec.problems import nearest
-    from planner.spec.profile import read_profile
 
     profiles = {path.stem: path for path in resources.profiles()}
     nodes = {path.stem: path for path in resources.nodes()}
@@ -36,14 +37,18 @@ def _one(name: str, as_json: bool) -> None:
         node = read_node(nodes[name])
         show_json(node) if as_json else show(machine(node))
         return
-    if name not in profiles:
+    if name not in profiles and not is_file_name(name):
         fix = nearest(name, (*profiles, *nodes))
         raise UsageError(f"no device or machine is called {name!r}", where="NAME", fix=fix)
-    profile = read_profile(profiles[name])
+    described = describe(name)
+    if described.machine is not None:
+        show_json(described.machine) if as_json else show(machine(described.machine))
+        return
+    profile = described.device
     if as_json:
         show_json(profile)
         return
-    fits = next((read_fits(path) for path in resources.fits() if path.stem == name), None)
+    fits = next((read_fits(path) for path in resources.fits() if path.stem == profile.name), None)
     show(details(profile, fits))
 
 

@@ -36,4 +36,7 @@ def profile(
         show_json(measured)
     else:
         show(details(measured))
-    tell(f"wrote {path}")
+    next_step = (
+        f"infopt plan MODEL --target {path}" if device == "cuda" else f"infopt devices {path}"
+    )
+    tell(f"wrote {path}; next: {next_step}")

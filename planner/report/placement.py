@@ -215,7 +215,7 @@ def _stage_formats(stage: StagePlan) -> str:
 
 def _latency(plan: Plan, placement: PlacementPlan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("where time goes", overflow="fold")
+    table.add_column("time of", overflow="fold", min_width=8)
     names = ("expected", "95 %", "compute", "memory", "comm.", "launch", "swap", "floor", "x floor")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)

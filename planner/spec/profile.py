@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from planner.spec.base import Document
 from planner.spec.io import write_atomically
@@ -19,6 +19,10 @@ from planner.spec.yaml_source import KeyPath, load
 from planner.spec.yaml_text import to_yaml
 
 Unit = Literal["bytes", "bytes/s", "flop/s", "op/s", "us", "Hz", "W", "USD/h"]
+
+
+_MEMORY_TOLERANCE = 0.15
+"""Between a datasheet's memory and what a driver reports: binary gigabytes and error correction."""
 
 
 class Quantity(Document):
@@ -36,6 +40,14 @@ class Quantity(Document):
     """Lower end of the 95 % interval, where it was measured."""
     high: float | None = Field(default=None, ge=0)
     """Upper end of the 95 % interval."""
+
+    @model_validator(mode="after")
+    def _lies_within(self) -> Quantity:
+        low = self.value if self.low is None else self.low
+        high = self.value if self.high is None else self.high
+        if not low <= self.value <= high:
+            raise refusal(f"{self.value:g} lies outside of its interval", key="value")
+        return self
 
 
 class Link(Document):
@@ -99,7 +111,42 @@ class DeviceProfile(Document):
         for name, rate in peak.items():
             if rate.unit not in ("flop/s", "op/s"):
                 raise refusal(f"the peak of {name} is not in flop/s or op/s", key=name)
+            _refuse_zero(rate, name)
         return peak
+
+    @field_validator("memory_size", "memory_bandwidth")
+    @classmethod
+    def _is_something(cls, found: Quantity) -> Quantity:
+        _refuse_zero(found)
+        return found
+
+    @model_validator(mode="after")
+    def _agrees(self) -> DeviceProfile:
+        """Numbers that cannot all be right are refused: one of them has a slip of the pen."""
+        for name, rate in self.sustained.items():
+            if name not in self.peak or rate.value > self.peak[name].value:
+                raise refusal(f"{name} sustains more than its peak", key="sustained")
+        if self.cache_size is not None and self.cache_size.value >= self.memory_size.value:
+            raise refusal("the cache is as large as the memory", key="cache_size")
+        reported = self.reported_memory
+        if reported is not None and not _is_near(reported.value, self.memory_size.value):
+            raise refusal(
+                f"the driver reports {reported.value:.4g} bytes of {self.memory_size.value:.4g}",
+                key="reported_memory",
+            )
+        sparse, dense = self.peak.get("2:4"), self.peak.get("fp16")
+        if sparse is not None and dense is not None and sparse.value < dense.value:
+            raise refusal("2:4 has a lower peak than fp16", key="peak")
+        return self
+
+
+def _refuse_zero(found: Quantity, key: str | None = None) -> None:
+    if found.value <= 0:
+        raise refusal("must be more than 0", key=key)
+
+
+def _is_near(one: float, other: float) -> bool:
+    return abs(one / other - 1) <= _MEMORY_TOLERANCE
 
 
 def read_profile(path: Path) -> DeviceProfile:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from planner.errors import SpecError, UsageError
 from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
+from planner.spec.devices import is_file_name
 from planner.spec.problems import KeyPath, explain, path_text
 from planner.spec.quantities import FROM_TEXT
 from planner.spec.yaml_source import YamlSource
@@ -185,7 +187,17 @@ def _with_paths(source: YamlSource) -> dict[str, Any]:
         value = section.get(last) if isinstance(section, dict) else None
         if isinstance(value, str) and value and not is_function(value):
             section[last] = str(source.path.parent / value)
+    _with_device_file(data, source.path.parent)
     return data
+
+
+def _with_device_file(data: dict[str, Any], folder: Path) -> None:
+    """The target, where it is a file and no name; both ways to write it."""
+    target = data.get("target")
+    section, key = (target, "device") if isinstance(target, dict) else (data, "target")
+    name = section.get(key)
+    if isinstance(name, str) and is_file_name(name):
+        section[key] = str(folder / name)
 
 
 def _set(

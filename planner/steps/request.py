@@ -10,6 +10,7 @@ from planner.compress.base import NATIVE
 from planner.compress.methods import METHODS
 from planner.errors import EnvironmentMismatchError, UsageError
 from planner.spec.constraints import Constraints
+from planner.spec.devices import describe, is_file_name
 from planner.spec.formats import Format
 from planner.spec.problems import nearest
 from planner.spec.target import Target
@@ -64,6 +65,9 @@ def refuse_unknown_device(device: str) -> None:
 
 
 def _absent(device: str) -> UsageError | EnvironmentMismatchError:
+    if is_file_name(device):
+        describe(device)
+        return _unmeasurable(device)
     known = (CUDA, *(path.stem for path in resources.profiles()))
     if device not in known:
         return UsageError(
@@ -71,6 +75,10 @@ def _absent(device: str) -> UsageError | EnvironmentMismatchError:
             where="target.device",
             fix=nearest(device, (*LOCAL, *known)),
         )
+    return _unmeasurable(device)
+
+
+def _unmeasurable(device: str) -> EnvironmentMismatchError:
     return EnvironmentMismatchError(
         f"operators cannot be measured on {device!r} here", where="target.device", fix=_HERE
     )

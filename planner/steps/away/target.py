@@ -9,8 +9,9 @@ from planner.cost.predictor import Predictor
 from planner.errors import EnvironmentMismatchError, UsageError
 from planner.place.problem import Machine
 from planner.spec.constraints import Constraints
+from planner.spec.devices import describe
 from planner.spec.node import NodeProfile, read_node
-from planner.spec.profile import DeviceProfile, read_profile
+from planner.spec.profile import DeviceProfile
 
 _UNPRICED = 1.0
 """Price of a device that no source prices: then a price counts devices."""
@@ -35,11 +36,12 @@ def find_target(constraints: Constraints) -> Away:
 
     Raises:
         UsageError: more devices than any machine of that device can connect.
+        SpecError: a file of a device or a machine that is not valid.
         EnvironmentMismatchError: the profile is of no GPU.
     """
     target = constraints.target
-    path = next(p for p in resources.profiles() if p.stem == target.device)
-    device = read_profile(path)
+    described = describe(target.device)
+    device = described.device
     if device.kind != "cuda":
         raise EnvironmentMismatchError(
             f"{device.title} is no GPU, and only this machine's CPU can be planned for",
@@ -47,7 +49,7 @@ def find_target(constraints: Constraints) -> Away:
             fix="--target cpu",
         )
     gpus = target.gpus.maximum if target.gpus is not None else 1
-    node = _node(device, gpus)
+    node = described.machine or _node(device, gpus)
     _refuse_degree(device, node, gpus)
     capacity = int(device.memory_size.value * (1 - _NO_CONTEXT_SHARE))
     if target.memory_size_bytes is not None:
@@ -87,7 +89,7 @@ def _refuse_degree(device: DeviceProfile, node: NodeProfile | None, gpus: int) -
         raise UsageError(
             f"no machine profile connects several {device.title}",
             where="target.gpus",
-            fix="plan for one GPU, or describe the machine in profiles/nodes",
+            fix="plan for one GPU, or give --target the file of a machine with this device",
         )
     if gpus > _reach(node):
         raise UsageError(
