@@ -12,14 +12,12 @@ Needs onnx, onnxruntime, numpy and triton; with `--gpu-check` cuda-bindings; pee
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import onnx
 
+from benchmarks.small.exclusive import exclusive
+from benchmarks.small.saved import as_record, draft_of
 from benchmarks.small.suite import SUITE
 from planner.errors import InfoptError
 from planner.fuse import tune as tuning
@@ -35,15 +35,22 @@ from planner.fuse.build import Draft, build, draft
 from planner.fuse.live import Live
 from planner.fuse.repair import repaired
 from planner.graph.semantics import program_of
-from planner.kernels.compile import Compilers
+from planner.kernels.cache import KernelCache
+from planner.kernels.compile import Compiled, Compilers
 from planner.kernels.estimate import estimate
+from planner.kernels.source import Kernel
 from planner.ops.nest import Program
 from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.session import FusedSession, load
 
 Array = np.ndarray[Any, Any]
 Record = dict[str, Any]
-PEERS = ("torch-eager", "torch-eager-replay", "torch-compile-replay", "torch-compile")
+PEERS = (
+    *("torch-eager", "torch-eager-replay", "torch-compile-replay", "torch-compile"),
+    *("ort-cuda", "ort-cuda-graph"),
+)
+_LONG = ("plan", "tuning", "stages_table")
+"""Parts of a record that are written, not printed."""
 
 
 def main() -> None:
@@ -51,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="conformer-chunk", help="a name, or `all`")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--batch", default="1", help="numbers separated by commas")
     parser.add_argument("--format", default="float16", choices=("float16", "float32"))
     parser.add_argument("--architecture", type=int, default=90, help="without a GPU: sm_NN")
     parser.add_argument("--gpu-check", action="store_true", help="run and time on this GPU")
@@ -61,6 +69,9 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=10, help="configurations, a stage")
     parser.add_argument("--stages", action="store_true", help="time each distinct kernel")
     parser.add_argument("--no-own", action="store_true", help="peers only")
+    parser.add_argument("--compile-only", action="store_true", help="fill caches, time nothing")
+    parser.add_argument("--kernels", type=Path, help="folder where compiled kernels are kept")
+    parser.add_argument("--plans", type=Path, help="folder of drafts: read where there, else made")
     parser.add_argument("--peers", default="", help="`all`, or names separated by commas")
     parser.add_argument("--groups", default="solver", choices=("solver", "rules"))
     parser.add_argument("--json", type=Path, help="write records here")
@@ -70,30 +81,39 @@ def main() -> None:
         print("\n".join(SUITE))
         return
     records: list[Record] = []
-    for name in SUITE if arguments.model == "all" else arguments.model.split(","):
-        for record in outcome(name, arguments):
-            records.append({"model": name, "batch": 1, **record})
-            print(json.dumps(records[-1]), flush=True)
+    names = SUITE if arguments.model == "all" else arguments.model.split(",")
+    for name, batch in ((n, int(b)) for n in names for b in arguments.batch.split(",")):
+        for record in outcome(name, batch, arguments):
+            records.append({"model": name, "batch": batch, **record})
+            print(json.dumps({k: v for k, v in records[-1].items() if k not in _LONG}), flush=True)
             if arguments.json is not None:
-                arguments.json.write_text(json.dumps(records, indent=1))
+                arguments.json.write_text(json.dumps(records))
 
 
-def outcome(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
+def outcome(name: str, batch: int, arguments: argparse.Namespace) -> Iterator[Record]:
     """All records of one model; what fails is said, and costs the others nothing."""
     try:
-        yield from run(name, arguments)
+        yield from run(name, batch, arguments)
     except InfoptError as error:
         yield {"peer": "infopt", "error": error.text[:300]}
 
 
-def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
+def run(name: str, batch: int, arguments: argparse.Namespace) -> Iterator[Record]:
     """All records of one model, each as soon as it is known."""
-    model = SUITE[name](arguments.format)
+    model = SUITE[name](arguments.format, batch=batch)
     begin = time.perf_counter()
     program = program_of(model)
+    if arguments.no_own:
+        yield from against(model, program, arguments)
+        return
     architecture = Driver().architecture if arguments.gpu_check else arguments.architecture
-    compilers = Compilers(architecture, arguments.workers)
-    plan = repaired(grouped(program, arguments), compilers)
+    compilers = Kept(Compilers(architecture, arguments.workers), architecture, arguments.kernels)
+    plan = repaired(planned(f"{name}-{batch}", program, arguments), compilers)
+    if arguments.compile_only:
+        made = compilers(tuning.variants(plan, limit=arguments.candidates))
+        yield {"peer": "infopt", "compiled": len(made), "s": time.perf_counter() - begin}
+        compilers.close()
+        return
     with tempfile.TemporaryDirectory(prefix="infopt-small-") as scratch:
         folder = Path(scratch)
         if not arguments.gpu_check:
@@ -104,6 +124,53 @@ def run(name: str, arguments: argparse.Namespace) -> Iterator[Record]:
             return
         yield from on_gpu(model, program, plan, folder, arguments, compilers)
         compilers.close()
+
+
+def planned(label: str, program: Program, arguments: argparse.Namespace) -> Draft:
+    """The draft kept under this label, or a new one, which is then kept."""
+    if arguments.plans is None:
+        return grouped(program, arguments)
+    path = arguments.plans / f"{label}-{arguments.groups}.json"
+    if path.exists():
+        return draft_of(json.loads(path.read_text()), program, arguments.format)
+    made = grouped(program, arguments)
+    arguments.plans.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(as_record(made)))
+    return made
+
+
+class Kept:
+    """Compilers beside a folder of what was compiled before; what fails is remembered too."""
+
+    def __init__(self, compilers: Compilers, architecture: int, folder: Path | None) -> None:
+        self._compilers, self._architecture = compilers, architecture
+        self._cache = None if folder is None else KernelCache(folder)
+
+    def __call__(self, kernels: Sequence[Kernel]) -> dict[str, Compiled]:
+        """See `Compilers`."""
+        if self._cache is None:
+            return self._compilers(kernels)
+        distinct = {item.name: item for item in kernels}
+        known = {name: self._cache.get(name, self._architecture) for name in distinct}
+        refused = self._cache.folder / f"refused-sm{self._architecture}"
+        refused.mkdir(parents=True, exist_ok=True)
+        missing = [
+            item
+            for name, item in distinct.items()
+            if known[name] is None and not (refused / name).exists()
+        ]
+        fresh = self._compilers(missing)
+        for item in missing:
+            if item.name in fresh:
+                self._cache.put(fresh[item.name])
+            else:
+                (refused / item.name).touch()
+        both = {**known, **fresh}
+        return {name: made for name, made in both.items() if made is not None}
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._compilers.close()
 
 
 def grouped(program: Program, arguments: argparse.Namespace) -> Draft:
@@ -139,20 +206,22 @@ def on_gpu(
     plan: Draft,
     folder: Path,
     arguments: argparse.Namespace,
-    compilers: Compilers,
+    compilers: Kept,
 ) -> Iterator[Record]:
     """Builds for this GPU, checks the numbers, times, and compares."""
     driver = Driver()
     feeds = inputs_of(program)
     expected = reference_outputs(model, feeds)
-    if not arguments.no_own:
-        yield _measured("infopt", plan, folder / "first", feeds, expected, arguments, driver)
+    first = _measured("infopt", plan, folder / "first", feeds, expected, arguments, compilers)
+    yield {**first, "groups": arguments.groups, "plan": as_record(plan)}
     if arguments.tune:
         found = tuned(plan, driver, arguments, compilers)
         where = folder / "tuned"
-        record = _measured("infopt-tuned", found.plan, where, feeds, expected, arguments, driver)
+        record = _measured("infopt-tuned", found.plan, where, feeds, expected, arguments, compilers)
         yield {
             **record,
+            "groups": arguments.groups,
+            "plan": as_record(found.plan),
             "tuning": {
                 "first_us": round(found.first_us, 1),
                 "best_us": round(found.best_us, 1),
@@ -162,17 +231,31 @@ def on_gpu(
                 "chosen": {root: found.chosen[root].text for root in found.table},
             },
         }
+    if arguments.peers:
+        yield from against(model, program, arguments)
+
+
+def against(
+    model: onnx.ModelProto, program: Program, arguments: argparse.Namespace
+) -> Iterator[Record]:
+    """Records of the peers."""
     named = [name for name in arguments.peers.split(",") if name]
     wanted = list(PEERS) if arguments.peers == "all" else named
-    if not wanted:
-        return
+    feeds = inputs_of(program)
+    expected = reference_outputs(model, feeds)
     from benchmarks.small import peers
 
-    for record in peers.torch_peers(model, feeds, wanted, driver):
-        yield _with_errors(record, expected)
-    other = peers.ort_cuda(model, feeds)
-    if other is not None:
-        yield _with_errors(other, expected)
+    driver = Driver()
+    of_torch = [name for name in wanted if name.startswith("torch")]
+    if of_torch and arguments.compile_only:
+        yield from peers.torch_compiled(model, feeds, of_torch)
+        return
+    if of_torch:
+        for record in peers.torch_peers(model, feeds, of_torch, driver):
+            yield _with_errors(record, expected)
+    for name in wanted:
+        if name.startswith("ort"):
+            yield _with_errors(peers.ort_cuda(model, feeds, name, driver), expected)
 
 
 def inputs_of(program: Program) -> dict[str, Array]:
@@ -240,14 +323,17 @@ def _measured(
     feeds: Mapping[str, Array],
     expected: list[Array],
     arguments: argparse.Namespace,
-    driver: Driver,
+    compilers: Kept,
 ) -> Record:
     """One build of ours: numbers first (with a poisoned arena), then times."""
     from benchmarks.small.stages import stage_table
     from benchmarks.small.timing import Timer, call_us
 
     begin = time.perf_counter()
-    manifest = build(plan, folder, [driver.architecture], workers=arguments.workers)
+    architecture = Driver().architecture
+    made = compilers(plan.kernels)
+    found = {(name, architecture): one for name, one in made.items()}
+    manifest = build(plan, folder, [architecture], workers=1, compiled=found)
     built_s = time.perf_counter() - begin
     with exclusive(), load(folder) as session:
         session.first.poison()
@@ -296,20 +382,8 @@ class SharedLive(Live):
             return super().graph_us(kernels, waiting)
 
 
-@contextmanager
-def exclusive() -> Iterator[None]:
-    """Holds the file named by INFOPT_GPU_LOCK, where set."""
-    path = os.environ.get("INFOPT_GPU_LOCK")
-    if not path:
-        yield
-        return
-    with Path(path).open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-
-
 def tuned(
-    plan: Draft, driver: Driver, arguments: argparse.Namespace, compilers: Compilers
+    plan: Draft, driver: Driver, arguments: argparse.Namespace, compilers: Kept
 ) -> tuning.Tuned:
     """The draft tuned on this GPU, and what was measured on the way."""
     compilers(tuning.variants(plan, limit=arguments.candidates))

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 
+from benchmarks.small.exclusive import exclusive
 from benchmarks.small.timing import Timer, call_us
 from planner.runtime.fused.driver import Driver
 
@@ -31,50 +33,81 @@ def torch_peers(
     for peer in wanted:
         try:
             with torch.no_grad(), torch.cuda.stream(stream):
-                run = _prepared(peer, twin, inputs)
-                outputs = [value.float().cpu().numpy() for value in run()]
-                yield {"peer": peer, "outputs": outputs, **_times(peer, run, inputs, timer)}
+                run = _warm(peer, twin, inputs)
+                with exclusive():
+                    record = _measured(peer, run, inputs, timer)
+            yield {**record, "weights_bytes": _weights_bytes(twin)}
         except Exception as error:  # noqa: BLE001 - a peer that fails must not lose the others
             yield {"peer": peer, "error": f"{type(error).__name__}: {str(error)[:300]}"}
 
 
-def _prepared(peer: str, twin: Any, inputs: tuple[Any, ...]) -> Any:
+def torch_compiled(
+    model: onnx.ModelProto, feeds: Mapping[str, Array], wanted: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Compiles only: what a later process finds in Inductor's cache."""
     import torch
 
-    if peer == "torch-eager":
-        return lambda: twin(*inputs)
-    if peer == "torch-eager-replay":
-        return _captured(lambda: twin(*inputs))
-    if peer == "torch-compile":
-        compiled = torch.compile(twin, mode="max-autotune", fullgraph=not twin.is_recurrent)
-        return lambda: compiled(*inputs)
-    if peer == "torch-compile-replay":
-        compiled = torch.compile(
-            twin, mode="max-autotune-no-cudagraphs", fullgraph=not twin.is_recurrent
-        )
-        return _captured(lambda: compiled(*inputs))
-    raise ValueError(peer)
+    from benchmarks.small.torch_twin import Twin
+
+    twin = Twin(model).cuda().eval()
+    inputs = tuple(torch.from_numpy(value).cuda() for value in feeds.values())
+    for peer in wanted:
+        begin = time.perf_counter()
+        try:
+            with torch.no_grad():
+                _warm(peer, twin, inputs)
+            yield {"peer": peer, "compiled_s": round(time.perf_counter() - begin, 1)}
+        except Exception as error:  # noqa: BLE001 - the others are still wanted
+            yield {"peer": peer, "error": f"{type(error).__name__}: {str(error)[:300]}"}
 
 
-def _captured(run: Any) -> Any:
+def _warm(peer: str, twin: Any, inputs: tuple[Any, ...]) -> Any:
+    """The callable of a peer, compiled and run three times."""
     import torch
 
+    run = twin
+    if peer.startswith("torch-compile"):
+        mode = "max-autotune-no-cudagraphs" if peer.endswith("replay") else "max-autotune"
+        run = torch.compile(twin, mode=mode, fullgraph=not twin.is_recurrent)
     for _ in range(3):
-        run()
+        run(*inputs)
     torch.cuda.synchronize()
+    return lambda: run(*inputs)
+
+
+def _measured(peer: str, run: Any, inputs: tuple[Any, ...], timer: Timer) -> dict[str, Any]:
+    """Times, outputs and, of a replay, the memory of its graph."""
+    import torch
+
+    if not peer.endswith("replay"):
+        outputs = [value.float().cpu().numpy() for value in run()]
+        return {"peer": peer, "outputs": outputs, **_times(run, inputs, timer)}
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         held = run()
+    segments = [
+        one for one in torch.cuda.memory_snapshot() if one["segment_pool_id"] == graph.pool()
+    ]
+    memory = {
+        "pool_bytes": sum(one["total_size"] for one in segments),
+        "pool_in_use_bytes": sum(one["allocated_size"] for one in segments),
+    }
 
     def replay() -> Any:
         graph.replay()
         return held
 
-    replay()
-    return replay
+    outputs = [value.float().cpu().numpy() for value in replay()]
+    return {"peer": peer, "outputs": outputs, **_times(replay, inputs, timer), **memory}
 
 
-def _times(peer: str, run: Any, inputs: tuple[Any, ...], timer: Timer) -> dict[str, Any]:
+def _weights_bytes(twin: Any) -> int:
+    """Of parameters and buffers, as they lie on the device."""
+    held = [*twin.buffers(), *twin.parameters()]
+    return sum(value.numel() * value.element_size() for value in held)
+
+
+def _times(run: Any, inputs: tuple[Any, ...], timer: Timer) -> dict[str, Any]:
     import torch
 
     for _ in range(5):
@@ -96,23 +129,56 @@ def _times(peer: str, run: Any, inputs: tuple[Any, ...], timer: Timer) -> dict[s
     }
 
 
-def ort_cuda(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Any] | None:
-    """ONNX Runtime with the CUDA provider, I/O binding and CUDA graph, where it is installed."""
+def ort_cuda(
+    model: onnx.ModelProto, feeds: Mapping[str, Array], peer: str, driver: Driver
+) -> dict[str, Any]:
+    """ONNX Runtime's CUDA provider with bound inputs and outputs; `ort-cuda-graph`: as a graph.
+
+    `gpu_us` is the time between two events on its stream around a call whose tensors are bound.
+    """
     import onnxruntime as ort
+    import torch
 
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return None
-    options = {"enable_cuda_graph": "1"}
-    session = ort.InferenceSession(
-        model.SerializeToString(), providers=[("CUDAExecutionProvider", options)]
-    )
+        return {"peer": peer, "error": "this build of ONNX Runtime has no CUDA provider"}
+    stream = torch.cuda.Stream()
+    given = {
+        "enable_cuda_graph": "1" if peer.endswith("graph") else "0",
+        "user_compute_stream": str(stream.cuda_stream),
+    }
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=[("CUDAExecutionProvider", given)]
+        )
+        return {"peer": peer, **_ort_times(ort, session, feeds, stream, driver)}
+    except Exception as error:  # noqa: BLE001 - graphs are refused where a node runs on the CPU
+        return {"peer": peer, "error": f"{type(error).__name__}: {str(error)[:300]}"}
+
+
+def _ort_times(
+    ort: Any, session: Any, feeds: Mapping[str, Array], stream: Any, driver: Driver
+) -> dict[str, Any]:
     binding = session.io_binding()
-    for name, value in feeds.items():
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, "cuda", 0))
+    values = {n: ort.OrtValue.ortvalue_from_numpy(v, "cuda", 0) for n, v in feeds.items()}
+    for name, value in values.items():
+        binding.bind_ortvalue_input(name, value)
     for output in session.get_outputs():
         binding.bind_output(output.name, "cuda", 0)
     for _ in range(5):
         session.run_with_iobinding(binding)
     outputs = [value.astype(np.float32) for value in binding.copy_outputs_to_cpu()]
-    taken = call_us(lambda: session.run_with_iobinding(binding))
-    return {"peer": "ort-cuda-graph", "outputs": outputs, "call_us": taken}
+
+    def call() -> None:
+        for name, value in values.items():
+            value.update_inplace(feeds[name])
+        session.run_with_iobinding(binding)
+        binding.copy_outputs_to_cpu()
+
+    timer = Timer(driver, driver.api.CUstream(stream.cuda_stream))
+    with exclusive():
+        return {
+            "outputs": outputs,
+            "gpu_us": timer.device_us(lambda: session.run_with_iobinding(binding), cold=False),
+            "bound_call_us": call_us(lambda: session.run_with_iobinding(binding)),
+            "call_us": call_us(call, 100),
+        }

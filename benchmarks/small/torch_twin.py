@@ -191,6 +191,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "ReduceSum": _reduce(torch.sum),
     "Gather": _gather,
     "Identity": lambda n, x: x,
+    "Expand": lambda n, x, shape: x.expand(shape),
 }
 
 

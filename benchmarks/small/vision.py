@@ -22,10 +22,10 @@ def _relu6(g: GraphWriter, x: str) -> str:
     return g.op("Clip", x, low, high)
 
 
-def mobilenet_v2(dtype: str) -> onnx.ModelProto:
+def mobilenet_v2(dtype: str, *, batch: int = 1) -> onnx.ModelProto:
     """Sandler et al., CVPR 2018, table 2: (expansion, channels, repeats, stride)."""
     g = GraphWriter("mobilenet_v2", dtype)
-    x = _relu6(g, conv(g, g.input("image", 1, 3, 224, 224), 3, 32, 3, stride=2))
+    x = _relu6(g, conv(g, g.input("image", batch, 3, 224, 224), 3, 32, 3, stride=2))
     inputs = 32
     rows = (
         *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
@@ -40,20 +40,20 @@ def mobilenet_v2(dtype: str) -> onnx.ModelProto:
             x = conv(g, x, wide, outputs, 1)
             x = g.op("Add", start, x) if stride == 1 and inputs == outputs else x
             inputs = outputs
-    return _classified(g, _relu6(g, conv(g, x, inputs, 1280, 1)), 1280)
+    return _classified(g, _relu6(g, conv(g, x, inputs, 1280, 1)), 1280, batch)
 
 
-def _classified(g: GraphWriter, x: str, width: int) -> onnx.ModelProto:
+def _classified(g: GraphWriter, x: str, width: int, batch: int) -> onnx.ModelProto:
     pooled = g.op("Flatten", g.op("GlobalAveragePool", x), axis=1)
     g.op("Identity", g.gemm(pooled, width, 1000), to="y")
-    g.output("y", 1, 1000)
+    g.output("y", batch, 1000)
     return g.model()
 
 
-def efficientnet_b0(dtype: str) -> onnx.ModelProto:
+def efficientnet_b0(dtype: str, *, batch: int = 1) -> onnx.ModelProto:
     """Tan and Le, ICML 2019, table 1: (expansion, channels, repeats, stride, kernel)."""
     g = GraphWriter("efficientnet_b0", dtype)
-    x = g.swish(conv(g, g.input("image", 1, 3, 224, 224), 3, 32, 3, stride=2))
+    x = g.swish(conv(g, g.input("image", batch, 3, 224, 224), 3, 32, 3, stride=2))
     inputs = 32
     rows = (
         *((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3)),
@@ -68,7 +68,7 @@ def efficientnet_b0(dtype: str) -> onnx.ModelProto:
             x = conv(g, _squeezed(g, x, wide, max(inputs // 4, 1)), wide, outputs, 1)
             x = g.op("Add", start, x) if stride == 1 and inputs == outputs else x
             inputs = outputs
-    return _classified(g, g.swish(conv(g, x, inputs, 1280, 1)), 1280)
+    return _classified(g, g.swish(conv(g, x, inputs, 1280, 1)), 1280, batch)
 
 
 def _squeezed(g: GraphWriter, x: str, wide: int, narrow: int) -> str:
@@ -78,10 +78,10 @@ def _squeezed(g: GraphWriter, x: str, wide: int, narrow: int) -> str:
     return g.op("Mul", x, g.op("Sigmoid", conv(g, inner, narrow, wide, 1)))
 
 
-def squeezenet(dtype: str) -> onnx.ModelProto:
+def squeezenet(dtype: str, *, batch: int = 1) -> onnx.ModelProto:
     """SqueezeNet 1.1 (Iandola et al., 2016): fire modules (squeeze, expand)."""
     g = GraphWriter("squeezenet", dtype)
-    x = g.op("Relu", conv(g, g.input("image", 1, 3, 224, 224), 3, 64, 3, stride=2))
+    x = g.op("Relu", conv(g, g.input("image", batch, 3, 224, 224), 3, 64, 3, stride=2))
     x, inputs = _pooled(g, x), 64
     for position, (narrow, wide) in enumerate(
         ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
@@ -92,7 +92,7 @@ def squeezenet(dtype: str) -> onnx.ModelProto:
         x, inputs = g.op("Concat", *parts, axis=1), 2 * wide
     x = g.op("GlobalAveragePool", g.op("Relu", conv(g, x, inputs, 1000, 1)))
     g.op("Flatten", x, to="y", axis=1)
-    g.output("y", 1, 1000)
+    g.output("y", batch, 1000)
     return g.model()
 
 
@@ -100,10 +100,12 @@ def _pooled(g: GraphWriter, x: str) -> str:
     return g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1])
 
 
-def unet_denoiser(dtype: str, *, frames: int = 64, bins: int = 256) -> onnx.ModelProto:
+def unet_denoiser(
+    dtype: str, *, frames: int = 64, bins: int = 256, batch: int = 1
+) -> onnx.ModelProto:
     """Speech denoiser on a spectrogram: three levels down and up, skips, a mask."""
     g = GraphWriter("unet_denoiser", dtype)
-    start = g.input("magnitude", 1, 1, frames, bins)
+    start = g.input("magnitude", batch, 1, frames, bins)
     x, skips, inputs = start, [], 1
     for width in (16, 32, 64):
         x = g.op("Relu", conv(g, x, inputs, width, 3, stride=2))
@@ -117,5 +119,5 @@ def unet_denoiser(dtype: str, *, frames: int = 64, bins: int = 256) -> onnx.Mode
         x, inputs = g.op("Relu", x), width
     mask = g.op("Sigmoid", conv(g, x, inputs, 1, 3))
     g.op("Mul", start, mask, to="y")
-    g.output("y", 1, 1, frames, bins)
+    g.output("y", batch, 1, frames, bins)
     return g.model()
