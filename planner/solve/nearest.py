@@ -16,7 +16,7 @@ BISECTIONS = 10
 """Steps towards the least latency of several shapes at once: 0.1 % of the first interval."""
 LARGE_GAP = 1e-2
 """Relative gap of what is minimised of a large pipeline."""
-FIRST_SHARE = 0.5
+FIRST_SHARE = 0.9
 """Share of the time of one limit of a large pipeline until there must be some plan."""
 AIMS = {
     "latency_us": Objective.LATENCY,

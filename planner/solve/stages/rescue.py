@@ -25,12 +25,14 @@ from planner.solve.stages.families import alone
 from planner.solve.stages.neighbourhoods import improve
 from planner.solve.stages.starts import first_plan, one_after_another
 
-LARGE_SHARE = 0.4
+LARGE_SHARE = 0.3
 """Share of the time for the dual's way where single places are small."""
-PLACES_SHARE, PLACE_S = 0.35, 2.0
+PLACES_SHARE, PLACE_S = 0.25, 2.0
 """Share of what is left then for a first plan of each place, and seconds of each at most;"""
 PART_SHARE = 0.5
 """of that, for each place, dear ones first;"""
+ORDERS_SHARE = 0.35
+"""of what is left then, for plans of one decision after another before any is improved;"""
 START_SHARE = 0.5
 """of what is left then, for neighbourhoods of one start."""
 WORTH = 2.0
@@ -88,8 +90,8 @@ def _size(problem: Problem) -> int:
 
 
 def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
-    """A plan of each place first, then neighbourhoods of the best and of those that other ways to
-    decide end at, until the gap is closed, the time ends or nothing more is found."""
+    """A plan of each place and some of one decision after another; neighbourhoods of these, best
+    first; then further ones, until the gap is closed, the time ends or nothing more is found."""
     if state.best is not None and state.best.is_uncertain:
         return
     state.hit_time_limit = False
@@ -100,14 +102,21 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
         plan = first_plan(state, part, monotonic() + min(limit_s, PLACE_S))
         starts += [plan] if plan is not None else []
     starts.sort(key=lambda plan: _value(state, plan))
+    others = _others(state, parts, starts)
+    until = monotonic() + ORDERS_SHARE * state.remaining_s
+    for plan in others:
+        starts.append(plan)
+        if monotonic() >= until:
+            break
+    starts.sort(key=lambda plan: _value(state, plan))
     fruitless = 0
-    for number, plan in enumerate(chain(starts, _others(state, parts, starts))):
+    for number, plan in enumerate(chain(starts, others)):
         if _is_over(state) or fruitless >= FRUITLESS:
             break
         before = state.values
-        if _value(state, plan) <= WORTH * _value(state, starts[0]):
+        if _value(state, plan) <= WORTH * before[0]:
             improve(state, plan, monotonic() + START_SHARE * state.remaining_s, state.seed + number)
-        fruitless = 0 if state.values != before else fruitless + (number >= len(starts))
+        fruitless = 0 if state.values != before else fruitless + 1
     state.hit_time_limit |= state.remaining_s <= 0 or not _is_close(state)
 
 

@@ -18,7 +18,7 @@ SMALL_COLUMNS = 1_000
 """Choices up to which the whole model is solved at once."""
 EXACT_COLUMNS = 6_000
 """Choices up to which the whole model is built at all; above, the dual proves more."""
-LARGE_SHARE = 0.7
+LARGE_SHARE = 0.8
 """Share of the time in between that all but the whole model gets."""
 
 
