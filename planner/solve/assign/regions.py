@@ -27,8 +27,9 @@ from planner.solve.trusted import NAME
 
 BETTER = 1e-6
 """Relative: what a neighbourhood must gain."""
-WORK = 2.0
-"""Deterministic seconds of one search."""
+WORK, MOST_WORK = 0.2, 2.0
+"""Deterministic seconds of one search: twice as many each time the walk comes back in vain. Many
+short searches by one worker gain more than few long ones by two."""
 SIZE, LEAST, MOST = 40, 10, 400
 """Groups placed anew, to start with and at the ends."""
 TOGETHER = 0.4
@@ -46,7 +47,7 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
     walk = _Walk.at(groups, best)
     while monotonic() < until and not best.is_proved and best.slots is not None:
         if walk.fruitless > 2 * PATIENCE:
-            walk = _Walk.at(groups, best, walk.size)
+            walk = _Walk.at(groups, best, walk.size, min(2 * walk.work, MOST_WORK))
         walk.fruitless += 1
         is_together = rng.random() < TOGETHER
         free, slots = _neighbourhood(groups, walk.plan, round(walk.size), near, rng)
@@ -63,12 +64,12 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
         )
         if model is None:
             continue
-        effort = Effort(until - monotonic(), rng.randrange(2**30), best.workers, work=WORK)
+        effort = Effort(until - monotonic(), rng.randrange(2**30), work=walk.work)
         found = search(model.program, effort)
         if found.values is not None:
             walk.go(groups, model.read(found.values), best.value_us, is_together=is_together)
             if best.offer(spread(groups, walk.plan), f"neighbourhoods, {NAME}"):
-                walk.fruitless = 0
+                walk.fruitless, walk.work = 0, WORK
         if found.answer is Answer.INTERRUPTED:
             raise KeyboardInterrupt
         is_quick = found.answer in (Answer.INFEASIBLE, Answer.OPTIMAL)
@@ -83,14 +84,15 @@ class _Walk:
     value_us: float
     work_us: float
     size: float = SIZE
+    work: float = WORK
     fruitless: int = 0
 
     @classmethod
-    def at(cls, groups: Groups, best: Incumbent, size: float = SIZE) -> _Walk:
+    def at(cls, groups: Groups, best: Incumbent, size: float = SIZE, work: float = WORK) -> _Walk:
         """From the best plan."""
         assert best.slots is not None
         plan = [best.slots[members[0]] for members in groups.members]
-        return cls(plan, *_priced(groups, plan), size)
+        return cls(plan, *_priced(groups, plan), size, work)
 
     def most_us(self, best_us: float) -> float:
         """The largest load that is let pass while the work in all gets less."""
