@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, helper
 
 from planner.graph import judge, proto
+
+_PACKED = "MatMulNBits"
+"""ONNX Runtime's product whose weights are kept in blocks of few bits."""
 
 
 def annotate(model: ModelProto) -> tuple[str, ...]:
@@ -19,7 +22,7 @@ def annotate(model: ModelProto) -> tuple[str, ...]:
     declared = {value.name for value in model.graph.input}
     lifted = judge.lift_weights(model.graph)
     added = lifted.keys() - declared
-    inferred, notes = _infer(model)
+    inferred, notes = _infer(_with_plain_products(model))
     _restore(model.graph, lifted, added)
     if inferred is None:
         return notes
@@ -28,6 +31,29 @@ def annotate(model: ModelProto) -> tuple[str, ...]:
     for mine, theirs in zip(model.graph.output, inferred.graph.output, strict=True):
         mine.CopyFrom(theirs)
     return notes
+
+
+def _with_plain_products(model: ModelProto) -> ModelProto:
+    """The model with a product of float matrices in place of each whose weights are packed: onnx
+    knows only the first, and both make the same shapes. The model itself if it has none."""
+    if not any(node.op_type == _PACKED for node in model.graph.node):
+        return model
+    plain = ModelProto()
+    plain.CopyFrom(model)
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    types.update((tensor.name, tensor.data_type) for tensor in model.graph.initializer)
+    for node in plain.graph.node:
+        if node.op_type != _PACKED or node.input[2] not in types:
+            continue
+        sizes = {attribute.name: attribute.i for attribute in node.attribute}
+        weight = f"{node.output[0]}@weight"
+        shape = [sizes.get("K", 0), sizes.get("N", 0)]
+        plain.graph.input.append(
+            helper.make_tensor_value_info(weight, types[node.input[2]], shape),
+        )
+        left = node.input[0]
+        node.CopyFrom(helper.make_node("MatMul", [left, weight], list(node.output), node.name))
+    return plain
 
 
 def _infer(model: ModelProto) -> tuple[ModelProto | None, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from planner.errors import EnvironmentMismatchError
 from planner.spec.formats import Format
 from planner.spec.plan import Plan
 
-_SHARED = frozenset((Format.FP32, Format.FP16))
+_SHARED = frozenset((Format.FP32, Format.FP16, Format.INT8_WO, Format.INT4_WO))
 """Formats whose operators have sharding rules once they are built."""
 
 

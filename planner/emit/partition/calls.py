@@ -16,6 +16,8 @@ from planner.spec.execution import Cut, StageExecution
 
 _MOST_VALUES = 64
 """Elements of integer operands that rules may look at: no operator has more axes."""
+_PACKED_ENDINGS = ("_Q4", "_Q8")
+"""What ONNX Runtime's tool adds to the name of a product whose weights it packs."""
 
 
 def options(model: ModelProto, graph: Graph) -> dict[str, tuple[Index, ...]]:
@@ -72,14 +74,40 @@ def stage_cuts(
     named = tuple(
         StageCut(
             ranks=stage.ranks,
-            ops=frozenset(stage.ops),
-            choices={op: _index(op, cut, known) for op, cut in stage.cuts.items() if op in known},
+            ops=frozenset(_built(op, known) for op in stage.ops),
+            choices=_choices(stage, known),
             device=stage.device,
             threads=stage.threads,
         )
         for stage in execution
     )
     return adopted(graph, named, known)
+
+
+def _choices(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> dict[str, Index]:
+    found: dict[str, Index] = {}
+    for op, cut in stage.cuts.items():
+        if op in known:
+            found[op] = _index(op, cut, known)
+            continue
+        name = _built(op, known)
+        index = _alike(cut, known.get(name, ()), len(stage.ranks))
+        if index is not None:
+            found[name] = index
+    return found
+
+
+def _built(op: str, known: Mapping[str, Sequence[Index]]) -> str:
+    """The operator that stands for a plan's: packing weights renames their product."""
+    packed = (f"{op}{ending}" for ending in _PACKED_ENDINGS)
+    return op if op in known else next((name for name in packed if name in known), op)
+
+
+def _alike(cut: Cut, options: Sequence[Index], ranks: int) -> Index | None:
+    """The index of a packed product that makes what the plain one's cut makes; None where its
+    blocks cannot be shared: then every rank has the whole."""
+    found = (i for i in options if i.kind.value == cut.kind and i.extent % ranks == 0)
+    return next((i for i in found if cut_of(i).results == cut.results), None)
 
 
 def _index(op: str, cut: Cut, known: Mapping[str, Sequence[Index]]) -> Index:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.ir.graph import Graph, Op
-from planner.ops.sharding import Index
+from planner.ops.sharding import Index, Kind
+from planner.ops.sharding.contraction import PACKED
 
 _SHAPE_SLOT = {"Reshape": 1, "Expand": 1, "Resize": 3}
 """Operators whose operand at that place is the shape of the result."""
@@ -38,6 +39,8 @@ def attributes(op: Op, index: Index, given: Mapping[str, Any], ranks: int) -> di
     An index shares what an attribute counts where it runs over channels or merged heads in blocks
     of several elements, or where it takes as many values as the attribute says.
     """
+    if op.kind == PACKED:
+        return _packed(index, given, ranks)
     found: dict[str, int] = {}
     counts = {name: int(given[name]) for name in _COUNTS.get(op.kind, ()) if given.get(name)}
     shares_axis = any(axis.axis > 0 for axis in index.outputs)
@@ -45,3 +48,11 @@ def attributes(op: Op, index: Index, given: Mapping[str, Any], ranks: int) -> di
         if shares_axis and count > 1 and count % index.extent == 0:
             found[name] = count // ranks
     return found
+
+
+def _packed(index: Index, given: Mapping[str, Any], ranks: int) -> dict[str, int]:
+    """Columns and inner dimension of a product whose weights are packed."""
+    if index.kind is Kind.SUM:
+        return {"K": int(given["K"]) // ranks}
+    shares_weight = any(axis.slot == 1 for axis in index.inputs)
+    return {"N": int(given["N"]) // ranks} if shares_weight else {}

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from planner.ops.sharding.base import Axis, Call, Index, parallel, summed
 
+_GROUP_ORDER, _BIAS = 4, 5
+"""Slots of MatMulNBits: the order of its weights along K, where it is not theirs; its bias."""
+
 
 def _batches(call: Call, slots: Sequence[int], outer: int) -> list[Index]:
     """The leading dimensions of a product, broadcast as numpy does."""
@@ -61,6 +64,29 @@ def gemm(call: Call) -> list[Index]:
     ]
 
 
+def packed(call: Call) -> list[Index]:
+    """MatMulNBits: weights in blocks along K, a row of blocks for each column of the result.
+
+    Blocks are shared whole, and as many at once as their zero points fill bytes.
+    """
+    left, (columns, blocks, _) = call.shape(0), call.shape(1)
+    inner, last = len(left) - 1, len(call.made) - 1
+    found: list[Index] = []
+    for axis in range(inner):
+        found += parallel(left[axis], [Axis(0, axis)], [Axis(0, axis)])
+    sides = [slot for slot in (2, 3) if call.has(slot)]
+    if any(len(call.shape(slot)) != 2 for slot in sides) or call.has(_GROUP_ORDER):
+        return found
+    bias = [_BIAS] if call.has(_BIAS) else []
+    found += parallel(columns, [Axis(slot, 0) for slot in (1, *sides, *bias)], [Axis(0, last)])
+    units = min((call.shape(slot)[1] for slot in sides), default=blocks)
+    if blocks % units or left[inner] % blocks:
+        return found
+    shared = [Axis(0, inner, left[inner] // units), Axis(1, 1, blocks // units)]
+    shared += [Axis(slot, 1, call.shape(slot)[1] // units) for slot in sides]
+    return found + summed(units, shared, once=bias)
+
+
 def einsum(call: Call) -> list[Index]:
     """Each letter is an index: parallel where the result has it, else summed."""
     equation = str(call.attributes.get("equation", "")).replace(" ", "")
@@ -83,8 +109,11 @@ def einsum(call: Call) -> list[Index]:
     return found
 
 
+PACKED = "com.microsoft::MatMulNBits"
+"""A product whose weights are kept in blocks of few bits."""
 RULES = {
     "MatMul": matmul,
+    PACKED: packed,
     "com.microsoft::FusedMatMul": matmul,
     "Gemm": gemm,
     "Einsum": einsum,

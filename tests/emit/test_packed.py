@@ -1,0 +1,114 @@
+"""Products whose weights are packed in blocks of few bits are shared by ranks like any others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from planner.compress.base import BuildContext, BuildSettings
+from planner.compress.weight_only import INT4_WO, INT8_WO, WeightOnly
+from planner.emit.engine import Part
+from planner.emit.partition import StageCut, cut_of, partition, read, stage_cuts
+from planner.ops.sharding import Kind
+from planner.spec.execution import StageExecution
+from tests.emit.test_partition import SETTINGS, Node, check, model_of, options, weight
+from tests.runtime.build import tensor
+
+BOTH = pytest.mark.parametrize("method", [INT4_WO, INT8_WO], ids=lambda method: str(method.format))
+
+
+def feed_forward() -> onnx.ModelProto:
+    """Normalisation, two products with a bias between, a residual; 4 and 8 blocks along K."""
+    nodes: list[Node] = [
+        ("LayerNormalization", ["x", "g", "b"], ["n"], {"axis": -1}),
+        ("MatMul", ["n", "W1"], ["f0"], {}),
+        ("Add", ["f0", "c"], ["f1"], {}),
+        ("Relu", ["f1"], ["f2"], {}),
+        ("MatMul", ["f2", "W2"], ["f3"], {}),
+        ("Add", ["f3", "x"], ["y"], {}),
+    ]
+    weights = {
+        "g": weight(128), "b": weight(128), "W1": weight(128, 256) / 8,
+        "c": weight(256), "W2": weight(256, 128) / 8,
+    }  # fmt: skip
+    return model_of(
+        nodes,
+        [tensor("x", TensorProto.FLOAT, [2, 4, 128])],
+        [tensor("y", TensorProto.FLOAT, [2, 4, 128])],
+        weights,
+    )
+
+
+def packed(method: WeightOnly, folder: Path) -> Path:
+    """The model with both products packed."""
+    context = BuildContext({}, BuildSettings(), folder)
+    model = method.build(feed_forward(), {"op f0", "op f3"}, context)
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@BOTH
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_choice_of_indices_gives_the_same_answers(
+    method: WeightOnly, data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = packed(method, Path(folder))
+        model, graph = read(path)
+        choices = {}
+        for op, found in options(model, graph).items():
+            picked = data.draw(st.sampled_from([None, *found]), label=op)
+            if picked is not None:
+                choices[op] = picked
+        ops = frozenset(op.name for op in graph.ops)
+        check(path, [StageCut((0, 1), ops, choices)], data.draw(st.integers(0, 99)))
+
+
+@BOTH
+def test_a_plan_of_plain_products_cuts_the_packed_ones_alike(
+    method: WeightOnly, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.onnx"
+    onnx.save(feed_forward(), plain)
+    known = options(*read(plain))
+    columns = next(i for i in known["op f0"] if [(a.slot, a.axis) for a in i.inputs] == [(1, 1)])
+    inner = next(i for i in known["op f3"] if i.kind is Kind.SUM)
+    along = {op: next(i for i in known[op] if i.extent == 256) for op in ("op f1", "op f2")}
+    cuts = {"op f0": columns, "op f3": inner, **along}
+    stage = StageExecution(
+        device="cpu", ranks=(0, 1), threads=1, ops=tuple(known),
+        cuts={op: cut_of(index) for op, index in cuts.items()},
+    )  # fmt: skip
+
+    path = packed(method, tmp_path)
+    model, graph = read(path)
+    (found,) = stage_cuts(model, graph, [stage])
+    bits = method.bits
+    assert found.choices[f"op f0_Q{bits}"].kind is Kind.PARALLEL
+    assert found.choices[f"op f3_Q{bits}"].kind is Kind.SUM
+    parts = partition(model, graph, [found], tmp_path / "parts", SETTINGS, tmp_path)
+    stored = {
+        item.name: list(item.dims)
+        for part in parts
+        if isinstance(part, Part)
+        for item in onnx.load(part.onnx_path).graph.initializer
+    }
+    assert stored[f"W1_Q{bits}@cut0"] == [128, 4, 4 * bits]
+    assert stored[f"W2_Q{bits}@cut1"] == [128, 4, 4 * bits]
+    (tmp_path / "parts").rename(tmp_path / "seen")
+    check(path, [found], 3)
+
+
+def test_blocks_that_cannot_be_shared_stay_whole(tmp_path: Path) -> None:
+    path = packed(INT4_WO, tmp_path)
+    model, graph = read(path)
+    sums = [i for op in ("op f0_Q4", "op f3_Q4") for i in options(model, graph)[op]]
+    assert {i.extent for i in sums if i.kind is Kind.SUM} == {2, 4}, "two 4-bit zeros a byte"
