@@ -36,6 +36,7 @@ def summary(plan: Plan, placement: PlacementPlan) -> RenderableType:
         _latency(plan, placement),
         Text(),
         _alternatives(plan, placement),
+        *[Text(line, overflow="fold") for line in _without_plan(placement)],
         Text(),
         *[Text(f"! {warning}", style="yellow", overflow="fold") for warning in plan.warnings],
     )
@@ -252,25 +253,33 @@ def _shares(found: Breakdown, expected_us: float) -> list[str]:
 
 def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("alternatives", overflow="fold")
-    table.add_column("layout", overflow="fold")
+    table.add_column("alternatives", overflow="fold", min_width=11)
+    table.add_column("layout", overflow="fold", min_width=10)
     table.add_column("weights as", overflow="fold")
     for shape in plan.workload:
         table.add_column(safe(shape.name), justify="right", no_wrap=True)
-    for name in ("query", "gap", "USD/query", "error"):
+    for name in ("query", "gap", "USD", "error"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.caption = "gap: how far a better plan of that row may be, proved"
+    table.caption = "gap: how far a better plan of that row may be, proved; USD: of one query"
     table.caption_justify = "left"
     for each in placement.alternatives:
-        table.add_row(*_alternative(plan, each), style="bold" if each.status == "chosen" else "")
+        if each.query_us is not None:
+            style = "bold" if each.status == "chosen" else ""
+            table.add_row(*_alternative(plan, each, each.query_us), style=style)
     return table
 
 
-def _alternative(plan: Plan, each: Alternative) -> tuple[str, ...]:
+def _without_plan(placement: PlacementPlan) -> list[str]:
+    """Alternatives that have none, those with one reason on one line."""
+    found: dict[str, list[str]] = {}
+    for each in placement.alternatives:
+        if each.query_us is None:
+            found.setdefault(f"{each.status}: {each.reason}", []).append(each.name)
+    return [safe(f"{'; '.join(names)}: {reason}") for reason, names in found.items()]
+
+
+def _alternative(plan: Plan, each: Alternative, query_us: float) -> tuple[str, ...]:
     mark = {"chosen": " <- chosen", "uncertain": " (uncertain)"}.get(each.status, "")
-    blanks = ("",) * (len(plan.workload) + 3)
-    if each.query_us is None:
-        return safe(each.name), safe(f"{each.status}: {each.reason}"), "", *blanks, ""
     note = f": {each.reason}" if each.reason else ""
     streams = f"; {format_size(each.streamed_size_bytes)} streamed"
     return (
@@ -278,7 +287,7 @@ def _alternative(plan: Plan, each: Alternative) -> tuple[str, ...]:
         safe(each.layout),
         safe(_counts(each.formats) + (streams if each.streamed_size_bytes else "")),
         *[format_duration(each.latency_us[shape.name]) for shape in plan.workload],
-        format_duration(each.query_us),
+        format_duration(query_us),
         percent(each.gap, 1) if each.gap is not None else "?",
         f"{each.price_per_query:.3g}" if each.price_per_query is not None else "",
         f"{each.error:.1e}" if each.error is not None else "",
