@@ -1,6 +1,7 @@
 """Plans of several ranks, executed: a small GPT (and any model given) whole, sharded and pipelined.
 
     python benchmarks/ranks.py [--model MODEL --shapes x:1x128 ...] [--json FILE]
+                               [--formats int8_wo,int4_wo --max-error 3e-3]
 
 Each line: what was predicted, what was measured, and how far the answers are from the whole model's
 (NMSE). The GPT is built here: 4 layers of width 512, 8 heads, causal, a vocabulary of 4096, 128
@@ -109,11 +110,15 @@ def measured(plan: Path, engine: Path) -> dict[str, Any]:
     }
 
 
-def run(model: Path, shapes: list[str], folder: Path) -> dict[str, Any]:
-    """Whole, sharded, pipelined."""
+def run(model: Path, shapes: list[str], how: list[str], folder: Path) -> dict[str, Any]:
+    """Whole, sharded, pipelined.
+
+    Args:
+        how: options of `infopt plan`: formats and the error that they may make.
+    """
     plan = folder / f"{model.stem}.json"
     given = [word for shape in shapes for word in ("--shapes", shape)]
-    infopt("plan", str(model), *given, "--max-error", "1e-9", "-o", str(plan))
+    infopt("plan", str(model), *given, *how, "-o", str(plan))
     found = {"1 process": measured(plan, folder / f"{model.stem}-whole")}
     for name, options in SPREADS.items():
         spread = folder / f"{model.stem}-{options[0]}.json"
@@ -138,6 +143,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--shapes", action="append", default=[])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--formats", help="weight-only ones make the fewest bytes the objective")
+    parser.add_argument("--max-error", default="1e-9")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -145,7 +152,10 @@ def main() -> None:
         if model is None:
             model = folder / "gpt.onnx"
             onnx.save(gpt(), model)
-        found = run(model, options.shapes, folder)
+        how = ["--max-error", options.max_error]
+        if options.formats:
+            how += ["--formats", options.formats, "--objective", "memory"]
+        found = run(model, options.shapes, how, folder)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -17,8 +17,8 @@ from planner.emit.engine import Part
 from planner.emit.partition import StageCut, cut_of, partition, read, stage_cuts
 from planner.ops.sharding import Kind
 from planner.spec.execution import StageExecution
-from tests.emit.test_partition import SETTINGS, Node, check, model_of, options, weight
-from tests.runtime.build import tensor
+from tests.emit.test_partition import Node, check, model_of, options, weight
+from tests.runtime.build import SETTINGS, tensor
 
 BOTH = pytest.mark.parametrize("method", [INT4_WO, INT8_WO], ids=lambda method: str(method.format))
 

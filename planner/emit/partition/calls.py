@@ -16,8 +16,9 @@ from planner.spec.execution import Cut, StageExecution
 
 _MOST_VALUES = 64
 """Elements of integer operands that rules may look at: no operator has more axes."""
-_PACKED_ENDINGS = ("_Q4", "_Q8")
-"""What ONNX Runtime's tool adds to the name of a product whose weights it packs."""
+_PACKED_ENDINGS = ("_Q4", "_Q8", "_Q4__int4_wo", "_Q8__int8_wo")
+"""What ONNX Runtime's tool adds to the name of a product whose weights it packs, and building
+several formats behind it."""
 
 
 def options(model: ModelProto, graph: Graph) -> dict[str, tuple[Index, ...]]:
