@@ -109,6 +109,9 @@ def test_a_profile_says_how_busy_the_device_is_and_what_the_cpu_ran() -> None:
     assert on_cpu == ("odd (NonZero)",)
     assert Utilisation(40.0, 10.0, by_operator, on_cpu).busy == 0.25
     assert Utilisation(40.0, None, {}, ()).busy is None
+    assert Utilisation(40.0, None, {}, ()).text is None
+    queued = Utilisation(40.0, 10.0, {}, (), gaps_counted=True)
+    assert str(queued.text).startswith("computes at most 25 % of a call of 40 us")
 
 
 def test_names_never_hide_a_shipped_profile() -> None:

@@ -56,6 +56,19 @@ class Utilisation:
     """Kernels' time by the operator that launched them."""
     on_cpu: tuple[str, ...]
     """Operators (`name (type)`) that ran on the CPU although the GPU was asked for."""
+    gaps_counted: bool = False
+    """Whether `kernels_us` holds the gaps between kernels too, which a CUDA graph shortens."""
+
+    @property
+    def text(self) -> str | None:
+        """What the GPU does in a call, for people."""
+        if self.busy is None:
+            return None
+        share = f"{'at most ' if self.gaps_counted else ''}{100 * self.busy:.0f} %"
+        return (
+            f"computes {share} of a call of {self.call_us:.0f} us; the rest is launches, gaps, "
+            "copies and the host"
+        )
 
     @property
     def busy(self) -> float | None:
@@ -70,11 +83,12 @@ def measure(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) ->
     """
     call_us = _call_us(model, settings, feeds)
     kernels, nodes = _profiled(model, settings, feeds)
-    total = sum(kernels.values()) if kernels else None
-    if total is None:
-        with contextlib.suppress(InfoptError, *ORT_ERRORS):  # nothing else depends on it
-            total = _queued_us(model, settings, feeds)
-    return Utilisation(call_us, total, kernels, nodes)
+    if kernels:
+        return Utilisation(call_us, sum(kernels.values()), kernels, nodes)
+    total = None
+    with contextlib.suppress(InfoptError, *ORT_ERRORS):  # nothing else depends on it
+        total = _queued_us(model, settings, feeds)
+    return Utilisation(call_us, total, kernels, nodes, gaps_counted=True)
 
 
 def _call_us(model: Path, settings: SessionSettings, feeds: Mapping[str, Any]) -> float:

@@ -243,11 +243,8 @@ def _notes(ways: Sequence[Way]) -> tuple[str, ...]:
     found = []
     for way in ways:
         use = way.found[0]
-        if use.busy is not None:
-            found.append(
-                f"{way.name}: the GPU computes {100 * use.busy:.0f} % of a call of "
-                f"{use.call_us:.0f} us; the rest is launches, gaps, copies and the host"
-            )
+        if use.text is not None:
+            found.append(f"{way.name}: the GPU {use.text}")
     on_cpu = ways[0].found[0].on_cpu
     if on_cpu:
         shown = ", ".join(on_cpu[:5]) + (", ..." if len(on_cpu) > 5 else "")
