@@ -30,8 +30,12 @@ _BATCH_KERNELS = 24
 _ROUNDS, _FEWEST_ROUNDS = 20, 5
 """Rounds between two looks at the intervals; the fewest give a median with some interval."""
 _LONGEST_RUN_US = 5_000.0
-"""A micro-model that takes longer is built again with fewer copies: long kernels need no averaging
-over copies, and their own constants and results are a footprint already."""
+"""A micro-model that takes longer is built again with fewer copies, for long kernels need no
+averaging over copies, unless reading weights is much of what they do: fewer would fit a cache."""
+_MEMORY_BYTES_PER_US = 1e4
+"""A core reads at least so much from memory; kernels that take ten times as long as their weights
+would, so, hardly care where those come from."""
+_MUCH = 0.1
 _TIGHT_RELATIVE = 0.03
 """A kernel is done when its 95 % interval is this tight, relative to its median,"""
 _TIGHT_US = 0.05
@@ -146,6 +150,9 @@ class Meter:
         item = self._built(analysis, request, wanted)
         first_us = item.sample.times_us.pop()
         if first_us <= _LONGEST_RUN_US or wanted == 1:
+            return item
+        size_bytes = analysis.kernels[request.index].constant_size_bytes * wanted
+        if size_bytes / _MEMORY_BYTES_PER_US > _MUCH * first_us and request.footprint:
             return item
         return self._built(analysis, request, max(int(wanted * _LONGEST_RUN_US / first_us), 1))
 

@@ -11,6 +11,7 @@ buffer: as in the whole model, results are written to memory that is still in th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,22 +20,31 @@ import onnx
 from onnx import helper, numpy_helper
 
 from planner.profiling.kernel import Array
+from planner.runtime.caches import last_level_size_bytes
 
 _MIB = 2**20
 _SMALL_CONSTANT_BYTES = 4096
 """Constants up to this size are shared between copies: they are scales, axes and shapes."""
-_MOST_COPIES = 64
+_MOST_COPIES, _MOST_FAR_COPIES = 64, 512
+"""64 of weights that matter outgrow a private cache; the last one takes more small weights."""
 _COPIES_WITHOUT_WEIGHTS = 16
 _SMALL_OUTPUT_BYTES = 64 * 1024
 """Kernels that write more than this run so long that few copies resolve them."""
 _FEWEST_COPIES = 2
-_FOOTPRINTS_MIB = (1, 16, 40)
-"""Footprint classes: within a core's private cache, within a shared cache, beyond. A 384 x 384
-product took the same time from 0.6 to 18 MB and 1.35x as long at 36 MB (2 MB private cache, share
-of the last level unknown: virtual machine). The largest is as small as it may be: a session takes
-several times its weights while it is made."""
-_LARGEST_MICRO_BYTES = 128 * _MIB
-"""Bytes of constants in one micro-model: beyond any cache, so more would change nothing."""
+_NEAR_MIB = (1, 16)
+"""Footprint classes within a core's private cache and within a shared cache. A 384 x 384 product
+took the same time from 0.6 to 18 MB and 1.35x as long at 36 MB (2 MB private cache, share of the
+last level unknown: virtual machine)."""
+_FAR_MIB, _FARTHEST_MIB = 40, 512
+"""The class beyond the last cache: at least and at most this. It is as small as it may be, because
+a session takes several times its weights while it is made;"""
+_BEYOND = 1.5
+"""so many times the last cache, whose lines are all replaced from round to round then."""
+
+
+def _far_mib() -> int:
+    beyond = math.ceil(_BEYOND * last_level_size_bytes() / _MIB)
+    return min(max(beyond, _FAR_MIB), _FARTHEST_MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,7 @@ def footprint_class(constant_size_bytes: int, model_constant_size_bytes: int) ->
     if constant_size_bytes <= _SMALL_CONSTANT_BYTES:
         return 0
     footprint = max(model_constant_size_bytes, constant_size_bytes)
-    fitting = (mib for mib in _FOOTPRINTS_MIB if footprint <= mib * _MIB)
-    return next(fitting, _FOOTPRINTS_MIB[-1])
+    return next((mib for mib in _NEAR_MIB if footprint <= mib * _MIB), _far_mib())
 
 
 def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int) -> int:
@@ -82,9 +91,10 @@ def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int)
         small = output_size_bytes <= _SMALL_OUTPUT_BYTES
         return _COPIES_WITHOUT_WEIGHTS if small else _FEWEST_COPIES
     wanted = round(footprint * _MIB / constant_size_bytes)
-    if constant_size_bytes * _FEWEST_COPIES > 2 * _LARGEST_MICRO_BYTES:
+    if constant_size_bytes > footprint * _MIB:
         return 1
-    return int(min(max(wanted, _FEWEST_COPIES), _MOST_COPIES))
+    most = _MOST_COPIES if footprint in _NEAR_MIB else _MOST_FAR_COPIES
+    return int(min(max(wanted, _FEWEST_COPIES), most))
 
 
 def build(

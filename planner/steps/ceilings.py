@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psutil
 
@@ -21,6 +20,7 @@ from planner.profiling.client import MeasuringProcess
 from planner.profiling.probes import GEMM_FORMATS, make_probe
 from planner.profiling.race import Contestant, Race, Result
 from planner.profiling.timing import Interval, median_interval
+from planner.runtime.caches import UNKNOWN_SIZES_BYTES, cache_sizes
 from planner.runtime.fingerprint import Cpu, onnxruntime_version, read_cpu
 from planner.runtime.tensors import write_tensors
 from planner.spec.profile import DeviceProfile, Quantity, Unit
@@ -37,8 +37,6 @@ _WAKE_S = 2.0
 _LISTEN_S = 0.5
 _BUSY_PERCENT = 15.0
 _LARGEST_BUFFER_BYTES = 2 * 2**30
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_UNKNOWN_CACHES = {2: 2**20, 3: 32 * 2**20}
 
 
 @dataclass(slots=True)
@@ -76,7 +74,7 @@ def measure_ceilings(work: Workspace) -> DeviceProfile:
     measured_on = f"{datetime.now(UTC).date().isoformat()}, {machine}"
     ceilings = _Ceilings(measured_on, _source(work))
     threads = sorted({1, cpu.usable_cores})
-    buffers = _buffers(cache_sizes(_CACHES), psutil.virtual_memory().available)
+    buffers = _buffers(cache_sizes(), psutil.virtual_memory().available)
     groups = _groups(buffers)
     steps = len(threads) * len(groups) + (len(threads) > 1)
     work.reporter.stage("ceilings")
@@ -110,26 +108,10 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def cache_sizes(folder: Path) -> dict[int, int]:
-    """Cache level -> bytes of its data or unified cache; empty where the system does not tell."""
-    found: dict[int, int] = {}
-    for index in sorted(folder.glob("index*")):
-        try:
-            kind = (index / "type").read_text().strip()
-            level = int((index / "level").read_text())
-            size = (index / "size").read_text().strip()
-        except (OSError, ValueError):
-            continue
-        match = re.fullmatch(r"(\d+)([KM]?)", size)
-        if kind != "Instruction" and match is not None:
-            found[level] = int(match[1]) * {"": 1, "K": 2**10, "M": 2**20}[match[2]]
-    return found
-
-
 def _buffers(caches: Mapping[int, int], available_bytes: int) -> dict[str, int]:
     """Where a buffer lies -> its size: half of L2, between L2 and L3, beyond the last cache."""
-    l2 = caches.get(2, _UNKNOWN_CACHES[2])
-    last = max(caches.get(3, _UNKNOWN_CACHES[3]), l2)
+    l2 = caches.get(2, UNKNOWN_SIZES_BYTES[2])
+    last = max(caches.get(3, UNKNOWN_SIZES_BYTES[3]), l2)
     beyond = min(2 * last, _LARGEST_BUFFER_BYTES, available_bytes // 8)
     found = {"L2": l2 // 2, "L3": int((l2 * last) ** 0.5), "memory": beyond}
     return {place: size for place, size in found.items() if place != "L3" or l2 < last}

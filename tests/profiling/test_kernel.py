@@ -20,6 +20,7 @@ from planner.profiling.kernel import (
     value_digest,
 )
 from planner.profiling.micro import footprint_class
+from planner.runtime.caches import last_level_size_bytes
 
 _X = Operand("x", "float32", (2, 64), False)
 _W = Operand("w", "FLOAT", (64, 16), True)
@@ -113,6 +114,7 @@ def test_the_footprint_class_grows_with_the_model_and_ends() -> None:
     assert footprint_class(100, 10**9) == 0
     classes = [footprint_class(65536, 2**exponent) for exponent in range(16, 40)]
     assert classes == sorted(classes)
+    assert classes[-1] * 2**20 > last_level_size_bytes()
     assert footprint_class(10**6, 0) == footprint_class(10**6, 10**6)
 
 

@@ -292,8 +292,10 @@ def test_the_call_overhead_is_that_of_a_model_without_work(
         (0, 10**6, 0, 2),
         (2**16, 100, 1, 16),
         (2**20, 100, 1, 2),
-        (2**10, 100, 40, 64),
-        (2**28, 100, 40, 1),
+        (2**10, 100, 16, 64),
+        (2**10, 100, 48, 512),
+        (2**24, 100, 48, 3),
+        (2**28, 100, 48, 1),
     ],
 )
 def test_copies_fill_the_footprint(constant: int, output: int, footprint: int, copies: int) -> None:

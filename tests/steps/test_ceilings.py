@@ -10,10 +10,10 @@ from planner import pipeline
 from planner.profiling.probes import GEMM_FORMATS
 from planner.progress import Silent
 from planner.report.devices import details
+from planner.runtime.caches import cache_sizes
 from planner.runtime.fingerprint import Cpu
 from planner.spec.profile import read_profile, write_profile
 from planner.steps import ceilings
-from planner.steps.ceilings import cache_sizes
 
 
 class Listener(Silent):
@@ -42,7 +42,7 @@ def miniature(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "_WAKE_ROUNDS", 3)
     monkeypatch.setattr(ceilings, "_LISTEN_S", 0.05)
     monkeypatch.setattr(ceilings, "_LARGEST_BUFFER_BYTES", 2**20)
-    monkeypatch.setattr(ceilings, "_CACHES", Path("/nonexistent"))
+    monkeypatch.setattr(ceilings, "cache_sizes", dict)
     monkeypatch.setattr(ceilings, "read_cpu", _cpu)
 
 
