@@ -40,6 +40,8 @@ _FAR_MIB, _FARTHEST_MIB = 40, 512
 a session takes several times its weights while it is made;"""
 _BEYOND = 1.5
 """so many times the last cache, whose lines are all replaced from round to round then."""
+_ENOUGH = 0.8
+"""A single copy of this share of it does not fit the last cache either."""
 
 
 def _far_mib() -> int:
@@ -90,11 +92,11 @@ def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int)
     if footprint == 0:
         small = output_size_bytes <= _SMALL_OUTPUT_BYTES
         return _COPIES_WITHOUT_WEIGHTS if small else _FEWEST_COPIES
-    wanted = round(footprint * _MIB / constant_size_bytes)
-    if constant_size_bytes > footprint * _MIB:
+    is_far = footprint not in _NEAR_MIB
+    if is_far and constant_size_bytes > _ENOUGH * footprint * _MIB:
         return 1
-    most = _MOST_COPIES if footprint in _NEAR_MIB else _MOST_FAR_COPIES
-    return int(min(max(wanted, _FEWEST_COPIES), most))
+    wanted = round(footprint * _MIB / constant_size_bytes)
+    return int(min(max(wanted, _FEWEST_COPIES), _MOST_FAR_COPIES if is_far else _MOST_COPIES))
 
 
 def build(

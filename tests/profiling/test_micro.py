@@ -295,7 +295,8 @@ def test_the_call_overhead_is_that_of_a_model_without_work(
         (2**10, 100, 16, 64),
         (2**10, 100, 48, 512),
         (2**24, 100, 48, 3),
-        (2**28, 100, 48, 1),
+        (2**25, 100, 48, 2),
+        (40 * 2**20, 100, 48, 1),
     ],
 )
 def test_copies_fill_the_footprint(constant: int, output: int, footprint: int, copies: int) -> None:
