@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -92,3 +92,8 @@ class Solution:
     together; a conversion that several stages pay is named once."""
     slots: tuple[tuple[str, str], ...] = ()
     """Free assignment (C12): (operator, slot), in the order of `Problem.ops`."""
+
+    @property
+    def choice(self) -> Solution:
+        """What is chosen, without the certificate: for other objectives and limits."""
+        return replace(self, status=Status.FEASIBLE, totals=None, objective=(), bound=(), gap=None)

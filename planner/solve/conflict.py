@@ -87,13 +87,14 @@ def conflict(
         and not is_infeasible(with_limit(problem, name, None))
     )
     is_minimal = _is_minimal(core, [found.plan for found in near.values()], ways)
-    fastest = near["latency_us"] if "latency_us" in near else ways.nearest(problem, "latency_us", 1)
+    # a conflict without the latency is one at any latency
+    fastest = near["latency_us"].value if "latency_us" in near else None
     verb = "cannot hold together" if len(kept) > 1 else "cannot be met"
     note = "" if is_minimal else " (perhaps fewer of them: the time ended)"
     return Conflict(
         kept,
         {name: found.value for name, found in near.items()},
-        fastest.value,
+        fastest,
         f"{' and '.join(kept)} {verb}{note}",
         unknown,
         is_minimal,
@@ -103,7 +104,7 @@ def conflict(
 
 def _is_minimal(core: Problem, known: Sequence[Solution | None], ways: Ways) -> bool:
     """Whether a plan shows, for every limit of a set, that the others can hold together."""
-    plans = [plan for plan in known if plan is not None]
+    plans = [plan.choice for plan in known if plan is not None]
     for name in asked(core):
         without = with_limit(core, name, None)
         if any(not check(without, plan) for plan in plans):
@@ -111,7 +112,7 @@ def _is_minimal(core: Problem, known: Sequence[Solution | None], ways: Ways) -> 
         plan = ways.any_plan(without, 1)
         if plan is None:
             return False
-        plans.append(plan)
+        plans.append(plan.choice)
     return True
 
 

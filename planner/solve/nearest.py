@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -16,8 +17,10 @@ BISECTIONS = 10
 """Steps towards the least latency of several shapes at once: 0.1 % of the first interval."""
 LARGE_GAP = 1e-2
 """Relative gap of what is minimised of a large pipeline."""
-FIRST_SHARE = 0.9
+FIRST_SHARE = 0.75
 """Share of the time of one limit of a large pipeline until there must be some plan."""
+RAYS_SHARE = 0.15
+"""of it, for what rays prove of the value."""
 AIMS = {
     "latency_us": Objective.LATENCY,
     "memory_size_bytes": Objective.MEMORY,
@@ -99,28 +102,50 @@ class Ways:
         if name == "devices":
             return self._fewest(problem, first, end)
         aimed = replace(free, objectives=(AIMS[name],))
+        by_rays = min(end, monotonic() + RAYS_SHARE * share_s)
+        known = self._bounded(problem, name, _near(free, first, name), by_rays)
         best = self._solve(aimed, max(0.0, end - monotonic()), LARGE_GAP, (first,))
-        found = _near(free, best, name)
-        return found if found.plan is not None else _near(free, first, name)
+        found = _near(aimed, best if best.totals is not None else first, name)
+        bounds = [each.bound for each in (known, found) if each.bound is not None]
+        asked = float(getattr(problem.limits, name) or 0.0)
+        return replace(found, bound=max(bounds, key=lambda b: abs(b - asked), default=None))
 
-    def _fewest(self, problem: Problem, known: Solution, end: float) -> Near:
-        """The fewest devices with which a plan was found: those refuted are passed over, and from
-        the first that is not on, nothing is proved."""
-        assert known.totals is not None
-        asked = problem.limits.devices or 0
-        fewest, refuted = known.totals.devices, asked
+    def _bounded(self, problem: Problem, name: str, found: Near, end: float) -> Near:
+        """A value with what rays prove: no plan at values from what was asked for up to a bound."""
+        asked = getattr(problem.limits, name)
+        if found.value is None or asked is None:
+            return found
         plain = replace(problem, objectives=(Objective.LATENCY,))
-        for count in range(asked + 1, fewest):
+        low, high = float(asked), found.value
+        for _ in range(BISECTIONS):
             if monotonic() >= end:
                 break
+            middle = (low + high) / 2
+            if is_refuted(with_limit(plain, name, middle), end):
+                low = middle
+            else:
+                high = middle
+        return found if low == asked else replace(found, bound=low)
+
+    def _fewest(self, problem: Problem, known: Solution, end: float) -> Near:
+        """The fewest devices with which a plan was found. Rays refute counts one by one; between
+        those and the plan's own, plans are looked for by bisection on a logarithmic scale."""
+        assert known.totals is not None
+        plain = replace(problem, objectives=(Objective.LATENCY,))
+        fewest, refuted = known.totals.devices, problem.limits.devices or 0
+        while refuted + 1 < fewest and monotonic() < end:
+            if not is_refuted(with_limit(plain, "devices", refuted + 1), end):
+                break
+            refuted += 1
+        low = refuted
+        while low + 1 < fewest and monotonic() < end:
+            count = max(low + 1, math.isqrt((low + 1) * (fewest - 1)))
             tried = with_limit(plain, "devices", count)
-            if is_refuted(tried, end):
-                refuted = count if refuted == count - 1 else refuted
-                continue
-            left_s = (end - monotonic()) / 2
-            answer = self._solve(tried, max(0.0, left_s), 1.0)
-            if answer.totals is not None:
-                return Near(float(count), float(refuted + 1), answer)
+            answer = self._solve(tried, end - monotonic(), 1.0)
+            if answer.totals is None:
+                low = count
+            else:
+                fewest, known = answer.totals.devices, answer
         return Near(float(fewest), float(refuted + 1), known)
 
     def _latency(self, problem: Problem, limit_s: float) -> Near:

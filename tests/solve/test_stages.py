@@ -11,7 +11,7 @@ from time import monotonic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.ir.problem import Problem
+from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.check import check, priced, value
 from planner.solve.solve import solve
@@ -129,3 +129,19 @@ def test_orders_of_decisions_differ() -> None:
         permutations(ON_ONE_PLACE)
     )
     assert all(steps[-1].keeps_memory for steps in found)
+
+
+def test_known_plans_of_other_objectives_are_taken() -> None:
+    """Their certificate says nothing here, their choice does: it is there even without time."""
+    taken = 0
+    for seed in range(20):
+        problem = Pipelines(random.Random(seed)).problem()
+        plan = solve(replace(problem, objectives=(Objective.LATENCY, Objective.ERROR)), workers=1)
+        if plan.totals is None or plan.is_uncertain:
+            continue
+        other = replace(problem, objectives=(Objective.ENERGY,))
+        found = solve(other, workers=1, time_limit_s=0.0, known=(plan,))
+        assert found.totals is not None
+        assert found.objective[0] <= plan.totals.energy_j * (1 + 1e-9)
+        taken += 1
+    assert taken >= 8

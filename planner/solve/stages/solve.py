@@ -37,7 +37,7 @@ def solve_stages(
     state = Exact(problem, started + time_limit_s, gap, seed, workers, reporter)
     for plan in known:
         if not plan.is_uncertain:
-            state.offer(plan, "known plan", 0.0, 0)
+            state.offer(plan.choice, "known plan", 0.0, 0)
     status = Status.UNKNOWN
     try:
         status = _search(state)
