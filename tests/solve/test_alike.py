@@ -172,3 +172,29 @@ def test_other_problems_are_left_alone() -> None:
     assert found.status is Status.INFEASIBLE
     tied = replace(problem, tied=(("o0", "o1"),))
     assert counted(tied, gap=0.0, time_limit_s=1) is None
+
+
+def test_stages_hold_whole_groups() -> None:
+    """Seven groups of 10 bytes and 75 bytes in three devices of 25: one room holds all of them, but
+    each stage only two, so that one must stream, and needs a stage with room for its buffer."""
+    problem = many(7, 25)
+    moves = tuple(
+        Transfer(f"t{n}>", State(f"t{n}", WHOLE), State(f"t{n}", WHOLE), (1,)) for n in range(6)
+    )
+    spread = replace(
+        problem,
+        places=PLACES[:1],
+        devices=(Device("d", 25, 3, 1.0),),
+        links=(Link("d", "d", 1.0, 1.0),),
+        stages=3,
+        transfers=moves,
+        limits=Limits(devices=3),
+    )
+    found = counted(spread, gap=0.0, time_limit_s=10)
+    assert found is not None
+    assert found.bound[0] > 7 * 10 + 1, "one room for all would hold all seven"
+    best = solve(spread, time_limit_s=20)
+    assert best.objective[0] >= found.bound[0] * (1 - 1e-6)
+    assert found.totals is not None
+    assert not check(spread, found)
+    assert found.objective[0] >= best.objective[0] * (1 - 1e-6)

@@ -3,6 +3,9 @@
     minimise  Σ n[k,o]·cost(o)                                 weighted expected latency
     Σ_o n[k,o] = operators of kind k                           C1
     Σ bytes(o)·n + W + H <= room, for each group of kinds      C4, all devices of the group together
+    Σ_{o at p} bytes(o)·n + W + H <= room(p)·y[p]              C4, for y[p] stages at a place p
+    Σ_{o at p, bytes(o) >= b} n <= floor(room(p) / b)·y[p]     C4, a stage holds whole ones: every b
+    Σ degree(p)·y[p] <= devices, Σ y[p] <= stages              C11
     W >= scratch(o), H >= held(o) where n[k,o] >= 1            C4: the largest of each, at least
     Σ error(o)·n <= budget                                     C10
     Σ time_w(o)·n <= limit for every shape w                   C8, at one end of the intervals
@@ -12,19 +15,21 @@ Stages, transfers, the order of groups and most of what is held are left out: it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from planner.solve.alike.kinds import BYTES, COST, ERROR, HELD, SCRATCH, TIMES, Kind
+from planner.solve.alike.kinds import BYTES, COST, ERROR, HELD, PLACE, SCRATCH, TIMES, Kind
 from planner.solve.data import FloatArray
 
 SAFE = 1e-6
 """Relative tolerance of the solver on rows and bounds."""
 _INFEASIBLE, _OPTIMAL = 2, 0
+_MOST_AT_ONCE = 64
+"""Operators of a stage up to which it matters that they are whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,20 @@ class Frame:
     """Per workload shape, of what is counted."""
     end: int
     """Which end of the intervals is held to the limit: 0 low, 1 expected, 2 high."""
+    fleet: Fleet | None = None
+    """Instead of rooms: stages that may be set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Places that stages may take, as their options number them."""
+
+    degrees: tuple[int, ...]
+    rooms: tuple[float, ...]
+    """Bytes of all devices of one stage there."""
+    devices: int
+    stages: int
+    """At most, together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +67,8 @@ class Counted:
     bound_us: float
     counts: tuple[tuple[int, ...], ...] | None
     """Per kind, how many operators take each option; None where none were found."""
+    stands: tuple[int, ...] = ()
+    """Of a fleet, how many stages each place has."""
 
 
 def columns_of(frame: Frame) -> list[int]:
@@ -75,8 +96,9 @@ def count(kinds: Sequence[Kind], frame: Frame, time_limit_s: float, gap: float) 
     least = sum(len(kind.ops) * float(kind.rows[:, COST].min()) for kind in kinds)
     scale = program.scale
     known = least if bound is None or not np.isfinite(bound) else float(bound) * scale * (1 - SAFE)
-    counts = None if found.x is None else program.counts(found.x)
-    return Counted(False, max(known, least), counts)
+    if found.x is None:
+        return Counted(False, max(known, least), None)
+    return Counted(False, max(known, least), program.counts(found.x), program.stands(found.x))
 
 
 class _Program:
@@ -88,19 +110,25 @@ class _Program:
         self._start = np.concatenate(([0], np.cumsum(self._sizes)))
         table = np.concatenate([kind.rows for kind in kinds])
         many = np.concatenate([np.full(len(k.rows), float(len(k.ops))) for k in kinds])
-        count, groups = len(table), len(frame.rooms)
-        self.width = 2 * count + 2 * groups
+        fleet = frame.fleet
+        stands = np.array([fleet.devices // d for d in fleet.degrees]) if fleet else np.empty(0)
+        count, groups = len(table), len(fleet.rooms if fleet else frame.rooms)
+        self.width = 2 * count + 2 * groups + len(stands)
         self.scale = max(float((table[:, COST] * many).max()), 1e-9)
         self.cost = np.zeros(self.width)
         self.cost[:count] = table[:, COST] / self.scale
-        self.integral = np.concatenate((np.ones(2 * count), np.zeros(2 * groups)))
-        self.upper = np.concatenate((many, np.ones(count), np.full(2 * groups, 1.0)))
+        whole = np.ones(len(stands))
+        self.integral = np.concatenate((np.ones(2 * count), np.zeros(2 * groups), whole))
+        self.upper = np.concatenate((many, np.ones(count), np.full(2 * groups, 1.0), stands))
         self._entries: list[tuple[int, int, float]] = []
         self.low: list[float] = []
         self.high: list[float] = []
         self._cover()
         self._limits(table)
-        self._memory(table, many)
+        if fleet is None:
+            self._memory(table, many)
+        else:
+            self._stages(table, many, fleet)
 
     def _row(self, terms: Sequence[tuple[int, float]], low: float, high: float) -> None:
         number = len(self.low)
@@ -119,6 +147,11 @@ class _Program:
         ends = zip(self._start[:-1], self._start[1:], strict=True)
         return tuple(tuple(whole[a:b].tolist()) for a, b in ends)
 
+    def stands(self, x: FloatArray) -> tuple[int, ...]:
+        """Stages at each place of the fleet."""
+        places = len(self._frame.fleet.degrees) if self._frame.fleet is not None else 0
+        return tuple(np.rint(x[len(x) - places :]).astype(int).tolist()) if places else ()
+
     def _cover(self) -> None:
         for n, kind in enumerate(self._kinds):
             own = range(self._start[n], self._start[n + 1])
@@ -136,32 +169,68 @@ class _Program:
             self._row(terms, -np.inf, limit / unit * (1 + SAFE))
 
     def _memory(self, table: FloatArray, many: FloatArray) -> None:
-        count = len(table)
         for group, room in enumerate(self._frame.rooms):
-            unit = max(room, 1.0)
-            scratch, held = 2 * count + 2 * group, 2 * count + 2 * group + 1
-            own = [
-                c
-                for n, kind in enumerate(self._kinds)
-                if kind.group == group
-                for c in range(self._start[n], self._start[n + 1])
-            ]
-            terms = [(c, float(table[c, BYTES]) / unit) for c in own]
-            self._row([*terms, (scratch, 1.0), (held, 1.0)], -np.inf, max(room, 0.0) / unit)
-            for column, extra in ((SCRATCH, scratch), (HELD, held)):
-                self._largest(group, table, many, column, extra, unit)
+            kinds = [n for n, kind in enumerate(self._kinds) if kind.group == group]
+            own = [c for n in kinds for c in range(self._start[n], self._start[n + 1])]
+            least = {
+                column: max((float(self._kinds[n].rows[:, column].min()) for n in kinds), default=0)
+                for column in (SCRATCH, HELD)
+            }
+            terms = self._held(group, own, table, many, max(room, 1.0), least)
+            self._row(terms, -np.inf, max(room, 0.0) / max(room, 1.0))
+
+    def _stages(self, table: FloatArray, many: FloatArray, fleet: Fleet) -> None:
+        """Each place holds what so many stages there hold; devices are shared out among them."""
+        first = 2 * len(table) + 2 * len(fleet.rooms)
+        for place, room in enumerate(fleet.rooms):
+            own = np.flatnonzero(table[:, PLACE] == place).tolist()
+            avoided = {SCRATCH: 0.0, HELD: 0.0}
+            terms = self._held(place, own, table, many, max(room, 1.0), avoided)
+            share = max(room, 0.0) / max(room, 1.0)
+            self._row([*terms, (first + place, -share)], -np.inf, 0.0)
+            for size in np.unique(table[own, BYTES][table[own, BYTES] > room / _MOST_AT_ONCE]):
+                large = [(c, 1.0) for c in own if table[c, BYTES] >= size]
+                self._row([*large, (first + place, -float(room // size))], -np.inf, 0.0)
+        numbers = range(first, first + len(fleet.rooms))
+        self._row([*zip(numbers, fleet.degrees, strict=True)], -np.inf, fleet.devices)
+        self._row([(number, 1.0) for number in numbers], -np.inf, fleet.stages)
+
+    def _held(
+        self,
+        group: int,
+        own: Sequence[int],
+        table: FloatArray,
+        many: FloatArray,
+        unit: float,
+        least: Mapping[int, float],
+    ) -> list[tuple[int, float]]:
+        """Terms of what a group holds, in units: for good, and the largest of scratch and holds.
+
+        Args:
+            own: columns of its options.
+            least: of scratch and holds, what it cannot avoid.
+        """
+        scratch = 2 * len(table) + 2 * group
+        for column, extra in ((SCRATCH, scratch), (HELD, scratch + 1)):
+            self._largest(own, table, many, column, extra, unit, least[column])
+        terms = [(c, float(table[c, BYTES]) / unit) for c in own]
+        return [*terms, (scratch, 1.0), (scratch + 1, 1.0)]
 
     def _largest(
-        self, group: int, table: FloatArray, many: FloatArray, column: int, extra: int, unit: float
+        self,
+        own: Sequence[int],
+        table: FloatArray,
+        many: FloatArray,
+        column: int,
+        extra: int,
+        unit: float,
+        base: float,
     ) -> None:
         """What is used at least once is there in full; what some kind cannot avoid, always is."""
-        kinds = [(n, k) for n, k in enumerate(self._kinds) if k.group == group]
-        base = max((float(k.rows[:, column].min()) for _, k in kinds), default=0.0)
         self._row([(extra, 1.0)], base / unit, np.inf)
         count = len(table)
-        for n, _ in kinds:
-            for c in range(self._start[n], self._start[n + 1]):
-                size = float(table[c, column])
-                if size > base:
-                    self._row([(c, -1.0), (count + c, many[c])], 0.0, np.inf)
-                    self._row([(extra, 1.0), (count + c, -size / unit)], 0.0, np.inf)
+        for c in own:
+            size = float(table[c, column])
+            if size > base:
+                self._row([(c, -1.0), (count + c, many[c])], 0.0, np.inf)
+                self._row([(extra, 1.0), (count + c, -size / unit)], 0.0, np.inf)

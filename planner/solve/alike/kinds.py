@@ -12,9 +12,10 @@ from planner.solve.alike.charges import ENDS, Charges
 from planner.solve.data import FloatArray
 from planner.solve.price import peak_size_bytes
 
-BYTES, ERROR, SCRATCH, HELD, COST, TIMES = 0, 1, 2, 3, 4, 5
+BYTES, ERROR, SCRATCH, HELD, COST, PLACE, TIMES = 0, 1, 2, 3, 4, 5, 6
 """Columns: bytes for good, error, scratch memory and peak of what is held while it runs (all of
-every rank of its place), weighted expected time; from `TIMES` on, (shapes x 3) ends."""
+every rank of its place), weighted expected time, number of its place; from `TIMES` on,
+(shapes x 3) ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Rows:
         self._problem = problem
         self._charges = Charges(problem) if charged else None
         self._degrees = {place.name: place.degree for place in problem.places}
+        self._numbers = {place.name: n for n, place in enumerate(problem.places)}
         self._weights = np.array(problem.shape_weights)
 
     def of(self, option: Option) -> FloatArray:
@@ -71,6 +73,7 @@ class Rows:
             degree * option.workspace_size_bytes,
             degree * peak_size_bytes(option.holds),
             float(self._weights @ times[:, 1]),
+            float(self._numbers[option.place or ""]),
         )
         return np.concatenate((np.array(head), times.reshape(-1)))
 
@@ -107,11 +110,16 @@ def kinds(
     ]
 
 
-def undominated(kind: Kind, columns: Iterable[int]) -> Kind:
-    """Without options that another is no worse than in every column that counts."""
+def undominated(kind: Kind, columns: Iterable[int], *, by_place: bool = False) -> Kind:
+    """Without options that another is no worse than in every column that counts.
+
+    Args:
+        by_place: only another at the same place.
+    """
     table = kind.rows[:, list(columns)]
+    places = kind.rows[:, PLACE] if by_place else np.zeros(len(table))
     kept: list[int] = []
     for n in np.lexsort(table.T[::-1]).tolist():
-        if not any((table[m] <= table[n]).all() for m in kept):
+        if not any(places[m] == places[n] and (table[m] <= table[n]).all() for m in kept):
             kept.append(n)
     return kind.keeping(sorted(kept))

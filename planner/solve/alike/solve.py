@@ -6,13 +6,16 @@ with what another search found.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice, permutations
 from time import monotonic
 
 from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Solution, Status
-from planner.solve.alike.counts import Counted, Frame, columns_of, count
-from planner.solve.alike.kinds import Rows, is_countable, kinds, undominated
+from planner.solve.alike.counts import Counted, Fleet, Frame, columns_of, count
+from planner.solve.alike.kinds import Kind, Rows, is_countable, kinds, undominated
+from planner.solve.alike.layout import laid_out
 from planner.solve.alike.plans import first_plan, limits_of, recounted, room_of
 from planner.solve.check import check, priced, value
 
@@ -20,6 +23,10 @@ _NAME = "counts of alike groups"
 _HIGH, _EXPECTED, _LOW = 2, 1, 0
 BOUND_GAP = 1e-3
 """Relative gap at which a bound is good enough."""
+_MOST_ORDERS = 5000
+"""Of stages; equal ones count once."""
+_SHARES = 6
+"""Layouts that get a whole share of the time, if each needs it."""
 
 
 def counted(problem: Problem, *, gap: float, time_limit_s: float) -> Solution | None:
@@ -38,12 +45,57 @@ def counted(problem: Problem, *, gap: float, time_limit_s: float) -> Solution | 
         frame = Frame((_all_room(problem),), problem.limits.error, limits_of(problem), end)
         small = [undominated(kind, columns_of(frame)) for kind in all_kinds]
         found = count(small, frame, time_limit_s / 4, BOUND_GAP)
-        if not found.is_infeasible:
-            if problem.objectives[0] is not Objective.LATENCY:
-                return None
-            plan = _best(problem, end, found, gap, time_limit_s / 4)
-            return _certified(problem, plan, found, gap, monotonic() - started)
+        if found.is_infeasible:
+            continue
+        if problem.objectives[0] is not Objective.LATENCY:
+            return None
+        plan = _best(problem, end, found, gap, time_limit_s / 4)
+        known = _certified(problem, plan, found, gap, monotonic() - started)
+        if problem.stages <= 1 or is_decided(known, gap):
+            return known
+        staged = _staged(problem, all_kinds, end, found, time_limit_s / 4)
+        if not staged.is_infeasible:
+            plan = _better(problem, plan, _laid(problem, staged, end, time_limit_s / 4))
+            return _certified(problem, plan, staged, gap, monotonic() - started)
     return Solution(Status.INFEASIBLE, solver=_NAME, seconds=monotonic() - started)
+
+
+def _staged(
+    problem: Problem, all_kinds: Sequence[Kind], end: int, found: Counted, seconds: float
+) -> Counted:
+    """The same with stages that stand at places of their own: devices of one stage hold nothing
+    for those of another, which one room for all cannot know."""
+    frame = Frame((), problem.limits.error, limits_of(problem), end, _fleet(problem))
+    small = [undominated(kind, columns_of(frame), by_place=True) for kind in all_kinds]
+    staged = count(small, frame, seconds, BOUND_GAP)
+    return replace(staged, bound_us=max(staged.bound_us, found.bound_us))
+
+
+def _laid(problem: Problem, staged: Counted, end: int, seconds: float) -> Solution | None:
+    """The best plan on the stages that counts set up, in any order."""
+    names = [place for place, many in zip(problem.places, staged.stands, strict=False) if many]
+    if len(names) == 1 and sum(staged.stands) == 1:
+        return None
+    stages = [
+        p for p, many in zip(problem.places, staged.stands, strict=False) for _ in range(many)
+    ]
+    until = monotonic() + seconds
+    best: Solution | None = None
+    for order in dict.fromkeys(islice(permutations(stages), _MOST_ORDERS)):
+        for rest in range(len(order)):
+            if monotonic() > until:
+                return best
+            start = laid_out(problem, order, rest)
+            plan = None if start is None else recounted(problem, start, end, seconds / _SHARES)
+            if plan is not None:
+                best = _better(problem, best, _valued(problem, plan))
+    return best
+
+
+def _better(problem: Problem, one: Solution | None, other: Solution | None) -> Solution | None:
+    """The one with the smaller first value."""
+    found = [plan for plan in (one, other) if plan is not None]
+    return min(found, key=lambda plan: _first(problem, plan), default=None)
 
 
 def is_decided(found: Solution, gap: float) -> bool:
@@ -119,3 +171,13 @@ def _all_room(problem: Problem) -> float:
     """Of the devices that may be used, the largest."""
     rooms = [room_of(problem, place.name) / place.degree for place in problem.places]
     return (problem.limits.devices or 1) * max(rooms, default=0.0)
+
+
+def _fleet(problem: Problem) -> Fleet:
+    """Stages on the devices that may be used."""
+    return Fleet(
+        degrees=tuple(place.degree for place in problem.places),
+        rooms=tuple(room_of(problem, place.name) for place in problem.places),
+        devices=problem.limits.devices or 1,
+        stages=max(problem.stages, 1),
+    )
