@@ -48,7 +48,7 @@ def draft_of(record: Record, program: Program, number_format: str) -> Draft:
     """The draft that was recorded, its kernels generated anew."""
     numbers = numbers_for(program, number_format)
     listed = record["launches"]
-    chosen = [tuple(_part(program, stage) for stage in one["stages"]) for one in listed]
+    chosen = [tuple(part_of(program, stage) for stage in one["stages"]) for one in listed]
     made = drafted(program, numbers, chosen)
     early = {one["stages"][0]["root"]: bool(one["lets_go_early"]) for one in listed}
     waits = {one["stages"][0]["root"]: bool(one["waits"]) for one in listed}
@@ -59,7 +59,8 @@ def draft_of(record: Record, program: Program, number_format: str) -> Draft:
     return replace(made, launches=launches, waiting=waiting)
 
 
-def _part(program: Program, given: Record) -> Part:
+def part_of(program: Program, given: Record) -> Part:
+    """The stage of a record, in its configuration."""
     stage = Stage(
         given["root"], frozenset(given["internal"]), tuple(given["reads"]), tuple(given["also"])
     )

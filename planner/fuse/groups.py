@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from planner.fuse.candidates import Candidate, Space
 from planner.fuse.schedule import plan_part
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
-from planner.kernels.estimate import Rates, launch_us
+from planner.kernels.estimate import Rates, blocks_us
+from planner.kernels.pace import block_of
 from planner.kernels.source import Numbers, Part
 from planner.kernels.stage import Config, Stage
 
@@ -100,11 +101,13 @@ def pose(
         covered = _covered(bucket.space)
         ops += [_op(bucket, name) for name in covered]
         parts = _parts(bucket.space, configure)
+        blocks = {id(p): block_of(bucket.space.program, p) for p in parts.values()}
         for row, form in enumerate(forms):
+            numbers = bucket.numbers[form.name]
             at = _Place(row, bucket.shape, len(forms), len(shape_weights))
             for index, candidate in enumerate(bucket.space.candidates):
                 own = tuple(parts[id(stage)] for stage in candidate.stages)
-                time_us = launch_us(bucket.space.program, own, bucket.numbers[form.name], rates)
+                time_us = blocks_us([blocks[id(p)] for p in own], numbers, rates)
                 name = f"{bucket.name}/{form.name}/{index}:{candidate.makes[0]}"
                 choices[name] = Choice(bucket.name, candidate, own, time_us)
                 options.append(_option(name, candidate, bucket, form, covered, time_us, at, total))

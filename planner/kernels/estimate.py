@@ -1,25 +1,27 @@
 """What a schedule should take, and what no schedule could beat: from measured constants.
 
-    launch = link + phases + max(bytes / L2 rate, bytes of a block / its rate, operations / rate)
+    launch = `planner.kernels.pace`
     floor  = launch + max(weights / rate, operations / rate) + D * link; D: contractions in a row
 
-Constants of an H200 (`benchmarks/results/README.md`, 2026-11-23); a stage's own phases are the part
-of the measured 2.2 us of a 16 x 256 x 1024 stage that its link (0.85 us) does not explain.
+Constants of an H200 (`benchmarks/results/README.md`, 2026-11-23 and 2026-11-27).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from planner.kernels import pace
+from planner.kernels.pace import Chip, Pace
 from planner.kernels.reduce import is_contraction
 from planner.kernels.source import Numbers, Part
-from planner.kernels.stage import Kind
 from planner.kernels.text import ITEM_SIZE_BYTES
 from planner.ops.expr import Apply, Expr
 from planner.ops.functions import FUNCTIONS
 from planner.ops.nest import Program
+
+H200_FLOPS_PER_US, H200_UNITS = 3.9e8, 132
+"""Of products in float16; multiprocessors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +36,38 @@ class Rates:
     """The same between empty kernels (measured)."""
     barrier_us: float = 1.29
     """Grid barrier inside a kernel, weights fetched while waiting (measured)."""
-    product_us: float = 1.3
-    """Reading activations, multiplying and storing, once (measured)."""
-    phase_us: float = 0.3
-    """A reduction inside a stage: shuffles and a block barrier (estimate)."""
     l2_bytes_per_us: float = 7.2e6
     """L2 read, slices of 4 to 50 MB (measured, lower end)."""
-    block_bytes_per_us: float = 0.102e6
-    """L2 read of one multiprocessor (measured, lower end)."""
     dram_bytes_per_us: float = 4.65e6
     """Read (measured)."""
     l2_size_bytes: float = 50e6
     """What stays in L2 from one call to the next (measured: above that, rates fall)."""
     flops_per_us: Mapping[str, float] = field(
-        default_factory=lambda: {"float16": 3.9e8, "bfloat16": 3.9e8, "float32": 2.6e7}
+        default_factory=lambda: {
+            "float16": H200_FLOPS_PER_US,
+            "bfloat16": H200_FLOPS_PER_US,
+            "float32": 2.6e7,
+        }
     )
     """Half of the best rate seen (787 / 52 T/s): small tiles do not reach more."""
-    units: int = 132
+    units: int = H200_UNITS
     """Multiprocessors."""
     has_dependent_launch: bool = True
     """Whether a kernel may start before its predecessor ends (compute capability 9.0)."""
+    pace: Pace = field(default_factory=Pace)
+    """Of one multiprocessor (fitted)."""
+
+    def chip(self, product_type: str) -> Chip:
+        """What the time of a launch depends on, with products in a number format."""
+        slower = H200_FLOPS_PER_US / self.flops_per_us[product_type]
+        return Chip(
+            self.link_us,
+            self.hard_link_us,
+            self.l2_bytes_per_us,
+            self.units,
+            self.pace,
+            slower * self.units / H200_UNITS,
+        )
 
 
 H200 = Rates()
@@ -140,13 +154,14 @@ def contractions_in_a_row(program: Program) -> int:
 def launch_us(
     program: Program, parts: Sequence[Part], numbers: Numbers, rates: Rates = H200
 ) -> float:
-    """Stages side by side: the longest chain of phases, the traffic and arithmetic of all."""
-    loads = [_load(program, part, numbers, rates) for part in parts]
-    own = max(load.own_us for load in loads)
-    alone = max(load.alone_us for load in loads)
-    traffic = sum(load.bytes for load in loads) / rates.l2_bytes_per_us
-    compute = sum(load.compute_us for load in loads)
-    return rates.link_us + own + max(alone, traffic, compute)
+    """What stages side by side take."""
+    return blocks_us([pace.block_of(program, part) for part in parts], numbers, rates)
+
+
+def blocks_us(blocks: Sequence[pace.Block], numbers: Numbers, rates: Rates = H200) -> float:
+    """The same, from what was counted before."""
+    kind = numbers.product_type
+    return pace.launch_us(blocks, rates.chip(kind), ITEM_SIZE_BYTES[kind])
 
 
 def launch_floor_us(
@@ -161,51 +176,6 @@ def launch_floor_us(
     )
     compute = flops / rates.flops_per_us[numbers.product_type] / 2
     return rates.hard_link_us + max(moved / rates.l2_bytes_per_us, compute)
-
-
-def stage_us(program: Program, part: Part, numbers: Numbers, rates: Rates = H200) -> float:
-    """One stage, alone in its launch."""
-    return launch_us(program, (part,), numbers, rates)
-
-
-@dataclass(frozen=True, slots=True)
-class _Load:
-    """What a stage asks of the device."""
-
-    own_us: float
-    """Its chain of phases."""
-    bytes: float
-    alone_us: float
-    """What its slowest multiprocessor needs, whatever the others do."""
-    compute_us: float
-    """Arithmetic on the whole chip."""
-
-
-def _load(program: Program, part: Part, numbers: Numbers, rates: Rates) -> _Load:
-    inside = [program.by_name[name] for name in (part.stage.root, *part.stage.internal)]
-    products = sum(is_contraction(nest) for nest in inside)
-    phases = sum(not nest.is_map for nest in inside) - products
-    own = rates.phase_us * phases + (rates.product_us * products or rates.phase_us)
-    written = sum(_bytes(program, numbers, name) for name in part.stage.makes)
-    read = _read_per_block(program, part, numbers)
-    flops = sum(nest.points * max(flops_of(nest.body), 1) for nest in inside)
-    compute = flops / rates.flops_per_us[numbers.product_type]
-    programs = part.tiling.programs
-    waves = -(-programs // rates.units)
-    idle = max(rates.units / programs, 1.0)
-    alone = max(waves * read / rates.block_bytes_per_us, compute * idle)
-    return _Load(own, read * programs + written, alone, compute)
-
-
-def _read_per_block(program: Program, part: Part, numbers: Numbers) -> float:
-    """Bytes a block reads: both operand tiles over the whole sum, or its share of everything."""
-    if part.tiling.kind is Kind.PRODUCT and part.anchor is not None:
-        nest = program.by_name[part.anchor]
-        depth = math.prod(var.extent for var in nest.reduce_axes)
-        config = part.tiling.config
-        return (config.rows + config.columns) * depth * ITEM_SIZE_BYTES[numbers.product_type]
-    moved = sum(_bytes(program, numbers, name) for name in part.stage.reads)
-    return moved / part.tiling.programs
 
 
 def _bytes(program: Program, numbers: Numbers, name: str) -> int:

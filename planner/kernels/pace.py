@@ -1,0 +1,182 @@
+"""What a launch takes, from what its blocks do.
+
+    product  link + ramp + rounds (steps max(bytes / rate, products / rate, latency / tiles ahead)
+                                   + work) + phases
+    other    hard link + rounds (start + work) + phases
+    work     operations / rate + elements (latency + 1 / rate), see `planner.kernels.repeats`
+    both     + sectors beside what was asked for / rate of L2 + start of every block
+
+Constants: least squares on the logarithm over 341 kernels of 17 families of models on an H200
+(driver 580, Triton 3.6, 2026-11-27; `benchmarks/results/h200_launches.json`), fitted by
+`benchmarks/fit_pace.py`, which also says how well families that were left out are predicted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+from planner.kernels.reduce import power_of_two
+from planner.kernels.repeats import Repeats, repeats
+from planner.kernels.source import Part
+from planner.kernels.stage import Config, Kind
+from planner.ops.nest import Program
+
+_SHARED_BYTES = 200 * 1024
+"""Of a multiprocessor for operand tiles; 227 KiB in all."""
+_THREADS, _REGISTERS = 2048, 65536
+"""Of a multiprocessor."""
+_SPARE_REGISTERS = 40
+"""Of a thread, beside its part of the result."""
+_WARP = 32
+_WIDE_ROWS, _WIDE_WARPS = 64, 4
+"""Tiles from here on use the matrix instructions of a whole warp group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of one multiprocessor of a device, in microseconds; the defaults are an H200's."""
+
+    ramp_us: float = 0.34
+    """A product's first tile and last store, beyond the link."""
+    tile_us: float = 0.41
+    """From asking for a tile of an operand to having it."""
+    chain_us: float = 0.018
+    """A matrix instruction behind another."""
+    wide_us_per_flop: float = 1 / 4.2e6
+    narrow_us_per_flop: float = 1 / 0.675e6
+    byte_us: float = 1 / 0.102e6
+    """Operand tiles (measured, `h200_constants.json`)."""
+    worked_us: float = 8.8e-6
+    """An operation on a value."""
+    looped: float = 2.2
+    """How much longer work takes in every step of a loop: nothing is loaded ahead of it."""
+    element_us: float = 2.4e-3
+    """An element that a thread loads for itself: latency that is not hidden."""
+    gathered_us: float = 1.9e-5
+    """The same, by rate."""
+    phase_us: float = 0.195
+    """A reduction inside a product stage, beyond the product itself."""
+    row_phase_us: float = 0.11
+    """A reduction in a stage of rows."""
+    round_us: float = 0.06
+    """A round of blocks of a stage without product."""
+    block_us: float = 0.109
+    """Starting a block."""
+    sector_us: float = 1 / 3.35e6
+    """A byte that comes along unasked, on the whole chip."""
+
+    def slowed(self, factor: float) -> Pace:
+        """The same at a clock that is this much slower."""
+        named = [
+            field.name for field in fields(self) if field.name.endswith("us") or "us_" in field.name
+        ]
+        return replace(self, **{name: getattr(self, name) * factor for name in named})
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """What a launch runs on."""
+
+    link_us: float
+    """From the stage in front, where a product follows."""
+    hard_link_us: float
+    """The same, where little follows."""
+    l2_bytes_per_us: float
+    units: int
+    """Multiprocessors."""
+    pace: Pace
+    product_factor: float = 1.0
+    """How much longer a multiprocessor multiplies than an H200's does in float16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a block of a part is and does."""
+
+    kind: Kind
+    config: Config
+    programs: int
+    depth: int
+    """Of the anchor's sum; 1 without."""
+    work: Repeats
+
+
+def block_of(program: Program, part: Part) -> Block:
+    """Counted from the program; O(nests inside)."""
+    depth = 1
+    if part.anchor is not None:
+        depth = math.prod(var.extent for var in program.by_name[part.anchor].reduce_axes)
+    tiling = part.tiling
+    return Block(tiling.kind, tiling.config, tiling.programs, depth, repeats(program, part))
+
+
+def launch_us(blocks: Sequence[Block], chip: Chip, item_bytes: int) -> float:
+    """Parts side by side: the slowest of them, and what all of them ask of the whole chip.
+
+    Args:
+        item_bytes: of an element of a product's operands.
+    """
+    total = sum(block.programs for block in blocks)
+    warps = max(block.config.warps for block in blocks)
+    own = max(_own_us(block, total, warps, chip, item_bytes) for block in blocks)
+    unasked = sum(block.work.scattered * block.programs for block in blocks) * item_bytes
+    pace = chip.pace
+    return own + unasked * pace.sector_us + pace.block_us * total / chip.units
+
+
+def _own_us(block: Block, total: int, warps: int, chip: Chip, item_bytes: int) -> float:
+    pace = chip.pace
+    is_product = block.kind is Kind.PRODUCT
+    held = min(_resident(block, warps, item_bytes), -(-total // chip.units))
+    rounds = -(-total // (chip.units * held))
+    each = block.work.gathered / (_WARP * warps)
+    work = block.work.worked * held * pace.worked_us
+    work += each * pace.element_us + block.work.gathered * held * pace.gathered_us
+    if not is_product:
+        phases = block.work.chained * pace.row_phase_us if block.kind is Kind.ROWS else 0.0
+        return chip.hard_link_us + rounds * (pace.round_us + work) + phases
+    _, steps = _steps(block)
+    step = _step_us(block, held, item_bytes * max(chip.pace.byte_us, _share_us(total, chip)), chip)
+    work *= pace.looped if steps > 1 else 1.0
+    phases = pace.phase_us * max(block.work.chained - 1, 0)
+    return chip.link_us + pace.ramp_us + rounds * (steps * step + work) + phases
+
+
+def _share_us(total: int, chip: Chip) -> float:
+    """A byte of L2 where so many blocks read at once."""
+    return min(total, chip.units) / chip.l2_bytes_per_us
+
+
+def _step_us(block: Block, held: int, item_us: float, chip: Chip) -> float:
+    """One tile of both operands: moved (`item_us` an element), multiplied, or waited for."""
+    depth, steps = _steps(block)
+    pace, config = chip.pace, block.config
+    is_wide = config.rows >= _WIDE_ROWS and config.warps >= _WIDE_WARPS
+    per_flop = pace.wide_us_per_flop if is_wide else pace.narrow_us_per_flop
+    moved = (config.rows + config.columns) * depth * held * item_us
+    multiplied = 2 * block.work.multiplied / steps * held * per_flop * chip.product_factor
+    chained = depth / 16 / config.split * pace.chain_us
+    if steps == 1:
+        return moved + max(multiplied, chained)
+    return max(moved, multiplied, chained, pace.tile_us / max(config.pipeline - 1, 1))
+
+
+def _steps(block: Block) -> tuple[int, int]:
+    depth = min(block.config.depth, power_of_two(block.depth))
+    return depth, -(-block.depth // depth)
+
+
+def _resident(block: Block, warps: int, item_bytes: int) -> int:
+    """Blocks that a multiprocessor holds at once."""
+    threads = _WARP * warps
+    if block.kind is not Kind.PRODUCT:
+        return max(_THREADS // threads, 1)
+    config = block.config
+    depth, steps = _steps(block)
+    registers = _SPARE_REGISTERS + config.rows * config.columns // threads
+    tiles = config.pipeline if steps > 1 else 1
+    shared = (config.rows + config.columns) * depth * item_bytes * tiles
+    held = min(_THREADS // threads, _REGISTERS // (registers * threads), _SHARED_BYTES // shared)
+    return max(held, 1)
