@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.source is not None:
         LAUNCHES.write_text(_as_lines(_launches(json.loads(arguments.source.read_text()))))
-    samples = _samples(json.loads(LAUNCHES.read_text()))
+    samples = samples_of(json.loads(LAUNCHES.read_text()))
     pace = fitted(samples)
     print({name: float(f"{getattr(pace, name):.3g}") for name in FITTED})
     _say("all", [abs(np.expm1(sample.error(pace))) for sample in samples])
@@ -119,7 +119,8 @@ def _as_lines(launches: Sequence[dict[str, Any]]) -> str:
     return "[\n" + ",\n".join(json.dumps(one) for one in launches) + "\n]\n"
 
 
-def _samples(launches: Sequence[dict[str, Any]]) -> list[Sample]:
+def samples_of(launches: Sequence[dict[str, Any]]) -> list[Sample]:
+    """Kernels of a file of launches, counted anew."""
     programs = {
         key: program_of(SUITE[key[0]]("float16", batch=key[1]))
         for key in dict.fromkeys((one["model"], one["batch"]) for one in launches)

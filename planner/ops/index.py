@@ -182,6 +182,9 @@ def floordiv(value: Affine, divisor: int) -> Affine:
             return whole + mod(floordiv(inner[0].value, reduced), period // reduced)
     if common > 1:
         return whole + floordiv(rest, reduced)
+    coarse, _, step = _coarse(rest, divisor)
+    if step > 1:
+        return whole + floordiv(coarse, divisor // step)
     return whole + Affine(0, ((FloorDiv(rest, divisor), 1),))
 
 
@@ -196,6 +199,9 @@ def mod(value: Affine, divisor: int) -> Affine:
     reduced, common = _without_common_factor(rest, divisor)
     if common > 1:
         return mod(reduced, divisor // common) * common + rest.constant % common
+    coarse, fine, step = _coarse(rest, divisor)
+    if step > 1:
+        return mod(coarse, divisor // step) * step + fine
     if len(rest.terms) == 1 and not rest.constant and rest.terms[0][1] == 1:
         atom = rest.terms[0][0]
         if isinstance(atom, Mod) and atom.divisor % divisor == 0:
@@ -220,6 +226,25 @@ def _without_common_factor(rest: Affine, divisor: int) -> tuple[Affine, int]:
         return rest, 1
     terms = tuple((atom, factor // common) for atom, factor in rest.terms)
     return Affine(rest.constant // common, terms), common
+
+
+def _coarse(rest: Affine, divisor: int) -> tuple[Affine, Affine, int]:
+    """(coarse, fine, step) with rest = step * coarse + fine, 0 <= fine < step, step | divisor.
+
+    Fine terms never carry: `(512 i + j) // 32768 -> i // 64` for `j < 512`. Step 1 where none is.
+    """
+    ascending = sorted(rest.terms, key=lambda term: abs(term[1]))
+    for count in range(1, len(ascending)):
+        step = math.gcd(divisor, *(factor for _, factor in ascending[count:]))
+        small = set(ascending[:count])
+        fine = Affine(rest.constant % step, tuple(term for term in rest.terms if term in small))
+        low, high = bounds(fine)
+        if step > 1 and low >= 0 and high < step:
+            terms = tuple(
+                (a, factor // step) for a, factor in rest.terms if (a, factor) not in small
+            )
+            return Affine(rest.constant // step, terms), fine, step
+    return rest, constant(0), 1
 
 
 def _sum(start: int, terms: Iterable[tuple[Atom, int]]) -> Affine:

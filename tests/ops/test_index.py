@@ -112,6 +112,14 @@ def test_variables_with_one_value_are_that_value() -> None:
     assert index.variable(Var("x", 1)) == index.constant(0)
 
 
+def test_terms_that_never_carry_do_not_keep_the_others_apart() -> None:
+    row, column = (index.variable(Var(name, size)) for name, size in (("i", 1024), ("j", 512)))
+    flat = row * 512 + column
+    assert index.floordiv(flat, 512 * 64) == index.floordiv(row, 64)
+    assert index.mod(flat, 512 * 64) == index.mod(row, 64) * 512 + column
+    assert index.floordiv(flat + 512, 512 * 64) == index.floordiv(row + 1, 64)
+
+
 def test_integers_from_data_keep_their_range() -> None:
     class Raw:
         text = "token"
