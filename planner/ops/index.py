@@ -171,8 +171,8 @@ def floordiv(value: Affine, divisor: int) -> Affine:
     low, high = bounds(rest)
     if low // divisor == high // divisor:
         return whole + low // divisor
-    rest, common = _without_common_factor(rest, divisor)
-    reduced = divisor // common
+    rest, _, step = _coarse(rest, divisor)
+    reduced = divisor // step
     inner = rest.terms[0] if len(rest.terms) == 1 and not rest.constant else None
     if inner is not None and inner[1] == 1 and isinstance(inner[0], FloorDiv):
         return whole + floordiv(inner[0].value, inner[0].divisor * reduced)
@@ -180,11 +180,8 @@ def floordiv(value: Affine, divisor: int) -> Affine:
         period = inner[0].divisor
         if period % reduced == 0:
             return whole + mod(floordiv(inner[0].value, reduced), period // reduced)
-    if common > 1:
-        return whole + floordiv(rest, reduced)
-    coarse, _, step = _coarse(rest, divisor)
     if step > 1:
-        return whole + floordiv(coarse, divisor // step)
+        return whole + floordiv(rest, reduced)
     return whole + Affine(0, ((FloorDiv(rest, divisor), 1),))
 
 
@@ -196,9 +193,6 @@ def mod(value: Affine, divisor: int) -> Affine:
     low, high = bounds(rest)
     if low // divisor == high // divisor:
         return rest - divisor * (low // divisor)
-    reduced, common = _without_common_factor(rest, divisor)
-    if common > 1:
-        return mod(reduced, divisor // common) * common + rest.constant % common
     coarse, fine, step = _coarse(rest, divisor)
     if step > 1:
         return mod(coarse, divisor // step) * step + fine
@@ -219,22 +213,14 @@ def _split(value: Affine, divisor: int) -> tuple[Affine, Affine]:
     )
 
 
-def _without_common_factor(rest: Affine, divisor: int) -> tuple[Affine, int]:
-    """(rest // g, g) for the greatest g that divides the divisor and every coefficient."""
-    common = math.gcd(divisor, *(factor for _, factor in rest.terms))
-    if common == 1:
-        return rest, 1
-    terms = tuple((atom, factor // common) for atom, factor in rest.terms)
-    return Affine(rest.constant // common, terms), common
-
-
 def _coarse(rest: Affine, divisor: int) -> tuple[Affine, Affine, int]:
     """(coarse, fine, step) with rest = step * coarse + fine, 0 <= fine < step, step | divisor.
 
-    Fine terms never carry: `(512 i + j) // 32768 -> i // 64` for `j < 512`. Step 1 where none is.
+    Fine terms never carry: `(512 i + j) // 32768 -> i // 64` for `j < 512`. The step is 1 where
+    nothing divides the divisor and the other coefficients.
     """
     ascending = sorted(rest.terms, key=lambda term: abs(term[1]))
-    for count in range(1, len(ascending)):
+    for count in range(len(ascending)):
         step = math.gcd(divisor, *(factor for _, factor in ascending[count:]))
         small = set(ascending[:count])
         fine = Affine(rest.constant % step, tuple(term for term in rest.terms if term in small))
