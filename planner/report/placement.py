@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -20,6 +20,8 @@ BAR = 32
 _KILO = 1000
 _CLEARLY = 0.9
 """Share of a price from which on another is told."""
+_AS_FAST = 1.01
+"""Longest time, against another's, that is as good."""
 _PARTS = (("weights", "█"), ("cache", "▓"), ("activations", "▒"), ("runtime", "░"))
 
 
@@ -217,7 +219,7 @@ def _stage_formats(stage: StagePlan) -> str:
 def _latency(plan: Plan, placement: PlacementPlan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("time of", overflow="fold", min_width=8)
-    names = ("expected", "95 %", "compute", "memory", "comm.", "launch", "swap", "floor", "x floor")
+    names = ("expected", "95 %", "compute", "memory", "comm.", "launch", "swap", "floor", "x")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for shape in plan.workload:
@@ -234,7 +236,7 @@ def _latency(plan: Plan, placement: PlacementPlan) -> Table:
         )
     table.caption = (
         "95 %: the interval; swap: what computing does not hide of it; "
-        "floor: arithmetic or memory at the peaks of the devices in use"
+        "floor: arithmetic or memory at the peaks of the devices in use; x: times the floor"
     )
     table.caption_justify = "left"
     return table
@@ -265,8 +267,22 @@ def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:
     for each in placement.alternatives:
         if each.query_us is not None:
             style = "bold" if each.status == "chosen" else ""
-            table.add_row(*_alternative(plan, each, each.query_us), style=style)
+            note = each.reason or _in_vain(placement.alternatives, each, each.query_us)
+            table.add_row(*_alternative(plan, each, each.query_us, note), style=style)
     return table
+
+
+def _in_vain(others: Sequence[Alternative], each: Alternative, query_us: float) -> str:
+    """Whether fewer devices are as fast, as far as one can tell."""
+    fewer = [
+        other.devices
+        for other in others
+        if other.query_us is not None
+        and not other.reason
+        and other.devices < each.devices
+        and other.query_us <= query_us * _AS_FAST
+    ]
+    return f"no faster than {min(fewer)}" if fewer else ""
 
 
 def _without_plan(placement: PlacementPlan) -> list[str]:
@@ -278,9 +294,9 @@ def _without_plan(placement: PlacementPlan) -> list[str]:
     return [safe(f"{'; '.join(names)}: {reason}") for reason, names in found.items()]
 
 
-def _alternative(plan: Plan, each: Alternative, query_us: float) -> tuple[str, ...]:
+def _alternative(plan: Plan, each: Alternative, query_us: float, told: str) -> tuple[str, ...]:
     mark = {"chosen": " <- chosen", "uncertain": " (uncertain)"}.get(each.status, "")
-    note = f": {each.reason}" if each.reason else ""
+    note = f": {told}" if told else ""
     streams = f"; {format_size(each.streamed_size_bytes)} streamed"
     return (
         safe(f"{each.name}{mark}{note}"),
