@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.optimize import least_squares
 
-from benchmarks.small.saved import part_of
 from benchmarks.small.suite import SUITE
+from planner.fuse.saved import part_of
 from planner.graph.semantics import program_of
 from planner.kernels.estimate import H200, blocks_us
 from planner.kernels.pace import Block, Pace, block_of

@@ -27,17 +27,18 @@ import numpy as np
 import onnx
 
 from benchmarks.small.exclusive import exclusive
-from benchmarks.small.saved import as_record, draft_of
 from benchmarks.small.suite import SUITE
 from planner.errors import InfoptError
 from planner.fuse import tune as tuning
 from planner.fuse.build import Draft, build, draft
 from planner.fuse.live import Live
 from planner.fuse.repair import repaired
+from planner.fuse.saved import as_record, draft_of
 from planner.graph.semantics import program_of
 from planner.kernels.cache import KernelCache
 from planner.kernels.compile import Compiled, Compilers
 from planner.kernels.estimate import estimate
+from planner.kernels.pack import numbers_for
 from planner.kernels.source import Kernel
 from planner.ops.nest import Program
 from planner.runtime.fused.driver import Driver
@@ -132,7 +133,8 @@ def planned(label: str, program: Program, arguments: argparse.Namespace) -> Draf
         return grouped(program, arguments)
     path = arguments.plans / f"{label}-{arguments.groups}.json"
     if path.exists():
-        return draft_of(json.loads(path.read_text()), program, arguments.format)
+        numbers = numbers_for(program, arguments.format)
+        return draft_of(json.loads(path.read_text()), program, numbers)
     made = grouped(program, arguments)
     arguments.plans.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(as_record(made)))

@@ -9,9 +9,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from benchmarks.small.saved import as_record, draft_of
 from benchmarks.small.suite import SUITE
 from planner.fuse.build import draft
+from planner.fuse.saved import as_record, draft_of
 from planner.graph.semantics import program_of
 
 _BATCH = 3
@@ -47,7 +47,7 @@ def test_a_kept_draft_comes_back_as_it_was(name: str) -> None:
     program = program_of(SUITE[name]("float16"))
     plan = draft(program, "float16")
     record = json.loads(json.dumps(as_record(plan)))
-    again = draft_of(record, program, "float16")
+    again = draft_of(record, program, plan.numbers)
     assert [item.text for item in again.kernels] == [item.text for item in plan.kernels]
     assert again.waiting == plan.waiting
 

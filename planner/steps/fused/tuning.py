@@ -6,16 +6,21 @@ prices groups, so that what was not measured is not second-guessed.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from planner.cost.rates import capability
 from planner.errors import EnvironmentMismatchError, InfoptError
 from planner.fuse.build import Draft
 from planner.fuse.live import Live
+from planner.fuse.saved import as_record, draft_of
 from planner.fuse.tune import tune, variants
-from planner.kernels.compile import Compilers
+from planner.kernels.compile import Compilers, version
+from planner.profiling.store import default_path
 from planner.progress import Reporter
 from planner.runtime.fused.driver import Driver
 from planner.spec.profile import DeviceProfile
@@ -23,6 +28,8 @@ from planner.spec.profile import DeviceProfile
 BUDGET_S = 20.0
 """Of measuring, per part of the model; compiling its candidates comes on top."""
 _CANDIDATES = 6
+Timed = tuple[Draft, float]
+"""A tuned draft, and the microseconds of its graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ def tuned_here(drafts: Mapping[str, Draft], profile: DeviceProfile, reporter: Re
     if driver is None:
         return Measured(drafts, {})
     reporter.stage("measure")
+    kept = Kept(default_path().parent / "tuned", driver)
     found: dict[str, Draft] = {}
     device_us: dict[str, float] = {}
     compilers = Compilers(driver.architecture, os.cpu_count() or 1)
@@ -47,7 +55,9 @@ def tuned_here(drafts: Mapping[str, Draft], profile: DeviceProfile, reporter: Re
         for number, (name, draft) in enumerate(drafts.items()):
             reporter.progress(number + 1, len(drafts), name)
             try:
-                found[name], device_us[name] = _tuned(draft, driver, compilers)
+                found[name], device_us[name] = kept.get(draft) or kept.put(
+                    draft, _tuned(draft, driver, compilers)
+                )
             except InfoptError as error:
                 reporter.note(f"{name} is not tuned: {error.what}")
                 found[name] = draft
@@ -56,7 +66,39 @@ def tuned_here(drafts: Mapping[str, Draft], profile: DeviceProfile, reporter: Re
     return Measured(found, device_us)
 
 
-def _tuned(draft: Draft, driver: Driver, compilers: Compilers) -> tuple[Draft, float]:
+class Kept:
+    """What was tuned before on such a device: measured once per set of kernels."""
+
+    def __init__(self, folder: Path, driver: Driver) -> None:
+        self._folder = folder
+        self._device = f"{driver.name} {driver.version} triton {version()}"
+
+    def get(self, draft: Draft) -> Timed | None:
+        """The tuned draft; None where it was not tuned before, or its file is damaged."""
+        try:
+            held = json.loads(self._path(draft).read_text(encoding="utf-8"))
+            return draft_of(held, draft.program, draft.numbers), float(held["device_us"])
+        except (OSError, ValueError, TypeError, KeyError, InfoptError):
+            return None
+
+    def put(self, draft: Draft, tuned: Timed) -> Timed:
+        """Keeps what a draft became; whoever reads meanwhile sees a whole file or none."""
+        made, device_us = tuned
+        path = self._path(draft)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps({**as_record(made), "device_us": device_us}), "utf-8")
+        scratch.replace(path)
+        return tuned
+
+    def _path(self, draft: Draft) -> Path:
+        """Equal kernels on equal devices in the same order are the same question."""
+        asked = (f"{item.name} {item.parameters}" for item in draft.kernels)
+        told = "\n".join((self._device, *asked))
+        return self._folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.json"
+
+
+def _tuned(draft: Draft, driver: Driver, compilers: Compilers) -> Timed:
     compilers(variants(draft, limit=_CANDIDATES))
     live = Live(driver, draft)
     try:

@@ -1,6 +1,6 @@
 """A draft as a record: groups, configurations and edges, so that it can be made again anywhere.
 
-What it was made from (model, batch, format) stands beside it; the program is lowered anew.
+What it was made from (program, numbers) is given again when it is read.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from typing import Any
 
 from planner.fuse.build import Draft, drafted
 from planner.fuse.schedule import plan_part
-from planner.kernels.pack import numbers_for
-from planner.kernels.source import Part, let_go
+from planner.kernels.source import Numbers, Part, let_go
 from planner.kernels.stage import Config, Stage
 from planner.ops.nest import Program
 
@@ -44,9 +43,8 @@ def _stage(part: Part) -> Record:
     }
 
 
-def draft_of(record: Record, program: Program, number_format: str) -> Draft:
+def draft_of(record: Record, program: Program, numbers: Numbers) -> Draft:
     """The draft that was recorded, its kernels generated anew."""
-    numbers = numbers_for(program, number_format)
     listed = record["launches"]
     chosen = [tuple(part_of(program, stage) for stage in one["stages"]) for one in listed]
     made = drafted(program, numbers, chosen)
