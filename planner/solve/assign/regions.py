@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from planner.solve.assign.anneal import state_of
+import numpy as np
+
+from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.free_model import COARSE, all_work_us, build_free
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, spread
@@ -28,7 +30,7 @@ from planner.solve.trusted import NAME
 BETTER = 1e-6
 """Relative: what a neighbourhood must gain."""
 WORK, MOST_WORK = 0.2, 2.0
-"""Deterministic seconds of one search: twice as many each time the walk comes back in vain. Many
+"""Deterministic seconds of one search: twice as many each time a walk came back in vain. Many
 short searches by one worker gain more than few long ones by two."""
 SIZE, LEAST, MOST = 40, 10, 400
 """Groups placed anew, to start with and at the ends."""
@@ -36,7 +38,9 @@ TOGETHER = 0.4
 """How often the work in all is lessened instead of the largest load."""
 PATIENCE = 30
 """Searches without a better plan after which the largest load may be worse by `SLACK`; after twice
-as many the walk is back at the best plan."""
+as many another walk begins: at the best plan, or at one where a part of it was moved at random."""
+KICKED, KICK_STEPS = 0.3, 300
+"""Share of the groups that are moved then, and steps of annealing per group that follow."""
 SLACK = 0.004
 """Relative."""
 
@@ -44,10 +48,15 @@ SLACK = 0.004
 def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -> None:
     """Searches neighbourhoods of a plan until a time; the plan walks, the best is kept."""
     near = neighbours(groups)
-    walk = _Walk.at(groups, best)
+    walk, comebacks = _Walk.at(groups, _plan(groups, best)), 0
     while monotonic() < until and not best.is_proved and best.slots is not None:
         if walk.fruitless > 2 * PATIENCE:
-            walk = _Walk.at(groups, best, walk.size, min(2 * walk.work, MOST_WORK))
+            comebacks += 1
+            start = _plan(groups, best)
+            if comebacks % 2:
+                start = _kicked(groups, start, near, rng, until)
+            work = min(WORK * 2 ** (comebacks // 2), MOST_WORK)
+            walk = _Walk.at(groups, start, walk.size, work)
         walk.fruitless += 1
         is_together = rng.random() < TOGETHER
         free, slots = _neighbourhood(groups, walk.plan, round(walk.size), near, rng)
@@ -56,7 +65,7 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
             slots = {slot for kind in groups.kinds for slot in kind.slots}
         model = build_free(
             groups,
-            walk.most_us(best.value_us) if is_together else walk.value_us * (1 - BETTER),
+            walk.most_us if is_together else walk.value_us * (1 - BETTER),
             precision=COARSE,
             fixed={v: slot for v, slot in enumerate(walk.plan) if v not in free},
             allowed=slots,
@@ -67,13 +76,40 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
         effort = Effort(until - monotonic(), rng.randrange(2**30), work=walk.work)
         found = search(model.program, effort)
         if found.values is not None:
-            walk.go(groups, model.read(found.values), best.value_us, is_together=is_together)
-            if best.offer(spread(groups, walk.plan), f"neighbourhoods, {NAME}"):
-                walk.fruitless, walk.work = 0, WORK
+            walk.go(groups, model.read(found.values), is_together=is_together)
+            best.offer(spread(groups, walk.plan), f"neighbourhoods, {NAME}")
         if found.answer is Answer.INTERRUPTED:
             raise KeyboardInterrupt
         is_quick = found.answer in (Answer.INFEASIBLE, Answer.OPTIMAL)
         walk.size = min(max(walk.size * (1.1 if is_quick else 0.9), LEAST), MOST)
+
+
+def _plan(groups: Groups, best: Incumbent) -> list[int]:
+    """The best plan, group by group."""
+    assert best.slots is not None
+    return [best.slots[members[0]] for members in groups.members]
+
+
+def _kicked(
+    groups: Groups,
+    plan: Sequence[int],
+    near: list[list[int]],
+    rng: random.Random,
+    until: float,
+) -> list[int]:
+    """Another plan near one: a part of the groups somewhere else, then a walk of annealing."""
+    slots = [(slot, k) for k, kind in enumerate(groups.kinds) for slot in kind.slots]
+    kicked = list(plan)
+    size = max(round(KICKED * groups.count), 1)
+    for v in around(rng.randrange(groups.count), size, near, groups.count, rng):
+        able = [slot for slot, k in slots if np.isfinite(groups.time_us[k, v])]
+        kicked[v] = rng.choice(able)
+    state = state_of(groups, kicked)
+    capacity = [groups.kinds[k].capacity_bytes for _, k in state.slots]
+    if any(size > most for size, most in zip(state.size, capacity, strict=True)):
+        kicked = list(plan)  # annealing keeps memory, it does not mend it
+    steps = KICK_STEPS * groups.count
+    return anneal(groups, kicked, steps, rng, lambda: monotonic() > until)
 
 
 @dataclass(slots=True)
@@ -83,31 +119,37 @@ class _Walk:
     plan: list[int]
     value_us: float
     work_us: float
+    least_us: float
+    """Largest load of the best plan of this walk."""
     size: float = SIZE
     work: float = WORK
     fruitless: int = 0
+    """Searches since then."""
 
     @classmethod
-    def at(cls, groups: Groups, best: Incumbent, size: float = SIZE, work: float = WORK) -> _Walk:
-        """From the best plan."""
-        assert best.slots is not None
-        plan = [best.slots[members[0]] for members in groups.members]
-        return cls(plan, *_priced(groups, plan), size, work)
+    def at(cls, groups: Groups, plan: list[int], size: float = SIZE, work: float = WORK) -> _Walk:
+        """From a plan."""
+        value_us, work_us = _priced(groups, plan)
+        return cls(plan, value_us, work_us, value_us, size, work)
 
-    def most_us(self, best_us: float) -> float:
+    @property
+    def most_us(self) -> float:
         """The largest load that is let pass while the work in all gets less."""
         slack = SLACK if self.fruitless > PATIENCE else 0.0
-        return max(self.value_us, best_us * (1 + slack))
+        return max(self.value_us, self.least_us * (1 + slack))
 
-    def go(self, groups: Groups, plan: list[int], best_us: float, *, is_together: bool) -> None:
+    def go(self, groups: Groups, plan: list[int], *, is_together: bool) -> None:
         """Moves to a plan, if it really gains what was looked for."""
         value_us, work_us = _priced(groups, plan)
         if is_together:
-            gains = work_us < self.work_us and value_us <= self.most_us(best_us) * (1 + BETTER)
+            gains = work_us < self.work_us and value_us <= self.most_us * (1 + BETTER)
         else:
             gains = value_us < self.value_us
-        if gains:
-            self.plan, self.value_us, self.work_us = plan, value_us, work_us
+        if not gains:
+            return
+        self.plan, self.value_us, self.work_us = plan, value_us, work_us
+        if value_us < self.least_us * (1 - BETTER):
+            self.least_us, self.fruitless = value_us, 0
 
 
 def _priced(groups: Groups, plan: Sequence[int]) -> tuple[float, float]:
