@@ -25,6 +25,8 @@ class Search:
     gap: float = 0.0
     seed: int = 0
     workers: int = 1
+    work: float = math.inf
+    """Deterministic seconds."""
     hint: Mapping[int, float] | None = None
     """Values of some columns."""
     on_plan: Callable[[list[float], float], None] | None = None
@@ -104,4 +106,6 @@ def _parameters(search: Search) -> cmh.SatParameters:
     parameters.interleave_search = search.workers > 1
     parameters.max_time_in_seconds = max(search.time_limit_s, 0.001)
     parameters.relative_gap_limit = search.gap
+    if math.isfinite(search.work):
+        parameters.max_deterministic_time = search.work
     return parameters

@@ -55,6 +55,8 @@ class Exact:
     """The only places of the stages, in order; None: any."""
     homes: Homes | None = None
     """The only stages of some operators."""
+    work: float = math.inf
+    """Deterministic seconds of each search by CP-SAT."""
     used: dict[str, None] = field(default_factory=dict)
     """Solvers that answered, in order."""
     names: Names = field(init=False)
@@ -176,6 +178,7 @@ def _minimise(state: Exact, m: StageModel, objective: Objective, number: int) ->
             state.gap,
             state.seed,
             state.workers,
+            state.work,
             on_plan=on_plan,
             reached=state.values[number] if is_here else math.inf,
         )

@@ -16,19 +16,20 @@ from time import monotonic
 
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
-from planner.solve.scale.solve import search_large
 from planner.solve.stages.exact import Exact, search_exactly
-from planner.solve.stages.families import Family, Part, alone, around, decided, kept
+from planner.solve.stages.families import Family, Part, around, decided, kept
 
 FIRST_OPS, LEAST_OPS = 8, 4
 """Operators that are free at once, to start with and at least."""
-TURN_S = 2.0
-"""Seconds of one neighbourhood; those of a family grow where they are not searched through."""
+WORK = 0.4
+"""Deterministic seconds of one neighbourhood, of one worker (two find less in the same time); those
+of a family grow where they are not searched through. The clock ends a search long after its work
+should: CP-SAT 9.15 ends its process where time runs out while it loads a model, and there are
+hundreds of them."""
+CLOCK, LEAST_S = 10.0, 0.5
+"""Seconds by the clock that a deterministic second may take, and seconds without which no search
+begins."""
 GROWTH = 1.3
-NEAR_SHARE = 0.4
-"""Share of a turn for the dual's way, on one place;"""
-NEAR_TRIES, NEAR_REST = 4, 8
-"""after so many turns without gain only once in so many turns."""
 FRUITLESS = 24
 """Turns without gain after which a plan is left."""
 BETTER = 1e-6
@@ -52,7 +53,7 @@ def improve(state: Exact, start: Solution, until: float, seed: int) -> None:
         return
     walk = _Walk(near, random.Random(seed))
     for kind in walk.turns():
-        if monotonic() >= until or state.is_interrupted or walk.is_over:
+        if monotonic() + LEAST_S >= until or state.is_interrupted or walk.is_over:
             return
         walk.take(kind, until)
         state.is_clocked |= near.is_clocked
@@ -71,9 +72,8 @@ class _Walk:
     state: Exact
     rng: random.Random
     size: float = FIRST_OPS
-    family_s: float = TURN_S
+    family_work: float = WORK
     fruitless: int = 0
-    near_fruitless: int = 0
     turn: int = 0
     searched: set[str] = field(default_factory=set)
     """Neighbourhoods of the present plan that hold nothing better."""
@@ -98,11 +98,9 @@ class _Walk:
         before = self.state.values
         part = self._part(kind, problem, plan)
         is_family = kind in FAMILIES
-        end = min(until, monotonic() + (self.family_s if is_family else TURN_S))
         seed = self.rng.randrange(2**30)
-        if kind != "places" and len(plan.stages) == 1:
-            self._near(part, end, seed)
-        is_done = search_below(self.state, part, end, seed)
+        work = self.family_work if is_family else WORK
+        is_done = search_below(self.state, part, until, seed, work)
         if self.state.values != before:
             self.searched, self.fruitless = set(), 0
             return
@@ -115,7 +113,7 @@ class _Walk:
         elif is_done:
             self.searched.add(kind)
         else:
-            self.family_s *= GROWTH
+            self.family_work *= GROWTH
 
     def _part(self, kind: str, problem: Problem, plan: Solution) -> Part:
         if kind in FAMILIES:
@@ -126,19 +124,14 @@ class _Walk:
         start = self.rng.randrange(len(ops) - size + 1)
         return around(problem, plan, set(ops[start : start + size]))
 
-    def _near(self, part: Part, end: float, seed: int) -> None:
-        """Cuts and moves at the plan's place, as long as they gain."""
-        if self.near_fruitless >= NEAR_TRIES and self.turn % NEAR_REST:
-            return
-        before = self.state.values
-        _search_near(self.state, part, monotonic() + NEAR_SHARE * (end - monotonic()), seed)
-        self.near_fruitless = 0 if self.state.values != before else self.near_fruitless + 1
 
-
-def search_below(state: Exact, part: Part, until: float, seed: int) -> bool:
+def search_below(state: Exact, part: Part, until: float, seed: int, work: float) -> bool:
     """Looks for a plan of a part of the problem that is certain and better than the incumbent;
     whether the part was searched through."""
-    found = Exact(part.problem, until, state.gap, seed, state.workers, is_certain=True)
+    end = min(until, monotonic() + CLOCK * work)
+    if end - monotonic() < LEAST_S:
+        return False
+    found = Exact(part.problem, end, state.gap, seed, 1, is_certain=True, work=work)
     found.sequence, found.homes = part.sequence, part.homes
     if state.best is not None:
         found.cutoff = state.values[0] - max(BETTER * abs(state.values[0]), 1e-12)
@@ -147,22 +140,6 @@ def search_below(state: Exact, part: Part, until: float, seed: int) -> bool:
     is_done = status in (Status.OPTIMAL, Status.INFEASIBLE)
     state.is_clocked |= not is_done
     return is_done
-
-
-def _search_near(state: Exact, part: Part, until: float, seed: int) -> None:
-    """Cuts and moves: quick where memory is not too tight."""
-    (place,) = part.sequence or (0,)
-    posed = alone(part.problem, part.problem.places[place])
-    if posed is None:
-        return
-    found = Exact(posed, until, state.gap, seed, state.workers)
-    if state.best is not None:
-        found.offer(state.best, "known plan", 0.0, 0)
-    try:
-        search_large(found)
-    except Exception:  # noqa: BLE001 - a bug there, or a bound that contradicts a plan: none is used
-        return
-    _take(state, found)
 
 
 def _take(state: Exact, found: Exact) -> None:

@@ -27,8 +27,8 @@ from planner.solve.stages.starts import first_plan, one_after_another
 
 LARGE_SHARE = 0.3
 """Share of the time for the dual's way where single places are small."""
-PLACES_SHARE, PLACE_S = 0.25, 2.0
-"""Share of what is left then for a first plan of each place, and seconds of each at most;"""
+PLACES_SHARE = 0.25
+"""Share of what is left then for a first plan of each place;"""
 PART_SHARE = 0.5
 """of that, for each place, dear ones first;"""
 ORDERS_SHARE = 0.35
@@ -99,13 +99,13 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
     until = monotonic() + PLACES_SHARE * state.remaining_s
     for part in parts:
         limit_s = max(until - monotonic(), 0.0) * PART_SHARE
-        plan = first_plan(state, part, monotonic() + min(limit_s, PLACE_S))
+        plan = first_plan(state, part, monotonic() + limit_s)
         starts += [plan] if plan is not None else []
     starts.sort(key=lambda plan: _value(state, plan))
     others = _others(state, parts, starts)
     until = monotonic() + ORDERS_SHARE * state.remaining_s
     for plan in others:
-        starts.append(plan)
+        starts += [plan] if plan is not None else []
         if monotonic() >= until:
             break
     starts.sort(key=lambda plan: _value(state, plan))
@@ -114,7 +114,7 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
         if _is_over(state) or fruitless >= FRUITLESS:
             break
         before = state.values
-        if _value(state, plan) <= WORTH * before[0]:
+        if plan is not None and _value(state, plan) <= WORTH * before[0]:
             improve(state, plan, monotonic() + START_SHARE * state.remaining_s, state.seed + number)
         fruitless = 0 if state.values != before else fruitless + 1
     state.hit_time_limit |= state.remaining_s <= 0 or not _is_close(state)
@@ -122,15 +122,15 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
 
 def _others(
     state: Exact, parts: Sequence[Problem], starts: Sequence[Solution]
-) -> Iterator[Solution]:
+) -> Iterator[Solution | None]:
     """Plans of one family after another, at the places of the best starts first."""
     names = dict.fromkeys(stage.place for plan in starts for stage in plan.stages)
     rank = {name: number for number, name in enumerate(names)}
     for part in sorted(parts, key=lambda each: rank.get(each.places[0].name, len(rank))):
         for plan in one_after_another(state, part):
-            state.offer(
-                plan, "one decision after another", state.bounds[0] if state.bounds else 0.0, 0
-            )
+            if plan is not None:
+                bound = state.bounds[0] if state.bounds else 0.0
+                state.offer(plan, "one decision after another", bound, 0)
             yield plan
 
 

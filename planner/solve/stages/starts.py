@@ -25,9 +25,10 @@ from planner.solve.stages.families import (
     undecided,
     with_options,
 )
+from planner.solve.stages.neighbourhoods import CLOCK, LEAST_S
 
-STEP_S = 1.5
-"""Seconds of one step."""
+STEP_WORK, FIRST_WORK = 0.3, 0.6
+"""Deterministic seconds of one step, and of a first plan; by the clock see `neighbourhoods`."""
 STEP_GAP = 2e-3
 """Relative gap at which a step may stop."""
 ON_ONE_PLACE = (Family.STREAM, Family.FORMAT, Family.GROUP)
@@ -47,21 +48,21 @@ def first_plan(state: Exact, part: Problem, until: float) -> Solution | None:
     """A plan of one place that is certain: of operators alone, of groups where some must be."""
     single = with_options(part, (o for o in part.options if len(o.ops) == 1))
     is_covered = {op for option in single.options for op in option.ops} == set(part.ops)
-    plan = _solved(state, Part(single if is_covered else part), until, state.gap)
+    posed = Part(single if is_covered else part)
+    plan = _solved(state, posed, until, state.gap, FIRST_WORK)
     if plan is not None:
         bound = state.bounds[0] if state.bounds else 0.0
         state.offer(plan, "one place", bound, 0)
     return plan
 
 
-def one_after_another(state: Exact, part: Problem) -> Iterator[Solution]:
-    """Plans of one place, one family decided after another, in every order that differs."""
+def one_after_another(state: Exact, part: Problem) -> Iterator[Solution | None]:
+    """Plans of one place, one family decided after another, in every order that differs; None
+    where an order finds none."""
     for steps in ways():
         if state.is_interrupted or state.remaining_s <= 0:
             return
-        plan = _in_steps(state, part, steps)
-        if plan is not None:
-            yield plan
+        yield _in_steps(state, part, steps)
 
 
 def ways() -> Iterator[tuple[Step, ...]]:
@@ -88,8 +89,7 @@ def _in_steps(state: Exact, part: Problem, steps: tuple[Step, ...]) -> Solution 
     for number, step in enumerate(steps):
         posed = part if number + 1 == len(steps) else _posed(part, step)
         families = [family for family in ON_ONE_PLACE if family is not step.family]
-        until = monotonic() + min(STEP_S, state.remaining_s)
-        plan = _solved(state, kept(posed, what, families), until, STEP_GAP)
+        plan = _solved(state, kept(posed, what, families), state.deadline, STEP_GAP, STEP_WORK)
         if plan is None:
             return None
         what = _after(what, step.family, decided(part, plan))
@@ -115,9 +115,12 @@ def _after(before: Decided, family: Family, plan: Decided) -> Decided:
     return replace(before, streams=plan.streams)
 
 
-def _solved(state: Exact, part: Part, until: float, gap: float) -> Solution | None:
+def _solved(state: Exact, part: Part, until: float, gap: float, work: float) -> Solution | None:
     """The best certain plan of a part that is found in time."""
-    found = Exact(part.problem, until, gap, state.seed, state.workers, is_certain=True)
+    end = min(until, monotonic() + CLOCK * work)
+    if end - monotonic() < LEAST_S:
+        return None
+    found = Exact(part.problem, end, gap, state.seed, 1, is_certain=True, work=work)
     search_exactly(found)
     state.is_interrupted |= found.is_interrupted
     state.is_clocked |= found.hit_time_limit
