@@ -18,7 +18,7 @@ from planner.ir.solution import Solution, Status
 from planner.solve.check import check
 from planner.solve.large import is_big_pipeline, is_refuted
 from planner.solve.limits import asked, with_limit
-from planner.solve.nearest import Ways
+from planner.solve.nearest import Ways, farthest
 from planner.solve.solve import solve
 
 
@@ -98,7 +98,12 @@ def conflict(
         f"{' and '.join(kept)} {verb}{note}",
         unknown,
         is_minimal,
-        {name: found.bound for name, found in near.items() if found.bound is not None},
+        {
+            name: bound
+            for name, found in near.items()
+            if found.bound is not None
+            and (bound := farthest(problem, name, found.value, [found.bound])) is not None
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -107,8 +108,7 @@ class Ways:
         best = self._solve(aimed, max(0.0, end - monotonic()), LARGE_GAP, (first,))
         found = _near(aimed, best if best.totals is not None else first, name)
         bounds = [each.bound for each in (known, found) if each.bound is not None]
-        asked = float(getattr(problem.limits, name) or 0.0)
-        return replace(found, bound=max(bounds, key=lambda b: abs(b - asked), default=None))
+        return replace(found, bound=farthest(problem, name, found.value, bounds))
 
     def _bounded(self, problem: Problem, name: str, found: Near, end: float) -> Near:
         """A value with what rays prove: no plan at values from what was asked for up to a bound."""
@@ -174,6 +174,19 @@ class Ways:
             else:
                 high, best = used(tried, answer, "latency_us"), answer
         return Near(high, None, best)
+
+
+def farthest(
+    problem: Problem, name: str, value: float | None, bounds: Sequence[float]
+) -> float | None:
+    """The bound nearest to a feasible value; None where none says more than that what was asked for
+    is not feasible."""
+    asked = getattr(problem.limits, name)
+    if value is None or asked is None:
+        return max(bounds, default=None)
+    sign = 1.0 if value >= asked else -1.0
+    beyond = [bound for bound in bounds if sign * (bound - asked) > 0]
+    return max(beyond, key=lambda bound: sign * bound, default=None)
 
 
 def _near(problem: Problem, found: Solution, name: str) -> Near:

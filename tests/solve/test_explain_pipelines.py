@@ -14,7 +14,7 @@ from planner.ir.solution import Solution, Status
 from planner.solve.check import priced
 from planner.solve.explain import binding, conflict, runner_ups
 from planner.solve.limits import with_limit
-from planner.solve.nearest import NOTHING, Ways
+from planner.solve.nearest import NOTHING, Ways, farthest
 from planner.solve.neighbours_stages import StageNeighbours
 from planner.solve.price import positions
 from planner.solve.render import render
@@ -159,3 +159,11 @@ def test_a_set_is_minimal_only_where_plans_prove_it(monkeypatch: pytest.MonkeyPa
     assert "perhaps fewer" in found.reason
     assert found.nearest == dict.fromkeys(found.limits)
     assert not found.bounds
+
+
+def test_a_bound_says_more_than_what_was_asked_for() -> None:
+    """Prices rise from what was asked for, rates fall; what lies on the other side says nothing."""
+    problem = replace(line(4), limits=Limits(price_per_hour=4.0, throughput_per_s=100.0))
+    assert farthest(problem, "price_per_hour", 32.0, [0.0, 6.0, 5.0]) == 6.0
+    assert farthest(problem, "price_per_hour", 32.0, [0.0, 4.0]) is None
+    assert farthest(problem, "throughput_per_s", 20.0, [80.0, 50.0, 120.0]) == 50.0
