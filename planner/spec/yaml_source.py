@@ -55,6 +55,12 @@ for _kind, _pattern, _first in (
     _CoreLoader.add_implicit_resolver(_TAG + _kind, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
+class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The same by libyaml, where PyYAML was built with it: five times as fast."""
+
+    yaml_implicit_resolvers = _CoreLoader.yaml_implicit_resolvers
+
+
 def load(path: Path) -> YamlSource:
     """Reads a YAML mapping.
 
@@ -76,8 +82,7 @@ def loads(text: str, path: Path) -> YamlSource:
         SpecError: not YAML, or YAML that infopt refuses.
     """
     try:
-        _refuse_dangerous(text, path)
-        root = yaml.compose(text, Loader=_CoreLoader)
+        root = _composed(text, path)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SpecError(f"not valid YAML: {error.problem}", where=f"{path}:{line}") from error
@@ -91,10 +96,20 @@ def loads(text: str, path: Path) -> YamlSource:
     return YamlSource(path, _mapping(root, (), path, lines), lines)
 
 
-def _refuse_dangerous(text: str, path: Path) -> None:
+def _composed(text: str, path: Path) -> yaml.Node | None:
+    """The document; mistakes are told by the loader that names the line they begin in."""
+    try:
+        _refuse_dangerous(text, path, _FastLoader)
+        return yaml.compose(text, Loader=_FastLoader)
+    except yaml.YAMLError:
+        _refuse_dangerous(text, path, _CoreLoader)
+        return yaml.compose(text, Loader=_CoreLoader)
+
+
+def _refuse_dangerous(text: str, path: Path, loader: type[yaml.SafeLoader]) -> None:
     """One pass over the events, which costs no more than the text is long."""
     depth = documents = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_CoreLoader)):
+    for count, event in enumerate(yaml.parse(text, Loader=loader)):
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if count > MAX_EVENTS:
             raise SpecError(f"more than {MAX_EVENTS} keys and values", where=where)
