@@ -29,7 +29,8 @@ from planner.solve.scale.fleet import fleet
 from planner.solve.scale.prepared import prepared
 from planner.solve.scale.refute import is_refuted
 from planner.solve.scale.rows import SPREAD, rows
-from planner.solve.scale.staged import RESERVE, Staged, capacity_bytes, unit_of
+from planner.solve.scale.sizes import capacity_bytes, unit_of
+from planner.solve.scale.staged import RESERVE, Staged
 from planner.solve.scale.stages import sequences
 from planner.solve.scale.tabu import Tabu
 from planner.solve.scale.windows import Windows
@@ -160,7 +161,7 @@ class Large:
     def _work_out(self, found: Cut, bounds: Bounds, rounds: int, points: int) -> None:
         try:
             staged = Staged(self.state, self.row, found.stages, self.number, bounds.bound)
-            staged.run(rounds, points)
+            staged.run(rounds, points, self._close(bounds))
         except OutOfTimeError:
             self.state.hit_time_limit = True
 

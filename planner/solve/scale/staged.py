@@ -9,7 +9,7 @@ from time import monotonic
 
 import numpy as np
 
-from planner.ir.problem import Objective, Option, Problem
+from planner.ir.problem import Objective, Option
 from planner.ir.solution import Solution, Stage
 from planner.solve.data import FloatArray, IntArray
 from planner.solve.price import memory_size_bytes
@@ -18,10 +18,12 @@ from planner.solve.scale.complete import Choice, Completer
 from planner.solve.scale.context import Context
 from planner.solve.scale.dual import Dual, Point
 from planner.solve.scale.edges import forest
+from planner.solve.scale.forest import Forest
 from planner.solve.scale.labels import Labelled, Stages, label
-from planner.solve.scale.polish import polish, swaps
+from planner.solve.scale.polish import Swaps, polish, swaps
 from planner.solve.scale.residency import Running, hidden_bytes, stream
 from planner.solve.scale.rows import Row, rows
+from planner.solve.scale.sizes import capacity_bytes, unit_of
 from planner.solve.stages.exact import Exact
 from planner.solve.stages.model import ENDS, HIGH
 
@@ -31,27 +33,12 @@ SWEEPS = 6
 """Sweeps of the forest that charge other consumers by the labels of the last."""
 TRIES = 4
 """How often limits are corrected by what a plan really needed."""
-
-
-def capacity_bytes(problem: Problem, row: int, k: int) -> float:
-    devices = {device.name: device for device in problem.devices}
-    limits = (devices[problem.places[k].device].memory_size_bytes, problem.limits.memory_size_bytes)
-    known = [float(limit) for limit in limits if limit is not None]
-    fixed = problem.activation_size_bytes + problem.settings[row].size_bytes
-    return min(known, default=math.inf) - fixed
-
-
-def unit_of(labelled: Labelled, objective: Objective) -> float:
-    """Size of the objective: the average label, summed over operators."""
-    values = {
-        Objective.ERROR: [float(kind.error.mean()) for kind in labelled.kinds],
-        Objective.ENERGY: [float(kind.energy_j.mean()) for kind in labelled.kinds],
-        Objective.MEMORY: [float(kind.held_bytes.mean()) for kind in labelled.kinds],
-        Objective.COST: [1.0],
-        Objective.DEVICES: [1.0],
-    }
-    means = values.get(objective, [float(kind.time_us.mean()) for kind in labelled.kinds])
-    return max(sum(means) / len(means) * labelled.ops, 1e-9)
+ROOMS = 6
+"""How often the dual is made anew with the room that its own best labels leave;"""
+SETTLED = 0.02
+"""relative change of room below which it is not."""
+SHARE = 0.2
+"""Share of the time for these duals."""
 
 
 class Staged:
@@ -70,58 +57,98 @@ class Staged:
         self._freed = np.zeros(len(self._full))
         self._completer = Completer(self._problem, row)
 
-    def run(self, rounds: int, points: int) -> None:
-        """A second dual with a price for each stage's memory; plans from its points."""
+    def run(self, rounds: int, points: int, close: float) -> None:
+        """Second duals with a price for each stage's memory; plans from their points, only the best
+        of which is tried where one is asked for, until the value is at most `close`."""
         end, deadline = ENDS[self._state.end], self._state.deadline
         labelled = label(self._problem, self._row, end, self._stages, deadline)
         if any(not len(kind.rank) for kind in labelled.kinds):
             return
-        dual = self._dual(labelled)
-        until = monotonic() + 0.2 * self._state.remaining_s
-        best = dual.solve(until, rounds)
+        graph = forest(labelled, end, deadline=deadline)
+        self._offer_fastest(labelled, graph)
+        until = monotonic() + SHARE * self._state.remaining_s
+        dual, best = self._settled(labelled, graph, rounds, until)
         self._state.is_clocked |= monotonic() >= until
         if best.bound == math.inf:
             return
-        found = dual.rows
-        hard = list(range(len(found.rows)))
-        table = swaps(labelled, found, hard, found.aim)
-        prices = best.multipliers[hard]
-        limit = np.ones(len(hard))
+        table = swaps(labelled, dual.rows, list(range(len(dual.rows.rows))), dual.rows.aim)
+        limit = np.ones(len(dual.rows.rows))
         for start in self._starts(labelled, dual, best, points):
-            for _ in range(TRIES):
-                if self._state.remaining_s <= 0:
-                    return
-                plan = self._offer(labelled, polish(table, start, limit, prices))
-                if plan is None or not self._corrected(found.rows, hard, limit):
-                    break
+            if self._state.remaining_s <= 0 or self._is_close(close):
+                return
+            self._try(labelled, dual.rows.rows, best, table, start, limit)
+
+    def _is_close(self, close: float) -> bool:
+        """Whether the incumbent's value is at most so much."""
+        return self._state.best is not None and self._state.values[self._number] <= close
+
+    def _offer_fastest(self, labelled: Labelled, graph: Forest) -> None:
+        """The fastest options of all: what they could stream for nothing is room for the dual."""
+        dual = self._dual(labelled, graph)
+        point = dual.evaluate(np.zeros(len(dual.rows.rows)))
+        if point.bound < math.inf:
+            self._offer(labelled, self._consistent(labelled, dual, point, point.labels))
+
+    def _dual(self, labelled: Labelled, graph: Forest) -> Dual:
+        """With room for what the last plan could stream for nothing."""
+        found = rows(labelled, self._objective, self._room())
+        unit = unit_of(labelled, self._objective)
+        return Dual(labelled, graph, found, None, unit, deadline=self._state.deadline)
+
+    def _room(self) -> FloatArray:
+        """Bytes for weights on each device of each stage, after what was learned."""
+        return np.asarray(self._full - self._reserve + self._freed)
+
+    def _settled(
+        self, labelled: Labelled, graph: Forest, rounds: int, until: float
+    ) -> tuple[Dual, Point]:
+        """The dual whose own best labels leave the room that it counts on: slower options stream
+        more for nothing, and larger weights fill a link better."""
+        dual = self._dual(labelled, graph)
+        best = dual.solve(until, rounds)
+        for _ in range(ROOMS):
+            if best.bound == math.inf or monotonic() > until:
+                break
+            before = self._room()
+            self._offer(labelled, self._consistent(labelled, dual, best, best.labels))
+            limited = np.isfinite(before)  # elsewhere memory is no question
+            room, before = self._room()[limited], before[limited]
+            if (np.abs(room - before) <= SETTLED * np.abs(before)).all():
+                break
+            dual = self._dual(labelled, graph)
+            best = dual.solve(until, rounds)
+        return dual, best
+
+    def _try(
+        self,
+        labelled: Labelled,
+        found: list[Row],
+        best: Point,
+        table: Swaps,
+        start: IntArray,
+        limit: FloatArray,
+    ) -> None:
+        """Polishes labels to a plan, again with limits after what that plan really needed."""
+        for _ in range(TRIES):
+            if self._state.remaining_s <= 0:
+                return
+            plan = self._offer(labelled, polish(table, start, limit, best.multipliers))
+            if plan is None or not self._corrected(found, limit):
+                return
 
     def _starts(
         self, labelled: Labelled, dual: Dual, best: Point, points: int
     ) -> Iterator[IntArray]:
         """Labels to polish: the best point's, moved by what the forest leaves out; others'."""
-        context = Context(labelled, dual.forest)
         labels = self._consistent(labelled, dual, best, best.labels)
         yield labels
-        for _ in range(SWEEPS if self._objective is Objective.LATENCY else 0):
+        context = Context(labelled, dual.forest)
+        for _ in range(SWEEPS if points > 1 and self._objective is Objective.LATENCY else 0):
             labels = dual.relabel(best.multipliers, context.charges(labels))
             labels = self._consistent(labelled, dual, best, labels)
             yield labels
         for point in sorted(dual.points, key=lambda point: -point.bound)[1:points]:
             yield self._consistent(labelled, dual, best, point.labels)
-
-    def _dual(self, labelled: Labelled) -> Dual:
-        """With room for what the fastest options could stream for nothing."""
-        graph = forest(labelled, ENDS[self._state.end], deadline=self._state.deadline)
-        unit = unit_of(labelled, self._objective)
-        found = rows(labelled, self._objective, self._full - self._reserve)
-        deadline = self._state.deadline
-        first = Dual(labelled, graph, found, None, unit, deadline=deadline)
-        point = first.evaluate(np.zeros(len(found.rows)))
-        if point.bound < math.inf:
-            self._offer(labelled, self._consistent(labelled, first, point, point.labels))
-        room = self._full - self._reserve + self._freed
-        found = rows(labelled, self._objective, room)
-        return Dual(labelled, graph, found, None, unit, deadline=deadline)
 
     def _consistent(
         self, labelled: Labelled, dual: Dual, best: Point, labels: IntArray
@@ -213,13 +240,12 @@ class Staged:
         cells = [option.latency[self._row] for option in options]
         return [[cell.expected_us if (cell := row[w]) else 0.0 for row in cells] for w in shapes]
 
-    def _corrected(self, found: list[Row], hard: list[int], limit: FloatArray) -> bool:
+    def _corrected(self, found: list[Row], limit: FloatArray) -> bool:
         """Limits of the memory rows after what was learned; whether another try makes sense."""
         before = limit.copy()
-        for position, n in enumerate(hard):
-            family, _, which = found[n].name.partition("/")
+        room = self._room()
+        for n, row in enumerate(found):
+            family, _, which = row.name.partition("/")
             if family == "held":
-                p = int(which)
-                room = self._full[p] - self._reserve[p] + self._freed[p]
-                limit[position] = room / max(found[n].rhs, 1.0)
+                limit[n] = room[int(which)] / max(row.rhs, 1.0)
         return bool(np.abs(limit - before).max(initial=0.0) > 1e-3)
