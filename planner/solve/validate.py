@@ -121,15 +121,25 @@ def _check_table(table: Table, problem: Problem, where: str) -> None:
 
 
 def _check_costs(problem: Problem) -> None:
+    sound: set[int] = set()
+    """Tables by identity: many options of a large problem share one."""
     for option in problem.options:
-        where = f"option {option.name!r}"
-        _check_table(option.latency, problem, where)
-        _refuse_number(option.weight_size_bytes, f"weight_size_bytes of {where}")
-        _refuse_number(option.workspace_size_bytes, f"workspace_size_bytes of {where}")
-        _refuse_number(option.error, f"error of {where}")
-        _refuse_number(option.energy_j, f"energy_j of {where}")
+        if id(option.latency) not in sound:
+            _check_table(option.latency, problem, f"option {option.name!r}")
+            sound.add(id(option.latency))
+        numbers = (
+            ("weight_size_bytes", option.weight_size_bytes),
+            ("workspace_size_bytes", option.workspace_size_bytes),
+            ("error", option.error),
+            ("energy_j", option.energy_j),
+        )
+        for name, number in numbers:
+            if not 0.0 <= number < math.inf:
+                _refuse_number(number, f"{name} of option {option.name!r}")
     for conversion in problem.conversions:
-        _check_table(conversion.latency, problem, f"conversion {conversion.name!r}")
+        if id(conversion.latency) not in sound:
+            _check_table(conversion.latency, problem, f"conversion {conversion.name!r}")
+            sound.add(id(conversion.latency))
 
 
 def _check_edges(problem: Problem, position: dict[str, int]) -> None:
@@ -173,7 +183,8 @@ def _check_options(problem: Problem, position: dict[str, int]) -> None:
         for name in option.ops:
             if name not in position:
                 raise UsageError(f"option {option.name!r} covers the unknown operator {name!r}")
-        _refuse_duplicates(option.ops, f"in option {option.name!r}, operator")
+        if len(option.ops) > 1:
+            _refuse_duplicates(option.ops, f"in option {option.name!r}, operator")
         _check_convex(option, position, after)
         if any(all(latency is not None for latency in row) for row in option.latency):
             covered.update(option.ops)
