@@ -154,19 +154,17 @@ class Kept:
             return self._compilers(kernels)
         distinct = {item.name: item for item in kernels}
         known = {name: self._cache.get(name, self._architecture) for name in distinct}
-        refused = self._cache.folder / f"refused-sm{self._architecture}"
-        refused.mkdir(parents=True, exist_ok=True)
         missing = [
             item
             for name, item in distinct.items()
-            if known[name] is None and not (refused / name).exists()
+            if known[name] is None and not self._cache.is_refused(name, self._architecture)
         ]
         fresh = self._compilers(missing)
         for item in missing:
             if item.name in fresh:
                 self._cache.put(fresh[item.name])
             else:
-                (refused / item.name).touch()
+                self._cache.refuse(item.name, self._architecture)
         both = {**known, **fresh}
         return {name: made for name, made in both.items() if made is not None}
 

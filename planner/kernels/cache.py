@@ -1,4 +1,7 @@
-"""Compiled kernels kept between builds: the same source, compiler and device, the same cubin."""
+"""Compiled kernels kept between builds: the same source, compiler and device, the same cubin.
+
+What a compiler refused (too much shared memory for a device) is kept too: it would refuse it again.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,15 @@ class KernelCache:
         _replace(path, made.cubin)
         _replace(path.with_suffix(".json"), json.dumps(facts).encode())
 
+    def refuse(self, name: str, architecture: int) -> None:
+        """Keeps that a kernel does not compile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._path(name, architecture).with_suffix(".refused").touch()
+
+    def is_refused(self, name: str, architecture: int) -> bool:
+        """Whether the compiler refused it before."""
+        return self._path(name, architecture).with_suffix(".refused").exists()
+
     def compiled(
         self, kernels: Iterable[Kernel], architectures: Iterable[int], *, workers: int
     ) -> dict[tuple[str, int], Compiled]:
@@ -57,12 +69,19 @@ class KernelCache:
         found: dict[tuple[str, int], Compiled] = {}
         for architecture in architectures:
             known = {name: self.get(name, architecture) for name in distinct}
-            missing = [item for name, item in distinct.items() if known[name] is None]
+            missing = [
+                item
+                for name, item in distinct.items()
+                if known[name] is None and not self.is_refused(name, architecture)
+            ]
             fresh: Mapping[str, Compiled] = (
                 compile_each(missing, architecture, workers=workers) if missing else {}
             )
-            for made in fresh.values():
-                self.put(made)
+            for item in missing:
+                if item.name in fresh:
+                    self.put(fresh[item.name])
+                else:
+                    self.refuse(item.name, architecture)
             both = {**known, **fresh}
             found.update(
                 ((name, architecture), made) for name, made in both.items() if made is not None

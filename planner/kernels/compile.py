@@ -91,6 +91,8 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
             made = triton.compile(
                 source, target=backend.GPUTarget("cuda", architecture, 32), options=options
             )
+        except (OSError, MemoryError) as error:
+            raise EnvironmentMismatchError(f"the compiler does not run here: {error}") from None
         except Exception as error:  # noqa: BLE001 - the compiler raises anything
             text = f"{type(error).__name__}: {error}"
             raise InfoptError(
@@ -176,6 +178,8 @@ def _job(job: tuple[Kernel, int]) -> Compiled:
 def _attempt(job: tuple[Kernel, int]) -> Compiled | None:
     try:
         return compile_kernel(*job)
+    except EnvironmentMismatchError:
+        raise  # this machine's fault, not the kernel's
     except InfoptError:
         return None
 
