@@ -25,8 +25,11 @@ from planner.solve.stages.families import alone
 from planner.solve.stages.neighbourhoods import improve
 from planner.solve.stages.starts import first_plan, one_after_another
 
-LARGE_SHARE = 0.3
-"""Share of the time for the dual's way where single places are small."""
+LARGE_SHARE, TINY_SHARE = 0.7, 0.3
+"""Share of the time for the dual's way where single places are small, and where they are tiny: its
+moves find more in hundreds of operators, CP-SAT in dozens."""
+TINY_COLUMNS = 1_500
+"""As `SINGLE_COLUMNS`."""
 PLACES_SHARE = 0.25
 """Share of what is left then for a first plan of each place;"""
 PART_SHARE = 0.5
@@ -52,7 +55,9 @@ def search_guarded(state: Exact) -> Status:
     ]
     end = state.deadline
     if parts:
-        state.deadline = monotonic() + LARGE_SHARE * state.remaining_s
+        is_tiny = max(map(_size, parts)) <= TINY_COLUMNS
+        share = TINY_SHARE if is_tiny else LARGE_SHARE
+        state.deadline = monotonic() + share * state.remaining_s
     try:
         status = search_large(state)
     except UsageError:
