@@ -22,6 +22,10 @@ from tests.runtime.build import SETTINGS, tensor
 
 BOTH = pytest.mark.parametrize("method", [INT4_WO, INT8_WO], ids=lambda method: str(method.format))
 
+FLIPS = 2e-2
+"""The kernel rounds activations to 8 bits: sums that differ in their last bit may round apart, by
+one step of a block (about 1/40) times a weight (1/8) each. A wrong cut is off by whole products."""
+
 
 def feed_forward() -> onnx.ModelProto:
     """Normalisation, two products with a bias between, a residual; 4 and 8 blocks along K."""
@@ -69,7 +73,9 @@ def test_any_choice_of_indices_gives_the_same_answers(
             if picked is not None:
                 choices[op] = picked
         ops = frozenset(op.name for op in graph.ops)
-        check(path, [StageCut((0, 1), ops, choices)], data.draw(st.integers(0, 99)))
+        check(
+            path, [StageCut((0, 1), ops, choices)], data.draw(st.integers(0, 99)), tolerance=FLIPS
+        )
 
 
 @BOTH
@@ -104,7 +110,7 @@ def test_a_plan_of_plain_products_cuts_the_packed_ones_alike(
     assert stored[f"W1_Q{bits}@cut0"] == [128, 4, 4 * bits]
     assert stored[f"W2_Q{bits}@cut1"] == [128, 4, 4 * bits]
     (tmp_path / "parts").rename(tmp_path / "seen")
-    check(path, [found], 3)
+    check(path, [found], 3, tolerance=FLIPS)
 
 
 def test_blocks_that_cannot_be_shared_stay_whole(tmp_path: Path) -> None:

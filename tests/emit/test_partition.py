@@ -211,14 +211,16 @@ def whole(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-def check(path: Path, cuts: Sequence[StageCut], seed: int, ranks: int = RANKS) -> None:
+def check(
+    path: Path, cuts: Sequence[StageCut], seed: int, ranks: int = RANKS, *, tolerance: float = 2e-4
+) -> None:
     """Partition, run, compare."""
     model, graph = read(path)
     parts = partition(model, graph, cuts, path.parent / "parts", SETTINGS, path.parent)
     feeds = feeds_of(model, seed)
     found = execute(parts, feeds, ranks)
     for name, value in whole(path, feeds).items():
-        np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-4)
+        np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
