@@ -55,8 +55,11 @@ RAISING_SHARE = 0.3
 """for bounds of few places, each time;"""
 REFUTING_SHARE = 0.3
 """for a proof that nothing is feasible, where the first plans failed."""
+FIRST = 2
+"""Sequences of places that are worked out briefly at first: estimates do not see what no stream can
+hide, and working on at one of them would cost a large problem all its time;"""
 TRIED = 4
-"""Sequences of places that are worked out before bounds are looked at again."""
+"""those that are worked out before bounds are looked at again."""
 MOST_SEQUENCES = 400
 """Sequences of places that are cut, those of least bounds."""
 
@@ -94,8 +97,8 @@ class Large:
         if bounds.bound == math.inf:
             return math.inf
         for is_even in (False, True):
-            for each in self._cuts(bounds, is_even)[:2]:
-                if self.state.best is None:
+            for each in self._cuts(bounds, is_even)[:FIRST]:
+                if self.state.best is None or (not is_even and bounds.bound < self._target()):
                     self._work_out(each, bounds, QUICK_ROUNDS, 1)
         if self.state.best is None:
             with self._share(REFUTING_SHARE) as until:
