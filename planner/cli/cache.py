@@ -38,10 +38,12 @@ def list_entries(as_json: bool) -> None:
 def clear(kinds: tuple[str, ...]) -> None:
     """Forget measurements; the next plan measures again."""
     from planner.profiling.store import Store
+    from planner.steps.fused.tuning import forget_tuned
 
     store = Store()
     removed = store.remove(kinds or None)
     store.close()
+    removed += forget_tuned() if not kinds or "tuned" in kinds else 0
     click.echo(f"{removed} entries forgotten")
 
 

@@ -60,12 +60,12 @@ def limit_options(command: _F) -> _F:
         "constraints_file",
         metavar="FILE",
         envvar="INFOPT_CONSTRAINTS",
-        help="Constraints, YAML (`infopt schema`)  [MODEL.yaml, if it names the model].",
+        help="Constraints, YAML (`infopt schema`)  [of MODEL.yaml: the workload].",
     )(command)
 
 
 def resolved(constraints_file: str | None, flags: dict[str, Any]) -> Resolved:
-    """Flags over environment over YAML over defaults; without -c the YAML beside the model.
+    """Flags over environment over YAML over defaults; without -c the workload beside the model.
 
     Raises:
         SpecError: see `planner.spec.resolve.resolve`.

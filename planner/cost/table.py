@@ -19,13 +19,13 @@ class Target:
     threads: int
 
 
-def kernel_key(kernel: Kernel, model_constant_size_bytes: int, target: Target) -> str:
-    """The store's key of one kernel in a model whose constants have this size."""
+def kernel_key(kernel: Kernel, model_read_size_bytes: int, target: Target) -> str:
+    """The store's key of one kernel in a model that reads so many bytes of constants a run."""
     return measurement_key(
         kernel.signature,
         device_digest=target.device_digest,
         threads=target.threads,
-        footprint=footprint_class(kernel.constant_size_bytes, model_constant_size_bytes),
+        footprint=footprint_class(kernel.read_size_bytes, model_read_size_bytes),
     )
 
 

@@ -35,7 +35,8 @@ _FAINT = 0.05
 """A probe that spread as little as this, beyond the noise, weighs as much as the prior: what a
 model does in a quiet hour, threads that meet late above all, tells nothing of neighbours."""
 _TINY = 1e-6
-_LEAST, _MOST = 0.3, 1.5
+_LEAST_PRIOR = 0.1
+_LEAST, _MOST = 0.1, 1.5
 _OUTLIER = 3.0
 """Turns that took so many times as long as the median one were interrupted."""
 _EXPONENT_SD = 0.1
@@ -59,13 +60,19 @@ class Beside:
         return np.log(own[usual]), np.log(probe[usual])
 
 
-def exponent(pairs: Sequence[Beside]) -> float:
-    """The exponent that all of these share: variants of one model in one thread pool."""
+def exponent(pairs: Sequence[Beside], shared: float = 1.0) -> float:
+    """The exponent that all of these share: variants of one model in one thread pool.
+
+    Args:
+        shared: how much of the model's time the pool's threads work together. A probe that waits
+            for a thread whose core is taken says nothing of what runs on the others.
+    """
+    usual = max(_PRIOR * shared, _LEAST_PRIOR)
     spreads = [[_spread(each) for each in pair.logarithms()] for pair in pairs]
     own, probe = np.mean(spreads, axis=0)
     told = probe / (probe + _FAINT**2)
     ratio = np.log(np.sqrt(max(own, _TINY) / max(probe, _TINY)))
-    found = np.exp(told * ratio + (1.0 - told) * np.log(_PRIOR))
+    found = np.exp(told * ratio + (1.0 - told) * np.log(usual))
     return float(np.clip(found, _LEAST, _MOST))
 
 

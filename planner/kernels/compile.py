@@ -33,6 +33,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 """A process that has used CUDA must not be forked."""
 _AHEAD_FROM = 90
 """First capability with dependent launch."""
+_KILLED = re.compile(r"error code (?:-\d+|137)\b")
+"""The assembler ended by a signal: for want of memory, not because of the kernel."""
 _POINTER = {
     "float16": "*fp16",
     "bfloat16": "*bf16",
@@ -95,6 +97,11 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
             raise EnvironmentMismatchError(f"the compiler does not run here: {error}") from None
         except Exception as error:  # noqa: BLE001 - the compiler raises anything
             text = f"{type(error).__name__}: {error}"
+            if _KILLED.search(text):
+                raise EnvironmentMismatchError(
+                    f"the assembler was killed while it made {kernel.name}",
+                    fix="fewer at once (--workers), or more memory",
+                ) from None
             raise InfoptError(
                 f"kernel {kernel.name} does not compile for sm_{architecture}: {text[:2000]}"
             ) from None

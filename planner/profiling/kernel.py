@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 METHOD_VERSION = 7
 """Raise it when the way of measuring changes, so that old measurements are not mixed with new."""
 
+_LOOK_UPS = frozenset({"Gather", "GatherND", "GatherElements", "EmbedLayerNormalization"})
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _VALUE_DIGEST_ELEMENTS = 4096
 """Integer and boolean inputs up to this many elements are part of the key: trip counts, axes,
@@ -55,6 +56,13 @@ class Kernel:
     """Digest of type, attributes, opset and operands: equal kernels take equal time."""
     constant_size_bytes: int
     output_size_bytes: int
+
+    @property
+    def read_size_bytes(self) -> int:
+        """Bytes of constants that a run reads: a look-up reads the rows that it returns."""
+        if self.op_type in _LOOK_UPS:
+            return min(self.constant_size_bytes, self.output_size_bytes)
+        return self.constant_size_bytes
 
 
 def captured_names(node: onnx.NodeProto) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from planner.profiling.kernel import Array
-from planner.runtime.caches import last_level_size_bytes
+from planner.runtime.caches import last_level_size_bytes, memory_size_bytes
 
 _MIB = 2**20
 _SMALL_CONSTANT_BYTES = 4096
@@ -40,13 +40,16 @@ _FAR_MIB, _FARTHEST_MIB = 40, 512
 a session takes several times its weights while it is made;"""
 _BEYOND = 1.5
 """so many times the last cache, whose lines are all replaced from round to round then."""
+_MEMORY_SHARE = 64
+"""It takes several times this share of the machine's memory at the most."""
 _ENOUGH = 0.8
 """A single copy of this share of it does not fit the last cache either."""
 
 
 def _far_mib() -> int:
     beyond = math.ceil(_BEYOND * last_level_size_bytes() / _MIB)
-    return min(max(beyond, _FAR_MIB), _FARTHEST_MIB)
+    room = memory_size_bytes() // _MEMORY_SHARE // _MIB
+    return min(max(beyond, _FAR_MIB), max(room, _FAR_MIB), _FARTHEST_MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,15 @@ class MicroModel:
                 yield part.SerializeToString()
 
 
-def footprint_class(constant_size_bytes: int, model_constant_size_bytes: int) -> int:
+def footprint_class(read_size_bytes: int, model_read_size_bytes: int) -> int:
     """Footprint in MiB that the kernel's copies must have; 0 where constants hardly matter.
 
     Part of the measurement's key: a model with another footprint needs another measurement. Only
     three are told apart, since times change only where a level of the memory hierarchy overflows.
     """
-    if constant_size_bytes <= _SMALL_CONSTANT_BYTES:
+    if read_size_bytes <= _SMALL_CONSTANT_BYTES:
         return 0
-    footprint = max(model_constant_size_bytes, constant_size_bytes)
+    footprint = max(model_read_size_bytes, read_size_bytes)
     return next((mib for mib in _NEAR_MIB if footprint <= mib * _MIB), _far_mib())
 
 
@@ -93,7 +96,7 @@ def copies_for(constant_size_bytes: int, output_size_bytes: int, footprint: int)
         small = output_size_bytes <= _SMALL_OUTPUT_BYTES
         return _COPIES_WITHOUT_WEIGHTS if small else _FEWEST_COPIES
     is_far = footprint not in _NEAR_MIB
-    if is_far and constant_size_bytes > _ENOUGH * footprint * _MIB:
+    if constant_size_bytes > (_ENOUGH if is_far else 1) * footprint * _MIB:
         return 1
     wanted = round(footprint * _MIB / constant_size_bytes)
     return int(min(max(wanted, _FEWEST_COPIES), _MOST_FAR_COPIES if is_far else _MOST_COPIES))

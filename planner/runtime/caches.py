@@ -1,7 +1,8 @@
-"""Sizes of this machine's processor caches, as the system tells them."""
+"""Sizes of this machine's processor caches and memory, as the system tells them."""
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -31,3 +32,9 @@ def cache_sizes(folder: Path = FOLDER) -> dict[int, int]:
 def last_level_size_bytes() -> int:
     """The largest cache of this machine."""
     return max(cache_sizes().values(), default=UNKNOWN_SIZES_BYTES[3])
+
+
+@cache
+def memory_size_bytes() -> int:
+    """All of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -38,8 +38,13 @@ class Analysis:
 
     @property
     def constant_size_bytes(self) -> int:
-        """Bytes of all constants: the footprint that decides from which cache weights come."""
+        """Bytes of all constants."""
         return sum(kernel.constant_size_bytes for kernel in self.kernels)
+
+    @property
+    def read_size_bytes(self) -> int:
+        """Bytes of constants that a run reads: they decide from which cache weights come."""
+        return sum(kernel.read_size_bytes for kernel in self.kernels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class Bench:
         name = (executable.name, threads)
         if name not in self._keys:
             analysis = self.analysis(executable)
-            size = analysis.constant_size_bytes
+            size = analysis.read_size_bytes
             kernels = analysis.kernels
             equal = {(one.signature, one.constant_size_bytes): one for one in kernels}
             keys = {mark: self._key(one, size, threads) for mark, one in equal.items()}
@@ -158,12 +163,12 @@ class Bench:
     def missing(self, executable: Executable, threads: int) -> list[tuple[int, str, int]]:
         """(kernel index, key, footprint) of each distinct kernel that was never timed."""
         analysis = self.analysis(executable)
-        size = analysis.constant_size_bytes
+        size = analysis.read_size_bytes
         first: dict[str, int] = {}
         for index, key in enumerate(self.keys(executable, threads)):
             first.setdefault(key, index)
         return [
-            (index, key, footprint_class(analysis.kernels[index].constant_size_bytes, size))
+            (index, key, footprint_class(analysis.kernels[index].read_size_bytes, size))
             for key, index in first.items()
             if self.work.store.kernel(key) is None
         ]

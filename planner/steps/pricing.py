@@ -42,6 +42,9 @@ from planner.steps.whole_runs import (
 )
 from planner.steps.workspace import Workspace, digest
 
+_GAIN = 0.8
+"""Kernels that take less than this with more threads than one are worked on together."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanSetting:
@@ -130,12 +133,27 @@ class Pricing:
             self._references_us.setdefault(
                 session.intra_op_threads, _reference_us(native, session.pool)
             )
-        self._exponents = _exponents([run for runs in raced for run in runs])
+        together = {threads: self._together(variants[0], threads) for threads in self._tables}
+        self._exponents = _exponents([run for runs in raced for run in runs], together)
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
         )
         self.settings = tuple(self._setting(session, native) for session in sessions)
+
+    def _together(self, variant: Variant, threads: int) -> float:
+        """The share of a variant's time in kernels that threads work on together."""
+        if threads == 1:
+            return 1.0
+        shared = total = 0.0
+        for each in variant.executables:
+            keys = (self.bench.keys(each, count) for count in (1, threads))
+            for alone, among in zip(*keys, strict=True):
+                alone_us = self._tables[1].cost(alone).expected_us
+                among_us = self._tables[threads].cost(among).expected_us
+                total += among_us
+                shared += among_us if among_us < _GAIN * alone_us else 0.0
+        return shared / total if total > 0 else 0.0
 
     def _setting(
         self, session: SessionSettings, native: Sequence[Mapping[str, Mapping[str, Any]]]
@@ -238,12 +256,21 @@ def _beside(timed: Mapping[str, Any]) -> tempo.Beside:
     return tempo.Beside(timed["medians_us"], timed["beside_us"])
 
 
-def _exponents(runs: Sequence[tuple[Observed, Mapping[str, Any]]]) -> dict[str, float]:
-    """Thread pool -> how what was timed in it follows the probe."""
-    found: dict[str, list[tempo.Beside]] = {}
+def _exponents(
+    runs: Sequence[tuple[Observed, Mapping[str, Any]]], together: Mapping[int, float]
+) -> dict[str, float]:
+    """Thread pool -> how what was timed in it follows the probe.
+
+    Args:
+        together: number of threads -> share of the time that they work together.
+    """
+    found: dict[tuple[str, int], list[tempo.Beside]] = {}
     for entry, timed in runs:
-        found.setdefault(entry.session.pool, []).append(_beside(timed))
-    return {pool: tempo.exponent(pairs) for pool, pairs in found.items()}
+        pool = entry.session.pool, entry.session.intra_op_threads
+        found.setdefault(pool, []).append(_beside(timed))
+    return {
+        pool: tempo.exponent(pairs, together[threads]) for (pool, threads), pairs in found.items()
+    }
 
 
 def _relative(timed: Mapping[str, Any], percentile: float) -> float:

@@ -47,6 +47,16 @@ def test_what_a_model_does_in_a_quiet_hour_tells_nothing_of_neighbours(seed: int
     assert exponent([Beside(list(late * calm.own_us), calm.probe_us)]) < 0.95
 
 
+def test_what_one_thread_does_does_not_follow_a_probe_of_two() -> None:
+    """Its second core was taken by a neighbour; the model works on one."""
+    quiet = _turns(0.8, 100.0, [1.0], seed=3)
+    alone, together = exponent([quiet], 0.0), exponent([quiet], 1.0)
+    assert alone == pytest.approx(0.1, abs=0.05)
+    assert together == pytest.approx(0.8, abs=0.1)
+    planned = Estimate(low=6.0, expected=6.8, high=7.5, source="measured")
+    assert at_state(planned, 44.0, 22.0, alone).expected < 1.1 * 6.8
+
+
 def test_a_slow_race_still_tells_of_the_fast_state() -> None:
     pair = _turns(0.7, 100.0, [1.5, 1.7], seed=1)
     assert fast_us(pair, 40.0, 0.7) == pytest.approx(100.0, rel=0.03)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,14 @@ def test_the_footprint_class_grows_with_the_model_and_ends() -> None:
     assert classes == sorted(classes)
     assert classes[-1] * 2**20 > last_level_size_bytes()
     assert footprint_class(10**6, 0) == footprint_class(10**6, 10**6)
+
+
+def test_a_look_up_reads_the_rows_that_it_returns() -> None:
+    """A table of words does not push the weights of the layers out of the cache."""
+    table = replace(_big(), op_type="Gather", constant_size_bytes=10**9, output_size_bytes=4000)
+    assert table.read_size_bytes == 4000
+    assert replace(table, op_type="MatMul").read_size_bytes == 10**9
+    assert replace(table, constant_size_bytes=100).read_size_bytes == 100
 
 
 def test_values_that_steer_the_work_are_digested() -> None:

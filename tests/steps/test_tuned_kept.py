@@ -12,6 +12,7 @@ from benchmarks.small.suite import SUITE
 from planner.fuse.build import Draft, draft
 from planner.fuse.tune import changed, classes
 from planner.graph.semantics import program_of
+from planner.steps.fused import tuning
 from planner.steps.fused.tuning import Kept
 
 
@@ -66,3 +67,20 @@ def test_a_damaged_file_is_measured_again(plan: Draft, tuned: Draft, tmp_path: P
     (file,) = tmp_path.iterdir()
     file.write_text(file.read_text()[:-40])
     assert kept(tmp_path).get(plan) is None
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(
+    plan: Draft, tuned: Draft, tmp_path: Path
+) -> None:
+    (tmp_path / "full").touch()
+    assert kept(tmp_path / "full").put(plan, (tuned, 5.5)) == (tuned, 5.5)
+    assert kept(tmp_path / "full").get(plan) is None
+
+
+def test_what_was_tuned_is_forgotten(
+    plan: Draft, tuned: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "default_path", lambda: tmp_path / "store.sqlite")
+    kept(tmp_path / "tuned").put(plan, (tuned, 5.5))
+    assert tuning.forget_tuned() == 1
+    assert kept(tmp_path / "tuned").get(plan) is None

@@ -10,11 +10,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from planner.cost.rates import capability
-from planner.errors import EnvironmentMismatchError, InfoptError
+from planner.errors import EnvironmentMismatchError, InfoptError, UsageError
 from planner.fuse.build import Draft
 from planner.fuse.live import Live
 from planner.fuse.saved import as_record, draft_of
@@ -23,8 +24,11 @@ from planner.kernels.compile import Compilers, version
 from planner.profiling.store import default_path
 from planner.progress import Reporter
 from planner.runtime.fused.driver import Driver
+from planner.spec.io import write_atomically
 from planner.spec.profile import DeviceProfile
 
+TUNER_VERSION = 1
+"""Raise it when tuning changes, so that what an older one found is not taken for its best."""
 BUDGET_S = 20.0
 """Of measuring, per part of the model; compiling its candidates comes on top."""
 _CANDIDATES = 6
@@ -47,7 +51,7 @@ def tuned_here(drafts: Mapping[str, Draft], profile: DeviceProfile, reporter: Re
     if driver is None:
         return Measured(drafts, {})
     reporter.stage("measure")
-    kept = Kept(default_path().parent / "tuned", driver)
+    kept = Kept(_folder(), driver)
     found: dict[str, Draft] = {}
     device_us: dict[str, float] = {}
     compilers = Compilers(driver.architecture, os.cpu_count() or 1)
@@ -66,12 +70,24 @@ def tuned_here(drafts: Mapping[str, Draft], profile: DeviceProfile, reporter: Re
     return Measured(found, device_us)
 
 
+def forget_tuned() -> int:
+    """Forgets all that was tuned here; how many sets of kernels."""
+    files = list(_folder().glob("*.json"))
+    for file in files:
+        file.unlink(missing_ok=True)
+    return len(files)
+
+
+def _folder() -> Path:
+    return default_path().parent / "tuned"
+
+
 class Kept:
     """What was tuned before on such a device: measured once per set of kernels."""
 
     def __init__(self, folder: Path, driver: Driver) -> None:
         self._folder = folder
-        self._device = f"{driver.name} {driver.version} triton {version()}"
+        self._device = f"{TUNER_VERSION} {driver.name} {driver.version} triton {version()}"
 
     def get(self, draft: Draft) -> Timed | None:
         """The tuned draft; None where it was not tuned before, or its file is damaged."""
@@ -85,10 +101,10 @@ class Kept:
         """Keeps what a draft became; whoever reads meanwhile sees a whole file or none."""
         made, device_us = tuned
         path = self._path(draft)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps({**as_record(made), "device_us": device_us}), "utf-8")
-        scratch.replace(path)
+        content = json.dumps({**as_record(made), "device_us": device_us}).encode()
+        with suppress(OSError, UsageError):  # a full cache costs the next plan time, not this one
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
         return tuned
 
     def _path(self, draft: Draft) -> Path:
