@@ -13,7 +13,8 @@ of their own. Were the noise normal too, the posterior
 would have a closed form (Bayesian linear regression: Bishop, Pattern Recognition and Machine
 Learning, 3.49 to 3.59; the best linear unbiased prediction of mixed models: Henderson 1975). Now
 and then a run is disturbed from beginning to end, so the noise has heavy tails (Student's t), and
-runs are weighted by how well they fit, again and again (Lange, Little and Taylor 1989, section 4).
+runs are weighted by how well they fit, again and again (Lange, Little and Taylor 1989, section 4);
+formats' priors are weighted alike.
 Few runs give cautious corrections and wide intervals.
 """
 
@@ -33,11 +34,11 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 _OVERALL_SIGMA = 0.2
 """Prior standard deviations of effects, natural logarithm, rounded from the fit that predicted each
 of 174 whole runs of 25 models from the others of its model best (2026-11-27, two cores of an AMD
-EPYC, ONNX Runtime 1.31.1): 4.8 % off in the mean, 3 % in the median, 96 % inside the interval.
+EPYC, ONNX Runtime 1.31.1): 5.3 % off in the mean, 3 % in the median, 93 % inside the interval.
 What all runs of a model share is rarely more than a few percent, but is left room, and so is one
 thread: weights that come from memory in the whole may not where a kernel is alone."""
 _LEVEL_SIGMA = 0.05
-_FORMAT_SIGMA = 0.05
+_FORMAT_SIGMA, _FORMAT_TAIL = 0.05, 2.0
 _NOISE_SIGMA = 0.05
 """One whole run of a few seconds against another process' run of the same."""
 _MODEL_SIGMA = 0.03
@@ -50,6 +51,8 @@ class Prior:
 
     mean: float
     sigma: float
+    tail: float = math.inf
+    """Degrees of freedom: formats are mostly alike, but one may outgrow a cache."""
 
 
 _ONE_THREAD = Prior(0.0, 0.1)
@@ -80,7 +83,7 @@ class Circumstances:
             f"level {self.session.graph_level}": (1.0, Prior(0.0, _LEVEL_SIGMA)),
         }
         for name, share in self.formats.items():
-            effects[f"format {name}"] = (share, Prior(0.0, _FORMAT_SIGMA))
+            effects[f"format {name}"] = (share, Prior(0.0, _FORMAT_SIGMA, _FORMAT_TAIL))
         return effects
 
 
@@ -132,15 +135,18 @@ def _posterior(runs: Sequence[WholeRun], wanted: Circumstances) -> tuple[float, 
     """Mean and standard deviation of the logarithm."""
     known = _priors([*(run.circumstances for run in runs), wanted])
     usual = np.array([prior.mean for prior in known.values()])
-    certainty = np.diag([prior.sigma**-2 for prior in known.values()])
+    certainty = np.array([prior.sigma**-2 for prior in known.values()])
+    tails = np.array([prior.tail for prior in known.values()])
+    heed = np.ones(len(known))
     rows = np.array([_row(run.circumstances, known) for run in runs]).reshape(-1, len(known))
     seen = np.log([run.ratio for run in runs]) - rows @ usual
     weights = np.full(len(runs), _NOISE_SIGMA**-2)
     for _ in range(_ITERATIONS):
-        precision = certainty + rows.T @ (weights[:, None] * rows)
+        precision = np.diag(heed * certainty) + rows.T @ (weights[:, None] * rows)
         mean = np.linalg.solve(precision, rows.T @ (weights * seen))
         squares = ((seen - rows @ mean) / _NOISE_SIGMA) ** 2
         weights = (_TAIL + 1) / (_TAIL + squares) * _NOISE_SIGMA**-2
+        heed = (1 + 1 / tails) / (1 + mean**2 * certainty / tails)
     row = _row(wanted, known)
     spread = float(row @ np.linalg.solve(precision, row))
     return float(row @ (mean + usual)), math.sqrt(spread + _NOISE_SIGMA**2 + _MODEL_SIGMA**2)

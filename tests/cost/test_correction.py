@@ -65,6 +65,16 @@ def test_one_pool_says_little_of_another() -> None:
     assert Corrections(late).factor(_at("2 sleeping", fp32=1.0)).expected > 1.5
 
 
+def test_one_format_may_stand_out() -> None:
+    """Weights that outgrow the cache in one format say little of the others."""
+    slow = [WholeRun("a", _at("1", fp32=1.0), 1.6)]
+    usual = [WholeRun(name, _at("1", **{name: 1.0}), 1.1) for name in ("int8", "int4", "int2")]
+    corrections = Corrections([*slow, *usual])
+    assert corrections.factor(_at("1", fp32=1.0)).expected > 1.45
+    assert corrections.factor(_at("1", int8=1.0)).expected == pytest.approx(1.1, rel=0.05)
+    assert corrections.factor(_at("1", other=1.0)).expected == pytest.approx(1.1, rel=0.08)
+
+
 def test_a_mixture_lies_between_its_formats() -> None:
     corrections = Corrections(_world(["1"], ["fp32", "int4"]))
     pure = [corrections.factor(_at("1", **{name: 1.0})).expected for name in ("fp32", "int4")]
