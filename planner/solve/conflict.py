@@ -30,9 +30,9 @@ class Conflict:
     """A minimal set of limits that cannot hold together: without any one of them, the others can.
     Empty where the problem is infeasible without any limit, or feasible."""
     nearest: dict[str, float | None]
-    """For each, the nearest feasible value with all others kept; None where there is none, or none
-    was found in time (`open`). Of large pipelines a plan's own value: feasible, and the nearest
-    within what the time allowed (`bounds`)."""
+    """For each, the nearest value that a plan was found for with all others kept, a certain one if
+    there is any; None where there is none, or none was found in time (`open`). Of large pipelines
+    the nearest within what the time allowed (`bounds`)."""
     fastest_us: float | None
     """Least latency at the SLO's percentile, upper end, with all other limits kept; None where
     those cannot be met at any latency."""
@@ -43,8 +43,8 @@ class Conflict:
     """Proved: for every limit of the set there is a plan that keeps its others. False: perhaps
     fewer suffice."""
     bounds: dict[str, float] = field(default_factory=dict)
-    """Nothing short of this is feasible with all others kept: proved. Limits of which nothing is
-    proved are left out."""
+    """Nothing short of this is feasible with all others kept, even at the lower ends of latencies'
+    intervals: proved. Limits of which nothing is proved are left out."""
 
 
 def conflict(

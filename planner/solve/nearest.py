@@ -42,7 +42,8 @@ class Near:
     value: float | None = None
     """Feasible: that of a plan."""
     bound: float | None = None
-    """Nothing short of this is feasible: proved. None: nothing is."""
+    """Nothing short of this is feasible, even where latencies keep to their lower ends: proved.
+    None: nothing is."""
     plan: Solution | None = None
     """Keeps all other limits."""
     is_impossible: bool = False
@@ -152,14 +153,16 @@ class Ways:
         """Least upper-end latency at the SLO's percentile over all shapes, the other limits kept.
 
         With one shape and no throughput limit it is linear and solved exactly; otherwise by
-        bisection over the limit, each step ending at a plan's own value.
+        bisection over the limit, each step ending at a plan's own value. It bounds what certain
+        plans take: proved of all plans only where no latency is an interval.
         """
         free = replace(with_limit(problem, "latency_us", None), objectives=(Objective.LATENCY,))
         if len(problem.shape_weights) == 1 and problem.limits.throughput_per_s is None:
             tails = _tails(free)
             best = self._solve(tails, limit_s, GAP)
             found = _near(tails, best, "latency_us")
-            bound = best.bound[0] if best.bound else None
+            is_proved = bool(best.bound) and not _is_wide(free)
+            bound = best.bound[0] if is_proved else None
             return replace(found, bound=bound)
         best = self._solve(free, limit_s, 1e-3)
         if best.totals is None:
@@ -190,15 +193,29 @@ def farthest(
 
 
 def _near(problem: Problem, found: Solution, name: str) -> Near:
-    """What a solution that was minimised for a limit says of it."""
+    """What a solution that was minimised for a limit says of it.
+
+    Where a latency is limited, a search holds the upper ends of its intervals to it first, so its
+    bound holds for certain plans only: others are feasible too, and may need less.
+    """
     if found.totals is None:
         return Near(is_impossible=found.status is Status.INFEASIBLE)
     value = used(problem, found, name)
     is_aimed = problem.objectives[0] is AIMS[name] and name != "latency_us"
-    if not found.bound or not is_aimed:
+    is_for_certain_plans = problem.limits.latency_us is not None and _is_wide(problem)
+    if not found.bound or not is_aimed or is_for_certain_plans:
         return Near(value, None, found)
     bound = found.bound[0]
     return Near(value, 1e6 / max(bound, 1e-9) if name == "throughput_per_s" else bound, found)
+
+
+def _is_wide(problem: Problem) -> bool:
+    """Whether some latency is an interval: then a plan may be feasible without being certain."""
+    tables = [option.latency for option in problem.options]
+    tables += [conversion.latency for conversion in problem.conversions]
+    tables.append(tuple(setting.overhead for setting in problem.settings))
+    cells = (cell for table in tables for row in table for cell in row if cell is not None)
+    return any(cell.low_us < cell.high_us for cell in cells)
 
 
 def _tails(problem: Problem) -> Problem:

@@ -19,11 +19,13 @@ class ConflictingLimit(Document):
     value: float
     """What was asked for."""
     nearest: float | None
-    """The nearest feasible value with every other limit kept, those of other conflicts apart; None
-    where there is none, or where only measuring built plans could tell (a metric's drop)."""
+    """The nearest value that a plan was found for, with every other limit kept, those of other
+    conflicts apart; a latency is that of its upper end. None where there is none, or where only
+    measuring built plans could tell (a metric's drop)."""
     unit: Unit
     proved: float | None = None
-    """Nothing short of this is feasible, with every other limit kept: proved. None: not known."""
+    """Nothing short of this is feasible, with every other limit kept, even where latencies keep to
+    the lower ends of their intervals: proved. None: not known."""
     is_open: bool = False
     """Neither was a feasible value found nor is it proved that there is none."""
     conflict: int = 1

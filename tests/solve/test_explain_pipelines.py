@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 
 from planner.ir.assignment import Contiguity
 from planner.ir.devices import Device
-from planner.ir.problem import Limits, Objective, Problem
+from planner.ir.problem import Latency, Limits, Objective, Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.check import priced
 from planner.solve.explain import binding, conflict, runner_ups
@@ -23,6 +24,7 @@ from planner.solve.solve import solve
 from planner.solve.stages import solve as ways
 from planner.solve.stages.rules import STAGE_RULES
 from tests.solve.pipelines import Pipelines
+from tests.solve.problems import SETTING
 from tests.solve.test_assign import Maker
 from tests.solve.test_bad_pipelines import line
 
@@ -167,3 +169,47 @@ def test_a_bound_says_more_than_what_was_asked_for() -> None:
     assert farthest(problem, "price_per_hour", 32.0, [0.0, 6.0, 5.0]) == 6.0
     assert farthest(problem, "price_per_hour", 32.0, [0.0, 4.0]) is None
     assert farthest(problem, "throughput_per_s", 20.0, [80.0, 50.0, 120.0]) == 50.0
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("spread_us", [0.0, 2.0])
+def test_what_holds_for_certain_plans_only_is_not_called_proved(
+    spread_us: float, is_large: bool, request: pytest.FixtureRequest
+) -> None:
+    """The small option keeps the promise at the lower ends only, if at all: then 51 bytes will
+    do, though certain plans need 101."""
+    if is_large:
+        request.getfixturevalue("large")
+    base, overhead_us = line(1), SETTING.overhead[0].high_us
+    cells = [((Latency(us - spread_us, us, us + spread_us),),) for us in (3.0, 6.0)]
+    options = tuple(
+        replace(option, latency=cell, weight_size_bytes=size)
+        for option, cell, size in zip(base.options, cells, (100, 50), strict=True)
+    )
+    problem = replace(
+        base,
+        options=options,
+        devices=(Device("a", None, 2, 1.0),),
+        limits=Limits(latency_us=5.5 + overhead_us, memory_size_bytes=10),
+    )
+    found = Ways(monotonic() + 4.0, 2.0, 0, 1, is_large).nearest(problem, "memory_size_bytes", 1)
+    assert found.value == 101
+    small = solve(with_limit(problem, "memory_size_bytes", 51), time_limit_s=5.0)
+    assert small.is_uncertain == bool(spread_us)
+    needed = 51 if spread_us else 101
+    assert found.bound is None or found.bound <= needed * (1 + 1e-9)
+    if not spread_us and not is_large:
+        assert found.bound == pytest.approx(101)
+
+
+@pytest.mark.parametrize("spread_us", [0.0, 2.0])
+def test_the_least_latency_is_proved_only_where_none_is_an_interval(spread_us: float) -> None:
+    wide = ((Latency(4.0 - spread_us, 4.0, 4.0 + spread_us),),)
+    options = tuple(replace(option, latency=wide) for option in line(1).options)
+    problem = replace(line(1), options=options, limits=Limits(latency_us=1.0))
+    found = Ways(monotonic() + 4.0, 2.0, 0, 1, is_large=False).nearest(problem, "latency_us", 1)
+    overhead_us = SETTING.overhead[0].high_us
+    assert found.value == pytest.approx(4.0 + spread_us + overhead_us)
+    # what is expected can be asked for whatever the upper end is
+    assert solve(with_limit(problem, "latency_us", 4.0 + overhead_us), workers=1).totals is not None
+    assert (found.bound is None) == bool(spread_us)
