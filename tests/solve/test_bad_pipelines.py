@@ -17,6 +17,7 @@ from planner.solve.check import check
 from planner.solve.progress import Progress
 from planner.solve.solve import solve
 from planner.solve.stages import solve as ways
+from planner.solve.stages.exact import Exact
 from tests.solve.problems import SETTING, flat
 
 
@@ -193,3 +194,32 @@ def test_a_plan_of_the_lower_end_only_is_uncertain_and_no_contradiction(way: str
     found = solved(replace(problem, options=options, limits=limits))
     assert found.is_uncertain
     assert found.totals is not None
+
+
+def test_what_multipliers_refute_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between small and large: the search might only say that it does not know."""
+    monkeypatch.setattr(ways, "SMALL_COLUMNS", 0)
+    monkeypatch.setattr(ways, "search_exactly", lambda state: Status.UNKNOWN)
+    problem = replace(line(12), limits=Limits(error=0.0, devices=1))
+    heavy = replace(problem, devices=(Device("a", 60, 2, 1.0),))
+    assert solved(heavy).status is Status.INFEASIBLE
+
+
+def test_nothing_more_is_searched_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[Exact] = []
+
+    def interrupted(state: Exact) -> Status:
+        state.is_interrupted = True
+        return Status.UNKNOWN
+
+    def exactly(state: Exact) -> Status:
+        searched.append(state)
+        return Status.UNKNOWN
+
+    monkeypatch.setattr(ways, "SMALL_COLUMNS", 0)
+    monkeypatch.setattr(ways, "search_guarded", interrupted)
+    monkeypatch.setattr(ways, "search_exactly", exactly)
+    found = solved(line(4))
+    assert found.is_interrupted
+    assert found.status is Status.UNKNOWN
+    assert not searched

@@ -68,7 +68,7 @@ def is_big(problem: Problem) -> bool:
 
 def _search(state: Exact) -> Status:
     """Small: the whole model. Large: dual, cuts and swaps. Between: these first, for a plan and a
-    bound, then the whole model with what time is left."""
+    bound, then the whole model with what time is left, unless that settled it."""
     count = choices(state.problem)
     if count <= SMALL_COLUMNS:
         return search_exactly(state)
@@ -78,8 +78,11 @@ def _search(state: Exact) -> Status:
     state.deadline = monotonic() + LARGE_SHARE * state.remaining_s
     status = search_guarded(state)
     state.deadline, state.hit_time_limit = end, False
-    if status is Status.OPTIMAL and len(state.problem.objectives) == 1:
+    is_one = len(state.problem.objectives) == 1
+    if status is Status.INFEASIBLE or (status is Status.OPTIMAL and is_one):
         return status
+    if state.is_interrupted:
+        return Status.UNKNOWN if state.best is None else Status.FEASIBLE
     if state.end != HIGH:
         state.best, state.values = None, ()
     known = state.bounds[:1] if state.end == HIGH else []
