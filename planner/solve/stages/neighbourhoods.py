@@ -53,7 +53,10 @@ def improve(state: Exact, start: Solution, until: float, seed: int) -> None:
         return
     walk = _Walk(near, random.Random(seed))
     for kind in walk.turns():
-        if monotonic() + LEAST_S >= until or state.is_interrupted or walk.is_over:
+        if state.is_interrupted or walk.is_over:
+            return
+        if monotonic() + LEAST_S >= until:
+            state.is_clocked = True
             return
         walk.take(kind, until)
         state.is_clocked |= near.is_clocked
@@ -130,6 +133,7 @@ def search_below(state: Exact, part: Part, until: float, seed: int, work: float)
     whether the part was searched through."""
     end = min(until, monotonic() + CLOCK * work)
     if end - monotonic() < LEAST_S:
+        state.is_clocked = True
         return False
     found = Exact(part.problem, end, state.gap, seed, 1, is_certain=True, work=work)
     found.sequence, found.homes = part.sequence, part.homes

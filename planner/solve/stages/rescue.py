@@ -73,7 +73,15 @@ def search_guarded(state: Exact) -> Status:
         return status
     if not state.is_interrupted:
         _search_parts(state, parts)
-    return Status.FEASIBLE if state.best is not None else Status.UNKNOWN
+    return _status(state)
+
+
+def _status(state: Exact) -> Status:
+    """Optimal where places closed the gap; the first objective only is bounded."""
+    if state.best is None:
+        return Status.UNKNOWN
+    is_proved = _is_close(state) and not state.best.is_uncertain and not any(state.values[1:])
+    return Status.OPTIMAL if is_proved else Status.FEASIBLE
 
 
 def _is_close(state: Exact) -> bool:
@@ -99,10 +107,13 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
     first; then further ones, until the gap is closed, the time ends or nothing more is found."""
     if state.best is not None and state.best.is_uncertain:
         return
+    state.is_clocked |= state.hit_time_limit  # of the way before: what follows depends on it
     state.hit_time_limit = False
     starts = [state.best] if state.best is not None else []
     until = monotonic() + PLACES_SHARE * state.remaining_s
     for part in parts:
+        if _is_over(state):
+            break
         limit_s = max(until - monotonic(), 0.0) * PART_SHARE
         plan = first_plan(state, part, monotonic() + limit_s)
         starts += [plan] if plan is not None else []
@@ -112,6 +123,7 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
     for plan in others:
         starts += [plan] if plan is not None else []
         if monotonic() >= until:
+            state.is_clocked = True
             break
     starts.sort(key=lambda plan: _value(state, plan))
     fruitless = 0
@@ -128,7 +140,10 @@ def _search_parts(state: Exact, parts: Sequence[Problem]) -> None:
 def _others(
     state: Exact, parts: Sequence[Problem], starts: Sequence[Solution]
 ) -> Iterator[Solution | None]:
-    """Plans of one family after another, at the places of the best starts first."""
+    """Plans of one family after another, at the places of the best starts first, until the gap is
+    closed or the time ends."""
+    if _is_over(state):
+        return
     names = dict.fromkeys(stage.place for plan in starts for stage in plan.stages)
     rank = {name: number for number, name in enumerate(names)}
     for part in sorted(parts, key=lambda each: rank.get(each.places[0].name, len(rank))):
@@ -137,6 +152,8 @@ def _others(
                 bound = state.bounds[0] if state.bounds else 0.0
                 state.offer(plan, "one decision after another", bound, 0)
             yield plan
+            if _is_over(state):
+                return
 
 
 def _value(state: Exact, plan: Solution) -> float:

@@ -119,6 +119,7 @@ def _solved(state: Exact, part: Part, until: float, gap: float, work: float) -> 
     """The best certain plan of a part that is found in time."""
     end = min(until, monotonic() + CLOCK * work)
     if end - monotonic() < LEAST_S:
+        state.is_clocked = True
         return None
     found = Exact(part.problem, end, gap, state.seed, 1, is_certain=True, work=work)
     search_exactly(found)
