@@ -30,7 +30,7 @@ from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import initial, read
 from planner.solve.assign.linear import cut, segment_loads, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
-from planner.solve.assign.regions import improve
+from planner.solve.assign.regions import MOST_WORK, WORK, improve, work_after
 from planner.solve.assign.schedule_regions import improve_schedule
 from planner.solve.check import check
 from planner.solve.solve import solve
@@ -462,3 +462,9 @@ def test_one_order_can_be_cut() -> None:
     found = cut(groups, list(range(groups.count)))
     assert found is not None
     assert len(found.kinds) == max(found.stage) + 1
+
+
+def test_walks_without_end_do_not_overflow() -> None:
+    assert work_after(0) == work_after(1) == WORK
+    assert work_after(2) == 2 * WORK
+    assert work_after(10_000) == MOST_WORK

@@ -29,9 +29,9 @@ from planner.solve.trusted import NAME
 
 BETTER = 1e-6
 """Relative: what a neighbourhood must gain."""
-WORK, MOST_WORK = 0.2, 2.0
-"""Deterministic seconds of one search: twice as many each time a walk came back in vain. Many
-short searches by one worker gain more than few long ones by two."""
+WORK, MOST_WORK, DOUBLINGS = 0.2, 2.0, 8
+"""Deterministic seconds of one search: twice as many every second time that a walk came back in
+vain, at most so often. Many short searches by one worker gain more than few long ones by two."""
 SIZE, LEAST, MOST = 40, 10, 400
 """Groups placed anew, to start with and at the ends."""
 TOGETHER = 0.4
@@ -55,8 +55,7 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
             start = _plan(groups, best)
             if comebacks % 2:
                 start = _kicked(groups, start, near, rng, until)
-            work = min(WORK * 2 ** (comebacks // 2), MOST_WORK)
-            walk = _Walk.at(groups, start, walk.size, work)
+            walk = _Walk.at(groups, start, walk.size, work_after(comebacks))
         walk.fruitless += 1
         is_together = rng.random() < TOGETHER
         free, slots = _neighbourhood(groups, walk.plan, round(walk.size), near, rng)
@@ -82,6 +81,11 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
             raise KeyboardInterrupt
         is_quick = found.answer in (Answer.INFEASIBLE, Answer.OPTIMAL)
         walk.size = min(max(walk.size * (1.1 if is_quick else 0.9), LEAST), MOST)
+
+
+def work_after(comebacks: int) -> float:
+    """Deterministic seconds of one search after so many walks came back."""
+    return min(WORK * 2.0 ** min(comebacks // 2, DOUBLINGS), MOST_WORK)
 
 
 def _plan(groups: Groups, best: Incumbent) -> list[int]:
