@@ -17,7 +17,7 @@ from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
 from planner.ir.devices import Device, Place
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting
 from planner.ir.solution import Solution, Status
-from planner.solve.assign import chain, schedule
+from planner.solve.assign import chain, free_model, schedule
 from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.diagram import Diagram
 from planner.solve.assign.dynamic import best_chain
@@ -27,11 +27,12 @@ from planner.solve.assign.flow import flow_of
 from planner.solve.assign.glue import glue, least_load_us
 from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
-from planner.solve.assign.instance import initial, read
+from planner.solve.assign.instance import Groups, initial, read
 from planner.solve.assign.linear import cut, segment_loads, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
 from planner.solve.assign.regions import MOST_WORK, WORK, improve, work_after
 from planner.solve.assign.schedule_regions import improve_schedule
+from planner.solve.assign.windows import speed
 from planner.solve.check import check
 from planner.solve.solve import solve
 from planner.solve.trusted import NAME
@@ -468,3 +469,18 @@ def test_walks_without_end_do_not_overflow() -> None:
     assert work_after(0) == work_after(1) == WORK
     assert work_after(2) == 2 * WORK
     assert work_after(10_000) == MOST_WORK
+
+
+def test_the_speed_of_a_kind_is_worked_out_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once a term: a model has a term for each group on each slot."""
+    groups = initial(free(1, 12))
+    asked: list[int] = []
+
+    def counted(groups: Groups, kind: int) -> float:
+        asked.append(kind)
+        return speed(groups, kind)
+
+    monkeypatch.setattr(free_model, "speed", counted)
+    cutoff_us = 2 * float(groups.time_us[np.isfinite(groups.time_us)].sum())
+    assert free_model.build_free(groups, cutoff_us, together_us=cutoff_us) is not None
+    assert sorted(asked) == list(range(len(groups.kinds)))

@@ -138,15 +138,17 @@ def build_free(
 def all_work_us(groups: Groups, loads_us: Sequence[tuple[int, float]]) -> float:
     """Loads of slots, (kind, load), each times the speed of its kind: what crossings and slow
     kinds add to the work."""
-    return math.fsum(speed(groups, kind) * us for kind, us in loads_us)
+    speeds = [speed(groups, kind) for kind in range(len(groups.kinds))]
+    return math.fsum(speeds[kind] * us for kind, us in loads_us)
 
 
 def _together(model: FreeModel, crossing: list[list[tuple[int, int]]], below_us: float) -> None:
     """minimise W >= Σ_d s_k·(load of d), W below what is known."""
     most = math.floor(below_us * (1 - BELOW) / model.unit_us)
     work = model.program.column(0, max(most, 0))
+    speeds = [speed(model.groups, kind) for kind in range(len(model.groups.kinds))]
     terms = [
-        (round(speed(model.groups, k) * amount), literal)
+        (round(speeds[k] * amount), literal)
         for d, (_, k) in enumerate(model.slots)
         for amount, literal in (*_work(model, d), *crossing[d])
     ]

@@ -58,10 +58,11 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
             walk = _Walk.at(groups, start, walk.size, work_after(comebacks))
         walk.fruitless += 1
         is_together = rng.random() < TOGETHER
-        free, slots = _neighbourhood(groups, walk.plan, round(walk.size), near, rng)
         if is_together:
             free = around(rng.randrange(groups.count), round(walk.size), near, groups.count, rng)
             slots = {slot for kind in groups.kinds for slot in kind.slots}
+        else:
+            free, slots = _neighbourhood(groups, walk.plan, round(walk.size), near, rng)
         model = build_free(
             groups,
             walk.most_us if is_together else walk.value_us * (1 - BETTER),
