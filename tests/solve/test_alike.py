@@ -20,8 +20,9 @@ from planner.ir.problem import (
     State,
     Transfer,
 )
-from planner.ir.solution import Status
+from planner.ir.solution import Solution, Status
 from planner.solve.alike.kinds import Rows, is_countable, kinds
+from planner.solve.alike.layout import Layouts, orders
 from planner.solve.alike.solve import counted, improved
 from planner.solve.check import check
 from planner.solve.solve import solve
@@ -198,3 +199,39 @@ def test_stages_hold_whole_groups() -> None:
     assert found.totals is not None
     assert not check(spread, found)
     assert found.objective[0] >= best.objective[0] * (1 - 1e-6)
+
+
+def test_every_order_of_stages_comes_once() -> None:
+    """Of four and four, 70 of 8! differ: half of them begin with the second place."""
+    stages = [PLACES[0]] * 4 + [PLACES[1]] * 4
+    found = list(orders(stages))
+    assert len(found) == len(set(found)) == 70
+    assert sum(order[0] == PLACES[1] for order in found) == 35
+    assert all(sorted(order, key=PLACES.index) == stages for order in found)
+
+
+def laid(problem: Problem, stages: tuple[Place, ...]) -> Solution | None:
+    """On these stages; the first takes what the others do not."""
+    return Layouts.of(problem, Rows(problem, charged=True), stages).plan(stages, 0)
+
+
+def test_stages_that_stay_empty_are_left_out() -> None:
+    """Counts may set up more than are needed: they cost nothing there."""
+    plan = laid(many(3, 100), PLACES[:1] * 2)
+    assert plan is not None
+    assert [stage.chosen for stage in plan.stages] == [("o0:d", "o1:d", "o2:d")]
+
+
+def test_a_place_that_some_operator_cannot_run_at_has_no_layout() -> None:
+    assert laid(replace(many(3, 100), places=PLACES), PLACES) is None
+
+
+def test_operators_without_weights_take_what_is_fastest() -> None:
+    problem = many(2, 100)
+    slow, fast = (
+        Option("o1:" + name, ("o1",), "f", ((around(us),),), (State("t0", WHOLE),), place="x1")
+        for name, us in (("slow", 30.0), ("fast", 10.0))
+    )
+    plan = laid(replace(problem, options=(*problem.options[:2], slow, fast)), PLACES[:1])
+    assert plan is not None
+    assert plan.chosen == ("o0:d", "o1:fast")

@@ -7,7 +7,8 @@ counted anew afterwards: only the ends of stages matter here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from planner.ir.devices import Place
 from planner.ir.problem import Option, Problem
@@ -17,51 +18,86 @@ from planner.solve.alike.plans import room_of
 from planner.solve.data import FloatArray
 from planner.solve.scale.complete import Choice, Completer
 
-
-def laid_out(problem: Problem, stages: Sequence[Place], rest: int) -> Solution | None:
-    """A plan on these stages, in this order; it need not keep any limit. None where it cannot be
-    completed, or where some stage would stay empty.
-
-    Args:
-        rest: the stage that takes what others do not.
-    """
-    rows = Rows(problem, charged=True)
-    best = {name: _cheapest(problem, rows, name) for name in {place.name for place in stages}}
-    rooms = [room_of(problem, place.name) for place in stages]
-    tables = [[best[place.name][op] for op in problem.ops] for place in stages]
-    stage_of = _dealt(tables, rooms, rest)
-    if len(set(stage_of)) < len(stages):
-        return None
-    by_name = {option.name: number for number, option in enumerate(problem.options)}
-    chosen = [by_name[tables[stage][op][0].name] for op, stage in enumerate(stage_of)]
-    choice = Choice(tuple(stages), chosen, stage_of, [-1] * len(chosen))
-    return Completer(problem, 0).complete(choice)
+Priced = tuple[int, FloatArray]
+"""Number of an option, and its row."""
 
 
-Priced = tuple[Option, FloatArray]
+@dataclass(frozen=True, slots=True)
+class Layouts:
+    """Of one problem on some places."""
+
+    tables: dict[str, list[Priced]]
+    """Place -> the option of each operator there. Places that some operator cannot run at are left
+    out."""
+    rooms: dict[str, float]
+    """Bytes of all devices of one stage at each place."""
+    completer: Completer
+
+    @classmethod
+    def of(cls, problem: Problem, rows: Rows, places: Iterable[Place]) -> Layouts:
+        """What every layout on these places needs."""
+        names = dict.fromkeys(place.name for place in places)
+        found = {name: _best(problem, rows, name) for name in names}
+        return cls(
+            {
+                name: [best[op] for op in problem.ops]
+                for name, best in found.items()
+                if len(best) == len(problem.ops)
+            },
+            {name: room_of(problem, name) for name in names},
+            Completer(problem, 0),
+        )
+
+    def plan(self, stages: Sequence[Place], rest: int) -> Solution | None:
+        """A plan on these stages, in this order; it need not keep any limit. Stages that would stay
+        empty are left out. None where an operator cannot run at one of their places, or where it
+        cannot be completed.
+
+        Args:
+            rest: the stage that takes what others do not.
+        """
+        if any(place.name not in self.tables for place in stages):
+            return None
+        tables = [self.tables[place.name] for place in stages]
+        stage_of = _dealt(tables, [self.rooms[place.name] for place in stages], rest)
+        used = sorted(set(stage_of))
+        chosen = [tables[stage][op][0] for op, stage in enumerate(stage_of)]
+        number = {stage: n for n, stage in enumerate(used)}
+        at = [number[stage] for stage in stage_of]
+        choice = Choice(tuple(stages[stage] for stage in used), chosen, at, [-1] * len(chosen))
+        return self.completer.complete(choice)
 
 
-def _cheapest(problem: Problem, rows: Rows, place: str) -> dict[str, Priced]:
-    """Operator -> its resident option there that a typical share of the error budget allows, with
-    the least time; among the smallest where none is allowed."""
+def orders(stages: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+    """Every order of stages, those at one place being equal."""
+    if not stages:
+        yield ()
+    for first in dict.fromkeys(stages):
+        left = list(stages)
+        left.remove(first)
+        for rest in orders(left):
+            yield (first, *rest)
+
+
+def _best(problem: Problem, rows: Rows, place: str) -> dict[str, Priced]:
+    """Operator -> its option there of least rank; resident ones first, where it has weights."""
     budget = problem.limits.error
     share = float("inf") if budget is None else budget / max(len(problem.ops), 1)
-    found: dict[str, Priced] = {}
-    for option in problem.options:
-        if option.place != place or not option.weight_size_bytes:
+    found: dict[str, tuple[tuple[bool, bool, float], Priced]] = {}
+    for number, option in enumerate(problem.options):
+        if option.place != place:
             continue
         row = rows.of(option)
+        rank = _rank(option, row, share)
         known = found.get(option.ops[0])
-        if known is None or _rank(row, share) < _rank(known[1], share):
-            found[option.ops[0]] = (option, row)
-    for option in problem.options:  # what has no weights at all
-        if option.place == place and option.ops[0] not in found:
-            found[option.ops[0]] = (option, rows.of(option))
-    return found
+        if known is None or rank < known[0]:
+            found[option.ops[0]] = (rank, (number, row))
+    return {op: priced for op, (_, priced) in found.items()}
 
 
-def _rank(row: FloatArray, share: float) -> tuple[bool, float]:
-    return bool(row[ERROR] > share), float(row[COST])
+def _rank(option: Option, row: FloatArray, share: float) -> tuple[bool, bool, float]:
+    """Resident, of an error that a typical share of the budget allows, then the least time."""
+    return not option.weight_size_bytes, bool(row[ERROR] > share), float(row[COST])
 
 
 def _dealt(tables: Sequence[Sequence[Priced]], rooms: Sequence[float], rest: int) -> list[int]:

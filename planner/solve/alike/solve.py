@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, permutations
+from itertools import islice
 from time import monotonic
 
 from planner.ir.problem import Objective, Problem
-from planner.ir.solution import Solution, Status
+from planner.ir.solution import Solution, Stage, Status
 from planner.solve.alike.counts import Counted, Fleet, Frame, columns_of, count
 from planner.solve.alike.kinds import Kind, Rows, is_countable, kinds, undominated
-from planner.solve.alike.layout import laid_out
+from planner.solve.alike.layout import Layouts, orders
 from planner.solve.alike.plans import first_plan, limits_of, recounted, room_of
 from planner.solve.check import check, priced, value
 
@@ -24,7 +24,7 @@ _HIGH, _EXPECTED, _LOW = 2, 1, 0
 BOUND_GAP = 1e-3
 """Relative gap at which a bound is good enough."""
 _MOST_ORDERS = 5000
-"""Of stages; equal ones count once."""
+"""Of stages, those at one place being equal."""
 _SHARES = 6
 """Layouts that get a whole share of the time, if each needs it."""
 
@@ -55,7 +55,7 @@ def counted(problem: Problem, *, gap: float, time_limit_s: float) -> Solution | 
             return known
         staged = _staged(problem, all_kinds, end, found, time_limit_s / 4)
         if not staged.is_infeasible:
-            plan = _better(problem, plan, _laid(problem, staged, end, time_limit_s / 4))
+            plan = _better(problem, plan, _laid(problem, rows, staged, end, time_limit_s / 4))
             return _certified(problem, plan, staged, gap, monotonic() - started)
     return Solution(Status.INFEASIBLE, solver=_NAME, seconds=monotonic() - started)
 
@@ -71,24 +71,29 @@ def _staged(
     return replace(staged, bound_us=max(staged.bound_us, found.bound_us))
 
 
-def _laid(problem: Problem, staged: Counted, end: int, seconds: float) -> Solution | None:
+def _laid(
+    problem: Problem, rows: Rows, staged: Counted, end: int, seconds: float
+) -> Solution | None:
     """The best plan on the stages that counts set up, in any order."""
-    names = [place for place, many in zip(problem.places, staged.stands, strict=False) if many]
-    if len(names) == 1 and sum(staged.stands) == 1:
+    pairs = zip(problem.places, staged.stands, strict=False)
+    stages = [place for place, many in pairs for _ in range(many)]
+    if len(stages) <= 1:
         return None
-    stages = [
-        p for p, many in zip(problem.places, staged.stands, strict=False) for _ in range(many)
-    ]
     until = monotonic() + seconds
+    layouts = Layouts.of(problem, rows, stages)
+    tried: set[tuple[Stage, ...]] = set()
     best: Solution | None = None
-    for order in dict.fromkeys(islice(permutations(stages), _MOST_ORDERS)):
-        for rest in range(len(order)):
-            if monotonic() > until:
-                return best
-            start = laid_out(problem, order, rest)
-            plan = None if start is None else recounted(problem, start, end, seconds / _SHARES)
-            if plan is not None:
-                best = _better(problem, best, _valued(problem, plan))
+    lines = islice(orders(stages), _MOST_ORDERS)
+    for order, rest in ((line, rest) for line in lines for rest in range(len(line))):
+        if monotonic() > until:
+            return best
+        start = layouts.plan(order, rest)
+        if start is None or start.stages in tried:
+            continue
+        tried.add(start.stages)
+        plan = recounted(problem, start, end, seconds / _SHARES)
+        if plan is not None:
+            best = _better(problem, best, _valued(problem, plan))
     return best
 
 
