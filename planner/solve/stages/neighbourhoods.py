@@ -153,4 +153,4 @@ def _take(state: Exact, found: Exact) -> None:
         state.used.setdefault(f"{name} on parts")
     if found.best is not None and not found.best.is_uncertain:
         bound = state.bounds[0] if state.bounds else -math.inf
-        state.offer(found.best, "neighbourhoods of one place", bound, 0)
+        state.offer(found.best, "neighbourhoods", bound, 0)
