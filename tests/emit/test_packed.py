@@ -15,6 +15,7 @@ from planner.compress.base import BuildContext, BuildSettings
 from planner.compress.weight_only import INT4_WO, INT8_WO, WeightOnly
 from planner.emit.engine import Part
 from planner.emit.partition import StageCut, cut_of, partition, read, stage_cuts
+from planner.emit.partition import options as every_index
 from planner.ops.sharding import Kind
 from planner.spec.execution import StageExecution
 from tests.emit.test_partition import Node, check, model_of, options, weight
@@ -49,10 +50,12 @@ def feed_forward() -> onnx.ModelProto:
     )
 
 
-def packed(method: WeightOnly, folder: Path) -> Path:
-    """The model with both products packed."""
+def packed(
+    method: WeightOnly, folder: Path, plain: onnx.ModelProto | None = None, *ops: str
+) -> Path:
+    """A model with products packed: the feed-forward with both of its own, or another."""
     context = BuildContext({}, BuildSettings(), folder)
-    model = method.build(feed_forward(), {"op f0", "op f3"}, context)
+    model = method.build(plain or feed_forward(), set(ops) or {"op f0", "op f3"}, context)
     path = folder / "model.onnx"
     onnx.save(model, path)
     return path
@@ -118,3 +121,28 @@ def test_blocks_that_cannot_be_shared_stay_whole(tmp_path: Path) -> None:
     model, graph = read(path)
     sums = [i for op in ("op f0_Q4", "op f3_Q4") for i in options(model, graph)[op]]
     assert {i.extent for i in sums if i.kind is Kind.SUM} == {2, 4}, "two 4-bit zeros a byte"
+
+
+@BOTH
+@pytest.mark.parametrize("depth", [48, 64, 96, 100, 240])
+def test_only_whole_blocks_are_shared(method: WeightOnly, depth: int, tmp_path: Path) -> None:
+    product = model_of(
+        [("MatMul", ["x", "W"], ["y"], {})],
+        [tensor("x", TensorProto.FLOAT, [4, depth])],
+        [tensor("y", TensorProto.FLOAT, [4, 8])],
+        {"W": weight(depth, 8)},
+    )
+    shared = set()
+    for ranks in (2, 3, 4, 8):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        path = packed(method, folder, product, "op y")
+        model, graph = read(path)
+        (op,) = graph.ops
+        sums = [i for i in every_index(model, graph)[op.name] if i.kind is Kind.SUM]
+        for index in (i for i in sums if i.extent % ranks == 0):
+            shared.add(ranks)
+            cut = StageCut(tuple(range(ranks)), frozenset((op.name,)), {op.name: index})
+            check(path, [cut], 5, ranks, tolerance=FLIPS)
+    whole_blocks = {(64, 8): {2}, (96, 8): {3}}
+    assert shared == whole_blocks.get((depth, method.bits), set())

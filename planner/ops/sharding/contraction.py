@@ -67,7 +67,8 @@ def gemm(call: Call) -> list[Index]:
 def packed(call: Call) -> list[Index]:
     """MatMulNBits: weights in blocks along K, a row of blocks for each column of the result.
 
-    Blocks are shared whole, and as many at once as their zero points fill bytes.
+    Blocks are shared whole, and as many at once as their zero points fill bytes. Where
+    the last one is padded, activations would be cut elsewhere than weights.
     """
     left, (columns, blocks, _) = call.shape(0), call.shape(1)
     inner, last = len(left) - 1, len(call.made) - 1
@@ -80,7 +81,8 @@ def packed(call: Call) -> list[Index]:
     bias = [_BIAS] if call.has(_BIAS) else []
     found += parallel(columns, [Axis(slot, 0) for slot in (1, *sides, *bias)], [Axis(0, last)])
     units = min((call.shape(slot)[1] for slot in sides), default=blocks)
-    if blocks % units or left[inner] % blocks:
+    is_padded = left[inner] != blocks * int(call.attributes.get("block_size", 0))
+    if blocks % units or is_padded:
         return found
     shared = [Axis(0, inner, left[inner] // units), Axis(1, 1, blocks // units)]
     shared += [Axis(slot, 1, call.shape(slot)[1] // units) for slot in sides]
