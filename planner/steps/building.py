@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from planner.compress.measure import runner
 from planner.compress.samples import synthetic_samples
 from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
 from planner.emit.golden import MAX_NMSE, Golden
-from planner.emit.partition import partition, read, stage_cuts
+from planner.emit.partition import StageCut, partition, read, stage_cuts
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
@@ -20,6 +21,7 @@ from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Plan, WorkloadShape
 from planner.spec.session import SessionSettings
 from planner.steps.files import Files, files_of
+from planner.steps.flips import flip_limit, unrounded
 from planner.steps.prepare import SYNTHETIC_RUNS
 from planner.steps.reading import kept_graph, planned_model
 from planner.steps.realisable import refuse_unrealisable
@@ -122,6 +124,7 @@ def _parts(
     if plan.execution:
         model, graph = read(part)
         cuts = stage_cuts(model, graph, plan.execution)
+        _tell_kept_whole(cuts, work)
         return partition(model, graph, cuts, work.scratch / "ranks", plan.settings, part.parent)
     return (
         Part(
@@ -132,6 +135,19 @@ def _parts(
             is_temporary=part.parent == work.scratch,
         ),
     )
+
+
+def _tell_kept_whole(cuts: Sequence[StageCut], work: Workspace) -> None:
+    """The plan priced shares of these: its memory and its latency are too low."""
+    for cut in cuts:
+        if not cut.kept_whole:
+            continue
+        first, *others = cut.kept_whole
+        also = f" and {len(others)} more" if others else ""
+        work.reporter.note(
+            f"{first!r}{also} cannot be shared once packed: each of {len(cut.ranks)} ranks keeps "
+            "the whole and does all of it, which takes more memory and time than the plan says"
+        )
 
 
 def part_of(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
@@ -165,6 +181,7 @@ def _golden(
     is_gpu = settings.provider == "cuda"
     outputs = _run(part, settings, feeds) if is_gpu else sandbox.call(_run, part, settings, feeds)
     reference = sandbox.call(_run, files.bound_path, SessionSettings(), feeds)
+    kept_outputs = {n: v for n, v in outputs.items() if n not in files.random_outputs}
     comparable = not files.random_outputs and (is_real or not plan.accuracy.calibrated)
     if not comparable and plan.formats:
         work.reporter.note(
@@ -177,21 +194,20 @@ def _golden(
         outputs=outputs,
         reference=reference,
         max_reference_nmse=_reference_limit(plan) if comparable else None,
-        max_nmse=_own_limit(plan),
+        max_nmse=_own_limit(plan, part, feeds, kept_outputs, sandbox),
         skipped=files.random_outputs,
     )
 
 
-def _own_limit(plan: Plan) -> float:
-    """How far an engine may be from the same files in one process.
-
-    Packed products round their activations to 8 bits. Ranks add up in another order, so that some
-    roundings flip, and from layer to layer more do: in the end answers differ by as much as the
-    format itself costs, and no less is a sign of health.
-    """
+def _own_limit(
+    plan: Plan, part: Path, feeds: dict[str, Any], outputs: dict[str, Any], sandbox: Sandbox
+) -> float:
+    """How far an engine may be from the same files in one process, which answers `outputs`."""
     limit = _OTHER_DEVICE_NMSE if _runs_elsewhere(plan) else MAX_NMSE
-    is_rounded = not _ROUNDING.isdisjoint(plan.formats.values())
-    return max(limit, plan.accuracy.measured_error) if plan.ranks > 1 and is_rounded else limit
+    if plan.ranks == 1 or _ROUNDING.isdisjoint(plan.formats.values()):
+        return limit
+    exact = sandbox.call(_run, unrounded(part), local_settings(plan), feeds)
+    return max(limit, flip_limit({name: exact[name] for name in outputs}, outputs))
 
 
 def _runs_elsewhere(plan: Plan) -> bool:

@@ -146,3 +146,24 @@ def test_only_whole_blocks_are_shared(method: WeightOnly, depth: int, tmp_path: 
             check(path, [cut], 5, ranks, tolerance=FLIPS)
     whole_blocks = {(64, 8): {2}, (96, 8): {3}}
     assert shared == whole_blocks.get((depth, method.bits), set())
+
+
+@BOTH
+def test_what_stays_whole_against_the_plan_is_named(method: WeightOnly, tmp_path: Path) -> None:
+    product = model_of(
+        [("MatMul", ["x", "W"], ["y"], {})],
+        [tensor("x", TensorProto.FLOAT, [4, 48])],
+        [tensor("y", TensorProto.FLOAT, [4, 8])],
+        {"W": weight(48, 8)},
+    )
+    plain = tmp_path / "plain.onnx"
+    onnx.save(product, plain)
+    model, graph = read(packed(method, tmp_path, product, "op y"))
+    for index in options(*read(plain))["op y"]:
+        stage = StageExecution(
+            device="cpu", ranks=(0, 1), threads=1, ops=("op y",), cuts={"op y": cut_of(index)}
+        )
+        (cut,) = stage_cuts(model, graph, [stage])
+        is_shared = index.kind is Kind.PARALLEL
+        assert cut.kept_whole == (() if is_shared else ("op y",))
+        assert bool(cut.choices) is is_shared

@@ -72,17 +72,21 @@ def stage_cuts(
         VerificationError: an operator is to be cut as it cannot be.
     """
     known = options(model, graph)
-    named = tuple(
-        StageCut(
-            ranks=stage.ranks,
-            ops=frozenset(_built(op, known) for op in stage.ops),
-            choices=_choices(stage, known),
-            device=stage.device,
-            threads=stage.threads,
-        )
-        for stage in execution
-    )
+    named = tuple(_stage_cut(stage, known) for stage in execution)
     return adopted(graph, named, known)
+
+
+def _stage_cut(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> StageCut:
+    choices = _choices(stage, known)
+    packed = ((op, _built(op, known)) for op in stage.cuts if op not in known)
+    return StageCut(
+        ranks=stage.ranks,
+        ops=frozenset(_built(op, known) for op in stage.ops),
+        choices=choices,
+        device=stage.device,
+        threads=stage.threads,
+        kept_whole=tuple(op for op, name in packed if name in known and name not in choices),
+    )
 
 
 def _choices(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> dict[str, Index]:
@@ -106,7 +110,7 @@ def _built(op: str, known: Mapping[str, Sequence[Index]]) -> str:
 
 def _alike(cut: Cut, options: Sequence[Index], ranks: int) -> Index | None:
     """The index of a packed product that makes what the plain one's cut makes; None where its
-    blocks cannot be shared: then every rank has the whole."""
+    blocks cannot be shared."""
     found = (i for i in options if i.kind.value == cut.kind and i.extent % ranks == 0)
     return next((i for i in found if cut_of(i).results == cut.results), None)
 

@@ -33,6 +33,9 @@ class StageCut:
     device: str = "cpu"
     threads: int = 0
     """Of each rank inside one operator; 0: as the settings say."""
+    kept_whole: tuple[str, ...] = ()
+    """Operators that the plan cuts and every rank does whole: blocks of their weights cannot be
+    shared. The answers are the same; memory and time are more than the plan says."""
 
 
 def partition(
