@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import onnx
-from onnx import GraphProto, ModelProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from planner.graph import judge, proto
 
-_PACKED = "MatMulNBits"
+_PACKED = "com.microsoft::MatMulNBits"
 """ONNX Runtime's product whose weights are kept in blocks of few bits."""
+_SCALES = 2
+"""Their slot: the result has their type."""
 
 
 def annotate(model: ModelProto) -> tuple[str, ...]:
@@ -36,24 +38,31 @@ def annotate(model: ModelProto) -> tuple[str, ...]:
 def _with_plain_products(model: ModelProto) -> ModelProto:
     """The model with a product of float matrices in place of each whose weights are packed: onnx
     knows only the first, and both make the same shapes. The model itself if it has none."""
-    if not any(node.op_type == _PACKED for node in model.graph.node):
+    if not any(proto.kind(node) == _PACKED for node in model.graph.node):
         return model
     plain = ModelProto()
     plain.CopyFrom(model)
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     types.update((tensor.name, tensor.data_type) for tensor in model.graph.initializer)
     for node in plain.graph.node:
-        if node.op_type != _PACKED or node.input[2] not in types:
+        shape = _packed_shape(node)
+        if shape is None or node.input[_SCALES] not in types:
             continue
-        sizes = {attribute.name: attribute.i for attribute in node.attribute}
         weight = f"{node.output[0]}@weight"
-        shape = [sizes.get("K", 0), sizes.get("N", 0)]
-        plain.graph.input.append(
-            helper.make_tensor_value_info(weight, types[node.input[2]], shape),
-        )
+        element = types[node.input[_SCALES]]
+        plain.graph.input.append(helper.make_tensor_value_info(weight, element, shape))
         left = node.input[0]
         node.CopyFrom(helper.make_node("MatMul", [left, weight], list(node.output), node.name))
     return plain
+
+
+def _packed_shape(node: NodeProto) -> list[int] | None:
+    """K and N of a packed product; None where the node is another, or malformed."""
+    if proto.kind(node) != _PACKED or len(node.input) <= _SCALES or len(node.output) != 1:
+        return None
+    sizes = {attribute.name: attribute.i for attribute in node.attribute}
+    shape = [sizes.get("K", 0), sizes.get("N", 0)]
+    return shape if min(shape) > 0 else None
 
 
 def _infer(model: ModelProto) -> tuple[ModelProto | None, tuple[str, ...]]:
