@@ -41,7 +41,7 @@ def rates_of(profile: DeviceProfile) -> Rates:
         hard_link_us=H200.hard_link_us * slower if ahead else _HARD_NODE_US * slower,
         barrier_us=profile.barrier.value if profile.barrier else H200.barrier_us * slower,
         l2_bytes_per_us=H200.l2_bytes_per_us * wider,
-        pace=H200.pace.slowed(slower),
+        pace=H200.pace.slowed(slower, wider),
         dram_bytes_per_us=_DRAM_REACHED * profile.memory_bandwidth.value * _OPS_PER_US,
         l2_size_bytes=H200.l2_size_bytes * cache / _H200_CACHE_BYTES,
         flops_per_us={

@@ -67,12 +67,21 @@ class Pace:
     sector_us: float = 1 / 3.35e6
     """A byte that comes along unasked, on the whole chip."""
 
-    def slowed(self, factor: float) -> Pace:
-        """The same at a clock that is this much slower."""
-        named = [
-            field.name for field in fields(self) if field.name.endswith("us") or "us_" in field.name
+    def slowed(self, factor: float, wider: float) -> Pace:
+        """The same at a clock that is this much slower.
+
+        Products keep theirs: `Chip.product_factor`, from the peak, holds the clock already.
+
+        Args:
+            wider: what the whole chip moves, in units of this one: multiprocessors times clock.
+        """
+        own = [
+            field.name
+            for field in fields(self)
+            if field.name.endswith("_us") and field.name != "sector_us"
         ]
-        return replace(self, **{name: getattr(self, name) * factor for name in named})
+        changed = {name: getattr(self, name) * factor for name in own}
+        return replace(self, **changed, sector_us=self.sector_us / wider)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,11 +69,12 @@ def test_more_blocks_that_work_again_take_longer() -> None:
     assert once > H200.link_us
 
 
-def test_a_slower_clock_slows_everything_but_ratios() -> None:
-    half = H200.pace.slowed(2)
+def test_a_slower_clock_slows_everything_but_ratios_and_what_peaks_hold() -> None:
+    half = H200.pace.slowed(2, 0.25)
     assert half.looped == H200.pace.looped
     assert half.worked_us == 2 * H200.pace.worked_us
-    assert half.narrow_us_per_flop == 2 * H200.pace.narrow_us_per_flop
+    assert half.narrow_us_per_flop == H200.pace.narrow_us_per_flop
+    assert half.sector_us == 4 * H200.pace.sector_us
 
 
 @pytest.mark.parametrize("model", _MEASURED)
