@@ -130,7 +130,7 @@ def launch_us(blocks: Sequence[Block], chip: Chip, item_bytes: int) -> float:
     total = sum(block.programs for block in blocks)
     warps = max(block.config.warps for block in blocks)
     own = max(_own_us(block, total, warps, chip, item_bytes) for block in blocks)
-    unasked = sum(block.work.scattered * block.programs for block in blocks) * item_bytes
+    unasked = sum(block.work.unasked_bytes(item_bytes) * block.programs for block in blocks)
     pace = chip.pace
     return own + unasked * pace.sector_us + pace.block_us * total / chip.units
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.kernels.reduce import is_contraction
 from planner.kernels.source import Part
@@ -21,8 +21,8 @@ from planner.ops.functions import FUNCTIONS
 from planner.ops.index import Affine, Mod, Var
 from planner.ops.nest import Nest, Program
 
-_SECTOR = 16
-"""Elements of 2 bytes in the 32 bytes that L2 hands out at a time."""
+_SECTOR_BYTES = 32
+"""What L2 hands out at a time."""
 
 
 @dataclass(slots=True)
@@ -33,12 +33,22 @@ class Repeats:
     """Operations on values, reductions included, products of contractions not."""
     gathered: float = 0.0
     """Elements read from memory where they are worked on before a product, or no product is."""
-    scattered: float = 0.0
-    """Elements that come along unasked, for memory is read in sectors."""
+    rows: dict[int, float] = field(default_factory=dict)
+    """Elements read from memory, by how many of them lie in a row there."""
     multiplied: float = 0.0
     """Multiply-adds of contractions."""
     chained: int = 0
     """Reductions behind each other on the longest way."""
+
+    def unasked_bytes(self, item_bytes: int) -> float:
+        """What comes along, for memory is read in sectors: 28 bytes with a lone float32.
+
+        Args:
+            item_bytes: of an element.
+        """
+        return sum(
+            count * max(_SECTOR_BYTES / row - item_bytes, 0.0) for row, count in self.rows.items()
+        )
 
 
 def repeats(program: Program, part: Part) -> Repeats:
@@ -96,7 +106,7 @@ class _Walk:
         if not is_operand:
             self.found.gathered += count
         row = self._contiguous(load.tensor, position)
-        self.found.scattered += share * count * max(_SECTOR / row - 1, 0.0)
+        self.found.rows[row] = self.found.rows.get(row, 0.0) + share * count
 
     def _contiguous(self, tensor: str, position: tuple[Affine, ...]) -> int:
         """Elements in a row in memory that a block asks for."""

@@ -55,9 +55,11 @@ def test_an_operand_is_worked_on_by_every_block_of_columns() -> None:
 
 
 def test_what_lies_apart_in_memory_brings_its_neighbours_along() -> None:
-    assert counted(Config(16, 16, 128)).scattered == 0
+    assert counted(Config(16, 16, 128)).unasked_bytes(2) == 0
     turned = counted(Config(4, 16, 128), turned=True)
-    assert turned.scattered == 4 * _DEPTH * (16 / 4 - 1)
+    assert turned.unasked_bytes(2) == 4 * _DEPTH * (16 / 4 - 1) * 2
+    assert turned.unasked_bytes(4) == 4 * _DEPTH * (8 / 4 - 1) * 4
+    assert Repeats(rows={1: 3}).unasked_bytes(4) == 3 * 28
 
 
 def test_more_blocks_that_work_again_take_longer() -> None:
