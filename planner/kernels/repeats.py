@@ -68,7 +68,8 @@ class _Walk:
         self._program, self._internal = program, part.stage.internal
         self._is_product = part.tiling.kind is Kind.PRODUCT
         self._sizes = sizes
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, ...]] = set()
+        self._depths: dict[str, int] = {}
         self.found = Repeats()
 
     def nest(self, nest: Nest, at: Mapping[Var, Affine], share: float = 1.0) -> None:
@@ -94,7 +95,7 @@ class _Walk:
     def _load(
         self, load: Load, position: tuple[Affine, ...], share: float, *, is_operand: bool
     ) -> None:
-        key = load.tensor + ",".join(value.text for value in position)
+        key = (load.tensor, *(value.text for value in position))
         if key in self._seen:
             return
         self._seen.add(key)
@@ -124,9 +125,12 @@ class _Walk:
         return math.prod(self._sizes.get(var, 1) for var in used)
 
     def depth(self, nest: Nest) -> int:
-        """Reductions in a row from here."""
-        inner = (self._program.by_name[n] for n in nest.reads if n in self._internal)
-        return max((self.depth(one) for one in inner), default=0) + (not nest.is_map)
+        """Reductions in a row from here; each nest is gone through once."""
+        if nest.name not in self._depths:
+            inner = (self._program.by_name[n] for n in nest.reads if n in self._internal)
+            before = max((self.depth(one) for one in inner), default=0)
+            self._depths[nest.name] = before + (not nest.is_map)
+        return self._depths[nest.name]
 
 
 def _share(guards: tuple[Bound, ...]) -> float:

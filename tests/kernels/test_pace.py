@@ -14,10 +14,10 @@ from planner.fuse.schedule import plan_part
 from planner.graph.semantics import program_of
 from planner.kernels.estimate import H200, launch_us
 from planner.kernels.pack import numbers_for
-from planner.kernels.repeats import Repeats, repeats
+from planner.kernels.repeats import Repeats, _Walk, repeats
 from planner.kernels.source import Part
 from planner.kernels.stage import Config, Stage
-from planner.ops.nest import Program
+from planner.ops.nest import Nest, Program
 
 _ROWS, _DEPTH, _COLUMNS = 64, 128, 96
 _MEASURED = ("mmoe", "voice-activity", "unet-denoiser", "minilm-32")
@@ -60,6 +60,37 @@ def test_what_lies_apart_in_memory_brings_its_neighbours_along() -> None:
     assert turned.unasked_bytes(2) == 4 * _DEPTH * (16 / 4 - 1) * 2
     assert turned.unasked_bytes(4) == 4 * _DEPTH * (8 / 4 - 1) * 4
     assert Repeats(rows={1: 3}).unasked_bytes(4) == 3 * 28
+
+
+def test_a_scalar_is_no_element_of_another_tensor() -> None:
+    g = GraphWriter("scaled", "float16")
+    x, one, other = g.input("x", _ROWS, _DEPTH), g.input("c_1", 1), g.input("c_10")
+    scaled = g.op("Mul", g.op("Mul", x, one), other)
+    g.op("MatMul", scaled, g.weight(_DEPTH, _COLUMNS), to="y")
+    g.output("y", _ROWS, _COLUMNS)
+    program = program_of(g.model())
+    found = repeats(program, whole(program, "y", Config(16, 16, 128)))
+    assert found.gathered == 16 * _DEPTH + 2
+
+
+def test_ways_that_meet_again_are_gone_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    g, diamonds = GraphWriter("diamonds", "float16"), 8
+    x = g.input("x", _ROWS, _DEPTH)
+    for _ in range(diamonds):
+        x = g.op("Add", g.op("Abs", x), g.op("Neg", x))
+    g.op("MatMul", x, g.weight(_DEPTH, _COLUMNS), to="y")
+    g.output("y", _ROWS, _COLUMNS)
+    program = program_of(g.model())
+    asked: list[str] = []
+    depth = _Walk.depth
+
+    def listening(walk: _Walk, nest: Nest) -> int:
+        asked.append(nest.name)
+        return depth(walk, nest)
+
+    monkeypatch.setattr(_Walk, "depth", listening)
+    assert repeats(program, whole(program, "y", Config(16, 16, 128))).chained == 1
+    assert diamonds < len(asked) <= 4 * diamonds + 2, "an edge each, and the root"
 
 
 def test_more_blocks_that_work_again_take_longer() -> None:
