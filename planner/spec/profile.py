@@ -124,7 +124,9 @@ class DeviceProfile(Document):
     def _agrees(self) -> DeviceProfile:
         """Numbers that cannot all be right are refused: one of them has a slip of the pen."""
         for name, rate in self.sustained.items():
-            if name not in self.peak or rate.value > self.peak[name].value:
+            if name not in self.peak:
+                raise refusal(f"{name} has a sustained rate but no peak", key="sustained")
+            if rate.value > self.peak[name].value:
                 raise refusal(f"{name} sustains more than its peak", key="sustained")
         if self.cache_size is not None and self.cache_size.value >= self.memory_size.value:
             raise refusal("the cache is as large as the memory", key="cache_size")

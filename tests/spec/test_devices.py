@@ -15,6 +15,8 @@ from planner.spec.yaml_source import loads
 
 PROFILES = resources.folder("profiles")
 A100 = PROFILES / "a100-sxm-80gb.yaml"
+SHARED = "shared_memory_per_unit: {value"
+RATE = "{value: 99e12, unit: flop/s, source: test}"
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
@@ -35,6 +37,8 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
         ("fp16: {value: 312e12", "fp16: {value: 999e12", 14, "2:4"),
         ("fp16: {value: 312e12", "fp16: {value: 0", 17, "more than 0"),
         ("int8: {value: 624e12, unit: op/s", "int8: {value: 624e12, unit: bytes", 19, "flop/s"),
+        (SHARED, f"sustained: {{fp8: {RATE}}}\n{SHARED}", 21, "sustained rate but no peak"),
+        (SHARED, f"sustained: {{fp32: {RATE}}}\n{SHARED}", 21, "more than its peak"),
         ("units: 108", "units: none", 8, "number"),
         ("units: 108\n", "", 1, "missing"),
     ],
