@@ -162,6 +162,6 @@ def test_an_old_engine_survives_an_interrupted_build(workshop: Workshop, tmp_pat
     before = {path: path.read_bytes() for path in engine.rglob("*") if path.is_file()}
     write_plan(user.folder / "plan.json", workshop.plan("mlp", slo="5s"))
     deploy = ("deploy", "plan.json", "--no-serve")
-    ended = user.interrupt(deploy, "golden", 0.2, signal.SIGINT, True)
+    ended = user.interrupt(deploy, "golden", 0.0, signal.SIGINT, True)
     _expect_interrupted(user, ended, {"m.onnx", "plan.json", "engine"})
     assert {path: path.read_bytes() for path in engine.rglob("*") if path.is_file()} == before

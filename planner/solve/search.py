@@ -95,7 +95,8 @@ class Search:
         """Whether nothing better than the incumbent exists, within the gap asked for."""
         if math.isinf(self.value):
             return bound == math.inf
-        return bound >= self.value - max(self.gap, EQUAL, self.rounding) * abs(self.value)
+        allowed = max(self.gap, EQUAL, self.rounding) * (1 + EQUAL)  # a bound may sit on the edge
+        return bound >= self.value - allowed * abs(self.value)
 
     def restart(self) -> None:
         """Forgets the incumbent; cuts stay, they hold for every plan."""
