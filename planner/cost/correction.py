@@ -9,13 +9,12 @@ ratio is taken as a sum of effects,
 
 with a normal prior on every effect. What one thread does says little of what two do, which meet at
 the end of every kernel, and threads that sleep in between wake up late: so pools have wide priors
-of their own. Were the noise normal too, the posterior
-would have a closed form (Bayesian linear regression: Bishop, Pattern Recognition and Machine
-Learning, 3.49 to 3.59; the best linear unbiased prediction of mixed models: Henderson 1975). Now
-and then a run is disturbed from beginning to end, so the noise has heavy tails (Student's t), and
-runs are weighted by how well they fit, again and again (Lange, Little and Taylor 1989, section 4);
-formats' priors are weighted alike.
-Few runs give cautious corrections and wide intervals.
+of their own. Were the noise normal too, the posterior would have a closed form (Bayesian linear
+regression: Bishop, Pattern Recognition and Machine Learning, 3.49 to 3.59; the best linear unbiased
+prediction of mixed models: Henderson 1975). Now and then a run is disturbed from beginning to end,
+so the noise has heavy tails (Student's t), and runs are weighted by how well they fit, again and
+again (Lange, Little and Taylor 1989, section 4); formats' priors are weighted alike. Few runs give
+cautious corrections and wide intervals.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ _FAINT = 0.05
 """A probe that spread as little as this, beyond the noise, weighs as much as the prior: what a
 model does in a quiet hour, threads that meet late above all, tells nothing of neighbours."""
 _TINY = 1e-6
-_LEAST_PRIOR = 0.1
 _LEAST, _MOST = 0.1, 1.5
 _OUTLIER = 3.0
 """Turns that took so many times as long as the median one were interrupted."""
@@ -67,7 +66,7 @@ def exponent(pairs: Sequence[Beside], shared: float = 1.0) -> float:
         shared: how much of the model's time the pool's threads work together. A probe that waits
             for a thread whose core is taken says nothing of what runs on the others.
     """
-    usual = max(_PRIOR * shared, _LEAST_PRIOR)
+    usual = max(_PRIOR * shared, _LEAST)
     spreads = [[_spread(each) for each in pair.logarithms()] for pair in pairs]
     own, probe = np.mean(spreads, axis=0)
     told = probe / (probe + _FAINT**2)

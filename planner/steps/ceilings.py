@@ -20,7 +20,7 @@ from planner.profiling.client import MeasuringProcess
 from planner.profiling.probes import GEMM_FORMATS, make_probe
 from planner.profiling.race import Contestant, Race, Result
 from planner.profiling.timing import Interval, median_interval
-from planner.runtime.caches import UNKNOWN_SIZES_BYTES, cache_sizes
+from planner.runtime.caches import UNKNOWN_SIZES_BYTES, cache_sizes, memory_size_bytes
 from planner.runtime.fingerprint import Cpu, onnxruntime_version, read_cpu
 from planner.runtime.tensors import write_tensors
 from planner.spec.profile import DeviceProfile, Quantity, Unit
@@ -209,7 +209,7 @@ def _profile(cpu: Cpu, ceilings: _Ceilings, threads: int) -> DeviceProfile:
     if bandwidth is None:
         raise ModelError("ONNX Runtime cannot multiply two float32 matrices on this machine")
     memory = Quantity(
-        value=psutil.virtual_memory().total,
+        value=memory_size_bytes(),
         unit="bytes",
         source="the operating system",
     )

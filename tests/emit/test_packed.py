@@ -18,7 +18,7 @@ from planner.emit.partition import StageCut, cut_of, partition, read, stage_cuts
 from planner.emit.partition import options as every_index
 from planner.ops.sharding import Kind
 from planner.spec.execution import StageExecution
-from tests.emit.test_partition import Node, check, model_of, options, weight
+from tests.emit.test_partition import Node, check, check_any_choice, model_of, options, weight
 from tests.runtime.build import SETTINGS, tensor
 
 BOTH = pytest.mark.parametrize("method", [INT4_WO, INT8_WO], ids=lambda method: str(method.format))
@@ -68,17 +68,7 @@ def test_any_choice_of_indices_gives_the_same_answers(
     method: WeightOnly, data: st.DataObject
 ) -> None:
     with TemporaryDirectory() as folder:
-        path = packed(method, Path(folder))
-        model, graph = read(path)
-        choices = {}
-        for op, found in options(model, graph).items():
-            picked = data.draw(st.sampled_from([None, *found]), label=op)
-            if picked is not None:
-                choices[op] = picked
-        ops = frozenset(op.name for op in graph.ops)
-        check(
-            path, [StageCut((0, 1), ops, choices)], data.draw(st.integers(0, 99)), tolerance=FLIPS
-        )
+        check_any_choice(packed(method, Path(folder)), data, tolerance=FLIPS)
 
 
 @BOTH
