@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from planner.graph import judge, proto
 
-_PACKED = "com.microsoft::MatMulNBits"
-"""ONNX Runtime's product whose weights are kept in blocks of few bits."""
+_PRODUCT, _LOOKUP = "com.microsoft::MatMulNBits", "com.microsoft::GatherBlockQuantized"
+"""ONNX Runtime's product, and look-up, of weights that are kept in blocks of few bits."""
 _SCALES = 2
 """Their slot: the result has their type."""
 
@@ -24,7 +26,7 @@ def annotate(model: ModelProto) -> tuple[str, ...]:
     declared = {value.name for value in model.graph.input}
     lifted = judge.lift_weights(model.graph)
     added = lifted.keys() - declared
-    inferred, notes = _infer(_with_plain_products(model))
+    inferred, notes = _infer(_with_plain_weights(model))
     _restore(model.graph, lifted, added)
     if inferred is None:
         return notes
@@ -35,34 +37,54 @@ def annotate(model: ModelProto) -> tuple[str, ...]:
     return notes
 
 
-def _with_plain_products(model: ModelProto) -> ModelProto:
-    """The model with a product of float matrices in place of each whose weights are packed: onnx
-    knows only the first, and both make the same shapes. The model itself if it has none."""
-    if not any(proto.kind(node) == _PACKED for node in model.graph.node):
+def _with_plain_weights(model: ModelProto) -> ModelProto:
+    """The model with a product of float matrices, or a look-up in a float table, in place of each
+    whose weights are packed: onnx knows only the first, and both make the same shapes. The model
+    itself if it has none."""
+    if not any(proto.kind(node) in (_PRODUCT, _LOOKUP) for node in model.graph.node):
         return model
     plain = ModelProto()
     plain.CopyFrom(model)
-    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    declared = {value.name: value.type.tensor_type for value in model.graph.input}
+    types = {name: value.elem_type for name, value in declared.items()}
     types.update((tensor.name, tensor.data_type) for tensor in model.graph.initializer)
+    sizes = {name: [dim.dim_value for dim in v.shape.dim] for name, v in declared.items()}
+    sizes.update((tensor.name, list(tensor.dims)) for tensor in model.graph.initializer)
     for node in plain.graph.node:
-        shape = _packed_shape(node)
+        shape = _packed_shape(node, types, sizes)
         if shape is None or node.input[_SCALES] not in types:
             continue
         weight = f"{node.output[0]}@weight"
         element = types[node.input[_SCALES]]
         plain.graph.input.append(helper.make_tensor_value_info(weight, element, shape))
-        left = node.input[0]
-        node.CopyFrom(helper.make_node("MatMul", [left, weight], list(node.output), node.name))
+        node.CopyFrom(_plain(node, weight))
     return plain
 
 
-def _packed_shape(node: NodeProto) -> list[int] | None:
-    """K and N of a packed product; None where the node is another, or malformed."""
-    if proto.kind(node) != _PACKED or len(node.input) <= _SCALES or len(node.output) != 1:
+def _plain(node: NodeProto, weight: str) -> NodeProto:
+    """The same with its weights as they were."""
+    made = list(node.output)
+    if proto.kind(node) == _PRODUCT:
+        return helper.make_node("MatMul", [node.input[0], weight], made, node.name)
+    axis = next((a.i for a in node.attribute if a.name == "gather_axis"), 0)
+    return helper.make_node("Gather", [weight, node.input[1]], made, node.name, axis=axis)
+
+
+def _packed_shape(
+    node: NodeProto, types: Mapping[str, int], sizes: Mapping[str, list[int]]
+) -> list[int] | None:
+    """Of the weights of a packed product or look-up before they were packed; None where the node is
+    another, or malformed."""
+    kind = proto.kind(node)
+    if kind not in (_PRODUCT, _LOOKUP) or len(node.input) <= _SCALES or len(node.output) != 1:
         return None
-    sizes = {attribute.name: attribute.i for attribute in node.attribute}
-    shape = [sizes.get("K", 0), sizes.get("N", 0)]
-    return shape if min(shape) > 0 else None
+    said = {attribute.name: attribute.i for attribute in node.attribute}
+    shape = [said.get("K", 0), said.get("N", 0)]
+    if kind == _LOOKUP:
+        shape = list(sizes.get(node.input[0], ()))
+        if shape and types[node.input[0]] == TensorProto.UINT8:
+            shape[-1] *= 8 // max(said.get("bits", 4), 1)
+    return shape if shape and min(shape) > 0 else None
 
 
 def _infer(model: ModelProto) -> tuple[ModelProto | None, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from planner.place.energy import Power
 from planner.place.formats import PRIORS, Offer
 from planner.place.groups import Group
 from planner.place.memory import Caches, holds, slot_holds
+from planner.place.packed import can_share
 from planner.place.price import Listed, Priced, Pricer, list_kernels
 from planner.place.strategy import WHOLE, Ends, Extents, Spread, spread
 from planner.place.tied import SHARES, Tied, format_of, shared_bytes, state_of
@@ -144,7 +145,8 @@ class Offers:
         listed: Listed = list_kernels(
             group, own, self.skeleton.attributes, self.pricer.base, graph.tensors
         )
-        forms = self.offer.formats if group.weighted else self.offer.formats[:1]
+        offered = self.offer.formats if group.weighted else self.offer.formats[:1]
+        forms = [form for form in offered if can_share(group, own, form, graph.tensors)]
         prices = {form: self.pricer.price(listed, form) for form in forms}
         return Costed(own, {form: price for form, price in prices.items() if price is not None})
 
@@ -332,11 +334,11 @@ def undominated(costed: Sequence[Costed]) -> list[Costed]:
 
 
 def _beats(one: Costed, other: Costed, is_earlier: bool) -> bool:
-    """Whether one is no worse in anything, and better in something or earlier."""
+    """Whether one has every format of the other, is no worse in any, better in one or earlier."""
+    if not one.by_format.keys() >= other.by_format.keys():
+        return False
     pairs = [
-        (_figures(one.by_format[form]), _figures(price))
-        for form, price in other.by_format.items()
-        if form in one.by_format
+        (_figures(one.by_format[form]), _figures(price)) for form, price in other.by_format.items()
     ]
     no_worse = all(a <= b for left, right in pairs for a, b in zip(left, right, strict=True))
     better = any(a < b for left, right in pairs for a, b in zip(left, right, strict=True))

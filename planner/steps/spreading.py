@@ -33,10 +33,13 @@ from planner.steps.building import part_of, synthetic
 from planner.steps.files import Files, files_of
 from planner.steps.reading import planned_model
 from planner.steps.workspace import Workspace
+from planner.units import format_size
 
 _TYPICAL_LINK_US = 30.0
 """A small collective between processes; only decides what is worth cutting before any is timed."""
 _TYPICAL_BYTES_PER_US = 1000.0
+_LARGE_BYTES = 1_000_000
+"""Weights below this are not worth telling of."""
 _MODEL_SHARE = 0.25
 """Ranks that run at once share caches and memory that each had alone when its parts were timed: the
 prediction may be that much too low, or as much too high where waiting hides costs."""
@@ -73,6 +76,8 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
     part = part_of(wished, path, files, work)
     work.reporter.stage("spread")
     execution = _execution(part, wish)
+    if wish.tensor > 1:
+        _tell_whole(part, execution, work)
     spread_plan = wished.model_copy(update={"execution": execution, "guard": None, "digest": ""})
     if wish.device == "cuda" and count_gpus() < wish.ranks:
         warning = f"not timed: {wish.ranks} GPUs are not here, so the time is that of one device"
@@ -124,6 +129,25 @@ def _execution(part: Path, wish: Wish) -> tuple[StageExecution, ...]:
         )
         start = end
     return tuple(found)
+
+
+def _tell_whole(part: Path, execution: Sequence[StageExecution], work: Workspace) -> None:
+    """Large weights that every rank keeps whole: its parts are timed so, and need their memory."""
+    _, graph = read(part)
+    shared = {name for stage in execution for name in stage.cuts}
+    sizes = {
+        op.name: sum(t.size_bytes for n in op.inputs if n and (t := graph.tensors[n]).is_constant)
+        for op in graph.ops
+        if op.name not in shared
+    }
+    large = {name: size for name, size in sizes.items() if size >= _LARGE_BYTES}
+    if large:
+        first = max(large, key=lambda name: large[name])
+        also = f" and {len(large) - 1} more" if len(large) > 1 else ""
+        work.reporter.note(
+            f"every rank keeps the weights of {first!r}{also} whole: "
+            f"{format_size(sum(large.values()))} on each"
+        )
 
 
 def _choices(graph: Graph, known: Mapping[str, Sequence[Index]], wish: Wish) -> Mapping[str, Index]:

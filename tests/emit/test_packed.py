@@ -71,6 +71,52 @@ def test_any_choice_of_indices_gives_the_same_answers(
         check_any_choice(packed(method, Path(folder)), data, tolerance=FLIPS)
 
 
+def look_up() -> onnx.ModelProto:
+    """Rows of a table of 4 blocks, and a residual."""
+    nodes: list[Node] = [
+        ("Gather", ["table", "ids"], ["rows"], {}),
+        ("Relu", ["rows"], ["r"], {}),
+        ("Add", ["r", "rows"], ["y"], {}),
+    ]
+    return model_of(
+        nodes,
+        [tensor("ids", TensorProto.INT64, [2, 4])],
+        [tensor("y", TensorProto.FLOAT, [2, 4, 128])],
+        {"table": weight(10, 128)},
+    )
+
+
+@BOTH
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_packed_tables_are_shared_by_positions_and_columns(
+    method: WeightOnly, data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = packed(method, Path(folder), look_up(), "op rows")
+        known = options(*read(path))
+        assert all(known.values()), "shapes behind a packed table are known"
+        check_any_choice(path, data)
+
+
+def test_ranks_hold_their_blocks_of_a_table(tmp_path: Path) -> None:
+    path = packed(INT4_WO, tmp_path, look_up(), "op rows")
+    model, graph = read(path)
+    found = options(model, graph)["op rows_Q4"]
+    assert [i.extent for i in found if any(a.slot == 0 for a in i.inputs)] == [4]
+    (columns,) = (i for i in found if any(a.slot == 0 for a in i.inputs))
+    cut = StageCut((0, 1), frozenset(op.name for op in graph.ops), {"op rows_Q4": columns})
+    parts = partition(model, graph, [cut], tmp_path / "seen", SETTINGS, tmp_path)
+    stored = {
+        item.name: list(item.dims)
+        for part in parts
+        if isinstance(part, Part)
+        for item in onnx.load(part.onnx_path).graph.initializer
+    }
+    assert stored["table_Q4@cut1"] == [10, 64]
+    check(path, [cut], 3)
+
+
 @BOTH
 def test_a_plan_of_plain_products_cuts_the_packed_ones_alike(
     method: WeightOnly, tmp_path: Path

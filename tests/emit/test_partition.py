@@ -188,7 +188,7 @@ def execute(parts: Sequence[Part | Talk], feeds: Mapping[str, Array], ranks: int
 def _talk(talk: Talk, alive: list[dict[str, Array]]) -> None:
     segment, ranks = talk.segment, talk.ranks
     values = [alive[rank][segment.tensor] for rank in ranks]
-    total = np.sum(values, axis=0) if "reduce" in segment.operation else None
+    total = np.sum(values, axis=0, dtype=values[0].dtype) if "reduce" in segment.operation else None
     for place, rank in enumerate(ranks):
         if segment.operation == "all_reduce":
             assert total is not None

@@ -55,3 +55,23 @@ def test_a_packed_product_makes_what_a_plain_one_makes() -> None:
 )
 def test_what_is_none_or_malformed_stays_unknown(model: onnx.ModelProto) -> None:
     assert shape_of(model) is None
+
+
+@pytest.mark.parametrize(("kind", "columns"), [(TensorProto.UINT4, 64), (TensorProto.UINT8, 32)])
+def test_a_packed_look_up_makes_what_a_plain_one_makes(kind: int, columns: int) -> None:
+    """Whether two weights share a byte by type, or by shape."""
+    table = helper.make_tensor("W", kind, [8, columns], bytes(256), raw=True)
+    scales = helper.make_tensor("s", TensorProto.FLOAT, [8, 2], [1.0] * 16)
+    node = helper.make_node(
+        "GatherBlockQuantized", ["W", "x", "s"], ["p"], "rows",
+        domain="com.microsoft", block_size=32, gather_axis=0, quantize_axis=1,
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node, helper.make_node("Relu", ["p"], ["y"], "relu")],
+        "packed",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, [3, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [table, scales],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    assert shape_of(helper.make_model(graph, opset_imports=opsets, ir_version=10)) == [3, 5, 64]

@@ -43,6 +43,11 @@ CASES = (
     Case("Add", ((4, 6), (6,)), parallels=2),
     Case("Where", (np.array([[True], [False]]), (2, 6), (2, 6)), parallels=2),
     Case("Gelu", ((4, 6),), parallels=2),
+    Case(
+        "DequantizeLinear",
+        (np.array([[1, -2], [3, 4]], np.int8), np.array(0.5, np.float32)),
+        parallels=2,
+    ),
     Case("MatMul", ((4, 6), (6, 8)), sums=1, parallels=2),
     Case("MatMul", ((2, 4, 6), (6, 8)), sums=1, parallels=3),
     Case("MatMul", ((2, 4, 6, 8), (2, 1, 8, 4)), sums=1, parallels=4),

@@ -17,4 +17,16 @@ def elementwise(call: Call) -> list[Index]:
     return found
 
 
-RULES = dict.fromkeys((*FAMILY, *_OTHERS, "com.microsoft::BiasGelu"), elementwise)
+def scaled(call: Call) -> list[Index]:
+    """Steps of a scale: every axis where all of the tensor has one scale, else none."""
+    has_one = all(call.shape(slot) in ((), (1,)) for slot in (1, 2))
+    found: list[Index] = []
+    for axis, size in enumerate(call.made if has_one else ()):
+        found += parallel(size, aligned(call, [0], axis), results(call, axis))
+    return found
+
+
+RULES = {
+    **dict.fromkeys((*FAMILY, *_OTHERS, "com.microsoft::BiasGelu"), elementwise),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), scaled),
+}

@@ -127,6 +127,32 @@ def gather(call: Call) -> list[Index]:
     return found + summed(call.shape(0)[axis], [Axis(0, axis)], kind=Kind.LOOKUP)
 
 
+def packed_gather(call: Call) -> list[Index]:
+    """GatherBlockQuantized: positions, columns in whole blocks, and axes that are neither.
+
+    Rows stay on every rank: another rank's row has no zero among its blocks. So do columns where
+    bytes hold several weights, or where the last block is padded.
+    """
+    rank, picked = call.rank(0), call.rank(1)
+    axis, blocked = call.axis("gather_axis", 0, rank), call.axis("quantize_axis", 1, rank)
+    found: list[Index] = []
+    for place, size in enumerate(call.shape(1)):
+        found += parallel(size, [Axis(1, place)], [Axis(0, axis + place)])
+    sides = [slot for slot in (2, 3) if call.has(slot)]
+    if any(call.shape(slot) != call.shape(2) for slot in sides):
+        return found
+    step = int(call.attributes.get("block_size", 128))
+    for other, size in enumerate(call.shape(0)):
+        target = other if other < axis else other + picked - 1
+        block = step if other == blocked else 1
+        blocks = call.shape(2)[other]
+        is_whole = size == blocks * block == call.made[target]
+        if other != axis and is_whole:
+            tables = [Axis(0, other, block), *(Axis(slot, other) for slot in sides)]
+            found += parallel(blocks, tables, [Axis(0, target, block)])
+    return found
+
+
 def one_hot(call: Call) -> list[Index]:
     """Positions are parallel."""
     axis = call.axis("axis", -1, len(call.made))
@@ -150,6 +176,8 @@ def trilu(call: Call) -> list[Index]:
     return found
 
 
+PACKED_GATHER = "com.microsoft::GatherBlockQuantized"
+"""A look-up in a table that is kept in blocks of few bits."""
 RULES = {
     "Transpose": transpose,
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
@@ -158,6 +186,7 @@ RULES = {
     "Concat": concat,
     "Split": split,
     "Gather": gather,
+    PACKED_GATHER: packed_gather,
     "OneHot": one_hot,
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), blocks),
     "Trilu": trilu,
