@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from planner.errors import ModelError
 from planner.profiling.forked import Zygote
 from planner.profiling.launch import Closing
+from planner.profiling.racer import ENGINE_CALL, PLAIN_CALL
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.session import SessionSettings
 
@@ -42,6 +43,8 @@ class Contestant:
     name: str
     model_path: Path
     settings: SessionSettings
+    is_plain: bool = False
+    """Called as ONNX Runtime's documentation says; else as an engine calls its sessions."""
     beside: str | None = None
     """Name of a contestant whose turn comes just before each of this one's, besides its own: the
     two see the same state of the machine."""
@@ -93,7 +96,10 @@ class _Process:
         self.result = Result(contestant.name)
         self.beside = contestant.beside
         self._process = zygote.fork(
-            str(contestant.model_path), contestant.settings.model_dump_json(), str(feeds_path)
+            str(contestant.model_path),
+            contestant.settings.model_dump_json(),
+            str(feeds_path),
+            PLAIN_CALL if contestant.is_plain else ENGINE_CALL,
         )
 
     @property

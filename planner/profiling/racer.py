@@ -1,4 +1,6 @@
-"""One contestant of a race: `python -m planner.profiling.racer MODEL SETTINGS_JSON FEEDS`.
+"""One contestant of a race: `python -m planner.profiling.racer MODEL SETTINGS_JSON FEEDS CALL`.
+
+CALL is `engine`, or `plain` for `InferenceSession.run` as its documentation has it.
 
 Loads the session, then waits: each line on stdin is a number of runs to time, each reply the
 microseconds of every run. Between turns it is stopped by the race, so that its thread pool cannot
@@ -19,6 +21,7 @@ from planner.runtime.parent import die_with_parent
 from planner.runtime.tensors import read_tensors
 from planner.spec.session import SessionSettings
 
+ENGINE_CALL, PLAIN_CALL = "engine", "plain"
 WARM_UP_RUNS = 2
 """Runs before each turn that are not kept: caches hold what the previous contestant left."""
 
@@ -26,10 +29,10 @@ WARM_UP_RUNS = 2
 def main(arguments: list[str]) -> None:
     """Serves turns until stdin ends."""
     die_with_parent()
-    model, settings, feeds_path = arguments
+    model, settings, feeds_path, call = arguments
     session = make_session(Path(model), SessionSettings.model_validate_json(settings))
     feeds = feed_dict(read_tensors(Path(feeds_path)))
-    run = bind_all(session)[1]
+    run = bind_all(session, is_direct=call != PLAIN_CALL)[1]
     run(feeds)
     print("ready", flush=True)
     gc.disable()

@@ -16,7 +16,7 @@ from planner.runtime.tensors import write_tensors
 from planner.spec.session import GraphLevel, SessionSettings
 from planner.steps.workspace import Workspace
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised whenever a race would measure something else: older results are then not used."""
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Every percentile that a promise may name: kept whichever it is, so that another promise finds

@@ -18,7 +18,7 @@ from tests.profiling.build import perceptron, save
 def _contestant(zygote: Zygote, folder: Path) -> Forked:
     model_path, feeds_path = save(folder, *perceptron())
     settings = SessionSettings(intra_op_threads=1).model_dump_json()
-    return zygote.fork(str(model_path), settings, str(feeds_path))
+    return zygote.fork(str(model_path), settings, str(feeds_path), "engine")
 
 
 def test_children_answer_over_channels_of_their_own(tmp_path: Path) -> None:
