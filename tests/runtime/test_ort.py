@@ -10,7 +10,14 @@ from onnx import TensorProto, helper
 
 from planner.errors import InfoptError, ModelError, UsageError
 from planner.runtime.dtypes import numpy_dtype
-from planner.runtime.ort import bind_all, make_session, session_options, tensor_specs
+from planner.runtime.ort import (
+    ORT_ERRORS,
+    bind,
+    bind_all,
+    make_session,
+    session_options,
+    tensor_specs,
+)
 from planner.spec.session import GraphLevel, SessionSettings
 from tests.runtime import build
 
@@ -96,3 +103,34 @@ def test_outputs_that_cannot_be_handed_out_together_are_left_out() -> None:
     names, run = bind_all(make_session(made.SerializeToString(), SessionSettings()))
     assert names == ("y",)
     assert run({"x": np.ones(2, np.float32)})[0].dtype == numpy_dtype("bfloat16")
+
+
+def test_the_direct_call_answers_as_the_documented_one() -> None:
+    session = make_session(build.affine("x", "y", seed=1).SerializeToString(), build.SETTINGS)
+    feeds = {"x": np.random.default_rng(2).standard_normal((3, build.WIDTH), dtype=np.float32)}
+    (direct,) = bind(session, ["y"])(feeds)
+    (plain,) = bind(session, ["y"], is_direct=False)(feeds)
+    assert np.any(direct)
+    assert np.array_equal(direct, plain)
+
+
+def test_the_direct_call_still_refuses_what_does_not_fit() -> None:
+    run = bind(
+        make_session(build.affine("x", "y", seed=1).SerializeToString(), build.SETTINGS), ["y"]
+    )
+    for feeds in ({}, {"z": np.zeros((3, build.WIDTH), np.float32)}, {"x": np.zeros(3, np.int64)}):
+        with pytest.raises(ORT_ERRORS):
+            run(feeds)
+
+
+def test_a_session_without_the_inner_one_is_called_as_documented() -> None:
+    real = make_session(build.affine("x", "y", seed=1).SerializeToString(), build.SETTINGS)
+
+    class Other:
+        """Another release's session: the same interface, nothing inside."""
+
+        run, get_inputs, get_outputs = real.run, real.get_inputs, real.get_outputs
+        get_providers = real.get_providers
+
+    feeds = {"x": np.ones((1, build.WIDTH), np.float32)}
+    assert np.array_equal(bind(Other(), ["y"])(feeds)[0], real.run(["y"], feeds)[0])

@@ -69,3 +69,12 @@ def test_a_win_must_exceed_what_plain_differs_from_itself(
 
 def test_nobody_who_ran_leaves_plain() -> None:
     assert pick(_KINDS, {}, _THRESHOLD) == (None, "no other variant could be run")
+
+
+def test_a_variant_must_be_worth_more_than_the_engines_own_call() -> None:
+    timings = {"int8": _timing("int8", 1.15, 1.15)}
+    assert pick(_KINDS, timings, _THRESHOLD)[0] == "int8"
+    winner, reason = pick(_KINDS, timings, _THRESHOLD, ground=1.14)
+    assert winner is None
+    assert "1.140x in an engine" in reason
+    assert pick(_KINDS, timings, _THRESHOLD, ground=1.1)[0] == "int8"
