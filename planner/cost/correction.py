@@ -30,12 +30,13 @@ from planner.spec.session import SessionSettings
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-_OVERALL_SIGMA = 0.2
-"""Prior standard deviations of effects, natural logarithm, rounded from the fit that predicted each
-of 174 whole runs of 25 models from the others of its model best (2026-11-27, two cores of an AMD
-EPYC, ONNX Runtime 1.31.1): 5.3 % off in the mean, 3 % in the median, 93 % inside the interval.
-What all runs of a model share is rarely more than a few percent, but is left room, and so is one
-thread: weights that come from memory in the whole may not where a kernel is alone."""
+_OVERALL_SIGMA = 0.3
+"""Prior standard deviations of effects, natural logarithm, rounded from the fit that gave the
+likeliest prediction of each of 206 whole runs of 27 models from the others of its model
+(2026-11-27, two cores of an Intel Xeon with 1 MB of private cache each, beside busy neighbours,
+ONNX Runtime 1.31.1): 8.4 % off in the mean, 5.7 % in the median, 89 % inside the interval. What all
+runs of a model share is large where activations outgrow the private caches, for kernels are timed
+while they have what they read: wholes took 0.7 to 1.5 times the sum of their kernels."""
 _LEVEL_SIGMA = 0.05
 _FORMAT_SIGMA, _FORMAT_TAIL = 0.05, 2.0
 _NOISE_SIGMA = 0.05
@@ -54,12 +55,11 @@ class Prior:
     """Degrees of freedom: formats are mostly alike, but one may outgrow a cache."""
 
 
-_ONE_THREAD = Prior(0.0, 0.1)
-"""Pools, from the same fit. Seen: -0.16 to 0.13, and 0.44 where weights do not fit the caches;"""
-_THREADS = Prior(0.05, 0.2)
-"""-0.1 to 0.75, most where kernels are short;"""
-_SLEEPING_THREADS = Prior(0.35, 0.3)
-"""-0.1 to 0.6."""
+_ONE_THREAD = Prior(0.0, 0.12)
+_THREADS = Prior(0.06, 0.17)
+"""Pools, from the same fit: two threads meet late, most so where kernels are short;"""
+_SLEEPING_THREADS = Prior(0.28, 0.15)
+"""and wake up later still."""
 _TAIL = 3.0
 """Degrees of freedom of the noise: one run in ten lies beyond 2.4 standard deviations."""
 _ITERATIONS = 30
