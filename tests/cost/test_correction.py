@@ -61,7 +61,7 @@ def test_a_run_that_was_left_out_has_no_influence() -> None:
 def test_one_pool_says_little_of_another() -> None:
     """Threads that sleep wake late: that says nothing of one thread."""
     late = [WholeRun("slow", _at("2 sleeping", fp32=1.0), 1.6)]
-    assert Corrections(late).factor(_at("1", fp32=1.0)).expected == pytest.approx(1.0, abs=0.06)
+    assert 1.0 <= Corrections(late).factor(_at("1", fp32=1.0)).expected < 1.6**0.4
     assert Corrections(late).factor(_at("2 sleeping", fp32=1.0)).expected > 1.5
 
 
