@@ -28,6 +28,7 @@ from planner.compress.pooled import PooledError
 from planner.compress.probe import quiet_settings, size_of
 from planner.compress.samples import Samples
 from planner.compress.switchboard import Switchboard, switchboard
+from planner.compress.upgrade import upgrade_opset
 from planner.errors import UsageError
 from planner.graph import weights
 from planner.ir.graph import Graph, Op
@@ -39,6 +40,8 @@ from planner.spec.session import SessionSettings
 Choice = tuple[str, Format]
 _CALL_MULTIPLICATIONS = 4e5
 """What calling one operator costs, in multiplications: 10 us at 4e10 per second."""
+_ADDITION_OPSET = 7
+"""The first whose `Add` ONNX Runtime has a kernel for: it disturbs what is measured."""
 _SAME_VALUES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
 
@@ -78,6 +81,7 @@ def sensitivities(
 
     Raises:
         UsageError: an operator or format that does not exist.
+        ModelError: a model older than ONNX Runtime's additions, which cannot be converted.
     """
     found: dict[Choice, float] = {c: 0.0 for c in choices if c[1] == NATIVE}
     for choice in choices:
@@ -159,6 +163,7 @@ def _measure(
     for op_name, form in choices:
         formats.setdefault(op_name, []).append(form)
     onnx_model = onnx.load(model_path, load_external_data=False)
+    onnx_model = upgrade_opset(onnx_model, _ADDITION_OPSET)
     units = {unit.op.name: unit for unit in _units(onnx_model, graph, formats)}
     read = {name for unit in units.values() for name in unit.op.inputs}
     constants = {

@@ -30,9 +30,9 @@ def upgrade_opset(onnx_model: ModelProto, minimum: int) -> ModelProto:
         except (RuntimeError, ValueError, IndexError) as error:
             version = surgery.opset_of(onnx_model)
             raise ModelError(
-                f"ONNX cannot convert this model from opset {version} to {minimum}, which int8 "
-                f"needs: {' '.join(str(error).split())[:200]}",
-                fix="export the model with a newer opset, or leave int8 out of compression.formats",
+                f"ONNX cannot convert this model from opset {version} to {minimum}, which "
+                f"compression needs: {' '.join(str(error).split())[:200]}",
+                fix="export the model with a newer opset, or set compression.formats to [fp32]",
             ) from None
     names = {tensor.name for tensor in onnx_model.graph.initializer}
     given = {value.name for value in onnx_model.graph.input}

@@ -31,7 +31,8 @@ class Case:
         return [op for op, offered in self.choices if offered == form]
 
 
-def _case(path: Path, graph: Graph) -> Case:
+def case_of(path: Path, graph: Graph) -> Case:
+    """With everything that it offers."""
     samples = synthetic_samples(tensor_specs(make_session(path, SESSION))[0], 6, 0, graph)
     found = offers(graph, [method.format for method in METHODS])
     made = [offer for offer in found if isinstance(offer, Offer)]
@@ -44,13 +45,13 @@ def _case(path: Path, graph: Graph) -> Case:
 @pytest.fixture(scope="session")
 def cnn_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A small convolutional network."""
-    return _case(*cnn(tmp_path_factory.mktemp("cnn") / "cnn.onnx"))
+    return case_of(*cnn(tmp_path_factory.mktemp("cnn") / "cnn.onnx"))
 
 
 @pytest.fixture(scope="session")
 def mixer_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A small attention and LSTM network with shared weights."""
-    return _case(*mixer(tmp_path_factory.mktemp("mixer") / "mixer.onnx"))
+    return case_of(*mixer(tmp_path_factory.mktemp("mixer") / "mixer.onnx"))
 
 
 @pytest.fixture(params=["cnn", "mixer"])

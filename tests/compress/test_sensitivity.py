@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from planner.compress.apply import apply
 from planner.compress.base import NATIVE, Format
@@ -19,8 +20,8 @@ from planner.compress.sensitivity import (
     sensitivities,
 )
 from planner.errors import UsageError
-from tests.compress.build import SESSION
-from tests.compress.conftest import Case
+from tests.compress.build import SESSION, random, write
+from tests.compress.conftest import Case, case_of
 
 _FACTOR = {"lstm": 3.0, "softmax": 15.0}
 """LSTM's kernel also rounds its hidden state, step by step; Softmax's looks exponentials up."""
@@ -101,3 +102,24 @@ def test_an_unknown_operator_is_refused(cnn_case: Case) -> None:
             cnn_case.ranges,
             SESSION,
         )
+
+
+def test_a_model_older_than_additions_with_kernels_is_measured(tmp_path: Path) -> None:
+    """ONNX Runtime runs a Conv of opset 6, and no Add of it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("Relu", ["c"], ["y"], "relu"),
+    ]
+    case = case_of(
+        *write(
+            tmp_path / "old.onnx",
+            nodes,
+            {"x": (TensorProto.FLOAT, (1, 3, 8, 8))},
+            ["y"],
+            {"w": random(8, 3, 3, 3)},
+            opset=6,
+        )
+    )
+    found = _measured(case)
+    assert found[("conv", Format.INT8_STATIC)] > 0
+    assert set(found) == set(case.choices)
