@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from ortools import __version__
 from ortools.sat.python import cp_model_helper as cmh
 from scipy.sparse import csr_matrix
 
+from planner.solve.apart import OnPoint, solve_apart
 from planner.solve.backend import Answer, Outcome, Request
 from planner.solve.data import BoolArray, FloatArray, IntArray
 
@@ -123,23 +123,18 @@ def may_hint(time_limit_s: float, columns: int) -> bool:
     return time_limit_s >= HINT_LEAST_S + HINT_COLUMN_S * columns
 
 
-class _Watcher(cmh.SolutionCallback):
+def _watcher(request: Request, columns: IntArray, unit: float) -> OnPoint | None:
     """Hands every better plan to the caller, who keeps the incumbent."""
+    on_plan = request.on_plan
+    if on_plan is None:
+        return None
 
-    def __init__(self, request: Request, columns: IntArray, unit: float) -> None:
-        super().__init__()
-        self._request = request
-        self._columns = columns
-        self._unit = unit
+    def on_point(values: list[int], bound: float) -> None:
+        chosen = np.zeros(len(request.active), dtype=np.bool_)
+        chosen[columns[np.array(values) > 0]] = True
+        on_plan(chosen, bound * unit + request.objective.constant)
 
-    def OnSolutionCallback(self) -> None:  # noqa: N802  OR-Tools calls it by this name
-        """A better plan was found."""
-        response = self.Response()  # type: ignore[no-untyped-call]
-        chosen = np.zeros(len(self._request.active), dtype=np.bool_)
-        chosen[self._columns[np.array(list(response.solution)) > 0]] = True
-        bound = self.BestObjectiveBound() * self._unit + self._request.objective.constant
-        if self._request.on_plan is not None:
-            self._request.on_plan(chosen, bound)
+    return on_point
 
 
 def _parameters(request: Request, workers: int, work: float, limit_s: float) -> cmh.SatParameters:
@@ -158,43 +153,18 @@ def _parameters(request: Request, workers: int, work: float, limit_s: float) -> 
 
 
 def run_solver(
-    parameters: cmh.SatParameters, model: cmh.CpModelProto, watcher: cmh.SolutionCallback | None
+    parameters: cmh.SatParameters, model: cmh.CpModelProto, on_point: OnPoint | None
 ) -> tuple[cmh.CpSolverResponse, bool]:
-    """Solves in a thread, so that Ctrl-C reaches Python and stops the search: the response, and
-    whether it was stopped.
+    """Solves in a process of its own (`apart`): the response, and whether Ctrl-C stopped it.
 
-    CP-SAT's own handling of Ctrl-C would leave the process with the default one: the next Ctrl-C
-    after any solve would kill it.
+    Raises:
+        SolverDiedError: CP-SAT ended its process.
     """
-    parameters.catch_sigint_signal = False
-    wrapper = cmh.SolveWrapper()
-    wrapper.set_parameters(parameters)
-    if watcher is not None:
-        wrapper.add_solution_callback(watcher)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(wrapper.solve, model)
-            try:
-                return future.result(), False
-            except KeyboardInterrupt:
-                _stop(wrapper, future)
-                return future.result(), True
-            except BaseException:
-                _stop(wrapper, future)
-                raise
-    finally:
-        if watcher is not None:
-            wrapper.clear_solution_callback(watcher)
-
-
-def _stop(wrapper: cmh.SolveWrapper, future: Future[cmh.CpSolverResponse]) -> None:
-    while not future.done():
-        wrapper.stop_search()
-        wait([future], timeout=0.02)
+    return solve_apart(parameters, model, on_point)
 
 
 def _search(
-    request: Request, model: cmh.CpModelProto, watcher: _Watcher | None
+    request: Request, model: cmh.CpModelProto, watcher: OnPoint | None
 ) -> tuple[cmh.CpSolverResponse, Answer]:
     """One worker for a fixed amount of work; then, if more were offered, all of them."""
     deadline = time.monotonic() + request.time_limit_s
@@ -236,7 +206,7 @@ class CpSat:
         costs = request.objective.coefficients[columns]
         objective = scale_objective(costs, request.scale, request.chosen_at_most)
         model = _build(request, columns, objective)
-        watcher = _Watcher(request, columns, objective.unit) if request.on_plan else None
+        watcher = _watcher(request, columns, objective.unit)
         response, answer = _search(request, model, watcher)
         if answer is Answer.INFEASIBLE:
             return Outcome(answer, bound=float("inf"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import numpy as np
@@ -46,19 +46,17 @@ class Trusted:
     """Why CP-SAT was not believed."""
 
 
-class _Watcher(cmh.SolutionCallback):
+class _Seen:
     """Hands every better point, unchecked, to the caller, and remembers the last."""
 
-    def __init__(self, on_point: OnPoint) -> None:
-        super().__init__()
+    def __init__(self, on_point: OnPoint | None) -> None:
         self._on_point = on_point
         self.last: Point | None = None
 
-    def OnSolutionCallback(self) -> None:  # noqa: N802  OR-Tools calls it by this name
-        """A better point was found."""
-        response = self.Response()  # type: ignore[no-untyped-call]
-        self.last = [int(value) for value in response.solution]
-        self._on_point(self.last, float(self.BestObjectiveBound()))
+    def __call__(self, values: Point, bound: float) -> None:
+        self.last = values
+        if self._on_point is not None:
+            self._on_point(values, bound)
 
 
 def solve_trusted(
@@ -75,23 +73,33 @@ def solve_trusted(
         reached: objective, in whole numbers, of a point of the model that is known.
     """
     until = monotonic() + parameters.max_time_in_seconds
-    watcher = _Watcher(on_point) if on_point is not None else None
+    seen = _Seen(on_point)
     try:
-        response, is_stopped = run_solver(parameters, model, watcher)
+        response, is_stopped = run_solver(parameters, model, seen)
         found = Trusted(
             answer_of(response.status, is_stopped),
             [int(value) for value in response.solution] or None,
             float(response.best_objective_bound),
             NAME,
         )
-        complaint = _complaint(model, found, watcher.last if watcher is not None else None)
+        complaint = _complaint(model, found, seen.last)
         complaint = complaint or _contradiction(found, reached)
     except Exception as error:  # noqa: BLE001 - a solver may raise anything; the other is asked
         complaint = f"{type(error).__name__}: {error}"
     if not complaint:
         return found
     left_s = max(until - monotonic(), 0.0)
-    return _second(model, left_s, parameters.relative_gap_limit, complaint)
+    second = _second(model, left_s, parameters.relative_gap_limit, complaint)
+    return _with_point(model, second, seen.last)
+
+
+def _with_point(model: cmh.CpModelProto, second: Trusted, seen: Point | None) -> Trusted:
+    """HiGHS's answer with the last point that CP-SAT showed before it died, where that is all."""
+    if seen is None or second.values is not None or broken(model, seen):
+        return second
+    if second.answer is Answer.INFEASIBLE:
+        return replace(second, answer=Answer.FAILED, bound=-math.inf)
+    return replace(second, answer=Answer.TIME, values=seen)
 
 
 def _complaint(model: cmh.CpModelProto, found: Trusted, seen: Point | None) -> str:

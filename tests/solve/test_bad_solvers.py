@@ -3,6 +3,10 @@ nobody can answer leaves the plans that are known, with an honest status."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +17,8 @@ from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
 from planner.ir.devices import Device, Place
 from planner.ir.problem import Latency, Objective, Problem, Setting
 from planner.ir.solution import Status
-from planner.solve import trusted
+from planner.solve import apart, trusted
+from planner.solve.apart import Child, SolverDiedError, solve_apart
 from planner.solve.backend import Answer
 from planner.solve.check import check
 from planner.solve.cpsat import run_solver
@@ -204,10 +209,122 @@ def test_the_second_solver_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_known_point_is_not_denied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trusted, "run_solver", deny)
-    parameters = cmh.SatParameters()
-    parameters.max_time_in_seconds = 5.0
-    assert solve_trusted(parameters, model()).answer is Answer.INFEASIBLE
-    told = solve_trusted(parameters, model(), reached=-4.0)
+    def silent(parameters: cmh.SatParameters, made: cmh.CpModelProto, _: object) -> Solved:
+        return deny(parameters, made, None)
+
+    monkeypatch.setattr(trusted, "run_solver", silent)
+    assert solve_trusted(limited(5.0), model()).answer is Answer.INFEASIBLE
+    told = solve_trusted(limited(5.0), model(), reached=-4.0)
     assert told.answer is Answer.OPTIMAL
     assert "infeasible" in told.complaint
+
+
+def aborting(monkeypatch: pytest.MonkeyPatch, after: int) -> list[int]:
+    """Every child but the first few dies by SIGABRT as soon as it is asked; their numbers."""
+    honest, died = Child.ask, list[int]()
+
+    def ask(self: Child, *given: Any) -> str:
+        if len(died) >= after:
+            os.kill(self.pid, signal.SIGABRT)
+        died.append(self.pid)
+        return honest(self, *given)
+
+    monkeypatch.setattr(Child, "ask", ask)
+    return died
+
+
+@pytest.mark.parametrize("form", sorted(PROBLEMS))
+def test_a_solver_that_aborts_costs_no_plan(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CP-SAT 9.15 does where a check of its own fails: HiGHS answers, and we live."""
+    problem = PROBLEMS[form]
+    best = solve(problem, workers=1, time_limit_s=20.0)
+    died = aborting(monkeypatch, after=0)
+    found = solve(problem, workers=1, time_limit_s=20.0, gap=1e-4)
+    assert died
+    assert not check(problem, found)
+    assert found.objective[0] == pytest.approx(best.objective[0], rel=1e-4)
+    assert found.bound[0] <= best.objective[0] * (1 + 1e-6)
+
+
+def test_what_was_found_before_the_abort_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last point shown is the answer where HiGHS has none."""
+
+    def die(parameters: object, made: object, on_point: Any) -> Solved:
+        on_point([0, 1, 0], -9.0)
+        raise SolverDiedError("killed by SIGABRT")
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(trusted, "run_solver", die)
+    monkeypatch.setattr(trusted, "ask_highs", fail)
+    told = solve_trusted(limited(5.0), model())
+    assert (told.answer, told.values) == (Answer.TIME, [0, 1, 0])
+    assert told.bound == -float("inf")
+
+
+def limited(seconds: float) -> cmh.SatParameters:
+    parameters = cmh.SatParameters()
+    parameters.max_time_in_seconds = seconds
+    return parameters
+
+
+def test_a_dead_child_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        aborting(patch, after=0)
+        with pytest.raises(SolverDiedError, match="SIGABRT"):
+            solve_apart(limited(5.0), model(), None)
+    response, is_stopped = solve_apart(limited(5.0), model(), None)
+    assert list(response.solution) == [1, 0, 1]
+    assert not is_stopped
+
+
+def test_a_child_that_was_killed_while_idle_is_replaced() -> None:
+    solve_apart(limited(5.0), model(), None)
+    for child in apart.CHILDREN._idle:
+        os.kill(child.pid, signal.SIGKILL)
+    time.sleep(0.05)
+    response, _ = solve_apart(limited(5.0), model(), None)
+    assert response.status == cmh.CpSolverStatus.OPTIMAL
+
+
+def hard() -> cmh.CpModelProto:
+    """Market split: no proof in seconds."""
+    made = cmh.CpModelProto()
+    for _ in range(50):
+        made.variables.add().domain.extend([0, 1])
+    for row in range(6):
+        weights = [(37 * (row + 3) * (j + 11) ** 2) % 100 for j in range(50)]
+        slack = len(made.variables)
+        for _ in range(2):
+            made.variables.add().domain.extend([0, 10_000])
+        linear = made.constraints.add().linear
+        linear.vars.extend([*range(50), slack, slack + 1])
+        linear.coeffs.extend([*weights, 1, -1])
+        linear.domain.extend([sum(weights) // 2] * 2)
+        made.objective.vars.extend([slack, slack + 1])
+        made.objective.coeffs.extend([1, 1])
+    return made
+
+
+def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than patience allows: the answer is lost, the points are not."""
+    monkeypatch.setattr(apart, "PATIENCE", 0.0)
+    monkeypatch.setattr(apart, "PATIENCE_S", 1.0)
+    seen: list[list[int]] = []
+    with pytest.raises(TimeoutError):
+        solve_apart(limited(60.0), hard(), lambda values, _: seen.append(values))
+    assert seen
+
+
+def test_ctrl_c_stops_the_child_and_brings_its_answer() -> None:
+    def interrupt() -> None:
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    response, is_stopped = solve_apart(limited(60.0), hard(), None)
+    thread.join()
+    assert is_stopped
+    assert response.solution
