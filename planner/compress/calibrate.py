@@ -67,10 +67,11 @@ def calibrate(
 ) -> dict[str, Range]:
     """Range of each tensor over the samples; tensors without elements get (0, 0).
 
-    Tensors that become NaN or infinite have no range, and are absent.
+    Tensors that are, or become, NaN or infinite have no range, and are absent.
     """
     inner = sorted(set(tensors) - set(graph.inputs))
     ranges = {name: _range_of_input(samples.arrays[name]) for name in set(tensors) - set(inner)}
+    ranges = {name: ends for name, ends in ranges.items() if np.isfinite(ends).all()}
     if not inner:
         return ranges
     onnx_model = with_outputs(model_path, inner)

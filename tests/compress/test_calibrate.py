@@ -66,3 +66,12 @@ def test_percentile_cuts_the_tails() -> None:
 def test_activations_that_overflow_have_no_range(cnn_case: Case) -> None:
     samples = Samples({"x": np.full((1, 1, 3, 8, 8), 3e38, np.float32)}, 1, 1, 1)
     assert calibrate(cnn_case.path, cnn_case.graph, ["a"], samples, SESSION) == {}
+
+
+def test_an_input_that_holds_infinities_has_no_range(cnn_case: Case) -> None:
+    """A mask, say: minus infinity is one of its two values."""
+    inputs = cnn_case.samples.arrays["x"].copy()
+    inputs[0, 0, 0, 0, 0] = -np.inf
+    samples = Samples({"x": inputs}, cnn_case.samples.runs, cnn_case.samples.valid, 1)
+    found = calibrate(cnn_case.path, cnn_case.graph, ["x", "y"], samples, SESSION, MINMAX)
+    assert "x" not in found

@@ -71,7 +71,7 @@ def test_types_are_widened_but_never_changed_in_value() -> None:
     [
         (random(4, 3, 5, 5), r"shape \[4, 3, 5, 5\]; the model's input is \[1, 3, 4, 4\]"),
         (random(0, 3, 4, 4), "has no samples"),
-        (np.full((2, 3, 4, 4), np.nan, np.float32), "NaN or infinite"),
+        (np.full((2, 3, 4, 4), np.nan, np.float32), "NaN values"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(array: Array, message: str) -> None:
