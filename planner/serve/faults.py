@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 
 class ClientFault(Exception):  # noqa: N818 - a fault of the client, not an error of the server
     """Answered with this 4xx status; the message names the field."""
@@ -12,6 +14,6 @@ class ClientFault(Exception):  # noqa: N818 - a fault of the client, not an erro
 
 
 def shown(value: object) -> str:
-    """A client's value in a message: quoted, and cut before it gets long."""
-    text = repr(value)
+    """A client's value in a message: in the client's own words (null, true), cut when long."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -20,7 +20,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from planner.runtime.engine import load
-from planner.serve import listener
+from planner.serve import listener, patience
 from planner.serve.app import make_app
 from planner.serve.service import Limits, Service
 
@@ -38,6 +38,7 @@ def run(engine: Path, bound: socket.socket, limits: Limits, ready: Callable[[str
     with load(engine) as session:
         service = Service(session, limits)
         service.warm_up()
+        patience.allow_many_connections()
         listener.listen(bound)
         asyncio.run(_Server(service, bound, ready).answer_until_drained())
         service.close()
@@ -69,8 +70,12 @@ class _Server(uvicorn.Server):
 
     async def answer_until_drained(self) -> None:
         """Returns after a signal, once nothing is in flight."""
+        limit_s = self._service.limits.request_timeout_s
+        stuck = patience.end_the_stuck(self.server_state.connections, limit_s)
+        watch = asyncio.create_task(stuck)
         with _handlers(self._on_signal):
             await self.serve(sockets=[self._bound.dup()])
+        watch.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -112,6 +112,39 @@ def test_a_request_that_takes_too_long_is_answered_504(slow: Path) -> None:
         assert server.infer(_turns(1)).status == 200
 
 
+def test_a_client_that_never_ends_its_head_is_sent_away(slow: Path) -> None:
+    with Server(slow, request_timeout_s=0.4) as server:
+        address = ("127.0.0.1", server.port)
+        with (
+            socket.create_connection(address, timeout=10) as silent,
+            socket.create_connection(address, timeout=10) as halting,
+        ):
+            halting.sendall(b"POST /v2/models")
+            assert (silent.recv(1), halting.recv(1)) == (b"", b"")
+        assert server.infer(_turns(1)).status == 200
+
+
+def test_a_client_that_never_reads_its_answer_is_sent_away(slow: Path) -> None:
+    with Server(slow, request_timeout_s=0.4) as server, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(10)
+        deaf.connect(("127.0.0.1", server.port))
+        request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+        with pytest.raises(ConnectionError):
+            deaf.sendall(request * 200_000)
+
+
+def test_a_busy_connection_outlives_the_patience(slow: Path) -> None:
+    with Server(slow, request_timeout_s=0.4) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        until_s = time.monotonic() + 1.2
+        while time.monotonic() < until_s:
+            assert send(connection, "GET", "/v2").status == 200
+            kept = connection.sock
+        assert connection.sock is kept
+        connection.close()
+
+
 def test_what_is_in_flight_at_sigterm_is_answered(slow: Path) -> None:
     with Server(slow) as server:
         body = _turns(_turns_for(server, 1.5))
