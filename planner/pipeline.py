@@ -28,12 +28,8 @@ from planner.spec.profile import DeviceProfile
 from planner.spec.verdict import DryRun, Verdict
 from planner.steps.bench import Bench
 from planner.steps.case import open_case
-from planner.steps.conflict import ConflictError, feasible
-from planner.steps.contest import contest
-from planner.steps.entrants import entrants, probes
-from planner.steps.finish import finish
+from planner.steps.local import conflict_here, plan_here
 from planner.steps.request import CUDA, is_away
-from planner.steps.settle import settle
 from planner.steps.workspace import workspace
 
 
@@ -67,10 +63,7 @@ def plan(
             from planner.steps.gpu.plan import plan_gpu
 
             return PlanResult(sealed(plan_gpu(constraints, work)))
-        case = open_case(constraints, work, bench)
-        settled = settle(case, probes(case))
-        outcome = contest(case, entrants(case, settled))
-        return PlanResult(sealed(finish(case, settled, outcome)))
+        return PlanResult(sealed(plan_here(open_case(constraints, work, bench))))
 
 
 def obstacles(plan: Plan) -> tuple[str, ...]:
@@ -191,12 +184,7 @@ def explain_infeasible(
             from planner.steps.away.dispatch import conflict_elsewhere
 
             return conflict_elsewhere(constraints, work)
-        case = open_case(constraints, work, bench)
-        try:
-            settled = settle(case, probes(case))
-        except ConflictError as error:
-            return error.report
-        return feasible(constraints, settled.problem)
+        return conflict_here(open_case(constraints, work, bench))
 
 
 def pareto(

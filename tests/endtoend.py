@@ -30,6 +30,7 @@ from planner.spec.constraints import Constraints
 from planner.spec.io import sealed
 from planner.spec.plan import Plan
 from planner.steps import bench, contest, verifying, whole_runs
+from planner.steps.streaming import decide
 
 ROOT = Path(__file__).parents[1]
 _QUICK_S = 0.1
@@ -242,6 +243,7 @@ class Workshop:
             patch.setattr(contest, "BUDGET_S", _QUICK_S)
             patch.setattr(whole_runs, "CONTEXT_SECONDS", _QUICK_S)
             patch.setattr(verifying, "_BUDGET_S", _QUICK_S)
+            patch.setattr(decide, "SECONDS", _QUICK_S / 10)
             patch.setattr(bench, "_SECONDS_PER_KERNEL", _QUICK_S)
             patch.setattr(whole_runs, "usable_cores", lambda: 1)  # half the kernels to measure
             yield

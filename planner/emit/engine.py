@@ -5,6 +5,7 @@
       plan.json                  the plan it was built from
       parts/000/model.onnx       one folder a segment (and rank of a sharded one: parts/000/rank1);
                                  its external weights keep their names
+      parts/000/streamed.bin     weights that are fetched for each run of the part
       parts/000/fused/           kernels, weights and schedule of a generated part
       golden/<shape>.*.npz       inputs, outputs, and the unchanged model's outputs
 
@@ -40,6 +41,8 @@ from planner.spec.manifest import (
     OrtSegment,
     Segment,
     Stage,
+    StreamedTensor,
+    StreamedWeights,
     TensorSpec,
 )
 from planner.spec.plan import Environment, Estimate, Plan
@@ -47,10 +50,19 @@ from planner.spec.session import SessionSettings
 
 PLAN = "plan.json"
 PARTS = "parts"
+STREAMED = "streamed.bin"
 _ANY_NAME = "model"
 """What most tools call the file they export: it tells nobody which model it is."""
 _URL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER, VERIFIED})
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Weights in a file of their own."""
+
+    path: Path
+    tensors: tuple[StreamedTensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,8 @@ class Part:
     """Files of the second rank and those after it, where the ranks' parts differ."""
     fused_path: Path | None = None
     """Folder of the same part as generated kernels; `onnx_path` is the library path then."""
+    outside: Outside | None = None
+    """Weights that stream in; they are inputs of the ONNX file, but not among `inputs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +246,17 @@ def _library(scratch: Path, index: int, part: Part) -> OrtSegment:
         inputs=part.inputs,
         outputs=part.outputs,
         settings=part.settings,
+        streamed=_streamed(scratch, folder, part),
     )
+
+
+def _streamed(scratch: Path, folder: Path, part: Part) -> StreamedWeights | None:
+    if part.outside is None:
+        return None
+    target = folder / STREAMED
+    _place(part.outside.path, target, may_link=part.is_temporary)
+    file = target.relative_to(scratch).as_posix()
+    return StreamedWeights(file=file, tensors=part.outside.tensors)
 
 
 def _pack(folder: Path, source: Path, *, may_link: bool) -> Path:

@@ -95,7 +95,7 @@ def stage_ends(graph: Graph, options: Options, stages: int) -> list[int]:
     times = [0.0]
     for op in graph.ops:
         times.append(times[-1] + work_us(op, graph, options[op.name]))
-    crossing = _crossing_bytes(graph)
+    crossing = crossing_bytes(graph)
     limit_us = _fastest_slowest(times, stages) * (1 + 1e-9)
     best = {0: (0, tuple[int, ...]())}
     for _ in range(stages):
@@ -134,7 +134,7 @@ def _fastest_slowest(times: Sequence[float], stages: int) -> float:
     return best[-1]
 
 
-def _crossing_bytes(graph: Graph) -> list[int]:
+def crossing_bytes(graph: Graph) -> list[int]:
     """For each position, bytes that operators from there on read of those before."""
     made = {name: place for place, op in enumerate(graph.ops) for name in op.outputs if name}
     change = [0] * (len(graph.ops) + 2)

@@ -65,6 +65,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         *fusion.rows(plan),
         *_latency_rows(plan),
         ("memory", _memory(plan)),
+        *_streaming(plan),
         ("accuracy", safe(accuracy_text(plan))),
         ("limited by", safe(", ".join(plan.solver.binding) or "nothing: no limit is tight")),
         ("solver", safe(certificate(plan))),
@@ -141,6 +142,34 @@ def _memory(plan: Plan) -> str:
         text += f", {format_size(timing.memory_size_bytes)} peak of the process"
     limit = plan.promise.memory_size_bytes
     return f"{text}, limit {format_size(limit)}" if limit is not None else text
+
+
+def _streaming(plan: Plan) -> list[tuple[str, str]]:
+    """What of the weights stays, and what not keeping all of them costs."""
+    found = plan.streaming
+    if found is None:
+        return []
+    looked_up = ""
+    if found.table_size_bytes:
+        looked_up = f"; rows of {format_size(found.table_size_bytes)} are read where they lie"
+    slower = [
+        f"{safe(plan.label(name))}{plan.prediction.latency_p50_us[name].expected / us:.2f}x"
+        for name, us in by_shape(plan, found.resident_us).items()
+    ]
+    return [
+        (
+            "streams",
+            f"{format_size(found.streamed_size_bytes)} of weights come with every run, in "
+            f"{found.streamed_parts} of {found.parts} parts, "
+            f"{format_size(found.buffer_size_bytes)} of them there at a time; "
+            f"{format_size(found.resident_size_bytes)} stay{looked_up}",
+        ),
+        (
+            "instead of",
+            f"{format_size(found.whole_size_bytes)} with all weights in memory: "
+            f"{', '.join(slower)} their time",
+        ),
+    ]
 
 
 def accuracy_text(plan: Plan) -> str:

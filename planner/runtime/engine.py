@@ -230,6 +230,10 @@ def load(
         from planner.runtime.ranks.session import load_group
 
         return load_group(directory, manifest)
+    if manifest.is_streamed:
+        from planner.runtime.streaming.session import load_streamed
+
+        return load_streamed(directory, manifest)
     listed = {entry.path for entry in manifest.files}
     segments = selected(directory, manifest, path)
     dead = dead_after(directory, manifest, segments)

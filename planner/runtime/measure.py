@@ -94,7 +94,7 @@ def measure(
 def _samples(command: Sequence[str], engine: Path, timeout_s: float) -> Latency:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, env=_same_package()
+            command, capture_output=True, text=True, timeout=timeout_s, env=same_package()
         )
     except subprocess.TimeoutExpired:
         raise EnvironmentMismatchError(
@@ -106,7 +106,7 @@ def _samples(command: Sequence[str], engine: Path, timeout_s: float) -> Latency:
     return Latency(tuple(json.loads(done.stdout)))
 
 
-def _same_package() -> dict[str, str]:
+def same_package() -> dict[str, str]:
     """This process's environment, so that the child imports this very package, wherever it is run.
 
     `-P` keeps a folder called `planner` in the user's working directory from shadowing it.

@@ -93,8 +93,12 @@ def session_options(settings: SessionSettings) -> Any:
     return options
 
 
-def make_session(source: Path | bytes, settings: SessionSettings) -> Any:
+def make_session(source: Path | bytes, settings: SessionSettings, *, has_arena: bool = True) -> Any:
     """An `onnxruntime.InferenceSession` of an ONNX file (or its bytes, without external data).
+
+    Args:
+        has_arena: whether it keeps memory of activations for its next run. Of many sessions that
+            run one after the other each would keep as much as all of them need at a time.
 
     Raises:
         ModelError: damaged, invalid or unsupported model.
@@ -104,13 +108,14 @@ def make_session(source: Path | bytes, settings: SessionSettings) -> Any:
     where = "model in memory" if isinstance(source, bytes) else str(source)
     provider = _provider(settings.provider)
     options = session_options(settings)
+    options.enable_cpu_mem_arena = has_arena
     if isinstance(source, Path) and not source.is_file():
         raise ModelError("no such file", where=where)
     try:
         session = onnxruntime.InferenceSession(
             source if isinstance(source, bytes) else str(source),
             options,
-            providers=_providers(provider, settings),
+            providers=_providers(provider, settings, has_arena=has_arena),
         )
     except ORT_ERRORS as error:
         raise _load_error(error, where) from None
@@ -124,10 +129,12 @@ def make_session(source: Path | bytes, settings: SessionSettings) -> Any:
     return session
 
 
-def _providers(provider: str, settings: SessionSettings) -> list[Any]:
+def _providers(provider: str, settings: SessionSettings, *, has_arena: bool) -> list[Any]:
     """The provider with its options, and the CPU for what it has no kernels for."""
-    if settings.cuda_graph and provider == _PROVIDERS["cuda"]:
-        return [(provider, {"enable_cuda_graph": "1"}), _PROVIDERS["cpu"]]
+    if provider == _PROVIDERS["cuda"]:
+        graph = {"enable_cuda_graph": "1"} if settings.cuda_graph else {}
+        grows = {} if has_arena else {"arena_extend_strategy": "kSameAsRequested"}
+        return [(provider, {**graph, **grows}), _PROVIDERS["cpu"]]
     return list(dict.fromkeys((provider, _PROVIDERS["cpu"])))
 
 

@@ -1,6 +1,6 @@
 """Who executes which operators of a plan: stages in order, their ranks, and what each is cut along.
 
-In plan.json; empty where one device does all.
+In plan.json; empty where one device does all and keeps all weights.
 """
 
 from __future__ import annotations
@@ -32,5 +32,7 @@ class StageExecution(Document):
     threads: int = Field(default=0, ge=0)
     """Of each rank inside one operator, on CPUs; 0: as the plan's settings say."""
     ops: tuple[str, ...]
+    is_streamed: bool = False
+    """Whether its weights are fetched for each run, and let go after it."""
     cuts: dict[str, Cut] = Field(default_factory=dict)
     """By operator; what is not in it, every rank does whole."""

@@ -35,6 +35,27 @@ class TensorSpec(Document):
     shape: tuple[int | None, ...]
 
 
+class StreamedTensor(Document):
+    """One weight in a file of weights."""
+
+    name: str
+    """The session's input that takes it."""
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int = Field(ge=0)
+    """Of its first byte; a multiple of the page size."""
+    is_table: bool = False
+    """Whether only rows of it are looked up: these are read where they lie, nothing is fetched."""
+
+
+class StreamedWeights(Document):
+    """Weights that no session keeps: they are fetched before the segment runs, and let go after."""
+
+    file: str
+    """Relative to the engine directory."""
+    tensors: tuple[StreamedTensor, ...] = Field(min_length=1)
+
+
 class OrtSegment(Document):
     """An ONNX part run by ONNX Runtime."""
 
@@ -47,6 +68,14 @@ class OrtSegment(Document):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     settings: SessionSettings
+    streamed: StreamedWeights | None = None
+    """Weights that come in while it runs, where it does not keep them itself; on one rank only."""
+
+    @model_validator(mode="after")
+    def _streams_on_one_rank(self) -> OrtSegment:
+        if self.streamed is not None and self.shards:
+            raise ValueError(f"{self.file}: streams its weights, so it cannot have shards")
+        return self
 
     def file_of(self, position: int) -> str:
         """The file that the rank at this position of its stage runs."""
@@ -182,6 +211,11 @@ class Manifest(Document):
             for segment in stage.segments
         ]
         return tuple(segment for segment in found if isinstance(segment, OrtSegment))
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether some weights stay outside the sessions."""
+        return any(segment.streamed is not None for segment in self.ort_segments)
 
     @property
     def fused_segments(self) -> tuple[FusedSegment, ...]:

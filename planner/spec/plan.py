@@ -15,6 +15,7 @@ from planner.spec.execution import StageExecution
 from planner.spec.fusion import FusionPlan
 from planner.spec.placement import PlacementPlan
 from planner.spec.session import SessionSettings
+from planner.spec.streaming import StreamingPlan
 
 SCHEMA_VERSION = 1
 
@@ -232,7 +233,7 @@ class Plan(Document):
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Calibrated range of each activation that a static format quantises."""
     execution: tuple[StageExecution, ...] = ()
-    """Stages and ranks, where more than one device executes the plan."""
+    """Stages and ranks, where more than one device executes the plan or weights stream."""
     decisions: tuple[Decision, ...]
     solver: SolverReport
     prediction: Prediction
@@ -246,6 +247,8 @@ class Plan(Document):
     """Kernels, where the model runs as generated ones."""
     placement: PlacementPlan | None = None
     """Where a model runs on devices that are not here: stages, ranks, residency."""
+    streaming: StreamingPlan | None = None
+    """What stays in memory, where a model on this machine is larger than it may be."""
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()
     digest: str = ""

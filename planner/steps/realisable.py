@@ -7,6 +7,7 @@ Runtime runs, so some of it needs another runtime, which `plan.json` and `--anno
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from planner.compress.methods import METHODS
 from planner.errors import EnvironmentMismatchError
@@ -21,9 +22,7 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
     """What of a plan no engine can do, in words; none where it can be built."""
     found = []
     if plan.placement is not None:
-        streamed = sum(group.residency != "device" for group in plan.placement.groups)
-        if streamed:
-            found.append(f"{streamed} groups stream their weights in, and engines keep all of them")
+        found += _unstreamable(plan, [group.residency for group in plan.placement.groups])
     if plan.ranks > 1 and len(plan.workload) > 1:
         found.append(
             f"{plan.ranks} ranks need one workload entry with fixed shapes, and it has "
@@ -38,6 +37,18 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
         for form, count in lacking.most_common()
     ]
     return tuple(found)
+
+
+def _unstreamable(plan: Plan, residencies: Sequence[str]) -> list[str]:
+    """Weights that come from where engines cannot fetch them."""
+    lent = residencies.count("peer")
+    found = [f"{lent} groups stream from a neighbour, which no engine can"] if lent else []
+    streamed = residencies.count("host")
+    if streamed and plan.ranks > 1:
+        found.append(
+            f"{streamed} groups stream their weights into {plan.ranks} ranks; engines stream on one"
+        )
+    return found
 
 
 def refuse_unrealisable(plan: Plan) -> None:

@@ -19,6 +19,7 @@ from planner.runtime.fingerprint import (
     this_environment,
 )
 from planner.runtime.measure import measure
+from planner.runtime.streaming.footprint import peak_size_bytes
 from planner.runtime.tensors import read_tensors
 from planner.runtime.verify import verify_outputs
 from planner.spec.io import read_plan
@@ -28,7 +29,7 @@ from planner.spec.verdict import Check, Verdict
 from planner.steps.gpu.document import ON_CPU
 from planner.steps.racing import at_percentile, race
 from planner.steps.workspace import Workspace
-from planner.units import format_duration
+from planner.units import format_duration, format_size
 
 _ROUNDS = 600
 _BUDGET_S = 4.0
@@ -66,7 +67,9 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     checks.append(_accuracy(plan))
     work.reporter.stage("measure")
     measured = [_measured(engine, manifest, golden, plan, work) for golden in manifest.golden]
-    checks += _on_gpu(engine, manifest, plan) if on_gpu and manifest.ranks == 1 else ()
+    is_whole = manifest.ranks == len(manifest.ort_segments) == 1 and not manifest.is_streamed
+    checks += _on_gpu(engine, manifest, plan) if on_gpu and is_whole else ()
+    checks += _memory(engine, manifest, plan) if plan.streaming is not None else ()
     checks += [
         check
         for found in measured
@@ -110,6 +113,20 @@ def _on_gpu(engine: Path, manifest: Manifest, plan: Plan) -> list[Check]:
     return checks
 
 
+def _memory(engine: Path, manifest: Manifest, plan: Plan) -> list[Check]:
+    """Whether a process that runs the engine stays within what it may take."""
+    limit = plan.promise.memory_size_bytes
+    found = peak_size_bytes(engine, *(engine / golden.inputs for golden in manifest.golden))
+    if found is None or limit is None:
+        return []
+    predicted = plan.prediction.memory_size_bytes.expected
+    detail = (
+        f"{format_size(found)} at its peak, predicted {format_size(predicted)}, promised "
+        f"{format_size(limit)}"
+    )
+    return [Check(name="memory", passed=found <= limit, detail=detail)]
+
+
 def _accuracy(plan: Plan) -> Check:
     found = plan.accuracy
     detail = f"NMSE {found.measured_error:.3g} when planned"
@@ -139,7 +156,7 @@ def _measured(
     engine: Path, manifest: Manifest, golden: GoldenCheck, plan: Plan, work: Workspace
 ) -> _Measured:
     """Times the engine's part on the inputs of one golden check."""
-    if manifest.ranks > 1 or len(manifest.ort_segments) > 1:
+    if manifest.ranks > 1 or manifest.is_streamed or len(manifest.ort_segments) > 1:
         return _measured_whole(engine, golden, plan)
     segment = manifest.ort_segments[0]
     contestant = Contestant("engine", engine / segment.file, segment.settings)

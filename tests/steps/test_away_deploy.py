@@ -93,12 +93,14 @@ def test_weight_only_formats_are_shared_by_two_ranks(model: Path, tmp_path: Path
     assert worst_error(engine, model) < 1e-2
 
 
-def worst_error(engine: Path, model: Path) -> float:
+def worst_error(
+    engine: Path, model: Path, width: int = WIDTH, heads: int = HEADS, layers: int = 2
+) -> float:
     """Largest NMSE of an output of an engine's ranks against the model's."""
     rng = np.random.default_rng(1)
     feeds = {
-        "x": rng.standard_normal((1, 8, WIDTH)).astype(np.float32),
-        **{f"past_{n}": np.zeros((1, HEADS, 0, WIDTH // HEADS), np.float32) for n in range(2)},
+        "x": rng.standard_normal((1, 8, width)).astype(np.float32),
+        **{f"past_{n}": np.zeros((1, heads, 0, width // heads), np.float32) for n in range(layers)},
     }
     whole = make_session(model, SessionSettings())
     names = [output.name for output in whole.get_outputs()]
@@ -130,21 +132,41 @@ def test_weights_that_are_not_here(tmp_path: Path) -> None:
         pipeline.build(plan, tmp_path / "engine")
 
 
+def streaming(path: Path, gpus: Any = 1, share: float = 17) -> Plan:
+    """Three blocks whose weights do not fit into what tests leave one device."""
+    tight = {
+        "device": DEVICE, "gpus": gpus, "memory": memory(DEVICE, share), "offload": ["host"],
+    }  # fmt: skip
+    workload = [{"shapes": shapes(8, 0, 512, 8)}]
+    asked = request(path, target=tight, workload=workload, no_weights=True)
+    return sealed(pipeline.plan(asked).plan)
+
+
+def test_weights_that_stream_into_one_gpu_answer_as_the_model_does(tmp_path: Path) -> None:
+    """Built as for the GPU; then run with the same parts on the CPU."""
+    path = tmp_path / "model.onnx"
+    onnx.save(filled(transformer(3, 512, 8)), path)
+    plan = streaming(path)
+    assert plan.placement is not None
+    assert {group.residency for group in plan.placement.groups} == {"device", "host"}
+    assert pipeline.obstacles(plan) == ()
+    engine = pipeline.build(on_processes(plan), tmp_path / "engine")
+    manifest = runtime.load(engine).manifest
+    assert manifest.is_streamed
+    assert manifest.ranks == 1
+    error = worst_error(engine, path, width=512, heads=8, layers=3)
+    assert error < 1e-5
+
+
 def test_what_no_engine_can_do_is_told_before_anything_is_built(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(transformer(3, 512, 8), path)
-    tight = {
-        "device": "a100-sxm-80gb",
-        "gpus": 1,
-        "memory": memory("a100-sxm-80gb", 17),
-        "offload": ["host"],
-    }
-    workload = [{"shapes": shapes(8, 0, 512, 8)}]
-    asked = request(path, target=tight, workload=workload, no_weights=True)
-    plan = sealed(pipeline.plan(asked).plan)
-    (reason,) = pipeline.obstacles(plan)
-    assert "stream their weights in" in reason
+    plan = streaming(path)
+    stages = (plan.execution[0].model_copy(update={"ranks": (0, 1)}),)
+    several = sealed(plan.model_copy(update={"execution": stages}))
+    (reason,) = pipeline.obstacles(several)
+    assert "stream their weights into 2 ranks" in reason
     with pytest.raises(EnvironmentMismatchError, match="no engine of this plan can be built"):
-        pipeline.build(plan, tmp_path / "engine")
+        pipeline.build(several, tmp_path / "engine")
     sparse = plan.model_copy(update={"formats": {"a": "2:4"}, "placement": None})
     assert pipeline.obstacles(sparse) == ("no engine has 2:4, which 1 operators take",)

@@ -116,7 +116,7 @@ def test_a_neighbour_lends_its_memory(tmp_path: Path) -> None:
     assert stage.memory.used <= stage.memory.capacity
     assert placement.breakdown["default"].swap_us > 0
     assert "a neighbour" in " ".join(decision.reason for decision in plan.decisions)
-    assert any("stream their weights in" in reason for reason in pipeline.obstacles(plan))
+    assert any("stream from a neighbour" in reason for reason in pipeline.obstacles(plan))
 
 
 def crash(*_: object) -> None:

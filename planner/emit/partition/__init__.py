@@ -10,6 +10,7 @@ collectives, and a part ends wherever one stands: ONNX Runtime computes between 
 from __future__ import annotations
 
 from planner.emit.partition.calls import cut_of, options, stage_cuts
+from planner.emit.partition.outsource import streamable
 from planner.emit.partition.stages import StageCut, partition, read
 
-__all__ = ("StageCut", "cut_of", "options", "partition", "read", "stage_cuts")
+__all__ = ("StageCut", "cut_of", "options", "partition", "read", "stage_cuts", "streamable")

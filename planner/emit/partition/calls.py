@@ -85,6 +85,7 @@ def _stage_cut(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> S
         choices=choices,
         device=stage.device,
         threads=stage.threads,
+        is_streamed=stage.is_streamed,
         kept_whole=tuple(op for op, name in packed if name in known and name not in choices),
     )
 

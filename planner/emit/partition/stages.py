@@ -10,8 +10,9 @@ from onnx import ModelProto
 
 from planner.emit.engine import Part, Talk
 from planner.emit.partition.layout import WHOLE
+from planner.emit.partition.outsource import outsourced
 from planner.emit.partition.schedule import Converted, Level, Placed, schedule
-from planner.emit.partition.write import Weights, Writer
+from planner.emit.partition.write import EXTERNAL_FROM_BYTES, Weights, Writer
 from planner.errors import ModelError
 from planner.graph import container, infer
 from planner.graph.build import read_graph
@@ -36,6 +37,8 @@ class StageCut:
     kept_whole: tuple[str, ...] = ()
     """Operators that the plan cuts and every rank does whole: blocks of their weights cannot be
     shared. The answers are the same; memory and time are more than the plan says."""
+    is_streamed: bool = False
+    """Whether its weights lie beside its file and come with every run; of one rank only."""
 
 
 def partition(
@@ -58,6 +61,8 @@ def partition(
     """
     _check(graph, cuts)
     weights = Weights(model, base)
+    # Loading copies what a file holds; where memory is short, weights are mapped from beside it.
+    external = 0 if any(cut.is_streamed for cut in cuts) else EXTERNAL_FROM_BYTES
     found: list[Part | Talk] = []
     for number, cut in enumerate(cuts):
         ops = [op for op in graph.ops if op.name in cut.ops]
@@ -69,7 +74,7 @@ def partition(
                 "provider": cut.device,
             }
         )
-        writer = Writer(model, graph, weights, folder, own)
+        writer = Writer(model, graph, weights, folder, own, external)
         found += _stage(writer, cut, number, levels, wanted)
     return tuple(found)
 
@@ -92,11 +97,7 @@ def _check(graph: Graph, cuts: Sequence[StageCut]) -> None:
             if name in stage_of:
                 raise ModelError(f"operator {name!r} is in two stages")
             stage_of[name] = number
-        for name, index in cut.choices.items():
-            if index.extent % len(cut.ranks):
-                raise ModelError(
-                    f"operator {name!r}: {index.extent} cannot be shared by {len(cut.ranks)} ranks"
-                )
+        _check_sharing(cut)
     made = graph.producer()
     for op in graph.ops:
         if op.name not in stage_of:
@@ -104,6 +105,16 @@ def _check(graph: Graph, cuts: Sequence[StageCut]) -> None:
         for tensor in (*op.inputs, *op.captured):
             if tensor in made and stage_of[made[tensor].name] > stage_of[op.name]:
                 raise ModelError(f"operator {op.name!r} stands before what makes {tensor!r}")
+
+
+def _check_sharing(cut: StageCut) -> None:
+    if cut.is_streamed and len(cut.ranks) > 1:
+        raise ModelError(f"{len(cut.ranks)} ranks cannot stream the weights of one stage")
+    for name, index in cut.choices.items():
+        if index.extent % len(cut.ranks):
+            raise ModelError(
+                f"operator {name!r}: {index.extent} cannot be shared by {len(cut.ranks)} ranks"
+            )
 
 
 def _wanted(graph: Graph, ops: Sequence[Op], cut: StageCut) -> list[str]:
@@ -124,7 +135,8 @@ def _stage(
     later = _needed_later(levels, wanted)
     for place, level in enumerate(levels):
         if level.ops:
-            yield writer.part(cut.ranks, cut.device, f"{number}-{place}", level, later[place])
+            part = writer.part(cut.ranks, cut.device, f"{number}-{place}", level, later[place])
+            yield outsourced(part) if cut.is_streamed else part
         for one in level.after:
             yield Talk(_segment(one), cut.device, cut.ranks)
 

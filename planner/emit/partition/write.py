@@ -30,7 +30,7 @@ from planner.spec.session import SessionSettings
 
 Array = np.ndarray[Any, Any]
 
-_EXTERNAL_FROM_BYTES = 2**30
+EXTERNAL_FROM_BYTES = 2**30
 """Weights of a part beyond this go into a file beside it: one protobuf holds 2 GiB."""
 _LEAST_ISOLATED_BYTES = 1024
 
@@ -87,12 +87,14 @@ class Writer:
         weights: Weights,
         folder: Path,
         settings: SessionSettings,
+        external_from_bytes: int = EXTERNAL_FROM_BYTES,
     ) -> None:
         self._model = model
         self._graph = graph
         self._weights = weights
         self._folder = folder
         self._settings = settings
+        self._external_from_bytes = external_from_bytes
         self._nodes = {node.name: node for node in model.graph.node}
         self._types = _declared(model.graph)
 
@@ -120,7 +122,7 @@ class Writer:
         folder = self._folder / name
         folder.mkdir(parents=True)
         path = folder / "model.onnx"
-        is_large = model.ByteSize() > _EXTERNAL_FROM_BYTES
+        is_large = model.ByteSize() > self._external_from_bytes
         onnx.save_model(
             model, path, save_as_external_data=is_large, location="weights.bin",
             size_threshold=_LEAST_ISOLATED_BYTES,

@@ -124,6 +124,12 @@ def _quoted(text: str) -> str:
 def _only_segment(source: Source) -> OrtSegment:
     from planner.errors import UsageError
 
+    if source.manifest.is_streamed:
+        raise UsageError(
+            "weights of the engine stream, which Triton's ONNX Runtime backend cannot do",
+            where=str(source.engine),
+            fix="use --to local, kserve --image or ray: they run the engine as it is",
+        )
     if len(source.segments) > 1 or source.manifest.ranks > 1:
         parts = max(len(source.segments), source.manifest.ranks)
         raise UsageError(

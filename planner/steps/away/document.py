@@ -130,10 +130,12 @@ class Writer(Answer):
         }
 
     def _execution(self) -> tuple[StageExecution, ...]:
-        """Who computes what; empty where one device does all."""
+        """Who computes what; empty where one device does all and keeps all weights."""
         totals = self._solution.totals
-        if totals is None or totals.devices == 1:
+        if totals is None:
             return ()
+        if totals.devices == 1:
+            return self._streamed()
         degrees = {place.name: place.degree for place in self._best.problem.places}
         found, first = [], 0
         for stage in self._solution.stages:
@@ -147,6 +149,20 @@ class Writer(Answer):
             found.append(StageExecution(device="cuda", ranks=ranks, ops=tuple(ops), cuts=shared))
             first += degree
         return tuple(found)
+
+    def _streamed(self) -> tuple[StageExecution, ...]:
+        """Parts of one device, each group that streams one of its own; none where none does."""
+        (stage,) = self._solution.stages
+        found: list[StageExecution] = []
+        for variant in self._variants(stage):
+            ops = tuple(op.name for op in self._posed.groups[variant.group].ops)
+            comes = residency(variant, stage) == "host"
+            last = found[-1] if found else None
+            if last is not None and not comes and not last.is_streamed:
+                found[-1] = last.model_copy(update={"ops": (*last.ops, *ops)})
+                continue
+            found.append(StageExecution(device="cuda", ops=ops, is_streamed=comes))
+        return tuple(found) if any(each.is_streamed for each in found) else ()
 
     def _formats(self) -> dict[str, str]:
         """Of operators with weights; those that keep the model's own are not in it."""

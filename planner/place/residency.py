@@ -1,0 +1,104 @@
+"""Which runs of operators keep their weights and which fetch them for each run: one Problem.
+
+A run's weights arrive while the run before it computes, behind the last those of the first, so they
+take their bytes at both (C4). What fetching adds to the time is part of the option's price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from planner.ir.devices import Device, Hold, Place
+from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting
+from planner.place.chunks import Chunk
+
+RESIDENT, STREAMED = "resident", "streamed"
+_PACKING = 1.02
+"""Bytes of weights in memory to bytes in files: kernels pack them in whole blocks."""
+_DEVICE = "memory"
+_NOTHING = Latency(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A run of operators with what each way to keep its weights costs, per workload shape."""
+
+    chunk: Chunk
+    resident: tuple[Latency, ...]
+    streamed: tuple[Latency, ...] | None
+    """None: it has no weights that could stream, or ONNX Runtime does not run it so."""
+
+    def weight_size_bytes(self, *, is_streamed: bool) -> int:
+        """What stays in memory."""
+        return self.chunk.kept_size_bytes if is_streamed else self._packed_bytes
+
+    @property
+    def _packed_bytes(self) -> int:
+        return int(_PACKING * self.chunk.weight_size_bytes)
+
+
+def pose_residency(
+    priced: Sequence[Priced],
+    shares: Sequence[float],
+    fixed_bytes: int,
+    limit_bytes: int | None,
+    objectives: Sequence[Objective] = (Objective.LATENCY,),
+) -> Problem:
+    """The Problem.
+
+    Args:
+        shares: how often each workload shape occurs.
+        fixed_bytes: what the process holds whatever is chosen.
+        limit_bytes: of the process.
+    """
+    names = [f"{n}:{each.chunk.name}" for n, each in enumerate(priced)]
+    options = [
+        option
+        for n, (name, each) in enumerate(zip(names, priced, strict=True))
+        for option in _options(name, each, n, len(priced))
+    ]
+    return Problem(
+        ops=tuple(names),
+        edges=tuple(pairwise(names)),
+        options=tuple(options),
+        settings=(Setting("run", (_NOTHING,) * len(shares)),),
+        shape_weights=tuple(shares),
+        activation_size_bytes=fixed_bytes,
+        limits=Limits(),
+        objectives=tuple(objectives),
+        places=(Place(_DEVICE, _DEVICE),),
+        devices=(Device(_DEVICE, limit_bytes, 1),),
+    )
+
+
+def _options(name: str, each: Priced, number: int, count: int) -> list[Option]:
+    keeps = Option(
+        name=f"{name}:{RESIDENT}",
+        ops=(name,),
+        format=RESIDENT,
+        latency=(each.resident,),
+        weight_size_bytes=each.weight_size_bytes(is_streamed=False),
+        place=_DEVICE,
+    )
+    if each.streamed is None:
+        return [keeps]
+    fetches = Option(
+        name=f"{name}:{STREAMED}",
+        ops=(name,),
+        format=STREAMED,
+        latency=(each.streamed,),
+        weight_size_bytes=each.weight_size_bytes(is_streamed=True),
+        place=_DEVICE,
+        holds=slots(number, count, each.chunk.fetched_size_bytes),
+    )
+    return [keeps, fetches]
+
+
+def slots(number: int, count: int, size_bytes: int) -> tuple[Hold, ...]:
+    """When a streamed run's weights are in memory: its own time and that of the run before it."""
+    before = (number - 1) % count
+    if before == number - 1 or count == 1:
+        return (Hold(max(number - 1, 0), number + 1, size_bytes),)
+    return (Hold(before, count, size_bytes), Hold(0, 1, size_bytes))

@@ -1,0 +1,98 @@
+"""From a measured case to a plan for this machine: one that keeps all weights in memory, or, where
+the limit on memory is what cannot be kept, one whose weights stream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from planner.errors import InfeasibleError
+from planner.profiling.context import runtime_size_bytes
+from planner.spec.conflict import ConflictReport
+from planner.spec.plan import Plan
+from planner.steps.case import Case
+from planner.steps.conflict import ConflictError, feasible
+from planner.steps.contest import contest
+from planner.steps.entrants import entrants, probes
+from planner.steps.finish import finish
+from planner.steps.settle import settle
+
+_MEMORY = "target.memory"
+
+
+def plan_here(case: Case) -> Plan:
+    """The plan, without its digest.
+
+    Raises:
+        InfeasibleError: proved that no plan meets the limits; a ConflictError says which.
+        NoPlanInTimeError: the time limit ended first.
+        VerificationError: nothing keeps the promised latency when it is measured.
+    """
+    try:
+        return _resident(case)
+    except ConflictError as error:
+        if not _may_stream(case, error.report):
+            raise
+    return _streamed(case)
+
+
+def conflict_here(case: Case) -> ConflictReport:
+    """Which limits conflict, or that none do.
+
+    Raises: as `plan_here`, but for infeasible requests.
+    """
+    try:
+        settled = settle(case, probes(case))
+    except ConflictError as error:
+        return _unless_streamed(case, error.report)
+    return feasible(case.constraints, settled.problem)
+
+
+def _resident(case: Case) -> Plan:
+    settled = settle(case, probes(case))
+    return finish(case, settled, contest(case, entrants(case, settled)))
+
+
+def _may_stream(case: Case, report: ConflictReport) -> bool:
+    """Whether memory is what lacks, weights may rest in their files, and there is room for any."""
+    limit = case.constraints.promise.memory_size_bytes
+    lacks = any(one.key == _MEMORY for one in report.limits)
+    if limit is None or not lacks or case.constraints.target.offload == ():
+        return False
+    return limit > runtime_size_bytes(case.work.scratch) + case.posed.problem.activation_size_bytes
+
+
+def _streamed(case: Case) -> Plan:
+    """The best plan without the limit, then as many weights in memory as the limit allows."""
+    from planner.steps.streaming.plan import stream
+
+    case.work.reporter.note("weights do not all fit into target.memory: some must stream")
+    constraints = case.constraints
+    target = constraints.target.model_copy(update={"memory_size_bytes": None})
+    problem = case.posed.problem
+    limits = replace(problem.limits, memory_size_bytes=None)
+    roomy = replace(
+        case,
+        constraints=constraints.model_copy(update={"target": target}),
+        posed=replace(case.posed, problem=replace(problem, limits=limits)),
+    )
+    made = _resident(roomy)
+    return stream(made, constraints.promise, Path(constraints.model), case.work)
+
+
+def _unless_streamed(case: Case, report: ConflictReport) -> ConflictReport:
+    if not _may_stream(case, report):
+        return report
+    try:
+        made = _streamed(case)
+    except InfeasibleError:
+        return report
+    found = made.prediction.latency_slo_us.values()
+    return ConflictReport(
+        model=report.model,
+        feasible=True,
+        limits=(),
+        fastest_us=max((value.expected for value in found), default=None),
+        latency_percentile=report.latency_percentile,
+        reason="every limit can be kept, with weights that stream",
+    )

@@ -1,0 +1,117 @@
+"""What was decided, in plan.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.emit.engine import Part, Talk
+from planner.ir.problem import Problem
+from planner.ir.solution import Solution
+from planner.place.chunks import Chunk
+from planner.place.residency import Priced
+from planner.spec.execution import StageExecution
+from planner.spec.plan import Decision, Estimate, Plan
+from planner.spec.streaming import StreamingPlan
+from planner.steps.streaming.model import Model
+
+_MEMORY_SHARE = 0.05
+"""How far the memory of one process is from another's: what allocators keep differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A choice of what stays, built."""
+
+    solution: Solution
+    problem: Problem
+    streams: tuple[bool, ...]
+    """Of each run of operators, whether its weights stream."""
+    execution: tuple[StageExecution, ...]
+    parts: tuple[Part | Talk, ...]
+    peak_size_bytes: int | None
+    """Measured: of a process that runs it. None where the system does not tell."""
+    rounds: int
+
+
+def execution_of(runs: Sequence[Chunk], streams: Sequence[bool]) -> tuple[StageExecution, ...]:
+    """Parts in order; runs in a row that keep their weights are one."""
+    found: list[StageExecution] = []
+    for run, is_streamed in zip(runs, streams, strict=True):
+        last = found[-1] if found else None
+        if last is not None and not last.is_streamed and not is_streamed:
+            found[-1] = last.model_copy(update={"ops": (*last.ops, *run.ops)})
+            continue
+        found.append(StageExecution(ops=run.ops, is_streamed=is_streamed))
+    return tuple(found)
+
+
+def record(
+    model: Model, priced: Sequence[Priced], streams: Sequence[bool], plan: Plan
+) -> StreamingPlan:
+    """Bytes by what they are for."""
+    pairs = list(zip(priced, streams, strict=True))
+    sizes = [each.chunk.fetched_size_bytes if moves else 0 for each, moves in pairs]
+    following = [*sizes[1:], 0 if len(sizes) == 1 else sizes[0]]
+    everything = sum(each.weight_size_bytes(is_streamed=False) for each in priced)
+    return StreamingPlan(
+        runtime_size_bytes=model.runtime_bytes,
+        resident_size_bytes=sum(each.weight_size_bytes(is_streamed=moves) for each, moves in pairs),
+        buffer_size_bytes=max(map(sum, zip(sizes, following, strict=True)), default=0),
+        activation_size_bytes=model.activation_bytes,
+        streamed_size_bytes=sum(sizes),
+        table_size_bytes=sum(each.chunk.table_size_bytes for each, moves in pairs if moves),
+        parts=len(execution_of([each.chunk for each in priced], streams)),
+        streamed_parts=sum(streams),
+        resident_us={
+            shape.name: sum(each.resident[n].expected_us for each in priced)
+            for n, shape in enumerate(plan.workload)
+        },
+        whole_size_bytes=model.runtime_bytes + model.activation_bytes + everything,
+    )
+
+
+def documented(plan: Plan, fit: Fit, predicted: dict[str, Estimate], sizes: StreamingPlan) -> Plan:
+    """The plan with all that streaming changes."""
+    tails = {
+        name: plan.prediction.latency_slo_us[name].expected / found.expected
+        for name, found in plan.prediction.latency_p50_us.items()
+    }
+    size = float(fit.peak_size_bytes or sizes.size_bytes)
+    prediction = plan.prediction.model_copy(
+        update={
+            "latency_p50_us": predicted,
+            "latency_slo_us": {n: found.scaled(tails[n]) for n, found in predicted.items()},
+            "memory_size_bytes": Estimate(
+                low=size * (1 - _MEMORY_SHARE),
+                expected=size,
+                high=size * (1 + _MEMORY_SHARE),
+                source="modelled" if fit.peak_size_bytes is None else "measured",
+            ),
+        }
+    )
+    away = {op for stage in fit.execution if stage.is_streamed for op in stage.ops}
+    report = plan.solver.model_copy(
+        update={
+            "binding": tuple(dict.fromkeys((*plan.solver.binding, "target.memory"))),
+            "rounds": plan.solver.rounds + fit.rounds,
+            "options": plan.solver.options + len(fit.problem.options),
+            "gap": max(plan.solver.gap or 0.0, fit.solution.gap or 0.0),
+        }
+    )
+    return plan.model_copy(
+        update={
+            "execution": fit.execution,
+            "prediction": prediction,
+            "streaming": sizes,
+            "solver": report,
+            "machine_state_us": None,
+            "decisions": tuple(_told(each, each.op in away) for each in plan.decisions),
+        }
+    )
+
+
+def _told(decision: Decision, is_streamed: bool) -> Decision:
+    if not is_streamed:
+        return decision
+    return decision.model_copy(update={"reason": f"{decision.reason}; its weights stream"})
