@@ -24,6 +24,7 @@ from planner.profiling.timing import (
     probe_model,
 )
 from planner.profiling.timing import runner as make_runner
+from planner.runtime.engine import as_engine
 
 _BATCH_BYTES = 64 * 2**20
 _BATCH_KERNELS = 24
@@ -232,7 +233,8 @@ class Meter:
         return single - reader_us, reader_us
 
     def overhead_us(self, analysis: Analysis) -> float:
-        """What a call of the analysed model costs besides its kernels: feeding and fetching."""
+        """What an engine's call of the analysed model costs besides its kernels: checking, feeding
+        and fetching."""
         outputs = {
             value.name: analysis.values[value.name]
             for value in analysis.model.graph.output
@@ -240,7 +242,8 @@ class Meter:
         } or {"nothing": np.zeros(1, np.float32)}  # sequences cannot be made out of nothing
         feeds = {k: v for k, v in analysis.feeds.items() if k not in outputs}
         model = micro.overhead_model(feeds, outputs, analysis.model.opset_import, 8)
-        sample = Sample("overhead", make_runner(self._session(model), feeds))
+        call = as_engine(self._session(model))
+        sample = Sample("overhead", lambda: call(feeds))
         interleave([sample], 200, warm_up=5)
         return fast_interval(sample.times_us).median
 

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from planner.errors import ModelError
 from planner.profiling.forked import Zygote
 from planner.profiling.launch import Closing
-from planner.profiling.racer import ENGINE_CALL, PLAIN_CALL
+from planner.profiling.racer import Call
 from planner.profiling.timing import Interval, median_interval
 from planner.spec.session import SessionSettings
 
@@ -43,8 +43,8 @@ class Contestant:
     name: str
     model_path: Path
     settings: SessionSettings
-    is_plain: bool = False
-    """Called as ONNX Runtime's documentation says; else as an engine calls its sessions."""
+    call: Call = "engine"
+    """How its session is called (`planner.profiling.racer`)."""
     beside: str | None = None
     """Name of a contestant whose turn comes just before each of this one's, besides its own: the
     two see the same state of the machine."""
@@ -99,7 +99,7 @@ class _Process:
             str(contestant.model_path),
             contestant.settings.model_dump_json(),
             str(feeds_path),
-            PLAIN_CALL if contestant.is_plain else ENGINE_CALL,
+            contestant.call,
         )
 
     @property

@@ -7,71 +7,21 @@ Sessions may be run from several threads at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from planner.errors import DataError, UsageError
-from planner.runtime import dtypes, integrity, ort
+from planner.errors import UsageError
+from planner.runtime import integrity, ort
+from planner.runtime.inputs import Inputs
 from planner.runtime.segments import Bound, bind, bind_fused, chain, dead_after
 from planner.runtime.selection import read_verified
-from planner.spec.manifest import FusedSegment, Manifest, OrtSegment, TensorSpec
+from planner.spec.manifest import FusedSegment, Manifest, OrtSegment
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """What an input must look like, ready to be compared."""
-
-    spec: TensorSpec
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | None, ...]
-    fixed: tuple[tuple[int, int], ...]
-    """(axis, size) of the dimensions that are known."""
-
-    def fits(self, value: Any) -> bool:
-        """Whether ONNX Runtime would read this array as it is meant.
-
-        Byte order is part of the dtype: ONNX Runtime itself would read big-endian values as noise.
-        """
-        if not isinstance(value, np.ndarray) or not self._has_dtype(value):
-            return False
-        shape = value.shape
-        if len(shape) != len(self.shape):
-            return False
-        for axis, size in self.fixed:  # noqa: SIM110 - before every inference: a generator costs 1 us
-            if shape[axis] != size:
-                return False
-        return True
-
-    def _has_dtype(self, value: Array) -> bool:
-        dtype = value.dtype
-        return dtype == self.dtype or (self.dtype.kind == "O" and dtype.kind == "U")
-
-    def misfit(self, value: Any) -> DataError:
-        """Why it does not fit."""
-        where = f"input {self.name!r}"
-        wanted = f"{self.spec.dtype} {shape_text(self.shape)}"
-        if not isinstance(value, np.ndarray):
-            return DataError(
-                f"got {type(value).__name__}, expected an array of {wanted}",
-                where=where,
-                fix=f"numpy.asarray(value, dtype={self.spec.dtype!r})",
-            )
-        found = f"{value.dtype.str if value.dtype.byteorder == '>' else value.dtype.name}"
-        if not self._has_dtype(value):
-            return DataError(
-                f"dtype is {found}, expected {wanted}",
-                where=where,
-                fix=f"value.astype({self.spec.dtype!r})",
-            )
-        return DataError(f"shape is {shape_text(value.shape)}, expected {wanted}", where=where)
 
 
 class Session:
@@ -83,7 +33,7 @@ class Session:
         self.name = manifest.name
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
-        self._expected = tuple(_expected(spec) for spec in manifest.inputs)
+        self._inputs = Inputs(manifest.name, manifest.inputs)
         self._output_names = tuple(spec.name for spec in manifest.outputs)
         self._segments: tuple[Bound, ...] | None = tuple(segments)
         self._lock = threading.Lock()
@@ -99,12 +49,7 @@ class Session:
         segments = self._segments
         if segments is None:
             raise UsageError("the session is closed", where=self.name)
-        if len(feeds) != len(self._expected):
-            raise self._wrong_names(feeds)
-        for expected in self._expected:
-            value = feeds.get(expected.name)
-            if not expected.fits(value):
-                raise self._misfit(feeds, expected)
+        self._inputs.check(feeds)
         return self._execute(segments, feeds)
 
     def run_on_device(
@@ -122,8 +67,7 @@ class Session:
         segments = self._segments
         if segments is None:
             raise UsageError("the session is closed", where=self.name)
-        if {expected.name for expected in self._expected} != set(feeds):
-            raise self._wrong_names(feeds)
+        self._inputs.check_names(feeds)
         alive = dict(feeds)
         for segment in segments:
             if segment.kernels is None:
@@ -154,23 +98,6 @@ class Session:
             return segments[0].call(ort.feed_dict(feeds))
         return chain(segments, feeds, self._output_names)
 
-    def _wrong_names(self, feeds: Mapping[str, Any]) -> DataError:
-        expected = [item.name for item in self._expected]
-        missing = [name for name in expected if name not in feeds]
-        unknown = [name for name in feeds if name not in expected]
-        parts = [f"missing {', '.join(map(repr, missing))}"] if missing else []
-        parts += [f"unknown {', '.join(map(repr, unknown))}"] if unknown else []
-        return DataError(
-            f"inputs do not match: {'; '.join(parts)}",
-            where=self.name,
-            fix=f"the engine takes {', '.join(map(repr, expected)) or 'no inputs'}",
-        )
-
-    def _misfit(self, feeds: Mapping[str, Any], expected: _Expected) -> DataError:
-        if expected.name not in feeds:
-            return self._wrong_names(feeds)
-        return expected.misfit(feeds[expected.name])
-
     def close(self) -> None:
         """Free the weights once no run uses them any more; later runs are refused."""
         with self._lock:
@@ -191,14 +118,18 @@ class Session:
         self.close()
 
 
-def shape_text(shape: Sequence[int | None]) -> str:
-    """`[1, ?, 3]`."""
-    return f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
+def as_engine(session: Any) -> Callable[[Mapping[str, Array]], dict[str, Any]]:
+    """An ONNX Runtime session called as an engine of one part calls it, its checks and all: what a
+    call will cost, before there is an engine."""
+    names, run = ort.bind_all(session)
+    check = Inputs("session", ort.tensor_specs(session)[0]).check
+    part = Bound(run, (), names, (), "session")
 
+    def call(feeds: Mapping[str, Array]) -> dict[str, Any]:
+        check(feeds)
+        return part.call(ort.feed_dict(feeds))
 
-def _expected(spec: TensorSpec) -> _Expected:
-    fixed = tuple((axis, size) for axis, size in enumerate(spec.shape) if size is not None)
-    return _Expected(spec, spec.name, dtypes.numpy_dtype(spec.dtype), spec.shape, fixed)
+    return call
 
 
 def load(

@@ -110,8 +110,8 @@ def _raced(case: Case, shape: BoundShape, entrants: Sequence[Entrant]) -> dict[s
         case.bench.rest()
         plain = SessionSettings()
         contestants = [
-            Contestant(PLAIN, prepared.plain_path, plain, is_plain=True),
-            Contestant(CONTROL, prepared.plain_path, plain, is_plain=True),
+            Contestant(PLAIN, prepared.plain_path, plain, call="plain"),
+            Contestant(CONTROL, prepared.plain_path, plain, call="plain"),
             Contestant(SHELL, prepared.plain_path, plain),
             *(Contestant(e.name, e.variant.executable.build(), e.session) for e in entrants),
         ]

@@ -115,5 +115,5 @@ def _probes(
     found: dict[int, Contestant] = {}
     for threads in sorted({c.settings.intra_op_threads for c in contestants}):
         settings = SessionSettings(intra_op_threads=threads, graph_level=GraphLevel.DISABLED)
-        found[threads] = Contestant(f"probe-{threads}", model, settings)
+        found[threads] = Contestant(f"probe-{threads}", model, settings, "bare")
     return found, feeds

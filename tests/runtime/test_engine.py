@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from planner import runtime
 from planner.emit.engine import write_engine
 from planner.errors import DataError, ModelError, UsageError
+from planner.runtime.engine import as_engine
 from planner.runtime.ort import make_session
 from planner.runtime.verify import verify_outputs
 from tests.runtime import build
@@ -158,3 +159,14 @@ def test_values_the_model_refuses_are_the_callers_fault(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="refuses these inputs") as caught:
         runtime.load(tmp_path / "engine").run({"ids": np.array([7])})
     assert "onnxruntime_src" not in caught.value.text
+
+
+def test_a_session_called_as_an_engine_checks_and_answers_like_one() -> None:
+    session = make_session(build.affine("x", "y", seed=1).SerializeToString(), build.SETTINGS)
+    call = as_engine(session)
+    feeds = {"x": np.ones((2, build.WIDTH), np.float32)}
+    assert np.array_equal(call(feeds)["y"], session.run(["y"], feeds)[0])
+    with pytest.raises(DataError, match="missing 'x'; unknown 'z'"):
+        call({"z": feeds["x"]})
+    with pytest.raises(DataError, match="dtype is float64"):
+        call({"x": feeds["x"].astype(np.float64)})
