@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tables.kin import closest, pooled
 from benchmarks.tables.learning import general_curve
 from benchmarks.tables.pricer import latencies_us
 from benchmarks.tables.runtimes import (
     DEVICE,
     FEWEST,
-    KIN_FORMATS,
     MODEL,
     SOFTWARE,
     Timings,
     joint,
-    kin_of,
     on_device,
     shape_groups,
     typical,
@@ -98,11 +97,10 @@ def factors_of(timings: Timings, key: str, case: Whole) -> dict[str, float]:
 
 
 def _closest(timings: Timings, key: str) -> Iterator[list[int]]:
-    runtime, format = key.split("/")
-    for kin in kin_of(runtime, {case.runtime for case in timings.cases}):
-        rows = [i for i, case in enumerate(timings.cases) if case.runtime == kin]
-        for other in (format, *KIN_FORMATS.get(format, ()), "offload"):
-            yield [i for i in rows if timings.cases[i].key.endswith(f"/{other}")]
+    groups = timings.by([case.key for case in timings.cases])
+    pools = timings.by([pooled(case.key) or "" for case in timings.cases])
+    known = {**pools, **groups}
+    return (known[name] for name in closest(key, known.keys()))
 
 
 def strangers(timings: Timings) -> dict[str, Curve]:

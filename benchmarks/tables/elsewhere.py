@@ -15,6 +15,7 @@ from benchmarks.tables.strangers import Missed
 from planner.cost import collective
 from planner.cost.curves import ALIKE, ANY, KIN, LINKS, Library, formats_worth
 from planner.cost.family import FAMILIES
+from planner.cost.fitted import Fitted
 from planner.cost.machine import Machine
 from planner.spec.fits import Curve, FitFile
 
@@ -55,9 +56,9 @@ def without_format(files: Sequence[FitFile], format: str) -> list[FitFile]:
 
 def predicted_us(
     timed: Sequence[Timed], library: Library, like: str | None
-) -> tuple[Array, Array, str]:
+) -> tuple[Array, Array, Fitted]:
     """Latencies of one source's kernels of one device and key by a library; low and high multiples
-    [n, 2]; how far knowledge was carried (`Fitted.reach`).
+    [n, 2]; the fit that made them.
 
     Args:
         like: the source, where it is to be known.
@@ -68,7 +69,7 @@ def predicted_us(
     fit = library.find(device, key, like)
     columns = family.columns([one.work for one in timed], format)
     latencies = fit.latencies_us(family, columns, Machine.of(device))
-    return latencies, fit.edges(latencies, family.extent(columns)), fit.reach
+    return latencies, fit.edges(latencies, family.extent(columns)), fit
 
 
 def chip_of(device: str) -> str:
@@ -115,9 +116,9 @@ def missed_of(timed: Sequence[Timed], library: Library, like: str | None) -> Mis
     device, key = timed[0].device, timed[0].key
     if Machine.of(devices()[device]).rate(_format(key)) == 0:
         return None
-    latencies, edges, reach = predicted_us(timed, library, like)
+    latencies, edges, fit = predicted_us(timed, library, like)
     errors = np.log(latencies / measured(timed))
-    return Missed(chip_of(device), key, errors, latencies, reach, edges.tolist())
+    return Missed(chip_of(device), key, errors, latencies, fit.reach, edges.tolist(), fit)
 
 
 def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> list[Missed]:

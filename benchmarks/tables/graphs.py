@@ -30,6 +30,8 @@ class Pass:
     """Bytes of each message from one stage to the next."""
     operators: float = 0.0
     """What a framework dispatches."""
+    read_size_bytes: float = 0.0
+    """What fused kernels read besides their own operands: a shortcut that joins a product."""
 
     def add(self, work: Work, count: int = 1) -> None:
         """One kernel, `count` times."""
@@ -42,13 +44,15 @@ class Pass:
         self.reductions.update(other.reductions)
         self.hops.update(other.hops)
         self.operators += other.operators
+        self.read_size_bytes += other.read_size_bytes
 
     def times(self, count: int) -> Pass:
         """The pass for several batches, one after the other."""
         works = Counter({work: n * count for work, n in self.works.items()})
         reductions = Counter({size: n * count for size, n in self.reductions.items()})
         hops = Counter({size: n * count for size, n in self.hops.items()})
-        return Pass(works, reductions, hops, self.operators * count)
+        read = self.read_size_bytes * count
+        return Pass(works, reductions, hops, self.operators * count, read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class Setting:
     """Groups of layers on devices of their own."""
     is_fused: bool = True
     is_causal: bool = True
+    padded: int = 0
+    """Positions to which queries are padded again for attention that is no single kernel."""
 
 
 def transformer_pass(model: Transformer, at: Setting, *, has_head: bool = True) -> Pass:
@@ -164,9 +170,10 @@ def _attention(
         found.add(work, layers)
         return
     lanes = at.batch * query_heads
-    scores = lanes * at.queries * at.keys * ACTIVATION_BYTES[format]
-    found.add(Product(at.queries, at.keys, dim, lanes, format), layers)
-    found.add(Traffic(scores, scores, Flow.SOFTMAX, rows=lanes * at.queries), layers)
-    found.add(Product(at.queries, dim, at.keys, lanes, format), layers)
-    moved = lanes * at.queries * dim * ACTIVATION_BYTES[format]
+    queries, keys = (at.padded, at.padded) if at.padded else (at.queries, at.keys)
+    scores = lanes * queries * keys * ACTIVATION_BYTES[format]
+    found.add(Product(queries, keys, dim, lanes, format), layers)
+    found.add(Traffic(scores, scores, Flow.SOFTMAX, rows=lanes * queries), layers)
+    found.add(Product(queries, dim, keys, lanes, format), layers)
+    moved = lanes * queries * dim * ACTIVATION_BYTES[format]
     found.add(Traffic(3 * moved, 3 * moved, Flow.COPY), 2 * layers)

@@ -69,7 +69,9 @@ def residual_pass(
             if channels != out:
                 convolve(channels, out, side, 1, stride)
             moved = batch * out * side * side * size
-            if not is_fused:
+            if is_fused:
+                found.read_size_bytes += moved
+            else:
                 found.add(Traffic(2 * moved, moved, Flow.ELEMENTWISE))
             channels = out
     found.add(Traffic(batch * channels * 49 * size, batch * channels * size, Flow.REDUCTION))

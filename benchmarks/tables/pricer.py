@@ -1,12 +1,12 @@
 """What the kernels of a whole model add up to, and what software adds to them.
 
-    device  = product * products + attention * attentions + flow * flows + gap * kernels + links
-              + stream * loads
+    device  = product * products + convolution * convolutions + attention * attentions
+              + flow * flows + gap * kernels + links + stream * loads
     host    = dispatch * operators
     latency = fixed + the 4-norm of device and host
 
-Products, attentions and flows are sums of predicted kernels without their starts; the factors are
-learnt per software, held by priors, and apply to any device.
+Products, convolutions, attentions and flows are sums of predicted kernels without their starts; the
+factors are learnt per software, held by priors, and apply to any device.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ Array = npt.NDArray[np.float64]
 
 PRIOR: Mapping[str, tuple[float, float]] = {
     "product": (1.0, 0.25),
+    "convolution": (1.0, 0.25),
     "attention": (0.8, 0.5),
     "flow": (1.0, 0.5),
     "gap": (1.2, 0.8),
@@ -40,7 +41,10 @@ PRIOR: Mapping[str, tuple[float, float]] = {
 }
 """Factor -> (typical value, spread in natural logarithm); `gap`, `dispatch` and `fixed` in
 microseconds, `stream` the part of streams from the host that computation does not hide."""
-FEATURES = ("product", "attention", "flow", "kernels", "operators", "links", "loads")
+FEATURES = (
+    *("product", "convolution", "attention", "flow"),
+    *("kernels", "operators", "links", "loads"),
+)
 """Columns of what a row's kernels add up to, microseconds or counts."""
 _SHARPNESS = 4.0
 _LEAST_SHARE = 0.15
@@ -95,6 +99,7 @@ class Pricer:
                 sums[_kind(work)] += count * times * bare
                 sums["kernels"] += count * times
             sums["operators"] += count * one.operators
+            sums["flow"] += count * one.read_size_bytes / (case.device.memory_bandwidth.value / 1e6)
             for size, times in one.reductions.items():
                 sums["links"] += count * times * self._collective(case, "all_reduce", size)
             for size, times in one.hops.items():
@@ -147,8 +152,9 @@ class Pricer:
 
 def latencies_us(features: Array, at: Mapping[str, float]) -> Array:
     """Microseconds of each row in one software."""
-    product, attention, flow, kernels, operators, links, loads = features.T
-    device = at["product"] * product + at["attention"] * attention + at["flow"] * flow
+    product, convolution, attention, flow, kernels, operators, links, loads = features.T
+    device = at["product"] * product + at["convolution"] * convolution
+    device = device + at["attention"] * attention + at["flow"] * flow
     device = device + at["gap"] * kernels + links + at["stream"] * loads
     host = at["dispatch"] * operators
     longest = np.maximum(device, host)
@@ -164,5 +170,5 @@ def _is_usable(predictor: Predictor, work: Work) -> bool:
 
 def _kind(work: Work) -> str:
     if isinstance(work, Product | Convolution):
-        return "product"
+        return "product" if isinstance(work, Product) else "convolution"
     return "attention" if isinstance(work, Attention) else "flow"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables import weigh
+from benchmarks.tables.kin import closest, pooled
 from benchmarks.tables.learning import curve
 from benchmarks.tables.pricer import FEATURES, PRIOR, latencies_us
 from benchmarks.tables.rows import Row
-from benchmarks.tables.software import EAGER, EAGER_DISPATCH_US, SIMILAR, runtime_of
+from benchmarks.tables.software import EAGER, EAGER_DISPATCH_US, runtime_of
 from benchmarks.tables.wholes import Whole
 from planner.cost import memory
 from planner.cost.fitted import fitted
@@ -29,20 +29,8 @@ DEVICE, MODEL, SOFTWARE = "elsewhere/device", "elsewhere/model", "elsewhere/soft
 FEWEST = 6
 _KNOTS = (tuple(float(x) for x in range(4, 26, 2)),)
 """log2 of microseconds: what a software's factors leave over changes slowly with size."""
-KIN_FORMATS = {
-    "fp32": ("tf32", "fp16", "bf16"),
-    "tf32": ("fp16", "bf16", "fp32"),
-    "fp16": ("bf16", "tf32", "fp32"),
-    "bf16": ("fp16", "tf32", "fp32"),
-    "fp8": ("int8", "bf16", "fp16"),
-    "int8": ("fp8", "fp16", "bf16"),
-    "int8_wo": ("int4_wo", "bf16", "fp16"),
-    "int4_wo": ("int8_wo", "bf16", "fp16"),
-    "2:4": ("fp16", "bf16"),
-    "2:4_int8": ("int8", "2:4", "fp16"),
-}
-"""Format -> formats whose factors serve, best first: never several mixed, for kernels of one format
-may be predicted too long and those of another too short."""
+_SHORTEST = 0.1
+"""Share of a software's rows that its host bounds, if it bounds any."""
 _DEVICE_SPREAD = 0.3
 """Of one device's factors around the software's, natural logarithm."""
 _TYPICAL = {name: value for name, (value, _) in PRIOR.items()}
@@ -78,8 +66,25 @@ def joint(timings: Timings) -> dict[str, float]:
     def model(at: Mapping[str, float], which: npt.NDArray[np.int64]) -> Array:
         return latencies_us(timings.features[which], at)
 
-    everything = np.arange(len(timings.cases))
-    return fit_parameters(model, PRIOR, timings.measured_us, everything)
+    everything = _evenly(timings)
+    bound = {**_TYPICAL, "dispatch": _dispatch_us(timings)}
+    return fit_parameters(model, PRIOR, timings.measured_us, everything, also=[bound])
+
+
+def _evenly(timings: Timings) -> npt.NDArray[np.int64]:
+    """Every row, those of devices with fewer several times: hosts differ from machine to machine,
+    and each machine tells of the next as much as any other."""
+    labels = [f"{case.runtime} {case.device.name}" for case in timings.cases]
+    groups = list(timings.by(labels).values())
+    most = max(len(group) for group in groups)
+    return np.concatenate([np.resize(np.array(group, np.int64), most) for group in groups])
+
+
+def _dispatch_us(timings: Timings) -> float:
+    """Of each operator, if the host bounds the shortest queries: where the device takes far longer
+    than a typical host, no step of a fit shows that the host could be the longer one."""
+    operators = np.maximum(timings.features[:, FEATURES.index("operators")], 1.0)
+    return float(np.quantile(timings.measured_us / operators, _SHORTEST))
 
 
 def on_device(timings: Timings, whole: Mapping[str, float], groups: Array) -> Learnt:
@@ -106,16 +111,14 @@ def coordinates(features: Array, whole: Mapping[str, float]) -> Array:
 
 
 def learn_runtimes(timings: Timings) -> dict[str, Curve]:
-    """`software/format` everywhere and `software/format@device`."""
-    curves: dict[str, Curve] = {}
+    """`software:kind/format` everywhere and `software:kind/format@device`; pools of software."""
+    curves = _pools(timings)
     for key, chosen in sorted(timings.by([case.key for case in timings.cases]).items()):
         if len(chosen) < FEWEST:
             continue
         part = timings.where(chosen)
         whole = joint(part)
-        predicted = latencies_us(part.features, whole)
-        errors = np.log(predicted / part.measured_us)
-        curves[key] = curve(Learnt(whole, None, errors, predicted, errors), _sources(part))
+        curves[key] = _curve(part, whole)
         for device, inside in sorted(part.by([c.device.name for c in part.cases]).items()):
             if len(inside) < FEWEST:
                 continue
@@ -126,10 +129,28 @@ def learn_runtimes(timings: Timings) -> dict[str, Curve]:
     return curves
 
 
+def _pools(timings: Timings) -> dict[str, Curve]:
+    """Of all software that runs models the same way, where there is more than one."""
+    found = {}
+    labels = [pooled(case.key) or "" for case in timings.cases]
+    for key, chosen in sorted(timings.by(labels).items()):
+        part = timings.where(chosen)
+        if key and len({case.runtime for case in part.cases}) > 1:
+            found[key] = _curve(part, joint(part))
+    return found
+
+
+def _curve(part: Timings, factors: Mapping[str, float]) -> Curve:
+    predicted = latencies_us(part.features, factors)
+    errors = np.log(predicted / part.measured_us)
+    return curve(Learnt(dict(factors), None, errors, predicted, errors), _sources(part))
+
+
 def extent(features: Array, latencies_us: Array) -> Array:
     """[rows, 3], log2: how long a query takes, of how many kernels, of what size."""
     kernels = np.maximum(features[:, FEATURES.index("kernels")], 1.0)
-    sizes = np.maximum(features[:, FEATURES.index("product")] / kernels, 1e-3)
+    multiplied = features[:, FEATURES.index("product")] + features[:, FEATURES.index("convolution")]
+    sizes = np.maximum(multiplied / kernels, 1e-3)
     at: Array = np.log2(np.column_stack([latencies_us, kernels, sizes]))
     return at
 
@@ -177,7 +198,8 @@ def predict(
     Args:
         features: [FEATURES]
     """
-    key = nearest(case, curves)
+    shared = frozenset(name for name in curves if "@" not in name)
+    key = next(closest(case.key, shared), None)
     if key is None:
         latency = float(latencies_us(features[None], typical(case))[0])
         return latency, _strange(curves, SOFTWARE, latency), "typical software"
@@ -205,42 +227,6 @@ def _strange(curves: Mapping[str, Curve], what: str, latency_us: float) -> tuple
     """Multiples that hold where a device, a model or a software is new."""
     known = curves.get(what)
     return fitted(known).band(latency_us) if known else _BANDS[0][1:]
-
-
-def kin_of(runtime: str, known: Collection[str]) -> list[str]:
-    """Software that says something about this one, closest first: itself, its other versions, what
-    is built the same way."""
-    found = []
-    for name in (runtime, SIMILAR.get(runtime, runtime)):
-        same = [name] if name in known else []
-        version = _version_of(name)
-        others = [other for other in known if version and _version_of(other) == version]
-        others.sort(key=lambda other: (abs(_number(other) - _number(name)), other))
-        found += [other for other in (*same, *others) if other not in found]
-    return found
-
-
-def nearest(case: Whole, curves: Mapping[str, Curve]) -> str | None:
-    """The software's curve, or that of its closest version or format."""
-    shared = [key for key in curves if "@" not in key]
-    for kin in kin_of(case.runtime, {key.split("/")[0] for key in shared}):
-        format = case.key.split("/")[1]
-        for other in (format, *KIN_FORMATS.get(format, ()), "offload"):
-            if f"{kin}/{other}" in shared:
-                return f"{kin}/{other}"
-    return None
-
-
-def _version_of(runtime: str) -> str | None:
-    """`tensorrt` of `tensorrt-8.6`; None of software without versions."""
-    name, _, version = runtime.rpartition("-")
-    return name if version[:1].isdigit() else None
-
-
-def _number(runtime: str) -> float:
-    """Of a version."""
-    digits = re.match(r"\d+(?:\.\d+)?", runtime.rpartition("-")[2])
-    return float(digits[0]) if digits else 0.0
 
 
 def _sources(timings: Timings) -> str:

@@ -37,15 +37,19 @@ SIMILAR = {
     "onnxruntime": "tensorrt-8.6",
     "tensorrt": "tensorrt-8.6",
     "tensorflow2": "tensorflow",
-    "paddle": "torch-eager",
+    "paddle": "torchscript",
     "tensorrt-llm": "fastertransformer",
     "vllm": "fastertransformer",
     "deepspeed": "fastertransformer",
     "megatron": "torchscript",
 }
 """Whose factors serve where a software has none of its own: built the same way."""
+REPLAYED = frozenset({"torch-compile"})
+"""Compiled once and replayed as CUDA graphs (gpt-fast's and torchao's way of decoding)."""
 LIBRARY = "library"
 """Kernels alone, nothing added: what rows of unknown software are predicted as."""
+FRAMEWORKS, ENGINES = "frameworks", "engines"
+"""Pools of software (`pool_of`)."""
 UNFUSED = EAGER | {"torchscript", "tensorflow", "tensorflow2"}
 """Attention is two products and a softmax; bias and residual are kernels of their own."""
 
@@ -63,3 +67,12 @@ def runtime_of(row: Row) -> str:
             return "fastertransformer-tensorflow"
         return name
     return LIBRARY
+
+
+def pool_of(runtime: str) -> str | None:
+    """All software that runs models the same way, which serves where nothing closer is known: one
+    kernel for each operator, or fused ones. None of software that says nothing of itself, and of
+    what replays a graph on the device, where no host comes between kernels."""
+    if runtime == LIBRARY or runtime in REPLAYED:
+        return None
+    return FRAMEWORKS if runtime in UNFUSED else ENGINES

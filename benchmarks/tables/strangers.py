@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables.learning import FEWEST, TWINS
-from planner.cost.curves import KIN
+from planner.cost.curves import KIN, PLAIN
+from planner.cost.fitted import Fitted
 from planner.cost.fitting import bands
 
 Array = npt.NDArray[np.float64]
@@ -26,8 +27,6 @@ _PER_UNIT = 400
 """Rows of each unit that intervals are learnt from."""
 _FEWEST_FORMATS = 3
 """Of one key that tell what carrying knowledge from format to format costs; else those alike do."""
-_PLAIN = frozenset({"fp32", "tf32", "fp16", "bf16"})
-"""Formats that libraries multiply alike; all others have kernels of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,8 @@ class Missed:
     """As of the curve that was used."""
     edges: list[list[float]] = field(default_factory=list)
     """Low and high multiples that the library itself gives them."""
+    fit: Fitted | None = None
+    """What made them."""
 
     @property
     def unit(self) -> tuple[str, str]:
@@ -69,7 +70,7 @@ def relatives(known: Sequence[Missed], key: str, reach: str, chip: str = "") -> 
     kin = [m for m in alike if m.key.partition("/")[0] == family]
     groups = (
         [m for m in kin if class_of(m.key) == class_of(key)],
-        [m for m in kin if (m.key.partition("/")[2] in _PLAIN) == (format in _PLAIN)],
+        [m for m in kin if (m.key.partition("/")[2] in PLAIN) == (format in PLAIN)],
         kin,
         [m for m in others if m.key.partition("/")[0] == family],
         alike,

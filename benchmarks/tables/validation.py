@@ -27,7 +27,8 @@ from benchmarks.tables.software import runtime_of
 from benchmarks.tables.strangers import Missed, fabric_bands, relatives, stranger_bands
 from benchmarks.tables.study import Study, by, scaled, whole
 from planner.cost.curves import LINKS
-from planner.cost.fitting import bands
+from planner.cost.fitted import with_starts
+from planner.cost.fitting import Learnt, bands
 from planner.spec.fits import FitFile
 
 Array = npt.NDArray[np.float64]
@@ -41,11 +42,15 @@ def unseen_shapes(study: Study) -> list[Predicted]:
     for group in by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values():
         for part, wanted in _parts(group):
             learnt = learn_kernel([item for _, item in part])
-            found += _crossed(part, learnt.errors, learnt.predicted_us, wanted)
+            edges = _own_edges(learnt)
+            if len(wanted) < len(part) and study.library.starts_us is not None:
+                start = learnt.parameters["start"]
+                edges = with_starts(edges, learnt.predicted_us, start, study.library.starts_us)
+            found += _crossed(part, learnt, edges, wanted)
     for messages in by(study.rows.messages, lambda m: m.key).values():
         for some, chosen in _parts(messages):
             link = learn_link([item for _, item in some])
-            found += _crossed(some, link.errors, link.predicted_us, chosen)
+            found += _crossed(some, link, _own_edges(link), chosen)
     found += _unseen_memories(study)
     timings, _ = study.timings()
     for chosen in timings.by([case.key for case in timings.cases]).values():
@@ -82,6 +87,8 @@ def unseen_devices(
             continue
         others = relatives(known, own.key, own.reach, own.chip)
         edges = _edges(stranger_bands(others), own.predicted_us) if others else own.edges
+        if own.fit is not None:
+            edges = own.fit.with_any_start(np.array(edges), own.predicted_us).tolist()
         found += scaled(group, own.predicted_us, edges, "modelled")
     return found + _unseen_fabrics(study, files) + _unseen_device_wholes(study, files)
 
@@ -121,7 +128,7 @@ def unseen_models(study: Study) -> list[Predicted]:
         labels = [model_name(row) for row, _ in group]
         if len(group) >= FEWEST and len(set(labels)) > 1:
             learnt = learn_kernel([item for _, item in group], labels)
-            found += _crossed(group, learnt.errors, learnt.predicted_us)
+            found += _crossed(group, learnt, _own_edges(learnt), range(len(group)))
     timings, _ = study.timings()
     latencies = crossing.crossed(timings, crossing.model_label, own_device=True)
     return found + _banded([(timings, latencies)], crossing.model_label)
@@ -188,13 +195,18 @@ def _edges(found: Band, latencies_us: Array) -> list[tuple[float, float]]:
     return [_band(found, each) for each in latencies_us.tolist()]
 
 
+def _own_edges(learnt: Learnt) -> Array:
+    """Low and high multiples [points, 2] by the errors of all points."""
+    found = bands(learnt.errors, learnt.predicted_us)
+    return np.array(_edges(found, learnt.predicted_us)).reshape(-1, 2)
+
+
 def _crossed(
-    pairs: Sequence[tuple[Row, T]], errors: Array, us: Array, wanted: Sequence[int] | None = None
+    pairs: Sequence[tuple[Row, T]], learnt: Learnt, edges: Array, wanted: Sequence[int]
 ) -> list[Predicted]:
-    edges = _edges(bands(errors, us), us)
-    chosen = range(len(pairs)) if wanted is None else wanted
-    some, latencies = [pairs[i] for i in chosen], us[list(chosen)]
-    return scaled(some, latencies, [edges[i] for i in chosen], "interpolated")
+    at = list(wanted)
+    some, latencies = [pairs[i] for i in at], learnt.predicted_us[at]
+    return scaled(some, latencies, edges[at].tolist(), "interpolated")
 
 
 def _parts(pairs: Sequence[tuple[Row, T]]) -> Iterator[tuple[Sequence[tuple[Row, T]], list[int]]]:

@@ -15,6 +15,7 @@ from benchmarks.tables.graphs import (
 )
 from benchmarks.tables.hardware import device_of, node_of
 from benchmarks.tables.images import residual_pass, window_pass
+from benchmarks.tables.kin import OFFLOAD, key_of
 from benchmarks.tables.offload import Placement, placement_of
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError
@@ -55,7 +56,8 @@ class Whole:
     @property
     def key(self) -> str:
         """Of the curve that its software is learnt into."""
-        return f"{self.runtime}/{'offload' if self.placement else self.format}"
+        kind = self.model.kind if self.model else "images"
+        return key_of(self.runtime, kind, OFFLOAD if self.placement else self.format)
 
     def latency_us(self, value: float) -> float:
         """The latency behind a value, or the value of a latency: the map is its own inverse."""
@@ -121,7 +123,8 @@ def _transformer_passes(
     phase = _phase(row)
     default = _DEFAULT_CONTEXT if phase == "decode" else image_tokens(row)
     length, answer = row.number("seq_in", default), row.number("seq_out", 0)
-    if "remove padding" in row.notes:
+    padded = length if "remove padding" in row.notes else 0
+    if padded:  # half of the positions are real: products run over these alone
         length = max(1, length // 2)
     base = Setting(
         batch=batch,
@@ -132,6 +135,7 @@ def _transformer_passes(
         stages=row.number("pp", 1),
         is_fused=is_fused,
         is_causal=model.kind == "decoder",
+        padded=padded,
     )
     if model.kind == "encoder-decoder":
         return _encoder_decoder_passes(model, base, answer, phase)

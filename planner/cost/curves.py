@@ -7,12 +7,14 @@ each device's rates, so they carry over, with the interval that leaving devices 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from planner import resources
+from planner.cost.clocks import start_range
 from planner.cost.family import FAMILIES
 from planner.cost.fitted import Bands, Fitted, fitted, open_ended
 from planner.spec.fits import Curve, FitFile, read_fits
@@ -23,6 +25,8 @@ ANY, LINKS, MEMORY = "any", "links", "memory"
 ALIKE, KIN = "alike/", "kin/"
 """Before a key: how far off predictions are that know the source's kernels from other devices; and
 that know another format only."""
+PLAIN = frozenset({"fp32", "tf32", "fp16", "bf16"})
+"""Formats that libraries multiply alike; all others have kernels of their own."""
 _LENT = ("prefill/", "decode/")
 """Families whose curves of all devices together serve where there is none closer."""
 _SHARED = (ANY, LINKS, MEMORY)
@@ -51,7 +55,25 @@ class Library:
         self._files = {file.device: file for file in files}
 
     def find(self, device: DeviceProfile, key: str, like: str | None = None) -> Fitted:
-        """The best curve for a key (`family/format`) on a device.
+        """The best curve for a key (`family/format`) on a device, as `_closest` has it; where it is
+        of a source that nobody knows, with the starts that its kernels may have."""
+        found = self._closest(device, key, like)
+        if like is None or any(is_from(curve, like) for curve in self._measured):
+            return found
+        return replace(found, starts_us=self.starts_us)
+
+    @cached_property
+    def starts_us(self) -> tuple[float, float] | None:
+        """Between which times kernels of a source that nobody knows start."""
+        return start_range(self._measured)
+
+    @cached_property
+    def _measured(self) -> list[Curve]:
+        """Curves of single devices."""
+        return [c for file in self._files.values() if file.units for c in file.curves.values()]
+
+    def _closest(self, device: DeviceProfile, key: str, like: str | None) -> Fitted:
+        """The best curve.
 
         First the closest formats, and for these: the device itself, other devices as the same
         source measured them, the same chip under another name, the same architecture, devices in
@@ -76,6 +98,8 @@ class Library:
         for names in groups if like else ():
             alike = self._alike(device, names, like)
             if alike:
+                if not _are_of_one_kind(key, names):
+                    return self._carried(self._of_own_kernels(device, names, like, alike), key)
                 first, *rest = map(fitted, alike)
                 reach = ALIKE if names is groups[0] else KIN
                 return self._carried(replace(first, also=tuple(rest), reach=reach), key)
@@ -83,7 +107,8 @@ class Library:
             reach = "" if names is groups[0] else KIN
             own = self._own(device, names, like)
             if own is not None:
-                return self._carried(replace(fitted(own[1]), reach=reach), key)
+                held = fitted(own[1], has_lattice=_are_of_one_kind(key, names))
+                return self._carried(replace(held, reach=reach), key)
             for chosen, has_lattice in self._others(device, names):
                 first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in chosen)
                 return self._carried(replace(first, also=tuple(rest), reach=reach), key)
@@ -114,6 +139,27 @@ class Library:
         Their remainders hold here, for they are the source's choices of kernels."""
         groups = ([c for c in _curves(g, names) if is_from(c, like)] for g in self._kin(device))
         return next((group for group in groups if group), [])
+
+    def _of_own_kernels(
+        self, device: DeviceProfile, names: Sequence[str], like: str | None, alike: Sequence[Curve]
+    ) -> Fitted:
+        """What plain products say of a format with kernels of its own, in this source's software.
+
+        They share the device and not the kernels: tiles and their efficiencies are those of devices
+        on average, and what a call takes before and around the kernel (scales, workspaces,
+        roundings of activations) is what its other formats with kernels of their own take.
+        """
+        general = self._files[ANY].curves if ANY in self._files else {}
+        typical = next((general[name] for name in names if name in general), alike[0])
+        found = replace(fitted(typical, has_lattice=False), reach=KIN)
+        family = names[0].partition("/")[0]
+        starts = [
+            math.log(curve.parameters["start"])
+            for file in self._kin(device)[1]
+            for key, curve in file.curves.items()
+            if key.startswith(f"{family}/") and not _is_plain(key) and is_from(curve, like)
+        ]
+        return found.started(math.exp(sum(starts) / len(starts))) if starts else found
 
     def _others(
         self, device: DeviceProfile, names: Sequence[str]
@@ -158,6 +204,17 @@ class Library:
         """The curve of what a software occupies."""
         memories = self._files.get(MEMORY)
         return memories.curves.get(software) if memories else None
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a curve is of a format that libraries multiply like any float."""
+    return key.partition("@")[0].rpartition("/")[2] in PLAIN
+
+
+def _are_of_one_kind(key: str, names: Sequence[str]) -> bool:
+    """Whether remainders of these curves, which are how libraries choose among their kernels, say
+    anything of a key's kernels."""
+    return _is_plain(key) or not _is_plain(names[0])
 
 
 def _curves(files: Sequence[FitFile], names: Sequence[str]) -> list[Curve]:

@@ -14,13 +14,23 @@ from planner.cost.attention import Attentions
 from planner.cost.gemm import Products
 from planner.cost.machine import Machine
 from planner.cost.traffic import Flows
-from planner.cost.work import Attention, Convolution, Product, Recurrence, Traffic, Work
+from planner.cost.work import (
+    ACTIVATION_BYTES,
+    Attention,
+    Convolution,
+    Product,
+    Recurrence,
+    Traffic,
+    Work,
+)
 
 Array = npt.NDArray[np.float64]
 Knots = tuple[tuple[float, ...], ...]
 
 _DEPTHWISE_CHANNELS = 8
 """Fewer channels a group leave tensor cores idle: the kernel is bound by memory."""
+_LOADED_BYTES = 16
+"""Of neighbouring channels, loaded at once."""
 _DECODE_QUERIES = 8
 """Up to so many new positions, keys are the bottleneck."""
 _GROUPS = (0.0, 1.0, 2.0, 3.0, 4.0, 4.6, 5.0, 6.0, 6.6)
@@ -81,11 +91,16 @@ def is_depthwise(work: Convolution) -> bool:
 
 
 def as_product(work: Convolution) -> Product:
-    """The implicit product of a convolution."""
+    """The implicit product of a convolution, whose channels tensor cores take in 16 bytes (cuDNN
+    developer guide, tensor core operations): an image's three are padded."""
+    channels = work.channels_in // work.groups
+    if work.format != "fp32" and work.groups == 1:
+        step = int(_LOADED_BYTES / ACTIVATION_BYTES[work.format])
+        channels = -(-channels // step) * step
     return Product(
         m=work.batch * work.height * work.width,
         n=work.channels_out // work.groups,
-        k=work.channels_in // work.groups * work.kernel[0] * work.kernel[1],
+        k=channels * work.kernel[0] * work.kernel[1],
         batch=work.groups,
         format=work.format,
     )
@@ -99,7 +114,9 @@ def _products(works: Sequence[Product | Convolution], format: str) -> Products:
     ]
     rows = [(p.m, p.n, p.k, p.batch, share) for p, share in zip(plain, shares, strict=True)]
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
-    return Products(format, *table.T)
+    is_convolution = any(isinstance(w, Convolution) for w in works)
+    m, n, k, batch, share = table.T
+    return Products(format, m, n, k, batch, share, is_convolution)
 
 
 def _attentions(works: Sequence[Attention], format: str) -> Attentions:

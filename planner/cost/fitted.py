@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Fitted:
     """[coordinates, 2]: what was measured, log2; None: that is not known."""
     beyond: Bands = ()
     """Bands outside of it."""
+    starts_us: tuple[float, float] | None = None
+    """Between which times kernels of the source in question start, where nobody knows it."""
     also: tuple[Fitted, ...] = ()
     """Curves of other devices that are worth as much: predictions are averaged."""
 
@@ -61,12 +63,29 @@ class Fitted:
         starts = [one.parameters.get("start", 0.0) for one in (self, *self.also)]
         return sum(starts) / len(starts)
 
+    def started(self, start_us: float) -> Fitted:
+        """The same with another start."""
+        return replace(
+            self,
+            parameters={**self.parameters, "start": start_us},
+            also=tuple(one.started(start_us) for one in self.also),
+        )
+
     def edges(self, latencies_us: Array, extent: Array) -> Array:
         """[works, 2]: low and high multiples of predictions, wider outside of what was measured.
 
         Args:
             extent: [works, coordinates] of `covers`.
         """
+        return self.with_any_start(self._edges(latencies_us, extent), latencies_us)
+
+    def with_any_start(self, edges: Array, latencies_us: Array) -> Array:
+        """Edges as wide as the starts that a source may have."""
+        if self.starts_us is None:
+            return edges
+        return with_starts(edges, latencies_us, self.start_us, self.starts_us)
+
+    def _edges(self, latencies_us: Array, extent: Array) -> Array:
         inside = np.array([self.band(x) for x in latencies_us.tolist()]).reshape(-1, 2)
         if self.covers is None or not self.beyond:
             return inside
@@ -82,6 +101,15 @@ class Fitted:
     def band(self, latency_us: float) -> tuple[float, float]:
         """Low and high multiples of a prediction within what was measured."""
         return _band(self.bands, latency_us)
+
+
+def with_starts(
+    edges: Array, latencies_us: Array, start_us: float, starts_us: tuple[float, float]
+) -> Array:
+    """Low and high multiples [n, 2] that hold as well if kernels start in these times instead."""
+    rest = np.maximum(latencies_us - start_us, 0.0)
+    low, high = ((rest + start) / latencies_us for start in starts_us)
+    return np.column_stack([np.minimum(edges[:, 0], low), np.maximum(edges[:, 1], high)])
 
 
 def _band(bands: Bands, latency_us: float) -> tuple[float, float]:

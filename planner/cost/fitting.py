@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,12 +112,14 @@ def fit_parameters(
     seen: Indices,
     *,
     start: Mapping[str, float] | None = None,
+    also: Sequence[Mapping[str, float]] = (),
     seed: int = 0,
 ) -> dict[str, float]:
     """Parameters with the least robust error of logarithms, held by their priors.
 
     Args:
         start: parameters to begin from, already good.
+        also: others to begin from, where bounds hide what they would be if others held.
     """
     from scipy.optimize import least_squares
 
@@ -134,7 +136,12 @@ def fit_parameters(
         return np.concatenate([data, _PRIOR_WEIGHT * _SCALE * (theta - centre) / width])
 
     steps = _STEPS if start is None else _STEPS // 4
-    best = least_squares(residuals, first, loss="soft_l1", f_scale=_SCALE, max_nfev=steps)
+    begins = [first, *(np.log([one[name] for name in names]) for one in also)]
+    tried = [
+        least_squares(residuals, begin, loss="soft_l1", f_scale=_SCALE, max_nfev=steps)
+        for begin in begins
+    ]
+    best = min(tried, key=lambda found: found.cost)
     return dict(zip(names, np.exp(best.x).tolist(), strict=True))
 
 

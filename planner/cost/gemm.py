@@ -9,12 +9,15 @@ dimension. For each of them
                        + prologue)
     memory  = bytes / (bandwidth * share), less where few blocks run
     unpack  = weights of a block widened one by one, at the rate of 32-bit instructions, where they
-              are kept in fewer bits than are multiplied; added to the block's compute
+              are kept in fewer bits than are multiplied: beside the multiplication, which other
+              pipes do, so that the longer of the two counts
+    steps   = steps along the inner dimension, each no shorter than memory's latency over the loads
+              in flight: kernels that widen weights, and convolutions, walk all of it in one block
     cache   = what blocks read of both operands / cache bandwidth
 
-and the product takes `start` + the p-norm of the three, of the best tiling. Efficiency falls with
-the tile's ratio of arithmetic to loads as a power law. All parameters are relative to the device's
-own rates, so that those of one device are a fair guess for the next.
+and the product takes `start` + the p-norm of these bounds, of the best tiling. Efficiency falls
+with the tile's ratio of arithmetic to loads as a power law. All parameters are relative to the
+device's own rates, so that those of one device are a fair guess for the next.
 """
 
 from __future__ import annotations
@@ -58,13 +61,28 @@ PRIOR: Mapping[str, tuple[float, float]] = {
 """Parameter -> (typical value, its spread in natural logarithm): `start`, `prologue` and `split` in
 microseconds, `cache` in multiples of memory bandwidth, `reach` in multiples of what one
 multiprocessor must draw when all draw; the rest are shares and powers."""
-_UNPACK = (1.0, 0.5)
+_WALK_BYTES = 128
+"""Of an activation's row that one step along the inner dimension loads: a line of the cache."""
+_RESIDENT = 2
+"""Blocks of a kernel that walks on one multiprocessor: four stages of a 64 x 128 tile take 64 KB of
+an A100's 164 KB of shared memory (CUDA C++ programming guide, compute capabilities)."""
+_STEP_US = 0.16
+"""466 cycles of an A100's memory (Abdelkhalik et al. 2022, global memory) over two loads in flight
+at 1.41 GHz."""
+_WIDENING: Mapping[str, tuple[float, float]] = {"unpack": (1.0, 0.5), "step": (_STEP_US, 0.4)}
+"""`unpack` in instructions a weight: four bytes take two permutations and two subtractions of
+pairs. `step` in microseconds."""
 UNPACKED: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "int8_wo": {"unpack": _UNPACK},
-    "int4_wo": {"unpack": _UNPACK},
+    "int8_wo": _WIDENING,
+    "int4_wo": _WIDENING,
 }
-"""Formats whose weights every block widens before it multiplies, with their own parameter:
-instructions a weight."""
+"""Formats whose weights every block widens before it multiplies, with their own parameters."""
+_UNSPLIT: Array = _TILINGS[_TILINGS[:, 2] == 1]
+_IMPLICIT: Array = _UNSPLIT[_UNSPLIT[:, :2].prod(axis=1) >= 64 * 64]
+"""Tilings of convolutions: kernels of cuDNN and TensorRT are named by theirs; none is smaller."""
+_WIDENED: Array = _UNSPLIT[_UNSPLIT[:, :2].max(axis=1) <= 128]
+"""Tilings of their kernels: weights are interleaved for one tile's columns, and partial sums of
+several blocks would wait for each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +96,25 @@ class Products:
     batch: Array
     share: Array
     """Bytes of the left operand over m * k elements: less than 1 where windows overlap."""
+    is_convolution: bool = False
+    """Whether they are implicit products of convolutions, whose kernels do not split windows."""
+
+    @property
+    def walks(self) -> bool:
+        """Whether one block walks all of the inner dimension."""
+        return self.is_convolution or self.format in UNPACKED
+
+    @property
+    def tilings(self) -> Array:
+        """[tilings, 3]: rows, columns, splits."""
+        if self.format in UNPACKED:
+            return _WIDENED
+        return _IMPLICIT if self.is_convolution else _TILINGS
 
     def part(self, at: npt.NDArray[np.int64] | slice) -> Products:
         """Some of them."""
         columns = (self.m[at], self.n[at], self.k[at], self.batch[at], self.share[at])
-        return Products(self.format, *columns)
+        return Products(self.format, *columns, self.is_convolution)
 
     def __len__(self) -> int:
         return len(self.m)
@@ -102,22 +134,26 @@ def products_us(works: Products, machine: Machine, parameters: Mapping[str, floa
 def _priced(works: Products, machine: Machine, at: Mapping[str, float]) -> Array:
     m, n, k, batch = (x[:, None] for x in (works.m, works.n, works.k, works.batch))
     left = m * k * works.share[:, None]
-    rows, columns, splits = (_TILINGS[:, i][None] for i in range(3))
+    rows, columns, splits = (works.tilings[:, i][None] for i in range(3))
     inner = np.ceil(k / splits / _STEP) * _STEP
     blocks = np.ceil(m / rows) * np.ceil(n / columns) * batch * splits
 
     compute = _waves(blocks / machine.units, at) * _block(rows, columns, inner, works, machine, at)
     partial = np.where(splits > 1, 2 * 4 * m * n * batch, 0.0)
-    width = (WEIGHT_BYTES[works.format], ACTIVATION_BYTES[works.format], OUTPUT_BYTES[works.format])
+    written = ACTIVATION_BYTES if works.is_convolution else OUTPUT_BYTES
+    width = (WEIGHT_BYTES[works.format], ACTIVATION_BYTES[works.format], written[works.format])
     moved = batch * (k * n * width[0] + left * width[1] + m * n * width[2]) + 0.5 * partial
     drawn = np.minimum(1.0, np.minimum(blocks, machine.units) * at["reach"] / machine.units)
     memory = moved / (machine.bandwidth * min(at["bandwidth"], 1.0) * drawn)
     loaded = blocks * (rows * width[1] + columns * width[0]) * inner
     cache = loaded / (machine.bandwidth * at["cache"])
 
+    bounds = [compute, memory, cache]
+    if works.walks:
+        bounds.append(_walked(blocks / machine.units, inner * width[1], at))
     power = min(max(at["sharpness"], BLUNTEST), SHARPEST)
-    longest = np.maximum(np.maximum(compute, memory), cache)
-    shares = (compute / longest) ** power + (memory / longest) ** power + (cache / longest) ** power
+    longest = np.maximum.reduce(bounds)
+    shares = np.sum([(bound / longest) ** power for bound in bounds], axis=0)
     total = longest * shares ** (1 / power)
     total += np.where(splits > 1, at["split"] * (1 + 0.3 * np.log2(splits)), 0.0)
     best: Array = at["start"] + total.min(axis=1)
@@ -142,8 +178,17 @@ def _block(
     ratio = rows * columns / (rows + columns) / _LARGEST_TILE
     efficiency = np.minimum(at["efficiency"], 1.0) * ratio ** at["tile_power"]
     rate = machine.rate(works.format) / machine.units
-    block: Array = 2 * rows * columns * inner / (rate * efficiency) + at["prologue"]
+    multiplied: Array = 2 * rows * columns * inner / (rate * efficiency)
     if works.format in UNPACKED and "fp32" in machine.peak:
         lanes = machine.peak["fp32"] / 2 / machine.units
-        block = block + at.get("unpack", _UNPACK[0]) * columns * inner / lanes
-    return block
+        unpack = at.get("unpack", _WIDENING["unpack"][0])
+        multiplied = np.maximum(multiplied, unpack * columns * inner / lanes)
+    return multiplied + at["prologue"]
+
+
+def _walked(full: Array, row_bytes: Array, at: Mapping[str, float]) -> Array:
+    """Microseconds in which blocks, several at once on each multiprocessor, walk rows of the left
+    operand if nothing but latency holds them up."""
+    steps = np.ceil(row_bytes / _WALK_BYTES)
+    walked: Array = np.ceil(full / _RESIDENT) * steps * at.get("step", _STEP_US)
+    return walked

@@ -106,10 +106,11 @@ class Convolution:
 
     @property
     def size_bytes(self) -> float:
-        """Input, weights and output once: overlapping windows come from the cache."""
+        """Input, weights and output once: overlapping windows come from the cache, and what the
+        next convolution reads is written in its own format."""
         pixels = self.batch * self.height * self.width
         read = pixels * self.stride**2 * self.channels_in * ACTIVATION_BYTES[self.format]
-        written = pixels * self.channels_out * OUTPUT_BYTES[self.format]
+        written = pixels * self.channels_out * ACTIVATION_BYTES[self.format]
         return read + self.weight_size_bytes + written
 
 
