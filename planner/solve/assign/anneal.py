@@ -127,7 +127,7 @@ def anneal(
         temperature = WARM * (COLD / WARM) ** (step / steps)
         group, target = _proposal(state, rng)
         source = state.slot_of[group]
-        if target == source or not _fits(state, group, target):
+        if target == source or not fits(state, group, target):
             continue
         change = state.deltas(group, target)
         rise = sum(
@@ -152,7 +152,8 @@ def _proposal(state: State, rng: random.Random) -> tuple[int, int]:
     return group, rng.randrange(len(state.slots))
 
 
-def _fits(state: State, group: int, target: int) -> bool:
+def fits(state: State, group: int, target: int) -> bool:
+    """Whether a slot can take a group."""
     kind = state.slots[target][1]
     size = state.size[target] + float(state.groups.size_bytes[kind, group])
     return size <= state.groups.kinds[kind].capacity_bytes and bool(

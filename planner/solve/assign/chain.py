@@ -3,9 +3,11 @@
 1. Linear orders cut optimally (`linear`): the first plans.
 2. Groups that no better plan can tear apart are merged (`glue`), and ideals are kept only where the
    cutoff lets a slot end (`ideals.bands`).
-3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else the same over the
-   prefixes of many linear orders, as long as that finds better plans and so narrower bands; then
-   CP-SAT over cumulative stages (`stages`), within the windows that the cutoff leaves each group.
+3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else walks (`walk`), and
+   the same program over ideals near the best plan and prefixes of many linear orders, as long as
+   that finds better plans and so narrower bands; a bound from what boundaries cut at least
+   (`crossings`); then CP-SAT over cumulative stages (`stages`), within the windows that the cutoff
+   leaves each group.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ import math
 import random
 from collections.abc import Sequence
 from itertools import islice
+from time import monotonic
 
 import numpy as np
 
+from planner.solve.assign.crossings import raise_by_crossings
 from planner.solve.assign.dynamic import best_chain, pairs
 from planner.solve.assign.families import nearby, prefixes
-from planner.solve.assign.glue import glue, least_load_us, most_us
+from planner.solve.assign.glue import glue, least_load_us, most_us, room
 from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
-from planner.solve.assign.instance import Groups, initial
+from planner.solve.assign.instance import Groups, initial, spread
 from planner.solve.assign.linear import cut, slots_of
 from planner.solve.assign.orders import orders
 from planner.solve.assign.stages import prove_by_stages
+from planner.solve.assign.walk import walk
 
 FEW_IDEALS = 150_000
 """More are not looked at: they would take seconds to list."""
@@ -36,7 +41,13 @@ FAMILY = 8_000
 ORDERS = 8
 """Linear orders that are cut for a first plan."""
 FAILURES = 3
-"""Families in a row that find nothing better before the search goes on elsewhere."""
+"""Turns in a row that find nothing better before the search goes on elsewhere."""
+NARROWER = 0.9
+"""Where there were too many ideals, they are counted again once loads leave so much less room."""
+STEPS = 100
+"""Steps of a walk, for each group."""
+BOUND_SHARE, WALK_SHARE = 0.25, 0.3
+"""Shares of the time for the bound of boundaries and for further walks, before CP-SAT."""
 
 
 def solve_chain(best: Incumbent) -> None:
@@ -48,17 +59,33 @@ def solve_chain(best: Incumbent) -> None:
     best.raise_bound(least_load_us(groups), "load bound")
     _seed(best, groups)
     rng = random.Random(best.seed)
-    failures = 0
+    failures, counted = 0, math.inf
     while not best.is_proved and best.remaining_s > 0:
         cutoff = min(best.cutoff_us, most_us(groups))
         glued = glue(groups, cutoff, is_acyclic=True)
-        if _exact(best, glued, cutoff):
-            return
-        is_better = _nearby(best, glued, cutoff, rng) or _prefixes(best, glued, cutoff, rng)
+        spare = room(glued, cutoff).crossing_us
+        if spare <= NARROWER * counted:
+            counted = spare
+            if _exact(best, glued, cutoff):
+                return
+        is_better = _walk(best, glued, rng)
+        is_better = _nearby(best, glued, best.cutoff_us, rng) or is_better
+        is_better = is_better or _prefixes(best, glued, cutoff, rng)
         failures = 0 if is_better else failures + 1
         if failures == FAILURES:
-            prove_by_stages(best, glued, cutoff)
+            _last(best, glued, rng)
             return
+
+
+def _last(best: Incumbent, glued: Groups, rng: random.Random) -> None:
+    """What is left where ideals are too many: a bound, further walks, CP-SAT."""
+    raise_by_crossings(best, glued, monotonic() + BOUND_SHARE * best.remaining_s)
+    until = monotonic() + WALK_SHARE * best.remaining_s
+    while monotonic() < until and not best.is_proved:
+        _walk(best, glued, rng)
+    if not best.is_proved:
+        glued = glue(glued, best.cutoff_us, is_acyclic=True)
+        prove_by_stages(best, glued, best.cutoff_us)
 
 
 def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
@@ -75,6 +102,15 @@ def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
     best.is_infeasible = math.isinf(best.value_us)
     best.raise_bound(best.cutoff_us, "ideals")
     return True
+
+
+def _walk(best: Incumbent, glued: Groups, rng: random.Random) -> bool:
+    """A walk from the best plan: whether it finds a better one."""
+    if best.slots is None:
+        return False
+    plan = [best.slots[members[0]] for members in glued.members]
+    found = walk(glued, plan, STEPS * glued.count, rng, lambda: best.remaining_s <= 0)
+    return best.offer(spread(glued, found), "walks")
 
 
 def _nearby(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> bool:

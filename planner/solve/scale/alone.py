@@ -13,7 +13,7 @@ import numpy as np
 
 from planner.ir.problem import Objective, Problem
 from planner.solve.formulation import Linear, Row, assemble
-from planner.solve.relax import Relaxation, relax
+from planner.solve.relax import INTERIOR, Relaxation, relax
 from planner.solve.stages.exact import build
 from planner.solve.stages.model import ENDS
 from planner.solve.stages.rules import aim
@@ -55,4 +55,5 @@ def bound_alone(
         costs[column] = a * size[column]
     nothing = Relaxation(-math.inf, costs, np.zeros(len(rows)))
     linear = Linear(target.constant, costs)
-    return relax(program, linear, np.ones(len(size), dtype=np.bool_), nothing, limit_s).bound
+    every = np.ones(len(size), dtype=np.bool_)
+    return relax(program, linear, every, nothing, limit_s, INTERIOR).bound

@@ -1,0 +1,108 @@
+"""Better chains by moving one group at a time: simulated annealing between neighbouring slots.
+
+The slots keep their order in the chain; a group may stand on any slot between the last of what it
+follows and the first of what follows it. Energy and memory are those of `anneal`, which moves
+groups to any slot; its temperatures would undo a good chain, these only let its boundaries wander.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from planner.solve.assign.anneal import State, fits, state_of
+from planner.solve.assign.families import boundaries
+from planner.solve.assign.instance import Groups
+
+POWER = 24
+"""Of loads relative to the least largest one: sharper than for plans that are far from balance."""
+WARM, COLD = (0.02, 0.1, 0.5), 1e-4
+"""Temperatures at the start, each as likely as the others (which one is right differs from graph to
+graph), and at the end, in units of energy per slot."""
+RENEWED = 2_000
+"""Steps after which it is worked out anew which groups can move."""
+
+
+def walk(
+    groups: Groups,
+    plan: Sequence[int],
+    steps: int,
+    rng: random.Random,
+    is_over: Callable[[], bool],
+) -> list[int]:
+    """The chain with the least largest load on one walk of a number of steps from a chain."""
+    state = state_of(groups, plan)
+    ways = _Ways(groups, state, plan)
+    best, found = state.largest, list(state.slot_of)
+    scale, load = max(best, 1e-300), state.load
+    warm = rng.choice(WARM)
+    mobile: list[int] = []
+    for step in range(steps):
+        if step % RENEWED == 0:
+            if is_over():
+                break
+            mobile = ways.mobile()
+            if not mobile:
+                break
+        group = mobile[int(rng.random() * len(mobile))]
+        target = ways.target(group, rng)
+        source = state.slot_of[group]
+        if target == source or not fits(state, group, target):
+            continue
+        lost, won = state.deltas(group, target)
+        a, b = load[source] / scale, load[target] / scale
+        rise = (a + lost / scale) ** POWER - a**POWER + (b + won / scale) ** POWER - b**POWER
+        if rise > 0 and rng.random() >= math.exp(-rise / (warm * (COLD / warm) ** (step / steps))):
+            continue
+        state.move(group, target, (lost, won))
+        if state.largest < best * (1 - 1e-12):
+            best, found = state.largest, list(state.slot_of)
+    return [state.slots[d][0] for d in found]
+
+
+class _Ways:
+    """Where each group may stand, as ranks of slots in the chain."""
+
+    def __init__(self, groups: Groups, state: State, plan: Sequence[int]) -> None:
+        self._before: list[list[int]] = [[] for _ in range(groups.count)]
+        self._after: list[list[int]] = [[] for _ in range(groups.count)]
+        for a, b in groups.order:
+            self._before[b].append(a)
+            self._after[a].append(b)
+        position = {slot: d for d, (slot, _) in enumerate(state.slots)}
+        used = [position[slot] for slot in chain_of(groups, plan)]
+        self._at = used + [d for d in range(len(state.slots)) if d not in used]
+        self._rank = [0] * len(self._at)
+        for rank, d in enumerate(self._at):
+            self._rank[d] = rank
+        self._slot_of = state.slot_of
+
+    def _span(self, group: int) -> tuple[int, int]:
+        rank, slot_of = self._rank, self._slot_of
+        low = max((rank[slot_of[a]] for a in self._before[group]), default=0)
+        high = min((rank[slot_of[b]] for b in self._after[group]), default=len(rank) - 1)
+        return low, high
+
+    def mobile(self) -> list[int]:
+        """Groups that may stand on more than one slot."""
+        spans = (self._span(group) for group in range(len(self._before)))
+        return [group for group, (low, high) in enumerate(spans) if low < high]
+
+    def target(self, group: int, rng: random.Random) -> int:
+        """A slot where a group may stand, mostly next to its own."""
+        low, high = self._span(group)
+        here = self._rank[self._slot_of[group]]
+        luck = rng.random()
+        rank = here + 1 if luck < 0.45 else here - 1 if luck < 0.9 else rng.randint(low, high)
+        return self._at[min(max(rank, low), high)]
+
+
+def chain_of(groups: Groups, plan: Sequence[int]) -> list[int]:
+    """The slots that a chain uses, in its order."""
+    held, found = 0, []
+    for mask in boundaries(groups, plan)[1:]:
+        new = mask & ~held
+        found.append(plan[(new & -new).bit_length() - 1])
+        held = mask
+    return found
