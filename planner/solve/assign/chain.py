@@ -34,12 +34,14 @@ from planner.solve.assign.walk import walk
 
 FEW_IDEALS = 150_000
 """More are not looked at: they would take seconds to list."""
+MOST_CELLS = 60_000_000
+"""Ideals times groups: what a table of them costs (float matrices of so many numbers)."""
 FEW_PAIRS = 100_000_000
 """Up to here the dynamic program takes seconds on one core."""
 FAMILY = 8_000
 """Ideals of one family of prefixes."""
-ORDERS = 8
-"""Linear orders that are cut for a first plan."""
+ORDERS, SEED_SHARE = 8, 0.15
+"""Linear orders that are cut for a first plan, and their share of the time: one at least."""
 FAILURES = 3
 """Turns in a row that find nothing better before the search goes on elsewhere."""
 NARROWER = 0.9
@@ -91,7 +93,8 @@ def _last(best: Incumbent, glued: Groups, rng: random.Random) -> None:
 def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
     """All ideals where a slot may end: whether they were few enough for a proof."""
     try:
-        ideals = enumerate_ideals(glued, FEW_IDEALS, bands(glued, cutoff))
+        most = min(FEW_IDEALS, MOST_CELLS // max(glued.count, 1))
+        ideals = enumerate_ideals(glued, most, bands(glued, cutoff))
         if pairs(ideals, cutoff) > FEW_PAIRS:
             return False
         found = best_chain(glued, cutoff, ideals, best.deadline)
@@ -115,7 +118,7 @@ def _walk(best: Incumbent, glued: Groups, rng: random.Random) -> bool:
 
 def _nearby(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> bool:
     """Chains of ideals close to those of the best plan: whether one is better."""
-    if best.slots is None:
+    if best.slots is None or best.remaining_s <= 0:
         return False
     plan = [best.slots[members[0]] for members in glued.members]
     return _chain(best, glued, cutoff, nearby(glued, plan, FAMILY // glued.slot_count, rng))
@@ -143,9 +146,10 @@ def _chain(best: Incumbent, glued: Groups, cutoff: float, masks: Sequence[int]) 
 def _seed(best: Incumbent, groups: Groups) -> None:
     """The best cut of some linear orders."""
     rng = random.Random(best.seed)
+    until = monotonic() + SEED_SHARE * best.remaining_s
     for number, order in enumerate(orders(groups, rng)):
         found = cut(groups, order, best.cutoff_us)
         if found is not None:
             best.offer(slots_of(groups, found), "linear orders")
-        if number + 1 == ORDERS or best.is_proved or best.remaining_s <= 0:
+        if number + 1 == ORDERS or best.is_proved or monotonic() > until:
             return
