@@ -150,3 +150,13 @@ def test_walks_go_from_chain_to_chain(seed: int) -> None:
     chosen = tuple(option.name for option in options_at(problem, slot_of))
     answer = Solution(Status.FEASIBLE, chosen, slots=names)
     assert not check_assignment(problem, answer)[1]
+
+
+def test_what_is_no_chain_is_left_alone() -> None:
+    """Glued groups may tear the best plan: what they leave of it need not be a chain."""
+    problem = layers(3, 12)
+    groups = initial(problem)
+    slots = [slot for kind in groups.kinds for slot in kind.slots]
+    torn = [slots[v % 2] for v in range(groups.count)]
+    assert len(chain_of(groups, torn)) < len(set(torn))
+    assert walk(groups, torn, 1_000, random.Random(0), lambda: False) == torn

@@ -75,19 +75,19 @@ def solve_chain(best: Incumbent) -> None:
         is_better = is_better or _prefixes(best, glued, cutoff, rng)
         failures = 0 if is_better else failures + 1
         if failures == FAILURES:
-            _last(best, glued, rng)
+            _last(best, glued, cutoff, rng)
             return
 
 
-def _last(best: Incumbent, glued: Groups, rng: random.Random) -> None:
+def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> None:
     """What is left where ideals are too many: a bound, further walks, CP-SAT."""
     raise_by_crossings(best, glued, monotonic() + BOUND_SHARE * best.remaining_s)
-    until = monotonic() + WALK_SHARE * best.remaining_s
-    while monotonic() < until and not best.is_proved:
-        _walk(best, glued, rng)
+    until, failures = monotonic() + WALK_SHARE * best.remaining_s, 0
+    while failures < FAILURES and monotonic() < until and not best.is_proved:
+        failures = 0 if _walk(best, glued, rng) else failures + 1
     if not best.is_proved:
-        glued = glue(glued, best.cutoff_us, is_acyclic=True)
-        prove_by_stages(best, glued, best.cutoff_us)
+        cutoff = min(cutoff, best.cutoff_us)
+        prove_by_stages(best, glue(glued, cutoff, is_acyclic=True), cutoff)
 
 
 def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:

@@ -31,8 +31,11 @@ def walk(
     rng: random.Random,
     is_over: Callable[[], bool],
 ) -> list[int]:
-    """The chain with the least largest load on one walk of a number of steps from a chain."""
+    """The chain with the least largest load on one walk of a number of steps from a chain; what is
+    no chain, or fits its slots not, is returned as it is."""
     state = state_of(groups, plan)
+    if not _is_sound(groups, state, plan):
+        return list(plan)
     ways = _Ways(groups, state, plan)
     best, found = state.largest, list(state.slot_of)
     scale, load = max(best, 1e-300), state.load
@@ -59,6 +62,13 @@ def walk(
         if state.largest < best * (1 - 1e-12):
             best, found = state.largest, list(state.slot_of)
     return [state.slots[d][0] for d in found]
+
+
+def _is_sound(groups: Groups, state: State, plan: Sequence[int]) -> bool:
+    """Whether every edge goes forward and every slot can take what it has; moves keep both."""
+    capacities = [groups.kinds[kind].capacity_bytes for _, kind in state.slots]
+    fit = all(size <= most for size, most in zip(state.size, capacities, strict=True))
+    return fit and math.isfinite(state.largest) and len(chain_of(groups, plan)) == len(set(plan))
 
 
 class _Ways:
