@@ -81,10 +81,13 @@ def solve_chain(best: Incumbent) -> None:
 
 def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> None:
     """What is left where ideals are too many: a bound, further walks, CP-SAT."""
-    raise_by_crossings(best, glued, monotonic() + BOUND_SHARE * best.remaining_s)
+    until = monotonic() + BOUND_SHARE * best.remaining_s
+    raise_by_crossings(best, glued, until)
+    best.is_clocked |= monotonic() >= until
     until, failures = monotonic() + WALK_SHARE * best.remaining_s, 0
     while failures < FAILURES and monotonic() < until and not best.is_proved:
         failures = 0 if _walk(best, glued, rng) else failures + 1
+    best.is_clocked |= monotonic() >= until
     if not best.is_proved:
         cutoff = min(cutoff, best.cutoff_us)
         prove_by_stages(best, glue(glued, cutoff, is_acyclic=True), cutoff)
@@ -151,5 +154,6 @@ def _seed(best: Incumbent, groups: Groups) -> None:
         found = cut(groups, order, best.cutoff_us)
         if found is not None:
             best.offer(slots_of(groups, found), "linear orders")
-        if number + 1 == ORDERS or best.is_proved or monotonic() > until:
+        best.is_clocked |= monotonic() > until
+        if number + 1 == ORDERS or best.is_proved or best.is_clocked:
             return

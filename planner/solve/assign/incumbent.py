@@ -36,6 +36,8 @@ class Incumbent:
     rounding: float = 0.0
     used: list[str] = field(default_factory=list)
     hit_time_limit: bool = False
+    is_clocked: bool = False
+    """A share of the time ended some step: what follows depends on the clock."""
     is_interrupted: bool = False
 
     @property

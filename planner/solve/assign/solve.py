@@ -73,7 +73,9 @@ def _certified(best: Incumbent, seconds: float) -> Solution:
     problem = best.problem
     base = Solution(
         Status.UNKNOWN,
-        hit_time_limit=best.hit_time_limit or (not best.is_proved and best.remaining_s <= 0),
+        hit_time_limit=best.hit_time_limit
+        or best.is_clocked
+        or (not best.is_proved and best.remaining_s <= 0),
         is_interrupted=best.is_interrupted,
         rounding=best.rounding,
         solver=" + ".join(best.used),
