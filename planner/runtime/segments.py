@@ -38,7 +38,7 @@ class Bound:
             values = self.run(feeds)
         except ort.ORT_ERRORS as error:
             raise ort.run_error(error, self.file) from None
-        return dict(zip(self.outputs, values, strict=True))
+        return dict(zip(self.outputs, values))  # noqa: B905 - ONNX Runtime returns what was asked
 
     def advance(self, alive: dict[str, Any]) -> None:
         """Runs on what is alive, adds what it makes and drops what nobody reads any more."""
