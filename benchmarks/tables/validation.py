@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -42,11 +42,7 @@ def unseen_shapes(study: Study) -> list[Predicted]:
     for group in by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values():
         for part, wanted in _parts(group):
             learnt = learn_kernel([item for _, item in part])
-            edges = _own_edges(learnt)
-            if len(wanted) < len(part) and study.library.starts_us is not None:
-                start = learnt.parameters["start"]
-                edges = with_starts(edges, learnt.predicted_us, start, study.library.starts_us)
-            found += _crossed(part, learnt, edges, wanted)
+            found += _crossed(part, learnt, _kernel_edges(study, part, learnt), wanted)
     for messages in by(study.rows.messages, lambda m: m.key).values():
         for some, chosen in _parts(messages):
             link = learn_link([item for _, item in some])
@@ -128,7 +124,8 @@ def unseen_models(study: Study) -> list[Predicted]:
         labels = [model_name(row) for row, _ in group]
         if len(group) >= FEWEST and len(set(labels)) > 1:
             learnt = learn_kernel([item for _, item in group], labels)
-            found += _crossed(group, learnt, _own_edges(learnt), range(len(group)))
+            edges = _kernel_edges(study, group, learnt)
+            found += _crossed(group, learnt, edges, range(len(group)))
     timings, _ = study.timings()
     latencies = crossing.crossed(timings, crossing.model_label, own_device=True)
     return found + _banded([(timings, latencies)], crossing.model_label)
@@ -193,6 +190,17 @@ def _band(found: Band, latency_us: float) -> tuple[float, float]:
 
 def _edges(found: Band, latencies_us: Array) -> list[tuple[float, float]]:
     return [_band(found, each) for each in latencies_us.tolist()]
+
+
+def _kernel_edges(study: Study, pairs: Sequence[tuple[Row, Timed]], learnt: Learnt) -> Array:
+    """The same of kernels: those of sources with few among others may start as any source's do."""
+    edges, starts_us = _own_edges(learnt), study.library.starts_us
+    counts = Counter(item.source for _, item in pairs)
+    is_strange = np.array([counts[item.source] < FEWEST for _, item in pairs])
+    if starts_us is None:
+        return edges
+    wider = with_starts(edges, learnt.predicted_us, learnt.parameters["start"], starts_us)
+    return np.where(is_strange[:, None], wider, edges)
 
 
 def _own_edges(learnt: Learnt) -> Array:
