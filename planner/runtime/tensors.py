@@ -8,10 +8,12 @@ strings as fixed-width Unicode. `numpy.load` reads the files too.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,6 +26,15 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _NOTES = "dtypes.json"
 """Member that names the types NumPy's format cannot; tensor members all end in `.npy`."""
 _SUFFIX = ".npy"
+_DAMAGED = (
+    *(OSError, ValueError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+    RuntimeError,  # encrypted members
+)
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def write_tensors(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -76,11 +87,27 @@ def read_tensors(path: Path) -> dict[str, Array]:
             }
     except FileNotFoundError:
         raise DataError("no such file", where=str(path)) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise DataError(f"not a readable .npz file: {error}", where=str(path)) from None
 
 
+def _refuse_empty_promise(file: IO[bytes], member: zipfile.ZipInfo) -> None:
+    """An array's memory is taken on the word of its header: first see that the values are there."""
+    version = np.lib.format.read_magic(file)
+    read_header = _HEADERS.get(version)
+    if read_header is None:
+        return  # NumPy itself says which versions it reads
+    shape, _, dtype = read_header(file)
+    size_bytes = math.prod(shape) * dtype.itemsize
+    if size_bytes > member.file_size:
+        raise ValueError(
+            f"{member.filename} declares {size_bytes} bytes of values, {member.file_size} are there"
+        )
+
+
 def _read(archive: zipfile.ZipFile, member: str, notes: Mapping[str, str]) -> Array:
+    with archive.open(member) as file:
+        _refuse_empty_promise(file, archive.getinfo(member))
     with archive.open(member) as file:
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
     note = notes.get(member.removesuffix(_SUFFIX))

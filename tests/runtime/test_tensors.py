@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -65,3 +66,30 @@ def test_files_that_are_no_archives(tmp_path: Path, data: bytes) -> None:
         read_tensors(tmp_path / "a.npz")
     with pytest.raises(DataError, match="no such file"):
         read_tensors(tmp_path / "absent.npz")
+
+
+def test_no_flipped_byte_ends_in_anything_but_arrays_or_a_refusal(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.arange(40, dtype=np.float32) ** 0.5)
+    raw = (tmp_path / "a.npz").read_bytes()
+    refused = 0
+    for place in range(len(raw)):
+        (tmp_path / "b.npz").write_bytes(
+            raw[:place] + bytes([raw[place] ^ 0x5D]) + raw[place + 1 :]
+        )
+        try:
+            read_tensors(tmp_path / "b.npz")
+        except DataError:
+            refused += 1
+    assert refused > len(raw) // 2
+
+
+def test_an_array_larger_than_its_file_is_refused_before_its_memory_is_taken(
+    tmp_path: Path,
+) -> None:
+    head = io.BytesIO()
+    described = {"descr": "<f4", "fortran_order": False, "shape": (10**12, 28, 28)}
+    np.lib.format.write_array_header_1_0(head, described)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", head.getvalue() + bytes(100))
+    with pytest.raises(DataError, match=r"a\.npz: .*x\.npy declares 3136000000000000 bytes"):
+        read_tensors(tmp_path / "a.npz")
