@@ -134,7 +134,13 @@ def _labels(labels: Array, count: int) -> Array:
     flat = labels.reshape(count, -1)
     if flat.shape[1] > 1:
         return np.asarray(flat.argmax(axis=1))
-    return flat[:, 0].astype(int)
+    single = flat[:, 0]
+    if single.dtype.kind not in "biuf" or not np.array_equal(single, np.floor(single)):
+        raise DataError(
+            "the labels are not classes: top1 and f1 compare whole numbers",
+            fix="give the class of each sample as an integer, or choose another metric",
+        )
+    return single.astype(int)
 
 
 def _top1_rows(outputs: Array, labels: Array) -> Array:
@@ -237,7 +243,11 @@ def function_digest(reference: str) -> str:
     Raises:
         UsageError: nothing there, or its import fails; says which file and name.
     """
-    source = inspect.getsourcefile(inspect.unwrap(load_function(reference)))
+    function = inspect.unwrap(load_function(reference))
+    try:
+        source = inspect.getsourcefile(function)
+    except TypeError:  # compiled, or an object that can be called: there is no file to look at
+        source = None
     content = Path(source).read_bytes() if source and Path(source).is_file() else b""
     return hashlib.sha256(reference.encode() + b"\0" + content).hexdigest()
 

@@ -10,7 +10,14 @@ import pytest
 from planner.compress.accuracy import compare, flip_bound
 from planner.compress.base import Array
 from planner.compress.error_model import ErrorModel, fit
-from planner.compress.metrics import METRICS, MetricResult, evaluate, f1_of, metric_named
+from planner.compress.metrics import (
+    METRICS,
+    MetricResult,
+    evaluate,
+    f1_of,
+    function_digest,
+    metric_named,
+)
 from planner.compress.samples import Evaluation, Samples
 from planner.errors import DataError, UsageError
 from tests.compress.build import random
@@ -79,6 +86,17 @@ def test_a_function_of_the_users_is_called_with_run(
         evaluate(_identity, None, "own_metric:other")
     with pytest.raises(UsageError, match="cannot import the metric's module 'absent_module'"):
         evaluate(_identity, None, "absent_module:score")
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0], [float("nan"), 1.0], ["cat", "dog"]])
+def test_labels_that_are_no_classes_are_refused(labels: list[object]) -> None:
+    samples = _evaluation(np.eye(2, dtype=np.float32), np.array(labels))
+    with pytest.raises(DataError, match="not classes"):
+        evaluate(_identity, samples, "top1")
+
+
+def test_a_compiled_function_has_a_digest_too() -> None:
+    assert len(function_digest("os:getcwd")) == 64
 
 
 def test_unknown_metrics_are_refused() -> None:
