@@ -64,6 +64,11 @@ def is_tensor(name: str) -> bool:
     return name in _PASSABLE
 
 
+def is_packed(name: str) -> bool:
+    """Whether ONNX Runtime's Python interface can neither take nor hand out such tensors."""
+    return name in _PACKED.values()
+
+
 def is_extended(name: str) -> bool:
     """Whether NumPy needs `ml_dtypes` to hold it."""
     return name in ONNX_NUMBER

@@ -19,6 +19,7 @@ from planner.graph.judge import second_opinion
 from planner.graph.model import BoundModel, LoadedModel
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.simplify import simplify
+from planner.runtime import dtypes
 from planner.runtime.tensors import write_tensors
 from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Plan
@@ -81,10 +82,18 @@ def input_specs(loaded: LoadedModel, given: Shapes) -> tuple[TensorSpec, ...]:
 def _refuse_other_than_tensors(loaded: LoadedModel) -> None:
     for port in (port for port in loaded.inputs if not port.is_tensor):
         raise ModelError(
-            f"the input {port.name!r} is a {port.dtype}: only tensors can be fed",
+            f"the input {port.name!r} is of type {port.dtype}: only tensors can be fed",
             where=str(loaded.path),
             fix="export the model with tensors as inputs",
         )
+    for port in (*loaded.inputs, *loaded.outputs):
+        if dtypes.is_packed(port.dtype):
+            raise ModelError(
+                f"{port.name!r} is of type {port.dtype}, which ONNX Runtime's Python interface "
+                "can neither take nor hand out",
+                where=str(loaded.path),
+                fix="put a Cast to int8, uint8 or float32 at that border of the model",
+            )
 
 
 def bound_files(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from onnx import ModelProto, TensorProto
 
+from planner.errors import ModelError
 from planner.graph.load import load
 from planner.progress import Silent
 from planner.steps.files import Files, bound_files
@@ -28,6 +30,14 @@ def test_the_normal_form_where_onnxruntime_refuses_that(tmp_path: Path) -> None:
     files = _files(model(nodes), tmp_path)
     assert files.plain_path == files.bound_path
     assert any("only in normal form" in note for note in files.notes)
+
+
+def test_four_bit_values_at_the_border_are_named(tmp_path: Path) -> None:
+    cast = node("Cast", ["x"], ["y"], to=TensorProto.INT4)
+    made = model([cast], outputs=[value("y", [1, 4], TensorProto.INT4)], opset=21)
+    with pytest.raises(ModelError, match="'y' is of type int4") as caught:
+        _files(made, tmp_path)
+    assert "Cast" in (caught.value.fix or "")
 
 
 def _half_model() -> ModelProto:
