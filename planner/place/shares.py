@@ -61,6 +61,7 @@ def _saved_us(op: Op, graph: Graph, own: Sequence[Index], ranks: int) -> float:
 def _classes(graph: Graph, options: Options, ranks: int) -> list[Mapping[str, Index]]:
     """Classes that cut a weight: operator -> its index, for each."""
     union = Union()
+    fixed = _fixed(graph)
     shared = {name: [i for i in own if i.extent % ranks == 0] for name, own in options.items()}
     for op in graph.ops:
         for index in shared[op.name]:
@@ -71,15 +72,24 @@ def _classes(graph: Graph, options: Options, ranks: int) -> list[Mapping[str, In
         for index in shared[op.name]:
             root = union.find(nodes_of(op, index)[0])
             members.setdefault(root, {}).setdefault(op.name, index)
-            if _cuts_weight(op, index, graph, options[op.name]):
+            if _cuts_weight(op, index, fixed, options[op.name]):
                 holds.add(root)
     return [own for root, own in members.items() if root in holds]
 
 
-def _cuts_weight(op: Op, index: Index, graph: Graph, all_of_op: Sequence[Index]) -> bool:
+def _cuts_weight(op: Op, index: Index, fixed: set[str], all_of_op: Sequence[Index]) -> bool:
     is_product = any(one.kind is Kind.SUM for one in all_of_op)
-    cut = (op.inputs[axis.slot] for axis in index.inputs)
-    return is_product and any(graph.tensors[name].is_constant for name in cut)
+    return is_product and any(op.inputs[axis.slot] in fixed for axis in index.inputs)
+
+
+def _fixed(graph: Graph) -> set[str]:
+    """Constants, and what follows from them alone: weights are stored in 8 bits and widened."""
+    found = {name for name, tensor in graph.tensors.items() if tensor.is_constant}
+    for op in graph.ops:
+        reads = [name for name in (*op.inputs, *op.captured) if name]
+        if reads and found.issuperset(reads):
+            found.update(name for name in op.outputs if name)
+    return found
 
 
 def stage_ends(graph: Graph, options: Options, stages: int) -> list[int]:

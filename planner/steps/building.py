@@ -34,8 +34,10 @@ golden check finds a broken engine; the budget itself was checked on all samples
 _LEAST_GOLDEN_NMSE = 1e-6
 _OTHER_DEVICE_NMSE = 1e-5
 """TF32 products, which GPUs use for fp32, round at 2**-11: MiniLM differs by 9e-7 (H200)."""
-_ROUNDING = frozenset((Format.INT8_WO, Format.INT4_WO))
-"""Formats on several ranks whose kernels round activations."""
+_PACKED = frozenset((Format.INT8_WO, Format.INT4_WO))
+"""Formats whose kernels round activations where they may, and need not."""
+_INTEGER = frozenset((Format.INT8_DYNAMIC, Format.INT8_STATIC))
+"""Formats whose activations are rounded in any case."""
 _LEAST_FUSED_NMSE = 1e-5
 """Of generated kernels against the CPU: sums in another order, in float32."""
 
@@ -122,10 +124,10 @@ def _parts(
     work: Workspace,
 ) -> tuple[Part | Talk, ...]:
     if plan.execution:
-        model, graph = read(part)
-        cuts = stage_cuts(model, graph, plan.execution)
+        model, graphs = read(part, [shape.shapes for shape in plan.workload])
+        cuts = stage_cuts(model, graphs, plan.execution)
         _tell_kept_whole(cuts, work)
-        return partition(model, graph, cuts, work.scratch / "ranks", plan.settings, part.parent)
+        return partition(model, graphs, cuts, work.scratch / "ranks", plan.settings, part.parent)
     return (
         Part(
             onnx_path=part,
@@ -194,18 +196,26 @@ def _golden(
         outputs=outputs,
         reference=reference,
         max_reference_nmse=_reference_limit(plan) if comparable else None,
-        max_nmse=_own_limit(plan, part, feeds, kept_outputs, sandbox),
+        max_nmse=_own_limit(plan, part, feeds, kept_outputs, reference, sandbox),
         skipped=files.random_outputs,
     )
 
 
 def _own_limit(
-    plan: Plan, part: Path, feeds: dict[str, Any], outputs: dict[str, Any], sandbox: Sandbox
+    plan: Plan,
+    part: Path,
+    feeds: dict[str, Any],
+    outputs: dict[str, Any],
+    reference: dict[str, Any],
+    sandbox: Sandbox,
 ) -> float:
     """How far an engine may be from the same files in one process, which answers `outputs`."""
     limit = _OTHER_DEVICE_NMSE if _runs_elsewhere(plan) else MAX_NMSE
-    if plan.ranks == 1 or _ROUNDING.isdisjoint(plan.formats.values()):
+    formats = set(plan.formats.values())
+    if plan.ranks == 1 or not formats & (_PACKED | _INTEGER):
         return limit
+    if formats & _INTEGER:  # no file of the same weights rounds no activation: the model's own does
+        return max(limit, flip_limit({name: reference[name] for name in outputs}, outputs))
     exact = sandbox.call(_run, unrounded(part), local_settings(plan), feeds)
     return max(limit, flip_limit({name: exact[name] for name in outputs}, outputs))
 

@@ -5,6 +5,9 @@ all of them. Both answers are then as far from those that round no activation, w
 gives from the same packed weights:
 
     e = NMSE(unrounded, one process)        NMSE(one process, ranks) <= 4 e    (triangle inequality)
+
+Integer products have no such twin. There the unchanged model stands in for it, whose distance holds
+the rounding of weights as well.
 """
 
 from __future__ import annotations

@@ -14,26 +14,16 @@ from planner.errors import EnvironmentMismatchError
 from planner.spec.formats import Format
 from planner.spec.plan import Plan
 
-_SHARED = frozenset((Format.FP32, Format.FP16, Format.INT8_WO, Format.INT4_WO))
-"""Formats whose operators have sharding rules once they are built."""
-
 
 def obstacles(plan: Plan) -> tuple[str, ...]:
     """What of a plan no engine can do, in words; none where it can be built."""
     found = []
     if plan.placement is not None:
         found += _unstreamable(plan, [group.residency for group in plan.placement.groups])
-    if plan.ranks > 1 and len(plan.workload) > 1:
-        found.append(
-            f"{plan.ranks} ranks need one workload entry with fixed shapes, and it has "
-            f"{len(plan.workload)}"
-        )
     made = {Format.FP32, *(method.format for method in METHODS)}
-    able = made if plan.ranks == 1 else _SHARED
-    lacking = Counter(form for form in plan.formats.values() if form not in able)
-    where = "" if plan.ranks == 1 else " on several ranks"
+    lacking = Counter(form for form in plan.formats.values() if form not in made)
     found += [
-        f"no engine has {form}{where}, which {count} operators take"
+        f"no engine has {form}, which {count} operators take"
         for form, count in lacking.most_common()
     ]
     return tuple(found)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from planner.emit.partition import cut_of, options, partition, read, stage_cuts
+from planner.emit.engine import Part, Talk
+from planner.emit.partition import Shapes, cut_of, options, partition, read, stage_cuts
 from planner.emit.partition.price import talk_sizes
 from planner.errors import EnvironmentMismatchError, ModelError
+from planner.graph.analysis import peak_activation_bytes
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph
 from planner.ops.sharding import Index
@@ -26,7 +28,6 @@ from planner.runtime.ranks.bench import Links, measure_links
 from planner.runtime.ranks.fabric import MPI, choose
 from planner.runtime.tensors import read_tensors
 from planner.spec.execution import StageExecution
-from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Estimate, Plan, WorkloadShape
 from planner.spec.session import SessionSettings
 from planner.steps.building import part_of, synthetic
@@ -75,7 +76,8 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
     wished = simplified.model_copy(update={"execution": (StageExecution(ops=("?",)),)})
     part = part_of(wished, path, files, work)
     work.reporter.stage("spread")
-    execution = _execution(part, wish)
+    shapes = [shape.shapes for shape in plan.workload]
+    execution = _execution(part, shapes, wish)
     if wish.tensor > 1:
         _tell_whole(part, execution, work)
     spread_plan = wished.model_copy(update={"execution": execution, "guard": None, "digest": ""})
@@ -83,8 +85,9 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
         warning = f"not timed: {wish.ranks} GPUs are not here, so the time is that of one device"
         return spread_plan.model_copy(update={"warnings": (*plan.warnings, warning)})
     links = measure_links(choose(wish.device), wish.ranks)
+    parts = _parts(spread_plan, part, work)
     predicted = {
-        shape.name: _predict(spread_plan, part, shape, files, links, work)
+        shape.name: _predict(spread_plan, part, parts, shape, files, links, work)
         for shape in plan.workload
     }
     tails = {
@@ -102,9 +105,10 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
     return spread_plan.model_copy(update={"prediction": prediction, "machine_state_us": None})
 
 
-def _execution(part: Path, wish: Wish) -> tuple[StageExecution, ...]:
-    proto, graph = read(part)
-    known = options(proto, graph)
+def _execution(part: Path, shapes: Sequence[Shapes], wish: Wish) -> tuple[StageExecution, ...]:
+    proto, graphs = read(part, shapes)
+    known = options(proto, graphs)
+    graph = max(graphs, key=peak_activation_bytes)
     ends = [len(graph.ops)]
     if wish.pipeline > 1:
         try:
@@ -133,7 +137,7 @@ def _execution(part: Path, wish: Wish) -> tuple[StageExecution, ...]:
 
 def _tell_whole(part: Path, execution: Sequence[StageExecution], work: Workspace) -> None:
     """Large weights that every rank keeps whole: its parts are timed so, and need their memory."""
-    _, graph = read(part)
+    _, (graph,) = read(part)
     shared = {name for stage in execution for name in stage.cuts}
     sizes = {
         op.name: sum(t.size_bytes for n in op.inputs if n and (t := graph.tensors[n]).is_constant)
@@ -167,15 +171,24 @@ def _choices(graph: Graph, known: Mapping[str, Sequence[Index]], wish: Wish) -> 
     return choices
 
 
+def _parts(plan: Plan, part: Path, work: Workspace) -> tuple[Part | Talk, ...]:
+    proto, graphs = read(part, [shape.shapes for shape in plan.workload])
+    cuts = stage_cuts(proto, graphs, plan.execution)
+    return partition(proto, graphs, cuts, work.scratch / "spread", plan.settings, part.parent)
+
+
 def _predict(
-    plan: Plan, part: Path, shape: WorkloadShape, files: Files, links: Links, work: Workspace
+    plan: Plan,
+    part: Path,
+    parts: Sequence[Part | Talk],
+    shape: WorkloadShape,
+    files: Files,
+    links: Links,
+    work: Workspace,
 ) -> Estimate:
-    proto, graph = read(part)
-    cuts = stage_cuts(proto, graph, plan.execution)
-    folder = work.scratch / f"spread-{shape.name}"
-    parts = partition(proto, graph, cuts, folder, plan.settings, part.parent)
     kept = files.inputs_path(shape.shapes)
-    feeds = read_tensors(kept) if kept.exists() else synthetic(shape, files, _inputs(part), work)
+    inputs, outputs = tensor_specs(make_session(part, SessionSettings()))
+    feeds = read_tensors(kept) if kept.exists() else synthetic(shape, files, inputs, work)
     times: PartTimes
     if any(stage.device == "cuda" for stage in plan.execution):
         times = time_parts(parts, dict(feeds), plan.ranks)  # CUDA does not fit into a sandbox
@@ -184,12 +197,9 @@ def _predict(
         sandbox = Sandbox("timing the parts", str(part), bounds)
         polls = links.library == MPI
         times = sandbox.call(time_parts, parts, dict(feeds), plan.ranks, polls)
-    returned = sum(times.outputs[name].nbytes for name in graph.outputs if name in times.outputs)
+    made = (spec.name for spec in outputs if spec.name in times.outputs)
+    returned = sum(times.outputs[name].nbytes for name in made)
     return _sum(times, returned, links)
-
-
-def _inputs(part: Path) -> tuple[TensorSpec, ...]:
-    return tensor_specs(make_session(part, SessionSettings()))[0]
 
 
 def _sum(times: PartTimes, returned: int, links: Links) -> Estimate:

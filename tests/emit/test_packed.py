@@ -16,7 +16,7 @@ from planner.compress.weight_only import INT4_WO, INT8_WO, WeightOnly
 from planner.emit.engine import Part
 from planner.emit.partition import StageCut, cut_of, partition, read, stage_cuts
 from planner.emit.partition import options as every_index
-from planner.ops.sharding import Kind
+from planner.ops.sharding import Index, Kind
 from planner.spec.execution import StageExecution
 from tests.emit.test_partition import Node, check, check_any_choice, model_of, options, weight
 from tests.runtime.build import SETTINGS, tensor
@@ -94,19 +94,19 @@ def test_packed_tables_are_shared_by_positions_and_columns(
 ) -> None:
     with TemporaryDirectory() as folder:
         path = packed(method, Path(folder), look_up(), "op rows")
-        known = options(*read(path))
+        known = _options(path)
         assert all(known.values()), "shapes behind a packed table are known"
         check_any_choice(path, data)
 
 
 def test_ranks_hold_their_blocks_of_a_table(tmp_path: Path) -> None:
     path = packed(INT4_WO, tmp_path, look_up(), "op rows")
-    model, graph = read(path)
+    model, (graph,) = read(path)
     found = options(model, graph)["op rows_Q4"]
     assert [i.extent for i in found if any(a.slot == 0 for a in i.inputs)] == [4]
     (columns,) = (i for i in found if any(a.slot == 0 for a in i.inputs))
     cut = StageCut((0, 1), frozenset(op.name for op in graph.ops), {"op rows_Q4": columns})
-    parts = partition(model, graph, [cut], tmp_path / "seen", SETTINGS, tmp_path)
+    parts = partition(model, (graph,), [cut], tmp_path / "seen", SETTINGS, tmp_path)
     stored = {
         item.name: list(item.dims)
         for part in parts
@@ -117,13 +117,18 @@ def test_ranks_hold_their_blocks_of_a_table(tmp_path: Path) -> None:
     check(path, [cut], 3)
 
 
+def _options(path: Path) -> dict[str, tuple[Index, ...]]:
+    model, (graph,) = read(path)
+    return options(model, graph)
+
+
 @BOTH
 def test_a_plan_of_plain_products_cuts_the_packed_ones_alike(
     method: WeightOnly, tmp_path: Path
 ) -> None:
     plain = tmp_path / "plain.onnx"
     onnx.save(feed_forward(), plain)
-    known = options(*read(plain))
+    known = _options(plain)
     columns = next(i for i in known["op f0"] if [(a.slot, a.axis) for a in i.inputs] == [(1, 1)])
     inner = next(i for i in known["op f3"] if i.kind is Kind.SUM)
     along = {op: next(i for i in known[op] if i.extent == 256) for op in ("op f1", "op f2")}
@@ -134,12 +139,12 @@ def test_a_plan_of_plain_products_cuts_the_packed_ones_alike(
     )  # fmt: skip
 
     path = packed(method, tmp_path)
-    model, graph = read(path)
-    (found,) = stage_cuts(model, graph, [stage])
+    model, (graph,) = read(path)
+    (found,) = stage_cuts(model, (graph,), [stage])
     bits = method.bits
     assert found.choices[f"op f0_Q{bits}"].kind is Kind.PARALLEL
     assert found.choices[f"op f3_Q{bits}"].kind is Kind.SUM
-    parts = partition(model, graph, [found], tmp_path / "parts", SETTINGS, tmp_path)
+    parts = partition(model, (graph,), [found], tmp_path / "parts", SETTINGS, tmp_path)
     stored = {
         item.name: list(item.dims)
         for part in parts
@@ -154,7 +159,7 @@ def test_a_plan_of_plain_products_cuts_the_packed_ones_alike(
 
 def test_blocks_that_cannot_be_shared_stay_whole(tmp_path: Path) -> None:
     path = packed(INT4_WO, tmp_path)
-    model, graph = read(path)
+    model, (graph,) = read(path)
     sums = [i for op in ("op f0_Q4", "op f3_Q4") for i in options(model, graph)[op]]
     assert {i.extent for i in sums if i.kind is Kind.SUM} == {2, 4}, "two 4-bit zeros a byte"
 
@@ -173,9 +178,9 @@ def test_only_whole_blocks_are_shared(method: WeightOnly, depth: int, tmp_path: 
         folder = tmp_path / str(ranks)
         folder.mkdir()
         path = packed(method, folder, product, "op y")
-        model, graph = read(path)
+        model, (graph,) = read(path)
         (op,) = graph.ops
-        sums = [i for i in every_index(model, graph)[op.name] if i.kind is Kind.SUM]
+        sums = [i for i in every_index(model, (graph,))[op.name] if i.kind is Kind.SUM]
         for index in (i for i in sums if i.extent % ranks == 0):
             shared.add(ranks)
             cut = StageCut(tuple(range(ranks)), frozenset((op.name,)), {op.name: index})
@@ -194,12 +199,12 @@ def test_what_stays_whole_against_the_plan_is_named(method: WeightOnly, tmp_path
     )
     plain = tmp_path / "plain.onnx"
     onnx.save(product, plain)
-    model, graph = read(packed(method, tmp_path, product, "op y"))
-    for index in options(*read(plain))["op y"]:
+    model, (graph,) = read(packed(method, tmp_path, product, "op y"))
+    for index in _options(plain)["op y"]:
         stage = StageExecution(
             device="cpu", ranks=(0, 1), threads=1, ops=("op y",), cuts={"op y": cut_of(index)}
         )
-        (cut,) = stage_cuts(model, graph, [stage])
+        (cut,) = stage_cuts(model, (graph,), [stage])
         is_shared = index.kind is Kind.PARALLEL
         assert cut.kept_whole == (() if is_shared else ("op y",))
         assert bool(cut.choices) is is_shared

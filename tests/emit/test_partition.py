@@ -215,8 +215,8 @@ def check(
     path: Path, cuts: Sequence[StageCut], seed: int, ranks: int = RANKS, *, tolerance: float = 2e-4
 ) -> None:
     """Partition, run, compare."""
-    model, graph = read(path)
-    parts = partition(model, graph, cuts, path.parent / "parts", SETTINGS, path.parent)
+    model, (graph,) = read(path)
+    parts = partition(model, (graph,), cuts, path.parent / "parts", SETTINGS, path.parent)
     feeds = feeds_of(model, seed)
     found = execute(parts, feeds, ranks)
     for name, value in whole(path, feeds).items():
@@ -225,7 +225,7 @@ def check(
 
 def check_any_choice(path: Path, data: st.DataObject, *, tolerance: float = 2e-4) -> None:
     """Each operator whole or by an index drawn for it, on two ranks."""
-    model, graph = read(path)
+    model, (graph,) = read(path)
     choices = {}
     for op, found in options(model, graph).items():
         picked = data.draw(st.sampled_from([None, *found]), label=op)
@@ -252,7 +252,7 @@ def test_any_stages_give_the_same_answers(name: str, data: st.DataObject) -> Non
     with TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         onnx.save(MODELS[name], path)
-        model, graph = read(path)
+        model, (graph,) = read(path)
         known = options(model, graph)
         ends = sorted(data.draw(st.sets(st.integers(1, len(graph.ops) - 1), max_size=3)))
         cuts = []
@@ -272,7 +272,7 @@ def test_operators_that_a_plan_does_not_name_join_its_stages(data: st.DataObject
     with TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         onnx.save(MODELS["block"], path)
-        model, graph = read(path)
+        model, (graph,) = read(path)
         known = options(model, graph)
         names = [op.name for op in graph.ops]
         left_out = data.draw(st.sets(st.sampled_from(names), max_size=len(names) - 2))
@@ -288,7 +288,7 @@ def test_operators_that_a_plan_does_not_name_join_its_stages(data: st.DataObject
 def test_a_cast_behind_a_cut_product_is_cut_with_it(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(MODELS["block"], path)
-    model, graph = read(path)
+    model, (graph,) = read(path)
     known = options(model, graph)
     columns = next(i for i in known["op f0"] if [(a.slot, a.axis) for a in i.inputs] == [(1, 1)])
     ops = frozenset(op.name for op in graph.ops if op.name != "op f1")
@@ -301,7 +301,7 @@ def test_tensor_parallel_feed_forward_has_one_collective_and_halves_the_weights(
 ) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(MODELS["block"], path)
-    model, graph = read(path)
+    model, (graph,) = read(path)
     known = options(model, graph)
 
     def along(op: str, size: int, slot: int) -> Index:
@@ -319,7 +319,7 @@ def test_tensor_parallel_feed_forward_has_one_collective_and_halves_the_weights(
         "op f2": along("op f2", 12, 1),
     }
     cut = StageCut((0, 1), frozenset(op.name for op in graph.ops), choices)
-    parts = partition(model, graph, [cut], tmp_path / "parts", SETTINGS, tmp_path)
+    parts = partition(model, (graph,), [cut], tmp_path / "parts", SETTINGS, tmp_path)
     talks = [part.segment.operation for part in parts if isinstance(part, Talk)]
     assert talks == ["all_reduce"]
     stored: dict[str, int] = {}
@@ -334,7 +334,7 @@ def test_tensor_parallel_feed_forward_has_one_collective_and_halves_the_weights(
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(MODELS["block"], path)
-    model, graph = read(path)
+    model, (graph,) = read(path)
     names = [op.name for op in graph.ops]
     some = next(iter(options(model, graph)["op f0"]))
     cases = {
@@ -349,4 +349,4 @@ def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     }  # fmt: skip
     for words, cuts in cases.items():
         with pytest.raises(ModelError, match=words):
-            partition(model, graph, cuts, tmp_path / words, SessionSettings(), tmp_path)
+            partition(model, (graph,), cuts, tmp_path / words, SessionSettings(), tmp_path)

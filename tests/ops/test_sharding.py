@@ -39,6 +39,20 @@ def ints(*values: int) -> Array:
     return np.array(values, np.int64)
 
 
+def ones(count: int) -> Array:
+    """Scales that differ."""
+    return np.linspace(0.05, 0.2, count, dtype=np.float32)
+
+
+def zeros(count: int) -> Array:
+    """Zero points that differ."""
+    return np.arange(count, dtype=np.uint8)
+
+
+def bytes_of(*shape: int) -> Array:
+    return np.random.default_rng(5).integers(0, 255, shape).astype(np.uint8)
+
+
 CASES = (
     Case("Add", ((4, 6), (6,)), parallels=2),
     Case("Where", (np.array([[True], [False]]), (2, 6), (2, 6)), parallels=2),
@@ -92,6 +106,31 @@ CASES = (
     Case("GlobalAveragePool", ((2, 4, 6, 6),), parallels=2),
     Case("DepthToSpace", ((2, 8, 4, 4),), {"blocksize": 2}),
     Case("Trilu", ((4, 6, 6),)),
+    Case("QuantizeLinear", ((4, 6), ones(6), zeros(6)), {"axis": 1}, parallels=2),
+    Case("QuantizeLinear", ((4, 6), np.array(0.1, np.float32), np.array(7, np.uint8)), parallels=2),
+    Case("DequantizeLinear", (bytes_of(4, 6), ones(4)), {"axis": 0}, parallels=2),
+    Case("DequantizeLinear", (bytes_of(4, 6), ones(1)), {"axis": 0}, parallels=2),
+    Case("DynamicQuantizeLinear", ((4, 6),), outputs=3, parallels=0),
+    Case(
+        "MatMulInteger",
+        (bytes_of(4, 6), bytes_of(6, 8), np.array(3, np.uint8)),
+        sums=1,
+        parallels=2,
+    ),
+    Case(
+        "MatMulInteger",
+        (bytes_of(4, 6), bytes_of(6, 8), np.array(3, np.uint8), bytes_of(8)),
+        sums=1,
+        parallels=2,
+    ),
+    Case("MatMulInteger", (bytes_of(2, 4, 6), bytes_of(6, 8)), sums=1, parallels=3),
+    Case(
+        "ConvInteger",
+        (bytes_of(2, 4, 6, 6), bytes_of(8, 4, 3, 3), np.array(3, np.uint8)),
+        sums=1,
+        parallels=2,
+    ),
+    Case("ConvInteger", (bytes_of(2, 4, 6, 6), bytes_of(8, 2, 3, 3)), {"group": 2}, parallels=2),
     Case("OneHot", (ints(1, 0, 2, 1), np.array(3), np.array([0.0, 1.0])), {"axis": -1}),
     Case("Attention", ((2, 4, 6, 8), (2, 2, 6, 8), (2, 2, 6, 8)), parallels=2),
     Case("LSTM", ((5, 4, 6), (1, 12, 6), (1, 12, 3), (1, 24)), {"hidden_size": 3}, outputs=3),

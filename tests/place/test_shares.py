@@ -23,8 +23,8 @@ def test_heads_and_hidden_units_are_found_without_names(tmp_path: Path) -> None:
     """One sum behind attention, one behind the feed-forward: as is published."""
     path = tmp_path / "model.onnx"
     onnx.save(block(), path)
-    model, graph = read(path)
-    known = options(model, graph)
+    model, (graph,) = read(path)
+    known = options(model, (graph,))
 
     def price(choices: Mapping[str, Index]) -> float:
         return 0.2 * len(talk_sizes(graph, choices))
@@ -48,8 +48,8 @@ def test_heads_and_hidden_units_are_found_without_names(tmp_path: Path) -> None:
 def test_nothing_is_cut_where_talking_costs_more_than_it_saves(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(block(), path)
-    model, graph = read(path)
-    known = options(model, graph)
+    model, (graph,) = read(path)
+    known = options(model, (graph,))
     assert tensor_cuts(graph, known, 2, lambda choices: 1e9 * len(choices)) == {}
     assert tensor_cuts(graph, known, 5, lambda choices: 0.0) == {}
 

@@ -19,14 +19,14 @@ from tests.runtime.build import SETTINGS
 def test_parts_are_timed_on_what_they_would_get(tmp_path: Path, stages: int, polls: bool) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(MODELS["block"], path)
-    model, graph = read(path)
+    model, (graph,) = read(path)
     names = [op.name for op in graph.ops]
     known = options(model, graph)
     if stages == 1:
         cuts = [StageCut((0, 1), frozenset(names), {n: known[n][0] for n in names if known[n]})]
     else:
         cuts = [StageCut((0,), frozenset(names[:9])), StageCut((1,), frozenset(names[9:]))]
-    parts = partition(model, graph, cuts, tmp_path / "parts", SETTINGS, tmp_path)
+    parts = partition(model, (graph,), cuts, tmp_path / "parts", SETTINGS, tmp_path)
     feeds = feeds_of(MODELS["block"], 3)
     found = time_parts(parts, feeds, 2, polls)
     for name, value in whole(path, feeds).items():

@@ -57,14 +57,14 @@ def engine_of(
     """Each layer (and the table) a part; those with a `y` stream."""
     path = folder / "whole.onnx"
     onnx.save(model, path)
-    proto, graph = read(path)
+    proto, (graph,) = read(path)
     ends = [n + 1 for n, op in enumerate(graph.ops) if op.op_type in ("Gather", "Add")]
     starts = [0, *ends[:-1]]
     cuts = [
         StageCut((0,), frozenset(op.name for op in graph.ops[a:b]), is_streamed=mark == "y")
         for a, b, mark in zip(starts, ends, streamed, strict=False)
     ]
-    parts = partition(proto, graph, cuts, folder / "parts", SETTINGS, folder)
+    parts = partition(proto, (graph,), cuts, folder / "parts", SETTINGS, folder)
     inputs, outputs = tensor_specs(make_session(path, SETTINGS))
     plan = make_plan({"ids": (3,)})
     engine = folder / "engine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +16,10 @@ from planner.errors import EnvironmentMismatchError, ModelError, UsageError, Ver
 from planner.graph.load import load
 from planner.spec.execution import Cut
 from planner.spec.io import sealed
-from planner.spec.plan import ModelRef, Plan
+from planner.spec.plan import ModelRef, Plan, WorkloadShape
+from tests.emit.test_packed import feed_forward
 from tests.emit.test_partition import block, feeds_of, whole
+from tests.emit.test_partition_shapes import varied
 from tests.runtime.build import make_plan
 
 needs_library = pytest.mark.skipif(
@@ -30,11 +33,27 @@ def plan(tmp_path: Path) -> Plan:
     """Of a small transformer, as it came."""
     path = tmp_path / "model.onnx"
     onnx.save(block(), path)
+    return plan_of(path, {"default": (2, 6)})
+
+
+def plan_of(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str = "ids") -> Plan:
+    """Of a file, as it came, with these shapes of its one input."""
     known = load(path)
     model = ModelRef(
         path=str(path), sha256=known.sha256, size_bytes=known.size_bytes, ops=30, parameters=1
     )
-    return sealed(make_plan({"ids": (2, 6)}).model_copy(update={"model": model}))
+    plain = make_plan({name: next(iter(shapes.values()))})
+    estimate = plain.prediction.latency_p50_us["default"]
+    latency = dict.fromkeys(shapes, estimate)
+    prediction = plain.prediction.model_copy(
+        update={"latency_p50_us": latency, "latency_slo_us": latency}
+    )
+    workload = tuple(
+        WorkloadShape(name=each, shapes={name: shape}) for each, shape in shapes.items()
+    )
+    return sealed(
+        plain.model_copy(update={"model": model, "workload": workload, "prediction": prediction})
+    )
 
 
 @needs_library
@@ -57,6 +76,66 @@ def test_a_spread_plan_deploys_and_answers_alike(
         found = session.run(feeds)
     for name, value in whole(tmp_path / "model.onnx", feeds).items():
         np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-4)
+
+
+@needs_library
+@pytest.mark.parametrize(("tensor", "stages"), [(2, 1), (1, 2)])
+def test_several_shapes_on_two_processes(
+    tmp_path: Path, tensor: int, stages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.steps.spreading._TYPICAL_LINK_US", 0.001)
+    path = tmp_path / "model.onnx"
+    onnx.save(varied(), path)
+    plan = plan_of(path, {"short": (2, 6), "long": (3, 9)})
+    spread = sealed(pipeline.spread(plan, tensor=tensor, stages=stages))
+    assert spread.ranks == 2
+    assert any(stage.cuts for stage in spread.execution) == (tensor > 1)
+    assert set(spread.prediction.latency_p50_us) == {"short", "long"}
+    engine = pipeline.build(spread, tmp_path / "engine")
+    verdict = pipeline.verify(engine)
+    assert all(check.passed for check in verdict.checks if check.name not in ("latency", "slo"))
+    assert set(verdict.measured_us) == {"short", "long"}
+    with runtime.load(engine) as session:
+        for shape in ((2, 6), (3, 9), (1, 4)):  # the last one was never planned for
+            feeds = {"ids": np.random.default_rng(1).integers(-10, 10, shape)}
+            found = session.run(feeds)
+            for name, value in whole(path, feeds).items():
+                np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-4)
+
+
+@needs_library
+@pytest.mark.parametrize("form", ["int8_dynamic", "int8_static"])
+@pytest.mark.parametrize(("tensor", "stages"), [(2, 1), (1, 2)])
+def test_integer_products_on_two_processes(
+    tmp_path: Path, form: str, tensor: int, stages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.steps.spreading._TYPICAL_LINK_US", 0.001)
+    path = tmp_path / "model.onnx"
+    onnx.save(feed_forward(), path)
+    formats = dict.fromkeys(("op f0", "op f3"), form)
+    ranges = dict.fromkeys(("x", "n", "f0", "f2", "f3"), (-4.0, 4.0))
+    plan = plan_of(path, {"default": (2, 4, 128)}, name="x").model_copy(
+        update={"formats": formats, "ranges": ranges}
+    )
+    assert pipeline.obstacles(plan) == ()
+    spread = sealed(pipeline.spread(sealed(plan), tensor=tensor, stages=stages))
+    assert spread.ranks == 2
+    assert any(stage.cuts for stage in spread.execution) == (tensor > 1)
+    engine = pipeline.build(spread, tmp_path / "engine")
+    stored = [
+        item.data_type
+        for file in engine.rglob("model.onnx")
+        for item in onnx.load(file).graph.initializer
+        if len(item.dims) == 2
+    ]
+    assert set(stored) <= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    verdict = pipeline.verify(engine)
+    assert all(check.passed for check in verdict.checks if check.name not in ("latency", "slo"))
+    feeds = {"x": np.random.default_rng(1).standard_normal((2, 4, 128)).astype(np.float32)}
+    with runtime.load(engine) as session:
+        found = session.run(feeds)
+    for name, value in whole(path, feeds).items():
+        assert np.mean((found[name] - value) ** 2) < 1e-3 * np.mean(value**2)
 
 
 @needs_library

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from planner.emit.partition.adopt import adopted
-from planner.emit.partition.stages import StageCut
+from planner.emit.partition.local import can_localise
+from planner.emit.partition.stages import Graphs, StageCut
 from planner.errors import VerificationError
 from planner.graph import proto
 from planner.ir.graph import Graph, Op
@@ -16,13 +17,32 @@ from planner.spec.execution import Cut, StageExecution
 
 _MOST_VALUES = 64
 """Elements of integer operands that rules may look at: no operator has more axes."""
-_PACKED_ENDINGS = ("_Q4", "_Q8", "_Q4__int4_wo", "_Q8__int8_wo")
-"""What ONNX Runtime's tool adds to the name of a product whose weights it packs, and building
+_PACKED_ENDINGS = ("_Q4", "_Q8", "_Q4__int4_wo", "_Q8__int8_wo", "_quant")
+"""What ONNX Runtime's tools add to the name of a product whose weights they pack, and building
 several formats behind it."""
 
 
-def options(model: ModelProto, graph: Graph) -> dict[str, tuple[Index, ...]]:
-    """Operator -> every index that its ranks could share; empty where it stays whole."""
+def options(model: ModelProto, graphs: Graphs) -> dict[str, tuple[Index, ...]]:
+    """Operator -> every index that its ranks could share; empty where it stays whole.
+
+    One file serves every shape of a workload: an index must be the same under all of them, so that
+    what is cut are sizes that no shape changes.
+    """
+    first, *others = [_under(model, graph) for graph in graphs]
+    if not others:
+        return first
+    return {
+        op.name: tuple(
+            index
+            for index in first[op.name]
+            if all(index in other[op.name] for other in others) and can_localise(op, index, graphs)
+        )
+        for op in graphs[0].ops
+    }
+
+
+def _under(model: ModelProto, graph: Graph) -> dict[str, tuple[Index, ...]]:
+    """Under one shape."""
     nodes = {node.name: node for node in model.graph.node}
     values = _small_values(model)
 
@@ -64,16 +84,16 @@ def cut_of(index: Index) -> Cut:
 
 
 def stage_cuts(
-    model: ModelProto, graph: Graph, execution: Sequence[StageExecution]
+    model: ModelProto, graphs: Graphs, execution: Sequence[StageExecution]
 ) -> tuple[StageCut, ...]:
     """A plan's stages as `partition` takes them; operators that it does not name join theirs.
 
     Raises:
         VerificationError: an operator is to be cut as it cannot be.
     """
-    known = options(model, graph)
+    known = options(model, graphs)
     named = tuple(_stage_cut(stage, known) for stage in execution)
-    return adopted(graph, named, known)
+    return adopted(graphs[0], named, known)
 
 
 def _stage_cut(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> StageCut:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planner.ir.graph import Graph, Op
@@ -20,17 +20,64 @@ _COUNTS = {
 """Attributes that count what an index may share."""
 
 
-def shape_operand(op: Op, index: Index, graph: Graph, ranks: int) -> tuple[int, list[int]] | None:
+def can_localise(op: Op, index: Index, graphs: Sequence[Graph]) -> bool:
+    """Whether a rank's own shape can be named for every shape of the workload at once."""
+    return _slot(op) is None or _dims(op, index, graphs) is not None
+
+
+def shape_operand(
+    op: Op, index: Index, graphs: Sequence[Graph], ranks: int
+) -> tuple[int, list[int]] | None:
     """(slot, values) of an operand that must name the rank's own shape, where there is one."""
-    slot = _SHAPE_SLOT.get(op.kind)
-    if slot is None or slot >= len(op.inputs) or not op.inputs[slot]:
+    slot = _slot(op)
+    if slot is None:
         return None
-    made = graph.tensors[op.outputs[0]].shape
-    assert made is not None, "operators without a static shape have no index"
-    dims = list(made)
+    dims = _dims(op, index, graphs)
+    assert dims is not None, "an index without a shape of its own is no option"
     for axis in index.outputs:
         dims[axis.axis] //= ranks
     return slot, dims
+
+
+def _slot(op: Op) -> int | None:
+    slot = _SHAPE_SLOT.get(op.kind)
+    return slot if slot is not None and slot < len(op.inputs) and op.inputs[slot] else None
+
+
+def _dims(op: Op, index: Index, graphs: Sequence[Graph]) -> list[int] | None:
+    """The result's sizes, and for those that the workload varies what stands for `as given`: in
+    a Reshape one -1, else 0; in an Expand 1. None where that cannot be said."""
+    given = [graph.tensors[op.inputs[0]].shape for graph in graphs]
+    made = [graph.tensors[op.outputs[0]].shape for graph in graphs]
+    sizes = [list(shape) for shape in made if shape is not None]
+    assert len(sizes) == len(graphs), "operators without a known shape have no index"
+    varied = [n for n, dims in enumerate(zip(*sizes, strict=True)) if len(set(dims)) > 1]
+    found = sizes[0]
+    if not varied:
+        return found
+    cut = {axis.axis for axis in index.inputs if axis.slot == 0}
+    kept = [n for n in varied if n not in cut and _is_kept(n, given, sizes, op.kind)]
+    others = [n for n in varied if n not in kept]
+    if op.kind == "Expand" and not others:
+        return [1 if n in kept else size for n, size in enumerate(found)]
+    if op.kind != "Reshape" or len(others) > 1:
+        return None
+    return [-1 if n in others else 0 if n in kept else size for n, size in enumerate(found)]
+
+
+def _is_kept(
+    axis: int,
+    given: Sequence[tuple[int, ...] | None],
+    made: Sequence[Sequence[int]],
+    kind: str,
+) -> bool:
+    """Whether an axis of the result is the operand's: the same from the front (Reshape), or as
+    broadcasting lines them up (Expand)."""
+    for before, after in zip(given, made, strict=True):
+        own = axis - (len(after) - len(before or ())) if kind == "Expand" else axis
+        if before is None or not 0 <= own < len(before) or before[own] != after[axis]:
+            return False
+    return True
 
 
 def attributes(op: Op, index: Index, given: Mapping[str, Any], ranks: int) -> dict[str, int]:

@@ -21,6 +21,10 @@ from planner.ops.sharding import Index
 from planner.spec.manifest import CollectiveSegment
 from planner.spec.session import SessionSettings
 
+Graphs = tuple[Graph, ...]
+"""One model under every shape of its workload: the same operators, tensors of other sizes."""
+Shapes = Mapping[str, tuple[int, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class StageCut:
@@ -43,7 +47,7 @@ class StageCut:
 
 def partition(
     model: ModelProto,
-    graph: Graph,
+    graphs: Graphs,
     cuts: Sequence[StageCut],
     folder: Path,
     settings: SessionSettings,
@@ -53,12 +57,13 @@ def partition(
 
     Args:
         model: as read from its file, external weights left where they are (below `base`).
-        graph: the same model with the shapes of all tensors.
+        graphs: the same model with the shapes of all tensors, once for each workload entry.
 
     Raises:
         ModelError: an operator is in no stage, in two, or before what it reads; or an index that
             the ranks cannot share equally.
     """
+    graph = graphs[0]
     _check(graph, cuts)
     weights = Weights(model, base)
     # Loading copies what a file holds; where memory is short, weights are mapped from beside it.
@@ -74,20 +79,23 @@ def partition(
                 "provider": cut.device,
             }
         )
-        writer = Writer(model, graph, weights, folder, own, external)
+        writer = Writer(model, graphs, weights, folder, own, external)
         found += _stage(writer, cut, number, levels, wanted)
     return tuple(found)
 
 
-def read(path: Path) -> tuple[ModelProto, Graph]:
+def read(path: Path, shapes: Sequence[Shapes] = ({},)) -> tuple[ModelProto, Graphs]:
     """A model file as `partition` takes it: types declared, weights outside left where they are.
+
+    Args:
+        shapes: of its inputs, for each workload entry; an entry without any: as the file says.
 
     Raises:
         ModelError: the file is damaged.
     """
     model = container.parse(path)
     infer.annotate(model)
-    return model, read_graph(path, {})
+    return model, tuple(read_graph(path, {}, given) for given in shapes)
 
 
 def _check(graph: Graph, cuts: Sequence[StageCut]) -> None:

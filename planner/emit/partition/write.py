@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,14 @@ class Writer:
     def __init__(
         self,
         model: ModelProto,
-        graph: Graph,
+        graphs: Sequence[Graph],
         weights: Weights,
         folder: Path,
         settings: SessionSettings,
         external_from_bytes: int = EXTERNAL_FROM_BYTES,
     ) -> None:
         self._model = model
-        self._graph = graph
+        self._graph, self._graphs = graphs[0], graphs
         self._weights = weights
         self._folder = folder
         self._settings = settings
@@ -197,7 +197,7 @@ class Writer:
         for attribute in node.attribute:
             if attribute.name in own:
                 attribute.i = own[attribute.name]
-        shape = shape_operand(entry.op, entry.index, self._graph, ranks)
+        shape = shape_operand(entry.op, entry.index, self._graphs, ranks)
         if shape is not None:
             slot, dims = shape
             name = f"{entry.op.outputs[0]}@shape"
@@ -222,8 +222,10 @@ class Writer:
         value = ValueInfoProto(name=layout.name(tensor))
         value.type.CopyFrom(self._types[tensor])
         if layout.kind == "cut" and value.type.HasField("tensor_type"):
+            shape = self._graph.tensors[tensor].shape
+            assert shape is not None, "operators without a known shape have no index"
             dim = value.type.tensor_type.shape.dim[layout.axis or 0]
-            dim.dim_value = math.ceil(dim.dim_value / ranks)
+            dim.dim_value = math.ceil(shape[layout.axis or 0] / ranks)
         return value
 
 

@@ -13,6 +13,7 @@ from planner.ops.sharding import (
     convolution,
     elementwise,
     movement,
+    quantisation,
     reduction,
     sequence,
 )
@@ -24,6 +25,7 @@ RULES: Mapping[str, Callable[[Call], list[Index]]] = {
     **reduction.RULES,
     **contraction.RULES,
     **convolution.RULES,
+    **quantisation.RULES,
     **sequence.RULES,
 }
 """Operator (`Add`, `com.microsoft::FusedMatMul`) -> its rule."""

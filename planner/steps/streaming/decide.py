@@ -58,7 +58,7 @@ def price(model: Model, runs: Sequence[Chunk], plan: Plan, work: Workspace) -> l
     """Every run, timed both ways on every shape."""
     parts = [
         partition(
-            model.proto, model.graph, _cuts(runs, is_streamed=streams),
+            model.proto, (model.graph,), _cuts(runs, is_streamed=streams),
             work.scratch / f"runs-{streams}", model.settings, model.part.parent,
         )
         for streams in (False, True)

@@ -44,7 +44,7 @@ class Model:
 
 def open_model(plan: Plan, part: Path, files: Files, work: Workspace) -> Model:
     """The model in the file `part`, with inputs of every shape of the workload."""
-    proto, graph = read(part)
+    proto, (graph,) = read(part)
     fetched, tables = streamable(proto)
     inputs, outputs = tensor_specs(make_session(part, SessionSettings()))
     feeds = []

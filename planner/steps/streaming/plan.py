@@ -93,9 +93,11 @@ def _fitting(
         chosen = set(solution.chosen)
         streams = tuple(f"{name}:{STREAMED}" in chosen for name in problem.ops)
         execution = execution_of([each.chunk for each in priced], streams)
-        cuts = stage_cuts(model.proto, model.graph, execution)
+        cuts = stage_cuts(model.proto, (model.graph,), execution)
         folder = work.scratch / f"streamed-{number}"
-        parts = partition(model.proto, model.graph, cuts, folder, model.settings, model.part.parent)
+        parts = partition(
+            model.proto, (model.graph,), cuts, folder, model.settings, model.part.parent
+        )
         peak = _peak(plan, model, parts, folder)
         fit = Fit(solution, problem, streams, execution, parts, peak, number + 1)
         if peak is None or peak <= limit:
