@@ -147,8 +147,9 @@ def _tell_kept_whole(cuts: Sequence[StageCut], work: Workspace) -> None:
         first, *others = cut.kept_whole
         also = f" and {len(others)} more" if others else ""
         work.reporter.note(
-            f"{first!r}{also} cannot be shared once packed: each of {len(cut.ranks)} ranks keeps "
-            "the whole and does all of it, which takes more memory and time than the plan says"
+            f"{first!r}{also} cannot be shared once packed, or not under every shape: each of "
+            f"{len(cut.ranks)} ranks keeps the whole and does all of it, which takes more memory "
+            "and time than the plan says"
         )
 
 

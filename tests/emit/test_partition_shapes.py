@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from planner.emit.partition import StageCut, options, partition, read
+from planner.emit.partition import StageCut, cut_of, options, partition, read, stage_cuts
+from planner.errors import VerificationError
 from planner.ops.sharding import Kind
+from planner.spec.execution import Cut, StageExecution
 from tests.emit.test_partition import Node, block, execute, model_of, weight, whole
 from tests.runtime.build import SETTINGS, tensor
 
@@ -84,9 +86,9 @@ def _answers_alike(
             if name == "ids"
             else rng.standard_normal(shape).astype(np.float32)
         }
-        found = execute(parts, feeds, 2)
+        answers = execute(parts, feeds, 2)
         for output, value in whole(path, feeds).items():
-            np.testing.assert_allclose(found[output], value, rtol=2e-4, atol=2e-4)
+            np.testing.assert_allclose(answers[output], value, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("case", sorted(SHAPES))
@@ -119,3 +121,26 @@ def test_weights_are_cut_and_sizes_that_vary_are_not(tmp_path: Path) -> None:
     assert {i.kind for i in found["op f0"]} == {Kind.PARALLEL, Kind.SUM}
     assert [i.extent for i in found["op q2"]] == [4]
     assert [i.extent for i in found["op o2"]] == [4]
+
+
+def test_what_one_shape_only_could_share_stays_whole_and_is_told(tmp_path: Path) -> None:
+    """A plan may cut positions for a long prompt; decoding has one, and one file serves both."""
+    path = tmp_path / "model.onnx"
+    onnx.save(varied(), path)
+    model, (long,) = read(path, [{"ids": (2, 6)}])
+    under_long = options(model, (long,))
+    positions = next(i for i in under_long["op f1"] if i.extent == 6)
+    hidden = next(
+        i for i in under_long["op f0"] if [(a.slot, a.axis) for a in i.inputs] == [(1, 1)]
+    )
+    stage = StageExecution(
+        ranks=(0, 1), ops=tuple(op.name for op in long.ops),
+        cuts={"op f1": cut_of(positions), "op f0": cut_of(hidden)},
+    )  # fmt: skip
+    model, graphs = read(path, [{"ids": (2, 6)}, {"ids": (2, 1)}])
+    (found,) = stage_cuts(model, graphs, [stage])
+    assert found.kept_whole == ("op f1",)
+    assert set(found.choices) == {"op f0"}
+    wrong = stage.model_copy(update={"cuts": {"op f1": Cut(kind="sum", operands=((0, 7),))}})
+    with pytest.raises(VerificationError, match="cannot be cut"):
+        stage_cuts(model, graphs, [wrong])

@@ -92,11 +92,18 @@ def stage_cuts(
         VerificationError: an operator is to be cut as it cannot be.
     """
     known = options(model, graphs)
-    named = tuple(_stage_cut(stage, known) for stage in execution)
+    ways = [_under(model, graph) for graph in (graphs if len(graphs) > 1 else ())]
+    named = tuple(_stage_cut(stage, known, ways) for stage in execution)
     return adopted(graphs[0], named, known)
 
 
-def _stage_cut(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> StageCut:
+Known = Mapping[str, Sequence[Index]]
+
+
+def _stage_cut(stage: StageExecution, known: Known, ways: Sequence[Known]) -> StageCut:
+    bound = {op for op, cut in stage.cuts.items() if _is_bound(op, cut, known, ways)}
+    cuts = {op: cut for op, cut in stage.cuts.items() if op not in bound}
+    stage = stage.model_copy(update={"cuts": cuts})
     choices = _choices(stage, known)
     packed = ((op, _built(op, known)) for op in stage.cuts if op not in known)
     return StageCut(
@@ -106,8 +113,18 @@ def _stage_cut(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> S
         device=stage.device,
         threads=stage.threads,
         is_streamed=stage.is_streamed,
-        kept_whole=tuple(op for op, name in packed if name in known and name not in choices),
+        kept_whole=(
+            *sorted(bound),
+            *(op for op, name in packed if name in known and name not in choices),
+        ),
     )
+
+
+def _is_bound(op: str, cut: Cut, known: Known, ways: Sequence[Known]) -> bool:
+    """Whether an operator can be cut so under some shape of the workload, and not under all."""
+    if any(cut_of(index) == cut for index in known.get(op, ())):
+        return False
+    return any(cut_of(index) == cut for way in ways for index in way.get(op, ()))
 
 
 def _choices(stage: StageExecution, known: Mapping[str, Sequence[Index]]) -> dict[str, Index]:

@@ -40,7 +40,8 @@ class StageCut:
     """Of each rank inside one operator; 0: as the settings say."""
     kept_whole: tuple[str, ...] = ()
     """Operators that the plan cuts and every rank does whole: blocks of their weights cannot be
-    shared. The answers are the same; memory and time are more than the plan says."""
+    shared, or not under every shape. The answers are the same; memory and time are more than the
+    plan says."""
     is_streamed: bool = False
     """Whether its weights lie beside its file and come with every run; of one rank only."""
 
