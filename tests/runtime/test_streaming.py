@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,20 @@ from onnx import TensorProto, helper
 from planner import runtime
 from planner.emit.engine import Blueprint, write_engine
 from planner.emit.partition import StageCut, partition, read
-from planner.errors import DataError, UsageError, VerificationError
+from planner.errors import (
+    DataError,
+    EnvironmentMismatchError,
+    UsageError,
+    VerificationError,
+)
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
+from planner.runtime.streaming import on_device
+from planner.runtime.streaming import session as session_of
 from planner.runtime.streaming import stream as streaming
 from planner.runtime.streaming.mapped import Mapped
-from planner.spec.manifest import Manifest, StreamedTensor
+from planner.spec.manifest import Manifest, OrtSegment, StreamedTensor, StreamedWeights
+from tests.runtime import fake_cuda
 from tests.runtime.build import SETTINGS, make_model, make_plan, tensor
 
 WORDS, WIDTH, LAYERS = 2000, 256, 6
@@ -247,6 +256,44 @@ def test_never_more_than_two_and_always_the_right_one(seed: int) -> None:
         assert len(source.there) <= 1
     assert source.most <= 2
     stream.close()
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> fake_cuda.FakeDriver:
+    """Host memory as a GPU's: engines for the CPU take the way of those for a GPU."""
+    driver = fake_cuda.install(monkeypatch)
+
+    def slots(directory: Path, streamed: Sequence[StreamedWeights], _: str) -> Any:
+        return on_device.Slots([(directory / each.file, each.tensors) for each in streamed])
+
+    def part(made: Any, segment: OrtSegment) -> Any:
+        return on_device.DevicePart(made, segment.outputs)
+
+    monkeypatch.setattr(on_device, "_DEVICE", "cpu")
+    monkeypatch.setattr(session_of, "_source", slots)
+    monkeypatch.setattr(session_of, "_call", part)
+    monkeypatch.setattr(session_of, "_host", lambda _: on_device.on_host)
+    return driver
+
+
+@pytest.mark.parametrize("marks", ["yyyyyyy", "nynynyn", "nnynnnn"])
+def test_weights_stream_into_two_places_on_a_device(
+    marks: str, tmp_path: Path, device: fake_cuda.FakeDriver
+) -> None:
+    engine, _ = engine_of(stack(), tmp_path, marks)
+    with runtime.load(engine) as session:
+        for ids in ([0, 1999, -1], [7], [5] * 40):
+            given = np.array(ids, np.int64)
+            found = session.run({"ids": given})[f"x{LAYERS}"]
+            assert isinstance(found, np.ndarray)
+            np.testing.assert_allclose(found, whole(tmp_path, given), rtol=1e-4, atol=1e-4)
+
+
+def test_a_device_without_room_for_two_parts(tmp_path: Path, device: fake_cuda.FakeDriver) -> None:
+    engine, _ = engine_of(stack(), tmp_path, "nyyyyyy")
+    device.memory_limit_bytes = 4 * WIDTH * WIDTH - 1
+    with pytest.raises(EnvironmentMismatchError, match="left"):
+        runtime.load(engine)
 
 
 MEMORY = """
