@@ -60,9 +60,10 @@ def plan_of(model: onnx.ModelProto, method: WeightOnly, folder: Path) -> Plan:
     path = folder / "model.onnx"
     onnx.save(model, path)
     known = load(path)
+    proto, (graph,) = read(path)
     sums = {
         op: cut_of(next(index for index in found if index.kind is Kind.SUM))
-        for op, found in options(*read(path)).items()
+        for op, found in options(proto, graph).items()
         if any(index.kind is Kind.SUM for index in found)
     }
     shape = model.graph.input[0].type.tensor_type.shape
@@ -107,7 +108,7 @@ def test_what_every_rank_keeps_whole_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", [48, 100])
 def test_a_wrong_cut_is_beyond_the_limit(depth: int, tmp_path: Path) -> None:
     path = packed(INT8_WO, tmp_path, product(depth), "op y")
-    model, graph = read(path)
+    model, (graph,) = read(path)
     feeds = feeds_of(model, 1)
     one = whole(path, feeds)
     limit = flip_limit(whole(unrounded(path), feeds), one)
@@ -118,6 +119,6 @@ def test_a_wrong_cut_is_beyond_the_limit(depth: int, tmp_path: Path) -> None:
     cut = StageCut(
         tuple(range(ranks)), frozenset((op.name,)), {op.name: Index(Kind.SUM, ranks, axes)}
     )
-    parts = partition(model, graph, [cut], tmp_path / "parts", SETTINGS, tmp_path)
+    parts = partition(model, (graph,), [cut], tmp_path / "parts", SETTINGS, tmp_path)
     found = execute(parts, feeds, ranks)
     assert max_nmse(one, {name: found[name] for name in one}) > limit
