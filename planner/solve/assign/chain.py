@@ -48,8 +48,9 @@ NARROWER = 0.9
 """Where there were too many ideals, they are counted again once loads leave so much less room."""
 STEPS = 100
 """Steps of a walk, for each group."""
-BOUND_SHARE, WALK_SHARE = 0.25, 0.3
-"""Shares of the time for the bound of boundaries and for further walks, before CP-SAT."""
+FIRST_SHARE, BOUND_SHARE, WALK_SHARE = 0.1, 0.25, 0.3
+"""Shares of the time for the bound of boundaries, each time that ideals are too many and before
+CP-SAT, and for further walks before CP-SAT."""
 
 
 def solve_chain(best: Incumbent) -> None:
@@ -70,6 +71,7 @@ def solve_chain(best: Incumbent) -> None:
             counted = spare
             if _exact(best, glued, cutoff):
                 return
+            _bound(best, glued, FIRST_SHARE)
         is_better = _walk(best, glued, rng)
         is_better = _nearby(best, glued, best.cutoff_us, rng) or is_better
         is_better = is_better or _prefixes(best, glued, cutoff, rng)
@@ -81,9 +83,7 @@ def solve_chain(best: Incumbent) -> None:
 
 def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> None:
     """What is left where ideals are too many: a bound, further walks, CP-SAT."""
-    until = monotonic() + BOUND_SHARE * best.remaining_s
-    raise_by_crossings(best, glued, until)
-    best.is_clocked |= monotonic() >= until
+    _bound(best, glued, BOUND_SHARE)
     until, failures = monotonic() + WALK_SHARE * best.remaining_s, 0
     while failures < FAILURES and monotonic() < until and not best.is_proved:
         failures = 0 if _walk(best, glued, rng) else failures + 1
@@ -91,6 +91,13 @@ def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> 
     if not best.is_proved:
         cutoff = min(cutoff, best.cutoff_us)
         prove_by_stages(best, glue(glued, cutoff, is_acyclic=True), cutoff)
+
+
+def _bound(best: Incumbent, glued: Groups, share: float) -> None:
+    """What boundaries cut at least, for a share of the time."""
+    until = monotonic() + share * best.remaining_s
+    raise_by_crossings(best, glued, until)
+    best.is_clocked |= monotonic() >= until
 
 
 def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:

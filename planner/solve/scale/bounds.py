@@ -40,6 +40,10 @@ MOST_COUNTED_OPS = 20_000
 """Operators up to which the second forest is made."""
 
 
+ALONE_SHARE = 0.2
+"""Share of all time left that the linear relaxation of one stage may take: half of it is nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """What raising bounds may take, and where it starts."""
@@ -174,7 +178,8 @@ class Bounds:
         if columns_alone(problem, k) > MOST_COLUMNS:
             return False
         row, end = self.labelled.row, self.labelled.end
-        limit_s = max(deadline - monotonic(), 0.01)
+        now = monotonic()
+        limit_s = max(deadline - now, ALONE_SHARE * (self.deadline - now), 0.01)
         found = bound_alone(problem, row, end, k, self.objective, limit_s)
         self.known[number] = max(float(self.known[number]), found)
         return True
