@@ -41,7 +41,7 @@ MOST_COUNTED_OPS = 20_000
 
 
 ALONE_SHARE = 0.2
-"""Share of all time left that the linear relaxation of one stage may take: half of it is nothing."""
+"""Share of all time left that the relaxation of one stage may take: half of it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
