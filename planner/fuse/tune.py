@@ -26,6 +26,9 @@ MANY_STAGES = 64
 """More stages in a class (steps of a recurrence) stay as they are: each change writes all anew."""
 GAIN = 0.997
 """A change is kept where it takes at most this share of the time: smaller ones are noise."""
+MANY_LAUNCHES = 24
+"""Of one kernel (the steps of a recurrence): its edges decide more than any configuration does, and
+are tried before them."""
 Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
 """Compiles what compiles, by kernel name."""
 
@@ -99,6 +102,9 @@ def variants(plan: Draft, *, limit: int = 10) -> list[Kernel]:
         for config in one.configs[1:]:
             for item in changed(plan, one.roots, config).kernels:
                 kernels.setdefault(item.name, item)
+    for item in plan.kernels:
+        other = let_go(item, early=not item.lets_go_early)
+        kernels.setdefault(other.name, other)
     return list(kernels.values())
 
 
@@ -119,12 +125,15 @@ def tune(
     begin = time.monotonic()
     live.load(compile_each(plan.kernels))
     found = _first(plan, live)
+    many = [name for name, count in _counted(plan) if count >= MANY_LAUNCHES]
+    _try_edges(found, live, compile_each, many, begin + budget_s / 2)
     listed = _by_cost(plan, live, classes(plan, limit=limit))
     for one in listed:
         if time.monotonic() - begin > budget_s:
             break
         _try_class(found, live, compile_each, one)
-    _try_edges(found, live, compile_each, begin + budget_s * 1.3)
+    every = [name for name, _ in _counted(found.plan)]
+    _try_edges(found, live, compile_each, every, begin + budget_s * 1.3)
     found.plan = replace(found.plan, waiting=found.waiting)
     return found
 
@@ -182,11 +191,20 @@ def _carried(found: Tuned, plan: Draft) -> frozenset[str]:
     return frozenset(new.name for old, new in pairs if old.name in found.waiting)
 
 
-def _try_edges(found: Tuned, live: Live, compile_each: Compile, until: float) -> None:
+def _counted(plan: Draft) -> list[tuple[str, int]]:
+    """Kernels and how often they are launched, the most frequent first."""
+    return Counter(item.name for item in plan.kernels).most_common()
+
+
+def _try_edges(
+    found: Tuned, live: Live, compile_each: Compile, names: Sequence[str], until: float
+) -> None:
     """Each kernel: waiting for the end of what is in front of it, and letting go of what follows
     early or late."""
-    live.load(compile_each([let_go(k, early=not k.lets_go_early) for k in found.plan.kernels]))
-    for name, _ in Counter(item.name for item in found.plan.kernels).most_common():
+    wanted = set(names)
+    turned = [let_go(k, early=not k.lets_go_early) for k in found.plan.kernels if k.name in wanted]
+    live.load(compile_each([item for item in turned if not live.knows([item])]))
+    for name in names:
         if time.monotonic() > until:
             return
         _keep(found, live, found.plan, found.waiting ^ {name})

@@ -6,7 +6,10 @@ rates being those of a multiprocessor.
 
 A product that loops over its sum moves tiles through shared memory, several steps ahead: how many
 bytes are on the way decides, as long as every multiprocessor has a block. One that takes the whole
-sum at once waits for one latency only, and splits the sum over its warps.
+sum at once waits for one latency only, and its weights are on their way before the kernel in front
+has ended: what counts is what a block does with its rows. Measured on an H200 over 19 products of
+three models in all 1,900 ways (2026-11-27): few blocks of 4 warps and 16 rows are best; a sum split
+over the warps takes 0.5 us longer, over eight of them 1.7 us.
 """
 
 from __future__ import annotations
@@ -25,8 +28,10 @@ saturate L2 (measured: 66 at 102 GB/s each, 132 at 56)."""
 PROCESSORS = 132
 """Multiprocessors of an H100 or H200; smaller devices only run more waves."""
 MAX_WHOLE_PER_WARP = 4096
-"""Elements of both operand tiles a warp may hold with the whole sum at once: 64 registers of a
-thread in fp16, next to float32 copies of what a normalisation works on. More spills."""
+"""Elements of both operand tiles a warp of a chain may hold with the whole sum at once: 64 registers
+of a thread in fp16, next to float32 copies of what a normalisation works on. More spills."""
+_MANY_BLOCKS = 64
+"""Blocks from here on cost something each, whole sums taken."""
 MAX_PADDING = 1.34
 """Largest share by which a sum may be padded to a power of two to be taken whole."""
 _SHARED_BYTES = 200 * 1024
@@ -47,11 +52,29 @@ _BESIDE_US = 0.1
 """Each block beside another on its multiprocessor: addresses, masks, stores."""
 _CHAIN_US = 0.018
 """One matrix instruction over 16 values of the sum behind another: latency."""
+_WHOLE_RAMP_US = 0.75
+"""Of a whole sum (fitted, as those below)."""
+_ROW_US = 0.0041
+"""An element of the rows that a thread loads: these wait for the kernel in front."""
+_WARPS_US = 0.2
+"""Each four warps beyond the first four."""
+_SPLIT_US = {1: 0.0, 2: 0.49, 4: 0.47, 8: 1.68}
+"""Adding the parts of a split sum, each product."""
+_MANY_US = 0.1
+"""Each 64 blocks beyond the first 64."""
+_SHOWN = 0.3
+"""Share of the weights' way that the kernel in front does not hide."""
 _WIDE_FLOPS_PER_US, _NARROW_FLOPS_PER_US = 4.2e6, 2.0e6
 """Rate of a multiprocessor with 64 and more rows (wgmma) and with fewer (mma.sync)."""
 _ITEM_BYTES = 2
 _FLAT_BLOCK = 512
-_FLAT_CHOICES = ((128, 1), (128, 4), (256, 2), (256, 4), (256, 8), (512, 4), (1024, 4), (1024, 8))
+_FLAT_CHOICES = (
+    *((64, 2), (128, 4), (256, 4), (256, 8), (512, 8), (128, 1), (128, 2)),
+    *((512, 4), (1024, 8), (1024, 4)),
+)
+_SHARING_ROWS = 1024
+"""Elements of a block of rows beside which others run: more blocks than multiprocessors do not pay
+(cells of 8 layers: 1.85 us with one row a block, 1.40 with four)."""
 MAX_CANDIDATES = 24
 
 
@@ -63,7 +86,7 @@ def default_config(shape: Shape, *, companions: int = 1) -> Config:
     """
     if shape.kind is Kind.FLAT:
         return _flat(shape)
-    return _rows(shape) if shape.kind is Kind.ROWS else _product(shape, companions)
+    return _rows(shape, companions) if shape.kind is Kind.ROWS else _product(shape, companions)
 
 
 def candidates(shape: Shape, *, companions: int = 1) -> tuple[Config, ...]:
@@ -99,8 +122,10 @@ def _varied(listed: list[Config]) -> list[Config]:
 
 # ---------------------------------------------------------------------- maps and rows
 def _flat(shape: Shape) -> Config:
-    """Four elements a thread; fewer where many taps are written out, each with its registers."""
-    each = 4 if shape.depth <= 9 else 2 if shape.depth <= 25 else 1
+    """Two elements a thread; one where many taps are written out, each with its registers, or where
+    there are few (1.5 us with one, 2.5 with four)."""
+    few = -(-shape.m // _FLAT_BLOCK) < TARGET_PROGRAMS
+    each = 1 if few or shape.depth > 9 else 2
     block = _FLAT_BLOCK
     while block > 128 and -(-shape.m // block) < TARGET_PROGRAMS:
         block //= 2
@@ -108,11 +133,14 @@ def _flat(shape: Shape) -> Config:
     return Config(block, 1, 1, warps=min(max(block // 32 // each, 1), 8))
 
 
-def _rows(shape: Shape) -> Config:
+def _rows(shape: Shape, companions: int) -> Config:
     wide = power_of_two(max(shape.n, min(shape.depth, MAX_ROW)))
+    most = 4096 if companions == 1 else _SHARING_ROWS
     rows = 1
     while (
-        rows * 2 * wide <= 4096 and rows < shape.m and -(-shape.m // (rows * 2)) >= TARGET_PROGRAMS
+        rows * 2 * wide <= most
+        and rows < shape.m
+        and -(-shape.m // (rows * 2)) * companions >= TARGET_PROGRAMS
     ):
         rows *= 2
     columns = min(power_of_two(shape.n), MAX_ROW)
@@ -135,14 +163,16 @@ def product_us(shape: Shape, config: Config, companions: int = 1) -> float:
     is_wide = config.rows >= 64 and config.warps >= 4
     flops_rate = _WIDE_FLOPS_PER_US if is_wide else _NARROW_FLOPS_PER_US
     depth = min(config.depth, power_of_two(shape.depth))
-    moved = (config.rows + config.columns) * depth * _ITEM_BYTES * held / rate
-    multiplied = 2 * config.rows * config.columns * depth * held / flops_rate
+    moved = (config.rows + config.columns * shape.beside) * depth * _ITEM_BYTES * held / rate
+    multiplied = 2 * config.rows * config.columns * shape.beside * depth * held / flops_rate
     chained = depth / 16 / config.split * _CHAIN_US
     steps = -(-shape.depth // depth)
     if steps == 1:
-        return waves * (
-            _RAMP_US + _BESIDE_US * held + _LATENCY_US + moved + max(multiplied, chained)
-        )
+        loaded = _ROW_US * config.rows * depth / (32 * config.warps)
+        work = loaded + _BESIDE_US * held + max(multiplied, chained)
+        work += _WARPS_US * (config.warps / 4 - 1) + _SPLIT_US[config.split] * shape.beside
+        many = _MANY_US * max(programs / _MANY_BLOCKS - 1, 0)
+        return _WHOLE_RAMP_US + many + waves * work + (waves - 1 + _SHOWN) * moved
     waiting = _LATENCY_US / (config.pipeline - 1)
     step = max(moved, multiplied, chained, waiting) + _STEP_US * held
     return waves * (_RAMP_US + _BESIDE_US * held + _LATENCY_US + steps * step)
@@ -151,7 +181,7 @@ def product_us(shape: Shape, config: Config, companions: int = 1) -> float:
 def _resident(config: Config, shape: Shape) -> int:
     """Blocks that a multiprocessor holds at once."""
     by_threads = 2048 // (32 * config.warps)
-    registers = 40 + config.rows * config.columns // (32 * config.warps)
+    registers = 40 + config.rows * config.columns * shape.beside // (32 * config.warps)
     by_registers = 65536 // (registers * 32 * config.warps)
     return max(min(by_threads, by_registers, _SHARED_BYTES // _shared_bytes(config, shape)), 1)
 
@@ -159,7 +189,7 @@ def _resident(config: Config, shape: Shape) -> int:
 def _shared_bytes(config: Config, shape: Shape) -> int:
     depth = min(config.depth, power_of_two(shape.depth))
     stages = config.pipeline if depth < shape.depth else 1
-    return (config.rows + config.columns) * depth * _ITEM_BYTES * stages
+    return (config.rows + config.columns * shape.beside) * depth * _ITEM_BYTES * stages
 
 
 def _choices(shape: Shape) -> list[Config]:
@@ -178,11 +208,15 @@ def _whole(shape: Shape, rows: int, columns: int) -> Iterator[Config]:
     depth = power_of_two(shape.depth)
     if shape.run is not None and depth > shape.run >= 32:
         return
+    if _is_padded(shape) or (rows + columns * shape.beside) * depth * _ITEM_BYTES > _SHARED_BYTES:
+        return
     for warps in (4, 8):
-        if not fits_whole(shape, rows, columns, warps):
+        if rows * columns * shape.beside > _ACCUMULATORS_PER_THREAD * 32 * warps:
             continue
         yield Config(rows, columns, depth, 1, warps)
-        if rows * columns <= 1024 and depth // warps >= 16:
+        part = shape.depth // warps
+        is_split = shape.depth % warps == 0 and power_of_two(part) == part >= 16
+        if rows * columns <= 1024 and is_split:
             yield Config(rows, columns, depth, warps, warps)
 
 
@@ -202,7 +236,7 @@ def _looped(shape: Shape, rows: int, columns: int) -> Iterator[Config]:
 
 
 def _is_fitting(config: Config, shape: Shape) -> bool:
-    per_thread = config.rows * config.columns / (32 * config.warps)
+    per_thread = config.rows * config.columns * shape.beside / (32 * config.warps)
     least = 1024 if config.warps == 8 else 0
     return (
         per_thread <= _ACCUMULATORS_PER_THREAD
@@ -214,9 +248,13 @@ def _is_fitting(config: Config, shape: Shape) -> bool:
 def fits_whole(shape: Shape, rows: int, columns: int, warps: int) -> bool:
     """Whether operand tiles over the whole sum fit the registers of so many warps."""
     depth = power_of_two(shape.depth)
-    if depth > MAX_PADDING * shape.depth and depth > 64:
-        return False
-    return depth * (rows + columns) <= MAX_WHOLE_PER_WARP * warps
+    return not _is_padded(shape) and depth * (rows + columns) <= MAX_WHOLE_PER_WARP * warps
+
+
+def _is_padded(shape: Shape) -> bool:
+    """Whether taking the sum whole would mean much padding."""
+    depth = power_of_two(shape.depth)
+    return depth > MAX_PADDING * shape.depth and depth > 64
 
 
 def _programs(shape: Shape, rows: int, columns: int) -> int:

@@ -53,6 +53,15 @@ class Emitter:
     """The contraction the tile was laid out for."""
     reduce: Callable[[Emitter, Nest, Mapping[Var, Affine]], Value]
     """`planner.kernels.reduce.reduce`, which calls back."""
+    added: Callable[[Emitter, Load, Load], Value | None] = lambda *_: None
+    """`planner.kernels.reduce.added`: the sum of two products, where it is made as one."""
+    siblings: Mapping[tuple[str, ...], tuple[Nest, Mapping[Var, Affine]]] = field(
+        default_factory=dict
+    )
+    """Products that share the anchor's tile and configuration (the anchor among them), by nest and
+    index."""
+    joined: dict[tuple[str, ...], Value] = field(default_factory=dict)
+    """Those that were made in the loop of another."""
     pointers: dict[tuple[str, int], str] = field(default_factory=dict)
     """(tensor in memory, first element) -> parameter name, in order of first use."""
     scopes: Scopes = field(default_factory=Scopes)
@@ -145,6 +154,12 @@ class Emitter:
     def _apply(self, expr: Apply) -> Value:
         if all(isinstance(arg, Const) for arg in expr.args):
             return self._constant(known(expr))
+        if expr.fn == "add":
+            first, second = expr.args
+            if isinstance(first, Load) and isinstance(second, Load):
+                together = self.added(self, first, second)
+                if together is not None:
+                    return together
         args = [self.value(arg) for arg in expr.args]
         picked = args[1:] if expr.fn == "where" else args
         is_float = any(value.is_float for value in picked) or (
@@ -336,11 +351,19 @@ class Emitter:
 
     def depth_of(self, name: str) -> int:
         """How much of a contraction's sum is handled at once."""
-        return self.config.depth if name == self.anchor else MAX_INNER_DEPTH
+        return self.config.depth if self._is_beside(name) else MAX_INNER_DEPTH
 
     def split_of(self, name: str) -> int:
         """Into how many parts a contraction's sum is split."""
-        return self.config.split if name == self.anchor else 1
+        return self.config.split if self._is_beside(name) else 1
+
+    def _is_beside(self, name: str) -> bool:
+        return name == self.anchor or any(nest.name == name for nest, _ in self.siblings.values())
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether what is written now is wanted only where a guard holds."""
+        return bool(self._guards)
 
     @property
     def pipeline(self) -> int:

@@ -76,6 +76,11 @@ def is_window(nest: Nest) -> bool:
     return False
 
 
+def instance(nest: Nest, binding: Binding) -> tuple[str, ...]:
+    """A nest at an index, told from others."""
+    return (nest.name, *(value.text for value in binding.values()))
+
+
 def place(nest: Nest, binding: Binding, at: Affine) -> dict[Var, Affine]:
     """The binding with the reduction variables at a flat position."""
     extents = tuple(var.extent for var in nest.reduce_axes)
@@ -230,12 +235,17 @@ def _dot(e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding) -
     total = math.prod(var.extent for var in nest.reduce_axes)
     if total < MIN_DEPTH:
         return None
+    known = e.joined.get(instance(nest, binding))
+    if known is not None and not e.is_guarded:
+        return known
     depth = e.depth_of(nest.name)
     inner = taps_and_run(nest)
     if inner is not None and depth <= inner and inner % depth == 0:
         k, outer = e.fresh_var(inner), e.fresh_var(total // inner, "t")
         operands = _operands(e, nest, product, binding, k, outer)
-        return None if operands is None else _dot_looped(e, operands, depth)
+        if operands is None:
+            return None
+        return _dot_looped(e, operands, depth, beside=_beside(e, nest, binding, operands))
     k = e.fresh_var(total)
     operands = _operands(e, nest, product, binding, k)
     if operands is None:
@@ -246,11 +256,71 @@ def _dot(e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding) -
         assert operands is not None
     block = power_of_two(total)
     if block <= depth:
-        split = e.split_of(nest.name)
-        if split > 1 and total % split == 0 and power_of_two(total // split) == total // split:
-            return _dot_split(e, operands, split)
+        split = _split(e, nest, total)
+        if split > 1:
+            return _summed(e, _dot_split(e, operands, split), operands)
         return _dot_whole(e, operands, max(block, 16))
-    return _dot_looped(e, operands, depth)
+    return _dot_looped(e, operands, depth, beside=_beside(e, nest, binding, operands))
+
+
+def _split(e: Emitter, nest: Nest, total: int) -> int:
+    """Parts that the whole sum of a product is taken in."""
+    split = e.split_of(nest.name)
+    fits = total % split == 0 and power_of_two(total // split) == total // split
+    return split if fits else 1
+
+
+def _beside(
+    e: Emitter, nest: Nest, binding: Binding, operands: _Operands
+) -> dict[tuple[str, ...], _Operands]:
+    """Products not made yet that the loop of this one can make as well, this one the first."""
+    own = instance(nest, binding)
+    found = {own: operands}
+    if own not in e.siblings or e.is_guarded or len(e.scopes.open) > 1:
+        return found
+    total = math.prod(var.extent for var in nest.reduce_axes)
+    for key, (other, at) in e.siblings.items():
+        product = as_product(other)
+        size = math.prod(var.extent for var in other.reduce_axes)
+        if key in e.joined or key in found or product is None or size != total:
+            continue
+        made = _operands(e, other, product, at, operands.k, operands.outer)
+        if made is not None and (made.m, made.n) == (operands.m, operands.n):
+            found[key] = made
+    return found
+
+
+def added(e: Emitter, first: Load, second: Load) -> Value | None:
+    """The sum of two products split over the warps: their parts are added before the warps' are,
+    which is a barrier instead of two. None where they are something else."""
+    made: Value | None = None
+    listed = []
+    for load in (first, second):
+        nest = e.internal.get(load.tensor)
+        if nest is None or e.is_guarded or load.guards:
+            return None
+        binding = dict(zip(nest.axes, load.index, strict=True))
+        product, total = as_product(nest), math.prod(var.extent for var in nest.reduce_axes)
+        if product is None or instance(nest, binding) not in e.siblings:
+            return None
+        if power_of_two(total) > e.depth_of(nest.name) or taps_and_run(nest) is not None:
+            return None
+        split = _split(e, nest, total)
+        operands = _operands(e, nest, product, binding, e.fresh_var(total))
+        if operands is None or split == 1:
+            return None
+        again = e.sums.get((nest.name, operands.m, operands.n))
+        if again is not None:
+            operands = _operands(e, nest, product, binding, again)
+            assert operands is not None
+        listed.append((operands, split))
+    (one, split), (other, parts) = listed
+    if split != parts or (one.m, one.n) != (other.m, other.n):
+        return None
+    for operands, _ in listed:
+        made = _dot_split(e, operands, split, made)
+    assert made is not None
+    return _summed(e, made, one)
 
 
 def taps_and_run(nest: Nest) -> int | None:
@@ -305,8 +375,8 @@ def _dot_whole(e: Emitter, o: _Operands, block: int) -> Value:
     return _result(e, text, (left, right), (o.m, o.n))
 
 
-def _dot_split(e: Emitter, o: _Operands, split: int) -> Value:
-    """The sum in `split` parts, one a group of warps, added in the end."""
+def _dot_split(e: Emitter, o: _Operands, split: int, before: Value | None = None) -> Value:
+    """The sum in `split` parts, one a group of warps, still to be added; on top of another's."""
     if o.k not in e.full:
         axes = e.scopes.fresh("S"), e.scopes.fresh("K")
         part = o.k.extent // split
@@ -319,11 +389,21 @@ def _dot_split(e: Emitter, o: _Operands, split: int) -> Value:
     outer, inner = e.full[o.k]
     left = operand(e, o.left, (outer, o.m, inner), o.k)
     right = operand(e, o.right, (outer, inner, o.n), o.k)
-    text = f"tl.sum(tl.dot({left.name}, {right.name}{_precision(e)}), axis=0)"
-    return _result(e, text, (left, right), (o.m, o.n))
+    onto = "" if before is None else f", {before.name}"
+    text = f"tl.dot({left.name}, {right.name}{onto}{_precision(e)})"
+    parts = (left, right) if before is None else (left, right, before)
+    return _result(e, text, parts, (outer, o.m, o.n))
 
 
-def _dot_looped(e: Emitter, o: _Operands, block: int) -> Value:
+def _summed(e: Emitter, parts: Value, o: _Operands) -> Value:
+    """The parts of a split sum, added."""
+    return _result(e, f"tl.sum({parts.name}, axis=0)", (parts,), (o.m, o.n))
+
+
+def _dot_looped(
+    e: Emitter, o: _Operands, block: int, *, beside: Mapping[tuple[str, ...], _Operands]
+) -> Value:
+    """A loop over the sum; other products over the same sum come along, each with its own tile."""
     axis, counter = e.scopes.fresh("K"), e.scopes.fresh("at")
     depth = e.scopes.push()
     e.add_axis(axis, block, before=o.n)
@@ -338,23 +418,30 @@ def _dot_looped(e: Emitter, o: _Operands, block: int) -> Value:
         e.bind(o.k, f"{start} + tl.arange(0, {block})", (axis,), depth)
     if o.k.extent % block:
         e.note_overrun(o.k)
-    left = operand(e, o.left, (o.m, axis), o.k)
-    right = operand(e, o.right, (axis, o.n), o.k)
     shape = f"({e.blocks[o.m]}, {e.blocks[o.n]})"
-    total = Value(e.scopes.fresh("acc"), (o.m, o.n), "float32", False, depth - 1)
-    e.scopes.define(None, f"tl.zeros({shape}, tl.float32)", total)
-    text = f"tl.dot({left.name}, {right.name}, {total.name}{_precision(e)})"
-    e.scopes.line(f"{total.name} = {text}", depth, early=False)
+    totals: dict[tuple[str, ...], Value] = {}
+    for key, one in beside.items():
+        left = operand(e, one.left, (o.m, axis), o.k)
+        right = operand(e, one.right, (axis, o.n), o.k)
+        total = Value(e.scopes.fresh("acc"), (o.m, o.n), "float32", False, depth - 1)
+        e.scopes.define(None, f"tl.zeros({shape}, tl.float32)", total)
+        text = f"tl.dot({left.name}, {right.name}, {total.name}{_precision(e)})"
+        e.scopes.line(f"{total.name} = {text}", depth, early=False)
+        totals[key] = total
     steps = f"tl.range(0, {total_depth}, {block}, num_stages={e.pipeline})"
     e.scopes.pop(f"for {counter} in {steps}:", early=False)
-    return total
+    if len(totals) > 1:
+        e.joined |= totals
+    return next(iter(totals.values()))
 
 
 def _precision(e: Emitter) -> str:
     return f', input_precision="{e.precision}"' if e.product_type == "float32" else ""
 
 
-def _result(e: Emitter, text: str, parts: tuple[Value, Value], axes: tuple[str, str]) -> Value:
+def _result(
+    e: Emitter, text: str, parts: tuple[Value, ...], axes: tuple[str, ...]
+) -> Value:
     depth = max(part.depth for part in parts)
     early = all(part.early for part in parts)
     made = Value(e.scopes.fresh("d"), axes, "float32", early, depth)

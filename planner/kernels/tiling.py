@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.kernels.reduce import (
     MAX_SHORT,
     MAX_UNROLLED,
     as_product,
+    instance,
     is_contraction,
     is_window,
     taps_and_run,
@@ -30,6 +31,13 @@ class Found:
 
     nest: Nest
     binding: Mapping[Var, Affine]
+    is_guarded: bool = False
+    """Whether it is asked for only where a guard holds."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The same for equal nests at equal indices."""
+        return instance(self.nest, self.binding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class Shape:
     """Whether that operand is the one over columns, so that a tile must hold all rows."""
     run: int | None = None
     """Length of the run that a window reads at each of its taps; None without taps."""
+    beside: int = 1
+    """Products over equal sums that share the tile: gates of a cell, sides of a gated unit."""
 
     @property
     def m(self) -> int:
@@ -81,7 +91,7 @@ def shape_of(program: Program, stage: Stage) -> Shape:
     for reduction in found:
         shape = _product_shape(root, reduction, internal)
         if shape is not None:
-            return shape
+            return replace(shape, beside=_beside(reduction, shape, found, internal))
     whole = [item for item in found if not _is_small(item.nest)]
     if not whole:
         taps = max((_size(item.nest.reduce_axes) for item in found), default=1)
@@ -106,20 +116,47 @@ def reductions(
 ) -> Iterable[Found]:
     """Reductions reached from a nest through maps, nearest first, each (nest, index) once."""
     seen: set[str] = set()
-    pending: list[tuple[Nest, Mapping[Var, Affine]]] = [(nest, binding)]
+    pending = [Found(nest, binding)]
     while pending:
-        current, at = pending.pop(0)
-        key = current.name + "".join(value.text for value in at.values())
+        current = pending.pop(0)
+        key = "".join(current.key)
         if key in seen:
             continue
         seen.add(key)
-        if not current.is_map:
-            yield Found(current, at)
+        if not current.nest.is_map:
+            yield current
             continue
-        for load in loads(current.body.substitute(at)):
+        for load in loads(current.nest.body.substitute(dict(current.binding))):
             if load.tensor in internal:
                 inner = internal[load.tensor]
-                pending.append((inner, dict(zip(inner.axes, load.index, strict=True))))
+                is_guarded = current.is_guarded or bool(load.guards)
+                at = dict(zip(inner.axes, load.index, strict=True))
+                pending.append(Found(inner, at, is_guarded))
+
+
+def _beside(
+    anchor: Found, shape: Shape, found: Sequence[Found], internal: Mapping[str, Nest]
+) -> int:
+    """Products that share the anchor's loop, itself included."""
+    if shape.is_chain:
+        return 1
+    alike = [item for item in siblings(anchor, found, internal) if not item.is_guarded]
+    return max(sum(_size(item.nest.reduce_axes) == shape.depth for item in alike), 1)
+
+
+def siblings(
+    anchor: Found, found: Iterable[Found], internal: Mapping[str, Nest]
+) -> tuple[Found, ...]:
+    """Products of a stage that read what the anchor reads: memory, and that tap by tap alike."""
+    run = taps_and_run(anchor.nest)
+    return tuple(
+        item
+        for item in found
+        if (factors := as_product(item.nest)) is not None
+        and taps_and_run(item.nest) == run
+        and _size(item.nest.reduce_axes) >= MAX_SHORT
+        and not any(_holds_product(factor, internal) for factor in factors)
+    )
 
 
 def _product_shape(root: Nest, found: Found, internal: Mapping[str, Nest]) -> Shape | None:

@@ -46,6 +46,9 @@ class Builder:
     types: dict[str, TensorType]
     constants: dict[str, Array]
     nests: list[Nest] = field(default_factory=list)
+    waves: set[str] = field(default_factory=set)
+    """Sequences whose first elements are known before the last ones: of recurrences of one
+    direction."""
     _fresh: int = 0
 
     def shape(self, name: str) -> tuple[int, ...]:

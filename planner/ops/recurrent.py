@@ -3,12 +3,16 @@
 Why unrolled: equal steps become equal kernels (one cubin), steps of different layers that do not
 depend on each other share a launch, so that a stack of layers runs as a wave of `steps + layers`
 levels without any rule for it.
+
+What a step takes from the input is a product of its own for all steps at once, where the whole
+input is known before the first step: not where it is another recurrence's sequence, or the wave
+would stand still (`_whole_input`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.ops import index
 from planner.ops.builder import Builder, Node, NotCovered, optional
@@ -19,6 +23,8 @@ from planner.ops.nest import Reducer, TensorType
 Lower = Callable[[Builder, Node], None]
 MAX_STEPS = 512
 """Steps written out at most."""
+MIN_STEPS_AT_ONCE = 8
+"""Steps from which one product for all inputs pays for the launch that it takes."""
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 _FUNCTIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh"}
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -35,6 +41,8 @@ class _Layer:
     kind: TensorType
     """Of a state: batch x hidden."""
     functions: tuple[str, ...]
+    inputs: str | None = None
+    """x W of every step, where it is made at once: steps x batch x (gates hidden)."""
 
     def name(self, what: str) -> str:
         """A base for fresh tensor names."""
@@ -54,6 +62,8 @@ def _recurrent(builder: Builder, node: Node) -> None:
         kind = TensorType(builder.dtype(node.inputs[0]), (batch, hidden))
         functions = _functions(node, direction)
         layer = _Layer(node, direction, hidden, kind, functions)
+        if steps >= MIN_STEPS_AT_ONCE and not _is_wave(builder, node.inputs[0]):
+            layer = replace(layer, inputs=_whole_input(builder, layer))
         states, cell = _run(builder, layer, list(order))
         made.append(states)
         cells.append(cell)
@@ -62,6 +72,8 @@ def _recurrent(builder: Builder, node: Node) -> None:
         for position, states in enumerate(made)
     ]
     _outputs(builder, node, made, lasts, cells)
+    if len(directions) == 1 and node.outputs[0]:
+        builder.waves.add(node.outputs[0])
 
 
 def _refuse_rare(builder: Builder, node: Node) -> None:
@@ -121,13 +133,17 @@ def _gates(builder: Builder, layer: _Layer, at: int, state: str | None) -> tuple
     source, weight, recurrent = node.inputs[:3]
     batch, width = layer.kind.shape[0], _GATES[node.op_type] * layer.hidden
     kind = TensorType(layer.kind.dtype, (batch, width))
-    time = index.constant(at)
+    time, inputs = index.constant(at), layer.inputs
 
     def inward(b: Affine, n: Affine, k: Affine) -> Expr:
         return apply("mul", Load(source, (time, b, k)), Load(weight, (d, n, k)))
 
-    depth = builder.shape(source)[2]
-    x = builder.reduce(builder.fresh(layer.name("x")), Reducer.SUM, (depth,), inward, kind)
+    name = builder.fresh(layer.name("x"))
+    if inputs is not None:
+        x = builder.map(name, lambda b, n: Load(inputs, (time, b, n)), kind)
+    else:
+        depth = builder.shape(source)[2]
+        x = builder.reduce(name, Reducer.SUM, (depth,), inward, kind)
     if state is None:
         return x, None
 
@@ -136,6 +152,35 @@ def _gates(builder: Builder, layer: _Layer, at: int, state: str | None) -> tuple
 
     h = builder.reduce(builder.fresh(layer.name("h")), Reducer.SUM, (layer.hidden,), onward, kind)
     return x, h
+
+
+def _whole_input(builder: Builder, layer: _Layer) -> str:
+    """x W for all gates of every step: steps x batch x (gates hidden)."""
+    node, d = layer.node, index.constant(layer.direction)
+    source, weight = node.inputs[:2]
+    steps, batch, depth = builder.shape(source)
+    kind = TensorType(layer.kind.dtype, (steps, batch, _GATES[node.op_type] * layer.hidden))
+
+    def inward(t: Affine, b: Affine, n: Affine, k: Affine) -> Expr:
+        return apply("mul", Load(source, (t, b, k)), Load(weight, (d, n, k)))
+
+    return builder.reduce(builder.fresh(layer.name("xs")), Reducer.SUM, (depth,), inward, kind)
+
+
+def _is_wave(builder: Builder, name: str) -> bool:
+    """Whether a tensor follows from a recurrence's sequence by maps alone, element by element."""
+    nests = {nest.name: nest for nest in builder.nests}
+    pending, seen = [name], {name}
+    while pending:
+        current = pending.pop()
+        if current in builder.waves:
+            return True
+        nest = nests.get(current)
+        if nest is None or not nest.is_map:
+            continue
+        pending += [other for other in nest.reads if other not in seen]
+        seen.update(nest.reads)
+    return False
 
 
 def _bias(layer: _Layer, position: Affine, *, recurrent: bool) -> Expr | None:
