@@ -179,10 +179,17 @@ def _try_class(found: Tuned, live: Live, compile_each: Compile, one: Class) -> N
         taken_us = live.graph_us(plan.kernels, waiting)
         found.trials += 1
         row[config.text] = round(taken_us, 2)
-        if taken_us < found.best_us * GAIN:
+        if taken_us < found.best_us * GAIN and _agrees(found.plan, plan, live):
             found.plan, found.waiting, found.best_us = plan, waiting, taken_us
             found.chosen |= dict.fromkeys(one.roots, config)
     found.table[one.roots[0]] = row
+
+
+def _agrees(old: Draft, new: Draft, live: Live) -> bool:
+    """Whether what changed still computes the same; equal kernels are tried once."""
+    pairs = zip(old.kernels, new.kernels, strict=True)
+    changed = {after.name: (before, after) for before, after in pairs if before.name != after.name}
+    return all(live.agrees(before, after) for before, after in changed.values())
 
 
 def _carried(found: Tuned, plan: Draft) -> frozenset[str]:

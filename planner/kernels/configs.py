@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
+from planner.kernels.pace import SPLIT_US
 from planner.kernels.reduce import power_of_two
 from planner.kernels.stage import Config, Kind
 from planner.kernels.tiling import MAX_ROW, Shape
@@ -58,8 +59,6 @@ _ROW_US = 0.0041
 """An element of the rows that a thread loads: these wait for the kernel in front."""
 _WARPS_US = 0.2
 """Each four warps beyond the first four."""
-_SPLIT_US = {1: 0.0, 2: 0.49, 4: 0.47, 8: 1.68}
-"""Adding the parts of a split sum, each product."""
 _MANY_US = 0.1
 """Each 64 blocks beyond the first 64."""
 _SHOWN = 0.3
@@ -170,7 +169,7 @@ def product_us(shape: Shape, config: Config, companions: int = 1) -> float:
     if steps == 1:
         loaded = _ROW_US * config.rows * depth / (32 * config.warps)
         work = loaded + _BESIDE_US * held + max(multiplied, chained)
-        work += _WARPS_US * (config.warps / 4 - 1) + _SPLIT_US[config.split] * shape.beside
+        work += _WARPS_US * (config.warps / 4 - 1) + SPLIT_US[config.split] * shape.beside
         many = _MANY_US * max(programs / _MANY_BLOCKS - 1, 0)
         return _WHOLE_RAMP_US + many + waves * work + (waves - 1 + _SHOWN) * moved
     waiting = _LATENCY_US / (config.pipeline - 1)
@@ -295,6 +294,7 @@ def _chain_choices(shape: Shape) -> list[Config]:
                 Config(rows, columns, depth, 1, warps)
                 for warps in (2, 4, 8)
                 if fits_whole(shape, rows, columns, max(warps, 4))
+                and not (rows >= 64 and columns < 64 and warps < 8)  # wrong by Triton 3.6, H200
             ]
             if depth > 128:
                 found += [Config(rows, columns, 64, 1, warps, 3) for warps in (4, 8)]

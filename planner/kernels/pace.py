@@ -6,7 +6,7 @@
     work     operations / rate + elements (latency + 1 / rate), see `planner.kernels.repeats`
     both     + sectors beside what was asked for / rate of L2 + start of every block
 
-Constants: least squares on the logarithm over 341 kernels of 17 families of models on an H200
+Constants: least squares on the logarithm over 392 kernels of 17 families of models on an H200
 (driver 580, Triton 3.6, 2026-11-27; `benchmarks/results/h200_launches.json`), fitted by
 `benchmarks/fit_pace.py`, which also says how well families that were left out are predicted.
 """
@@ -30,6 +30,8 @@ _THREADS, _REGISTERS = 2048, 65536
 _SPARE_REGISTERS = 40
 """Of a thread, beside its part of the result."""
 _WARP = 32
+SPLIT_US = {1: 0.0, 2: 0.49, 4: 0.47, 8: 1.68}
+"""Adding the parts of a sum split over so many groups of warps, each product (fitted)."""
 _WIDE_ROWS, _WIDE_WARPS = 64, 4
 """Tiles from here on use the matrix instructions of a whole warp group."""
 
@@ -38,33 +40,40 @@ _WIDE_ROWS, _WIDE_WARPS = 64, 4
 class Pace:
     """Of one multiprocessor of a device, in microseconds; the defaults are an H200's."""
 
-    ramp_us: float = 0.34
+    ramp_us: float = 0.139
     """A product's first tile and last store, beyond the link."""
-    tile_us: float = 0.41
+    tile_us: float = 0.474
     """From asking for a tile of an operand to having it."""
-    chain_us: float = 0.018
+    chain_us: float = 0.0259
     """A matrix instruction behind another."""
+    row_us: float = 0.00182
+    """An element of the rows that a thread loads where the sum is taken whole: they wait for the
+    kernel in front."""
+    shown: float = 0.0291
+    """Share of the way of an operand that the kernel in front does not hide, the sum taken whole."""
+    wider_us: float = 0.158
+    """Each four warps beyond the first four, the sum taken whole."""
     wide_us_per_flop: float = 1 / 4.2e6
-    narrow_us_per_flop: float = 1 / 0.675e6
+    narrow_us_per_flop: float = 1 / 0.917e6
     byte_us: float = 1 / 0.102e6
     """Operand tiles (measured, `h200_constants.json`)."""
-    worked_us: float = 8.8e-6
+    worked_us: float = 3.24e-06
     """An operation on a value."""
-    looped: float = 2.2
+    looped: float = 1.17
     """How much longer work takes in every step of a loop: nothing is loaded ahead of it."""
-    element_us: float = 2.4e-3
+    element_us: float = 0.00444
     """An element that a thread loads for itself: latency that is not hidden."""
-    gathered_us: float = 1.9e-5
+    gathered_us: float = 1.76e-05
     """The same, by rate."""
-    phase_us: float = 0.195
+    phase_us: float = 0.104
     """A reduction inside a product stage, beyond the product itself."""
-    row_phase_us: float = 0.11
+    row_phase_us: float = 0.0497
     """A reduction in a stage of rows."""
-    round_us: float = 0.06
+    round_us: float = 0.11
     """A round of blocks of a stage without product."""
-    block_us: float = 0.109
+    block_us: float = 0.101
     """Starting a block."""
-    sector_us: float = 1 / 3.35e6
+    sector_us: float = 1 / 3.44e6
     """A byte that comes along unasked, on the whole chip."""
 
     def slowed(self, factor: float, wider: float) -> Pace:
@@ -164,11 +173,15 @@ def _step_us(block: Block, held: int, item_us: float, chip: Chip) -> float:
     pace, config = chip.pace, block.config
     is_wide = config.rows >= _WIDE_ROWS and config.warps >= _WIDE_WARPS
     per_flop = pace.wide_us_per_flop if is_wide else pace.narrow_us_per_flop
-    moved = (config.rows + config.columns) * depth * held * item_us
+    products = max(round(block.work.multiplied / (config.rows * config.columns * block.depth)), 1)
+    moved = (config.rows + config.columns * products) * depth * held * item_us
     multiplied = 2 * block.work.multiplied / steps * held * per_flop * chip.product_factor
     chained = depth / 16 / config.split * pace.chain_us
     if steps == 1:
-        return moved + max(multiplied, chained)
+        loaded = config.rows * depth / (_WARP * config.warps) * pace.row_us
+        added = SPLIT_US.get(config.split, 0.0) * products
+        wider = max(config.warps / 4 - 1, 0.0) * pace.wider_us
+        return pace.shown * moved + loaded + added + wider + max(multiplied, chained)
     return max(moved, multiplied, chained, pace.tile_us / max(config.pipeline - 1, 1))
 
 

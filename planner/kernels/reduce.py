@@ -439,9 +439,7 @@ def _precision(e: Emitter) -> str:
     return f', input_precision="{e.precision}"' if e.product_type == "float32" else ""
 
 
-def _result(
-    e: Emitter, text: str, parts: tuple[Value, ...], axes: tuple[str, ...]
-) -> Value:
+def _result(e: Emitter, text: str, parts: tuple[Value, ...], axes: tuple[str, ...]) -> Value:
     depth = max(part.depth for part in parts)
     early = all(part.early for part in parts)
     made = Value(e.scopes.fresh("d"), axes, "float32", early, depth)

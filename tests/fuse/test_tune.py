@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from onnx import TensorProto, helper
 
 from planner.fuse.build import Draft, draft
-from planner.fuse.live import Live
+from planner.fuse.live import Live, is_close, noise
 from planner.fuse.tune import Class, changed, classes, tune, variants
 from planner.graph.semantics import program_of
 from planner.kernels.compile import Compiled
@@ -45,12 +46,16 @@ class Clock(Live):
     def __init__(self, price: Mapping[str, float], per_waiting: float) -> None:
         self._price, self._per_waiting, self._known = price, per_waiting, set[str]()
         self.measured = 0
+        self.wrong: set[str] = set()
 
     def load(self, compiled: Mapping[str, Compiled]) -> None:
         self._known |= set(compiled)
 
     def knows(self, kernels: Sequence[Kernel]) -> bool:  # type: ignore[override]
         return all(item.name in self._known for item in kernels)
+
+    def agrees(self, one: Kernel, other: Kernel) -> bool:
+        return other.name not in self.wrong
 
     def graph_us(self, kernels: Sequence[Kernel], waiting: frozenset[str] = frozenset()) -> float:
         self.measured += 1
@@ -72,7 +77,8 @@ def test_equal_layers_are_one_class_and_change_together() -> None:
     before, after = ([item.name for item in p.kernels] for p in (plan, moved))
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, False, False, True]
     assert len(set(after)) == 3
-    assert len(variants(plan, limit=4)) == 3 * 4
+    turned = 3
+    assert len(variants(plan, limit=4)) == 3 * 4 + turned
 
 
 def test_the_fastest_configuration_in_the_graph_is_found_and_edges_are_chosen() -> None:
@@ -85,6 +91,42 @@ def test_the_fastest_configuration_in_the_graph_is_found_and_edges_are_chosen() 
     assert [item.name for item in found.plan.kernels[1:4]] == [best] * 3
     assert found.waiting == {item.name for item in found.plan.kernels}
     assert found.best_us == 2 * 9.0 + 3 * 3.0
+
+
+def test_a_configuration_that_computes_something_else_is_left_out() -> None:
+    plan = layers(5)
+    one = hidden(plan)
+    fast, next_best = (changed(plan, one.roots, one.configs[i]).kernels[1].name for i in (2, 1))
+    clock = Clock({fast: 4.0, next_best: 5.0}, per_waiting=1.0)
+    clock.wrong = {fast}
+    found = tune(plan, clock, compiled)
+    assert {found.chosen[root] for root in one.roots} == {one.configs[1]}
+
+
+def test_rounding_agrees_and_anything_else_does_not() -> None:
+    held = noise(4096, "float16").view(np.float16)
+    with np.errstate(invalid="ignore"):
+        assert is_close(held, held * np.float16(1.001))
+    wrong = held.copy()
+    wrong[7] += 1
+    assert not is_close(held, wrong)
+    wrong[7] = np.nan
+    assert not is_close(held, wrong)
+    assert is_close(wrong, wrong)
+    nothing = np.full(3, np.nan)
+    assert is_close(nothing, nothing)
+    assert not is_close(nothing, np.zeros(3))
+
+
+def test_kernels_are_told_apart_by_their_warps() -> None:
+    plan = layers(5)
+    one = hidden(plan)
+    config = one.configs[0]
+    made = [
+        changed(plan, one.roots, replace(config, split=1, warps=warps)).kernels[1].name
+        for warps in (4, 8)
+    ]
+    assert made[0] != made[1]
 
 
 def test_what_is_never_faster_leaves_the_draft_as_it_is() -> None:
