@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from planner.fuse.greedy import group
 from planner.fuse.schedule import MAX_SIDE_BY_SIDE, levels
 from planner.kernels.estimate import flops_of
-from planner.kernels.reduce import is_contraction
+from planner.kernels.patterns import is_contraction
 from planner.kernels.stage import Stage
 from planner.ops.nest import Nest, Program
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from planner.kernels.estimate import flops_of
-from planner.kernels.reduce import MAX_SHORT, as_product, is_contraction, is_window
+from planner.kernels.patterns import MAX_SHORT, as_product, is_contraction, is_window
 from planner.kernels.stage import Stage
 from planner.ops.expr import Expr, loads
 from planner.ops.nest import Nest, Program

@@ -209,8 +209,8 @@ def _try_edges(
     """Each kernel: waiting for the end of what is in front of it, and letting go of what follows
     early or late."""
     wanted = set(names)
-    turned = [let_go(k, early=not k.lets_go_early) for k in found.plan.kernels if k.name in wanted]
-    live.load(compile_each([item for item in turned if not live.knows([item])]))
+    others = [let_go(k, early=not k.lets_go_early) for k in found.plan.kernels if k.name in wanted]
+    live.load(compile_each([item for item in others if not live.knows([item])]))
     for name in names:
         if time.monotonic() > until:
             return

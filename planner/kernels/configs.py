@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 
 from planner.kernels.pace import SPLIT_US
-from planner.kernels.reduce import power_of_two
+from planner.kernels.patterns import power_of_two
 from planner.kernels.stage import Config, Kind
 from planner.kernels.tiling import MAX_ROW, Shape
 
@@ -29,8 +29,8 @@ saturate L2 (measured: 66 at 102 GB/s each, 132 at 56)."""
 PROCESSORS = 132
 """Multiprocessors of an H100 or H200; smaller devices only run more waves."""
 MAX_WHOLE_PER_WARP = 4096
-"""Elements of both operand tiles a warp of a chain may hold with the whole sum at once: 64 registers
-of a thread in fp16, next to float32 copies of what a normalisation works on. More spills."""
+"""Elements of both operand tiles a warp of a chain may hold with the whole sum at once: 64
+registers of a thread in fp16, next to float32 copies of what a normalisation works on."""
 _MANY_BLOCKS = 64
 """Blocks from here on cost something each, whole sums taken."""
 MAX_PADDING = 1.34

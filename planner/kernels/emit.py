@@ -54,7 +54,7 @@ class Emitter:
     reduce: Callable[[Emitter, Nest, Mapping[Var, Affine]], Value]
     """`planner.kernels.reduce.reduce`, which calls back."""
     added: Callable[[Emitter, Load, Load], Value | None] = lambda *_: None
-    """`planner.kernels.reduce.added`: the sum of two products, where it is made as one."""
+    """`planner.kernels.products.added`: the sum of two products, where it is made as one."""
     siblings: Mapping[tuple[str, ...], tuple[Nest, Mapping[Var, Affine]]] = field(
         default_factory=dict
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from planner.kernels import pace
 from planner.kernels.pace import Chip, Pace
-from planner.kernels.reduce import is_contraction
+from planner.kernels.patterns import is_contraction
 from planner.kernels.source import Numbers, Part
 from planner.kernels.text import ITEM_SIZE_BYTES
 from planner.ops.expr import Apply, Expr

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from planner.kernels.reduce import power_of_two
+from planner.kernels.patterns import power_of_two
 from planner.kernels.repeats import Repeats, repeats
 from planner.kernels.source import Part
 from planner.kernels.stage import Config, Kind
@@ -50,7 +50,7 @@ class Pace:
     """An element of the rows that a thread loads where the sum is taken whole: they wait for the
     kernel in front."""
     shown: float = 0.0291
-    """Share of the way of an operand that the kernel in front does not hide, the sum taken whole."""
+    """Share of an operand's way that the kernel in front does not hide, the sum taken whole."""
     wider_us: float = 0.158
     """Each four warps beyond the first four, the sum taken whole."""
     wide_us_per_flop: float = 1 / 4.2e6

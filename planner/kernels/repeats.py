@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from planner.kernels.reduce import is_contraction
+from planner.kernels.patterns import is_contraction
 from planner.kernels.source import Part
 from planner.kernels.stage import Kind
 from planner.ops import index

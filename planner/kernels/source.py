@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from planner.kernels.emit import Emitter
 from planner.kernels.expressions import HELPERS
-from planner.kernels.reduce import added, is_contraction, reduce
+from planner.kernels.patterns import is_contraction
+from planner.kernels.products import added
+from planner.kernels.reduce import reduce
 from planner.kernels.stage import Kind, Stage, Tiling
 from planner.kernels.text import TRITON_TYPE
 from planner.kernels.tiling import reductions, siblings

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from planner.kernels.reduce import (
+from planner.kernels.patterns import (
     MAX_SHORT,
     MAX_UNROLLED,
     as_product,
