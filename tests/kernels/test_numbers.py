@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from benchmarks.small import sequence
 from planner.fuse.build import draft
 from planner.fuse.greedy import group
 from planner.graph.semantics import program_of
@@ -133,6 +134,81 @@ def test_a_configuration_changes_no_result(config: Config) -> None:
     assert [stage.root for stage in group(program)] == ["y"]
     found = run_interpreted(plan, feeds)
     assert nmse(found["y"], reference.run(program, feeds)["y"]) < 1e-12
+
+
+def gated(rows: int, depth: int, columns: int) -> onnx.ModelProto:
+    """Two products of the same rows, one through a sigmoid on the other."""
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "w"], ["a"]),
+        node("MatMul", ["x", "v"], ["b"]),
+        node("Sigmoid", ["a"], ["s"]),
+        node("Mul", ["s", "b"], ["y"]),
+    ]
+    weights = {n: models.random(depth, columns, seed=i) for i, n in enumerate("wv")}
+    return models.model(nodes, {"x": (rows, depth)}, {"y": (rows, columns)}, weights)
+
+
+BESIDE = [
+    Config(16, 16, 64, split=4),
+    Config(16, 32, 32),
+    Config(16, 16, 64),
+    Config(32, 16, 16, warps=8),
+]
+
+
+@pytest.mark.parametrize("config", BESIDE, ids=lambda config: config.text)
+def test_products_beside_each_other_share_a_configuration(config: Config) -> None:
+    made = gated(21, 64, 40)
+    feeds, program = models.feeds_of(made), program_of(made)
+    plan = draft(program, "float32", chosen={"y": config})
+    (kernel,) = plan.kernels
+    is_looped = config.depth < 64
+    assert kernel.text.count("for at") == is_looped, "one loop for both"
+    assert kernel.text.count("tl.dot(") == 2
+    reads = [line for line in kernel.text.splitlines() if "tl.load(p0" in line]
+    assert len(reads) == 1 or not is_looped, "a loop loads the rows once"
+    found = run_interpreted(plan, feeds)
+    assert nmse(found["y"], reference.run(program, feeds)["y"]) < 1e-12
+
+
+@pytest.mark.parametrize("config", BESIDE[:3], ids=lambda config: config.text)
+def test_gates_of_several_sequences_are_products_beside_each_other(config: Config) -> None:
+    """Steps whose input is a sequence of another recurrence: x W + h R in every gate."""
+    made = sequence.lstm_stack("float32", layers=2, steps=3, width=64, batch=3)
+    feeds, program = models.feeds_of(made), program_of(made)
+    cells = {stage.root: config for stage in group(program) if stage.also}
+    plan = draft(program, "float32", chosen=cells)
+    sums = max(kernel.text.count("tl.sum(") for kernel in plan.kernels)
+    assert (sums > 0) == (config.split > 1)
+    found = run_interpreted(plan, feeds)
+    assert nmse(found["y"], reference.run(program, feeds)["y"]) < 1e-11
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN"])
+def test_inputs_of_all_steps_are_one_product(operator: str) -> None:
+    steps, batch, inputs, hidden = 9, 2, 12, 16
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[operator]
+    more = {"linear_before_reset": 1} if operator == "GRU" else {}
+    node = helper.make_node(
+        operator,
+        ["x", "w", "r", "b"],
+        ["y"],
+        hidden_size=hidden,
+        direction="bidirectional",
+        **more,
+    )
+    weights = {
+        "w": models.random(2, gates * hidden, inputs),
+        "r": models.random(2, gates * hidden, hidden, seed=1),
+        "b": models.random(2, 2 * gates * hidden, seed=2),
+    }
+    shape = {"x": (steps, batch, inputs)}
+    made = models.model([node], shape, {"y": (steps, 2, batch, hidden)}, weights)
+    feeds, program = models.feeds_of(made), program_of(made)
+    assert sum("/xs" in nest.name for nest in program.nests) == 2, "one a direction"
+    found = run_interpreted(draft(program, "float32"), feeds)
+    assert nmse(found["y"], reference.run(program, feeds)["y"]) < 1e-11
 
 
 def test_not_a_number_and_infinity_pass_as_in_the_reference() -> None:
