@@ -189,7 +189,7 @@ def test_gates_of_several_sequences_are_products_beside_each_other(config: Confi
 def test_inputs_of_all_steps_are_one_product(operator: str) -> None:
     steps, batch, inputs, hidden = 9, 2, 12, 16
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[operator]
-    more = {"linear_before_reset": 1} if operator == "GRU" else {}
+    more: dict[str, Any] = {"linear_before_reset": 1} if operator == "GRU" else {}
     node = helper.make_node(
         operator,
         ["x", "w", "r", "b"],
