@@ -30,7 +30,7 @@ class Comparison:
     nmse: Mapping[str, float]
     """Per compared output."""
     random: tuple[str, ...]
-    """Outputs that differ between two runs of the reference itself: not compared."""
+    """Outputs that are drawn, or differ between two runs of the reference itself: not compared."""
     differing: tuple[str, ...]
     """Outputs beyond the limit, of another type or shape, or integers that are not equal."""
     failure: str | None = None
@@ -63,16 +63,18 @@ def compare(
     samples: Sequence[Feeds],
     run: Run,
     max_nmse: float = MAX_NMSE,
+    drawn: Sequence[str] = (),
 ) -> Comparison:
     """On every sample, runs the reference twice and the candidate once; the worst of all samples.
 
     Args:
         max_nmse: above it an output counts as differing.
+        drawn: outputs known to be random.
 
     Raises:
         InfoptError: the candidate does not run.
     """
-    found = Comparison({}, (), ())
+    found = Comparison({}, tuple(drawn), ())
     for feeds in samples:
         found = _worse(found, _compare(reference, candidate, feeds, run, max_nmse))
         if found.failure is not None:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from planner.errors import InfoptError
-from planner.graph.equality import Comparison, Feeds, Run, compare, run_with_onnxruntime
+from planner.graph.draws import drawn_outputs
+from planner.graph.equality import (
+    MAX_NMSE,
+    Comparison,
+    Feeds,
+    Run,
+    compare,
+    run_with_onnxruntime,
+)
 from planner.graph.model import BoundModel
 from planner.graph.sandbox import Bounds, LimitError, Sandbox
 from planner.graph.slim import EFFORTS, Effort, slim
@@ -29,7 +37,7 @@ class SimplifyReport:
     nmse: Mapping[str, float] = field(default_factory=dict)
     """Per compared output: simplified against bound."""
     random_outputs: tuple[str, ...] = ()
-    """Outputs that differ from run to run by the model's own design."""
+    """Outputs that are drawn at random, as the graph tells, or differ from run to run."""
     has_run: bool = False
     """Whether the bound model was seen to run."""
 
@@ -51,13 +59,25 @@ def simplify(
         raise ValueError("simplify into another file in the folder of the bound model")
     bounds = (limits or Bounds()).for_size(bound.size_bytes)
     report = _kept(bound, "nothing was tried")
+    drawn = _drawn(bound, bounds)
     for effort in EFFORTS:
-        report, is_final = _attempt(bound, samples, out_path, bounds, run, effort)
+        report, is_final = _attempt(bound, samples, out_path, bounds, run, effort, drawn)
         if is_final:
             break
     if not report.is_simplified:
         out_path.unlink(missing_ok=True)
-    return report
+    return replace(report, random_outputs=tuple(dict.fromkeys((*drawn, *report.random_outputs))))
+
+
+def _drawn(bound: BoundModel, bounds: Bounds) -> tuple[str, ...]:
+    """Outputs that the graph draws at random; none where it cannot be read within the bounds."""
+    try:
+        found: tuple[str, ...] = Sandbox("looking for draws", str(bound.path), bounds).call(
+            drawn_outputs, bound.path
+        )
+    except InfoptError:
+        return ()
+    return found
 
 
 def _kept(
@@ -75,6 +95,7 @@ def _attempt(
     bounds: Bounds,
     run: Run,
     effort: Effort,
+    drawn: tuple[str, ...],
 ) -> tuple[SimplifyReport, bool]:
     """The outcome of one effort, and whether a smaller one need not be tried."""
     where = str(bound.path)
@@ -86,7 +107,7 @@ def _attempt(
         if grown:
             return _kept(bound, grown), False
         checking = Sandbox("comparing the simplified model", where, bounds)
-        found = checking.call(compare, bound.path, out_path, samples, run)
+        found = checking.call(compare, bound.path, out_path, samples, run, MAX_NMSE, drawn)
     except LimitError as error:
         return _kept(bound, error.what), True
     except InfoptError as error:

@@ -158,10 +158,14 @@ class Setting:
     tail_factors: tuple[float, ...] = ()
     """Per workload shape: latency at the SLO's percentile divided by the expected latency,
     measured; >= 1 (C8). None given: all 1."""
+    tail_low_factors: tuple[float, ...] = ()
+    """The same at the lower end of what is believed, where it proves that nothing keeps an SLO.
+    None given: as above."""
 
-    def tail(self, shape: int) -> float:
-        """The tail factor of one workload shape."""
-        return self.tail_factors[shape] if self.tail_factors else 1.0
+    def tail(self, shape: int, *, is_low: bool = False) -> float:
+        """The tail factor of one workload shape, at the lower end or not."""
+        factors = (is_low and self.tail_low_factors) or self.tail_factors
+        return factors[shape] if factors else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,13 @@ class Inputs:
         """
         if len(feeds) != len(self._expected):
             raise self._wrong_names(feeds)
-        for name, dtype, first, tail, expected in self._usual:
+        for name, dtype, rank, pick, sizes, expected in self._usual:
             value = feeds.get(name)
             # Nearly every input passes here; a call of `fits` would double what a check costs.
-            if type(value) is np.ndarray and value.dtype is dtype and value.shape[first:] == tail:
-                continue
+            if type(value) is np.ndarray and value.dtype is dtype:
+                shape = value.shape
+                if len(shape) == rank and (pick is None or pick(shape) == sizes):
+                    continue
             if not expected.fits(value):
                 raise self._misfit(feeds, expected)
 
@@ -118,16 +121,18 @@ class _Expected:
         return DataError(f"shape is {shape_text(value.shape)}, expected {wanted}", where=where)
 
 
+_Pick = Callable[[tuple[int, ...]], Any]
+
+
 def _usual(
     expected: _Expected,
-) -> tuple[str, np.dtype[Any], int, tuple[int | None, ...] | None, _Expected]:
-    """(name, dtype, first axis that is compared, sizes from there on, the whole).
-
-    The first axis alone may be free; a vector's is left to the whole, for no sizes would be left.
-    """
-    first = 1 if len(expected.shape) > 1 and expected.shape[0] is None else 0
-    tail = expected.shape[first:]
-    return expected.name, expected.dtype, first, None if None in tail else tail, expected
+) -> tuple[str, np.dtype[Any], int, _Pick | None, Any, _Expected]:
+    """(name, dtype, rank, what picks the known sizes out of a shape, those sizes, the whole)."""
+    rank = len(expected.shape)
+    if not expected.fixed:
+        return expected.name, expected.dtype, rank, None, None, expected
+    pick = itemgetter(*(axis for axis, _ in expected.fixed))
+    return expected.name, expected.dtype, rank, pick, pick(expected.shape), expected
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

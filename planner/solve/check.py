@@ -178,7 +178,7 @@ def _check_limits(
         return
     ends = totals.latency_low_us if is_uncertain else totals.latency_high_us
     for shape, end in enumerate(ends):
-        tail = chosen.setting.tail(shape) * end
+        tail = chosen.setting.tail(shape, is_low=is_uncertain) * end
         if _exceeds(tail, limits.latency_us):
             what = f"shape {shape}: {tail} us exceeds {limits.latency_us} us"
             yield Violation("C8", what, tail - limits.latency_us)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.ir.problem import Objective, State
-from planner.solve.data import HIGH, Data
+from planner.solve.data import HIGH, LOW, Data
 from planner.solve.formulation import Formulation, Linear, Row
 
 END_NAMES = ("low", "expected", "high")
@@ -160,9 +160,8 @@ def latency(formulation: Formulation) -> Iterator[Row]:
     setting = formulation.data.problem.settings[formulation.setting]
     for shape in range(len(formulation.data.shape_weights)):
         name = f"C8/latency/{formulation.name}/shape{shape}/{END_NAMES[formulation.end]}"
-        yield _at_most(
-            name, formulation.latency(shape, formulation.end), setting.tail(shape), limit
-        )
+        tail = setting.tail(shape, is_low=formulation.end == LOW)
+        yield _at_most(name, formulation.latency(shape, formulation.end), tail, limit)
 
 
 def throughput(formulation: Formulation) -> Iterator[Row]:

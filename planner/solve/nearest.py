@@ -215,7 +215,12 @@ def _is_wide(problem: Problem) -> bool:
     tables += [conversion.latency for conversion in problem.conversions]
     tables.append(tuple(setting.overhead for setting in problem.settings))
     cells = (cell for table in tables for row in table for cell in row if cell is not None)
-    return any(cell.low_us < cell.high_us for cell in cells)
+    shapes = range(len(problem.shape_weights))
+    return any(cell.low_us < cell.high_us for cell in cells) or any(
+        setting.tail(shape, is_low=True) < setting.tail(shape)
+        for setting in problem.settings
+        for shape in shapes
+    )
 
 
 def _tails(problem: Problem) -> Problem:
@@ -239,6 +244,7 @@ def _tails(problem: Problem) -> Problem:
             setting,
             overhead=tuple(cell for o in setting.overhead if (cell := tailed(o, setting))),
             tail_factors=(),
+            tail_low_factors=(),
         )
         for setting in problem.settings
     )

@@ -64,10 +64,15 @@ def _check_settings(problem: Problem) -> None:
         _check_shapes(setting.overhead, problem, where)
         _refuse_number(setting.size_bytes, f"size_bytes of {where}")
         _refuse_number(setting.price_per_hour, f"price_per_hour of {where}")
-        if len(setting.tail_factors) not in (0, len(problem.shape_weights)):
-            raise UsageError(f"{where} has not one tail factor per workload shape")
-        for shape, factor in enumerate(setting.tail_factors):
-            _refuse_number(factor, f"tail_factors[{shape}] of {where}", least=1.0)
+        for field in ("tail_factors", "tail_low_factors"):
+            factors = getattr(setting, field)
+            if len(factors) not in (0, len(problem.shape_weights)):
+                raise UsageError(f"{where} has not one tail factor per workload shape")
+            for shape, factor in enumerate(factors):
+                _refuse_number(factor, f"{field}[{shape}] of {where}", least=1.0)
+        for shape in range(len(problem.shape_weights)):
+            if setting.tail(shape, is_low=True) > setting.tail(shape):
+                raise UsageError(f"tail_low_factors[{shape}] of {where} is above tail_factors")
     _refuse_number(problem.activation_size_bytes, "activation_size_bytes")
 
 

@@ -99,6 +99,7 @@ def pose(
                 setting.session.name,
                 tuple(pricing.overhead(native, index, shape) for shape in range(len(graphs))),
                 tail_factors=setting.tail_factors,
+                tail_low_factors=(1.0,) * len(graphs),
             )
             for index, setting in enumerate(pricing.settings)
         ),
@@ -149,7 +150,10 @@ def only_shape(problem: Problem, shape: int) -> Problem:
 
 def _of_shape(setting: Setting, shape: int) -> Setting:
     return replace(
-        setting, overhead=(setting.overhead[shape],), tail_factors=(setting.tail(shape),)
+        setting,
+        overhead=(setting.overhead[shape],),
+        tail_factors=(setting.tail(shape),),
+        tail_low_factors=(setting.tail(shape, is_low=True),),
     )
 
 

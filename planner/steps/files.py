@@ -30,6 +30,8 @@ from planner.steps.workspace import Workspace, digest
 
 _BOUND = "bound.onnx"
 _SIMPLIFIED = "simplified.onnx"
+_METHOD_VERSION = 2
+"""Raised whenever these files, or what is noted of them, would come out otherwise."""
 _FACTS = "facts.json"
 _ONE_RUN = Bounds(wall_s=120.0)
 _INPUTS_FIX = "give typical inputs: --calibration FILE.npz (without, synthetic ones are tried)"
@@ -127,6 +129,7 @@ def bound_files(
         digest(
             "bound and simplified",
             __version__,
+            _METHOD_VERSION,
             loaded.sha256,
             [sorted(own.items()) for own in shapes],
             *(["for the CPU"] if for_cpu else []),

@@ -52,7 +52,9 @@ class PlanSetting:
 
     session: SessionSettings
     tail_factors: tuple[float, ...]
-    """Latency at the promise's percentile / p50, on the native variant; per workload shape."""
+    """Latency at the promise's percentile / p50, the median of all whole runs in this pool; per
+    workload shape. Neighbours make tails: what one run saw of them proves nothing of the next, so
+    no SLO is called unreachable because of these."""
     probe_us: float
     """The reference probe's p50 when whole models were timed."""
     exponent: float
@@ -139,7 +141,7 @@ class Pricing:
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
         )
-        self.settings = tuple(self._setting(session, native) for session in sessions)
+        self.settings = tuple(self._setting(session, native, raced) for session in sessions)
 
     def _together(self, variant: Variant, threads: int) -> float:
         """The share of a variant's time in kernels that threads work on together."""
@@ -156,13 +158,16 @@ class Pricing:
         return shared / total if total > 0 else 0.0
 
     def _setting(
-        self, session: SessionSettings, native: Sequence[Mapping[str, Mapping[str, Any]]]
+        self,
+        session: SessionSettings,
+        native: Sequence[Mapping[str, Mapping[str, Any]]],
+        raced: Sequence[Sequence[tuple[Observed, Mapping[str, Any]]]],
     ) -> PlanSetting:
         pool = session.pool
         probe_us, exponent = _reference_us(native, pool), self._exponents[pool]
         return PlanSetting(
             session,
-            tail_factors=tuple(_relative(timed[pool], self.percentile) for timed in native),
+            tail_factors=tuple(_tail(runs, pool, self.percentile) for runs in raced),
             probe_us=probe_us,
             exponent=exponent,
             slowness=tempo.slowness(probe_us, self._fast_us(session.intra_op_threads), exponent),
@@ -271,6 +276,13 @@ def _exponents(
     return {
         pool: tempo.exponent(pairs, together[threads]) for (pool, threads), pairs in found.items()
     }
+
+
+def _tail(
+    runs: Sequence[tuple[Observed, Mapping[str, Any]]], pool: str, percentile: float
+) -> float:
+    seen = [_relative(timed, percentile) for entry, timed in runs if entry.session.pool == pool]
+    return float(np.median(seen))
 
 
 def _relative(timed: Mapping[str, Any], percentile: float) -> float:

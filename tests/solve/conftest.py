@@ -115,7 +115,8 @@ class Generator:
                 tuple(self.latency() for _ in range(self.shapes)),
                 size_bytes=rng.randint(0, 5),
                 price_per_hour=float(rng.randint(1, 2)),
-                tail_factors=tuple(rng.choice((1.0, 1.25)) for _ in range(self.shapes)),
+                tail_factors=tuple(rng.choice((1.1, 1.25)) for _ in range(self.shapes)),
+                tail_low_factors=tuple(rng.choice((1.0, 1.1)) for _ in range(self.shapes)),
             )
             for n in range(self.settings)
         )

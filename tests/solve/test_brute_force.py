@@ -46,7 +46,7 @@ def tail_us(problem: Problem, solution: Solution, end: str) -> float:
     totals = price(problem, solution.chosen, solution.conversions, solution.setting or "")
     setting = next(s for s in problem.settings if s.name == solution.setting)
     ends: tuple[float, ...] = getattr(totals, f"latency_{end}_us")
-    return max(setting.tail(shape) * value for shape, value in enumerate(ends))
+    return max(setting.tail(shape, is_low=end == "low") * value for shape, value in enumerate(ends))
 
 
 def best(problem: Problem) -> tuple[Key, str] | None:

@@ -38,7 +38,7 @@ def tail_us(problem: Problem, plan: Solution, end: str) -> float:
     totals = priced(problem, plan)
     setting = next(s for s in problem.settings if s.name == plan.setting)
     ends: tuple[float, ...] = getattr(totals, f"latency_{end}_us")
-    return max(setting.tail(shape) * value for shape, value in enumerate(ends))
+    return max(setting.tail(shape, is_low=end == "low") * value for shape, value in enumerate(ends))
 
 
 def best(problem: Problem) -> tuple[Key, str] | None:

@@ -202,6 +202,8 @@ def limits_of(problem: Problem) -> tuple[float | None, ...]:
     """What C8 leaves for groups, per workload shape."""
     setting, limit = problem.settings[0], problem.limits.latency_us
     return tuple(
-        None if limit is None else limit / setting.tail(shape) - setting.overhead[shape].low_us
+        None
+        if limit is None
+        else limit / setting.tail(shape, is_low=True) - setting.overhead[shape].low_us
         for shape in range(len(problem.shape_weights))
     )

@@ -154,7 +154,8 @@ class _Collector:
         limits, setting = problem.limits, problem.settings[self._labelled.row]
         for w, cell in enumerate(setting.overhead if limits.latency_us is not None else ()):
             end = float(getattr(cell, self._labelled.end))
-            slo = (limits.latency_us or 0.0) / setting.tail(w) - end
+            tail = setting.tail(w, is_low=self._labelled.end == "low_us")
+            slo = (limits.latency_us or 0.0) / tail - end
             self.add(Row(f"latency/{w}", slo, self.none, metric=1 + w))
         for name in ("error", "energy_j"):
             limit = getattr(limits, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from planner.solve.stages.model import EXPECTED, QUERY, StageModel, Sum
+from planner.solve.stages.model import EXPECTED, LOW, QUERY, StageModel, Sum
 from planner.solve.stages.sums import at_most, one, sum_of
 
 
@@ -14,7 +14,8 @@ def latency(m: StageModel) -> None:
     setting = m.problem.settings[m.row]
     for shape in m.shapes if limit is not None else ():
         whole = m.latency(shape, m.end)
-        at_most(m, f"C8/latency/shape{shape}", whole, one((limit or 0.0) / setting.tail(shape)))
+        tail = setting.tail(shape, is_low=m.end == LOW)
+        at_most(m, f"C8/latency/shape{shape}", whole, one((limit or 0.0) / tail))
 
 
 def periods(m: StageModel) -> list[tuple[str, Sum]]:
