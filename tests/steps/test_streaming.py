@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ from planner.steps.workspace import workspace
 from tests.endtoend import Workshop
 from tests.runtime.build import make_plan
 
+thorough = pytest.mark.skipif(
+    "INFOPT_EXAMPLES" not in os.environ,
+    reason="half a minute of measuring: INFOPT_EXAMPLES=100 runs it",
+)
 WIDTH, LAYERS, WORDS = 2048, 9, 2000
 MIB = 2**20
 
@@ -126,6 +131,7 @@ def test_its_engine_answers_alike_within_the_memory(
             np.testing.assert_allclose(found, whole.run(None, feeds)[0], rtol=1e-3, atol=1e-4)
 
 
+@thorough
 def test_an_engine_that_takes_more_than_promised_is_told(
     workshop: Workshop, plan: Plan, tmp_path: Path
 ) -> None:
@@ -138,12 +144,14 @@ def test_an_engine_that_takes_more_than_promised_is_told(
     assert not memory.passed
 
 
+@thorough
 def test_a_latency_that_streaming_cannot_keep(model: Path, limit: int) -> None:
     with pytest.raises(InfeasibleError, match="weights must stream") as found:
         streamed(model, limit, 2, latency_us=1.0)
     assert "--slo" in (found.value.fix or "")
 
 
+@thorough
 @pytest.mark.parametrize(("less", "words"), [(50, "not enough even where"), (90, "no room for")])
 def test_a_memory_that_is_too_little(model: Path, limit: int, less: int, words: str) -> None:
     with pytest.raises(InfeasibleError, match=words) as found:
