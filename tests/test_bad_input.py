@@ -101,7 +101,7 @@ MODEL_ROWS: dict[str, tuple[Make, str]] = {
                 [make_tensor_sequence_value_info("s", 1, [1, 4])],
             )
         ),
-        "the input 's' is a sequence(float32): only tensors can be fed",
+        "the input 's' is of type sequence(float32): only tensors can be fed",
     ),
     "external data is missing": (_saved(lambda: nasties.external("w.bin")), "'w.bin'"),
     "external data elsewhere": (

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from planner.kernels.expressions import FLOAT_TEXT, WHOLE_TEXT
+from planner.kernels.guards import ALIGNMENT_BYTES, MAX_INNER_DEPTH, protecting
 from planner.kernels.scope import Scopes, Value
 from planner.kernels.stage import Config
 from planner.kernels.text import (
@@ -29,11 +30,6 @@ from planner.ops.expr import Apply, Bound, Cast, Const, Expr, Index, Inside, Loa
 from planner.ops.functions import FUNCTIONS
 from planner.ops.index import Affine, Datum, Mod, Var
 from planner.ops.nest import Nest, Program
-
-ALIGNMENT_BYTES = 16
-"""What the compiler may assume of every parameter: the widest load of a thread."""
-MAX_INNER_DEPTH = 512
-"""Longest sum of an inner contraction (scores of attention) taken whole."""
 
 
 @dataclass(slots=True)
@@ -269,7 +265,7 @@ class Emitter:
             return self._inside(load)
         shape = self.program.types[load.tensor].shape
         pointer, offset = self.address(load.tensor, index.flatten(load.index, shape))
-        guards = (*load.guards, *self._protecting(load, shape))
+        guards = (*load.guards, *protecting(load, shape, self._guards))
         touched = set().union(*(index.variables(value) for value in load.index))
         mask = self.mask(dict.fromkeys(guards), touched)
         is_weight = load.tensor in self.program.constants
@@ -309,17 +305,6 @@ class Emitter:
         start = max(min(position.constant, size - 1), 0) // step * step
         name = self.pointers.setdefault((tensor, start), f"p{len(self.pointers)}")
         return name, self.position(position - start)
-
-    def _protecting(self, load: Load, shape: tuple[int, ...]) -> tuple[Bound, ...]:
-        """Guards from outside that keep this load within its tensor."""
-        loose = frozenset().union(
-            *(
-                index.variables(value)
-                for value, size in zip(load.index, shape, strict=True)
-                if not Bound(value, 0, size).is_certain
-            )
-        )
-        return tuple(g for g in self._guards if index.variables(g.value) & loose)
 
     def _spread(self, value: Value, axes: tuple[str, ...]) -> str:
         """The text of a value over all of `axes` (addresses must have the shape of their mask)."""

@@ -160,6 +160,7 @@ def test_a_memory_that_is_too_little(model: Path, limit: int, less: int, words: 
     assert "--memory" in (found.value.fix or "")
 
 
+@thorough
 def test_the_command_line(workshop: Workshop, model: Path, limit: int, tmp_path: Path) -> None:
     path, engine = tmp_path / "plan.json", tmp_path / "engine"
     given = ("--shapes", "ids:8", "--max-error", "1e-9", "--formats", "fp32", "-q")
