@@ -18,19 +18,10 @@ from onnx import GraphProto, NodeProto
 
 from planner.errors import ModelError
 from planner.graph import proto
+from planner.graph.draws import DRAWING
 
 DOMAIN = "infopt.hidden"
 _OP_TYPE = "Hidden"
-_RANDOM = frozenset(
-    {
-        "Bernoulli",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +36,7 @@ def must_hide(node: NodeProto) -> bool:
     """Random draws, control flow, training-mode dropout, and what is not ONNX's own."""
     if proto.domain_of(node.domain) or next(proto.subgraphs(node), None) is not None:
         return True
-    return node.op_type in _RANDOM or (node.op_type == "Dropout" and len(node.input) > 2)
+    return node.op_type in DRAWING or (node.op_type == "Dropout" and len(node.input) > 2)
 
 
 def hide(graph: GraphProto, also: Callable[[NodeProto], bool]) -> list[Secret]:

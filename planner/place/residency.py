@@ -7,7 +7,7 @@ take their bytes at both (C4). What fetching adds to the time is part of the opt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from planner.ir.devices import Device, Hold, Place
@@ -84,13 +84,12 @@ def _options(name: str, each: Priced, number: int, count: int) -> list[Option]:
     )
     if each.streamed is None:
         return [keeps]
-    fetches = Option(
+    fetches = replace(
+        keeps,
         name=f"{name}:{STREAMED}",
-        ops=(name,),
         format=STREAMED,
         latency=(each.streamed,),
         weight_size_bytes=each.weight_size_bytes(is_streamed=True),
-        place=_DEVICE,
         holds=slots(number, count, each.chunk.fetched_size_bytes),
     )
     return [keeps, fetches]

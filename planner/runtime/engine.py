@@ -36,7 +36,6 @@ class Session:
         self._inputs = Inputs(manifest.name, manifest.inputs)
         self._output_names = tuple(spec.name for spec in manifest.outputs)
         self._segments: tuple[Bound, ...] | None = tuple(segments)
-        self._is_single = len(segments) == 1
         self._lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
@@ -95,7 +94,7 @@ class Session:
 
     def _execute(self, segments: tuple[Bound, ...], feeds: Mapping[str, Array]) -> dict[str, Any]:
         """Runs on feeds that fit."""
-        if self._is_single:
+        if len(segments) == 1:
             return segments[0].call(ort.feed_dict(feeds))
         return chain(segments, feeds, self._output_names)
 

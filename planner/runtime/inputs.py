@@ -92,10 +92,7 @@ class _Expected:
         shape = value.shape
         if len(shape) != len(self.shape):
             return False
-        for axis, size in self.fixed:  # noqa: SIM110 - before every inference: a generator costs 1 us
-            if shape[axis] != size:
-                return False
-        return True
+        return all(shape[axis] == size for axis, size in self.fixed)
 
     def _has_dtype(self, value: np.ndarray[Any, Any]) -> bool:
         dtype = value.dtype
