@@ -29,10 +29,6 @@ from planner.units import format_duration
 if TYPE_CHECKING:
     from planner.solve.explain import RunnerUp as SolverRunnerUp
 
-_EXACT_RIVALS = 3
-"""Runner-ups found by solving the whole problem anew, slowest operators first; the rest are found
-by changing one operator alone, and say so."""
-
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -174,13 +170,15 @@ def _decisions(material: Material) -> tuple[Decision, ...]:
 
 
 def _rivals(material: Material) -> dict[str, RunnerUp]:
-    if material.outcome.winner is None or material.outcome.winner.kind != "plan":
-        return {}
-    from planner.solve.explain import runner_ups
+    from planner.steps.rivals import rivals_of_plan, rivals_of_variant
 
-    found: Mapping[str, SolverRunnerUp] = runner_ups(
-        material.settled.problem, material.settled.solution, exact=_EXACT_RIVALS
-    )
+    winner, settled = material.outcome.winner, material.settled
+    found: Mapping[str, SolverRunnerUp]
+    if winner is not None and winner.kind == "plan":
+        found = rivals_of_plan(settled.problem, settled.solution)
+    else:
+        formats = material.shipped.realised
+        found = rivals_of_variant(material.case.posed, settled.problem, formats, material.setting)
     return {
         op: RunnerUp(
             format=rival.format,

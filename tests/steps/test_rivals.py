@@ -1,0 +1,61 @@
+"""What came second where another variant than the solver's plan ships: against known answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from planner.compress.base import Format
+from planner.ir.problem import Limits, Problem, Setting
+from planner.steps.choose import Posed
+from planner.steps.rivals import rivals_of_variant
+from tests.solve.problems import chain, flat
+
+
+def _posed(problem: Problem) -> Posed:
+    formats = {
+        option.name: dict.fromkeys(option.ops, Format.INT8_STATIC)
+        for option in problem.options
+        if option.format == "int8"
+    }
+    every = {option.name: formats.get(option.name, {}) for option in problem.options}
+    return Posed(problem, every, {setting.name: n for n, setting in enumerate(problem.settings)})
+
+
+def test_a_change_of_the_plain_graph_is_priced_alone() -> None:
+    problem = chain(3)
+    found = rivals_of_variant(_posed(problem), problem, {}, 0)
+    # 10 us become 4, and casts to and from int8 come on top: 4 us faster, each by itself
+    assert [found[op].delta_us for op in ("o0", "o1", "o2")] == pytest.approx([-4.0] * 3)
+    assert all("what ships was better" in rival.reason for rival in found.values())
+    assert all(rival.format == "int8" and not rival.is_exact for rival in found.values())
+
+
+def test_a_change_of_a_uniform_variant_is_priced_alone() -> None:
+    problem = chain(3)
+    everything = dict.fromkeys(problem.ops, Format.INT8_STATIC)
+    found = rivals_of_variant(_posed(problem), problem, everything, 0)
+    assert found["o1"].delta_us == pytest.approx(8.0)
+    assert found["o1"].format == "fp32"
+
+
+def test_limits_judge_the_change_and_not_what_ships() -> None:
+    problem = chain(3, Limits(error=0.0, latency_us=1.0))
+    found = rivals_of_variant(_posed(problem), problem, {}, 0)
+    assert found["o1"].reason == "breaks the error budget with everything else unchanged"
+
+
+def test_prices_are_those_of_the_setting_that_ships() -> None:
+    problem = chain(2)
+    doubled = replace(
+        problem,
+        settings=(*problem.settings, Setting("s1", problem.settings[0].overhead)),
+        options=tuple(
+            replace(one, latency=(*one.latency, *flat(30.0 if one.format == "fp32" else 4.0)))
+            for one in problem.options
+        ),
+        conversions=tuple(replace(one, latency=one.latency * 2) for one in problem.conversions),
+    )
+    found = rivals_of_variant(_posed(doubled), doubled, {}, 1)
+    assert found["o0"].delta_us == pytest.approx(4.0 + 2.0 - 30.0)
