@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -30,4 +31,7 @@ def run_server(engine: Path, place: socket.socket) -> None:
     """Serves at a reserved place until Ctrl-C or SIGTERM; closes it."""
     from planner import serve as protocol
 
-    protocol.serve(engine, place=place, ready=lambda url: tell(f"serving at {url}"))
+    def say(url: str, name: str) -> None:
+        tell(f"serving at {url}: POST {url}/v2/models/{quote(name)}/infer")
+
+    protocol.serve(engine, place=place, ready=say)

@@ -130,8 +130,8 @@ def _classes(outputs: Array, labels: Array) -> Array:
     return (single > 0.5).astype(int) if single.dtype.kind == "f" else single.astype(int)
 
 
-def _labels(labels: Array, count: int) -> Array:
-    flat = labels.reshape(count, -1)
+def _labels(labels: Array, outputs: Array) -> Array:
+    flat = labels.reshape(len(outputs), -1)
     if flat.shape[1] > 1:
         return np.asarray(flat.argmax(axis=1))
     single = flat[:, 0]
@@ -140,17 +140,34 @@ def _labels(labels: Array, count: int) -> Array:
             "the labels are not classes: top1 and f1 compare whole numbers",
             fix="give the class of each sample as an integer, or choose another metric",
         )
-    return single.astype(int)
+    classes = single.astype(int)
+    _refuse_outside(classes, outputs)
+    return classes
+
+
+def _refuse_outside(labels: Array, outputs: Array) -> None:
+    """A label that no output can stand for would count as wrong for every engine alike."""
+    flat = _flat(outputs)
+    if flat.shape[1] == 1 and flat.dtype.kind != "f":
+        return  # the output is the class itself
+    count = max(flat.shape[1], 2)
+    outside = labels[(labels < 0) | (labels >= count)]
+    if len(outside):
+        raise DataError(
+            f"{len(outside)} of {len(labels)} labels are none of the model's {count} classes "
+            f"(0 to {count - 1}): {outside[0]}",
+            fix="number the classes as the model's outputs stand",
+        )
 
 
 def _top1_rows(outputs: Array, labels: Array) -> Array:
     finite = np.isfinite(_flat(outputs).astype(np.float64)).all(axis=1)
-    right = _classes(outputs, labels) == _labels(labels, len(outputs))
+    right = _classes(outputs, labels) == _labels(labels, outputs)
     return np.asarray(right & finite, np.float64)
 
 
 def _f1_rows(outputs: Array, labels: Array) -> Array:
-    pair = (_classes(outputs, labels), _labels(labels, len(outputs)))
+    pair = (_classes(outputs, labels), _labels(labels, outputs))
     return np.asarray(np.stack(pair, axis=1))
 
 

@@ -48,13 +48,13 @@ def serve(
     max_body_bytes: int = MAX_BODY_BYTES,
     max_in_flight: int = MAX_IN_FLIGHT,
     request_timeout_s: float = REQUEST_TIMEOUT_S,
-    ready: Callable[[str], None] | None = None,
+    ready: Callable[[str, str], None] | None = None,
 ) -> None:
     """Load an engine and answer until SIGTERM or SIGINT; returns once nothing is in flight.
 
-    `ready` is called with the base URL when the first request can be answered; port 0 takes a
-    free one; a `place` that was reserved stands for both and is closed in the end. More than
-    `max_in_flight` requests at once are answered 503, larger bodies 413.
+    `ready` is called with the base URL and the model's name when the first request can be answered;
+    port 0 takes a free one; a `place` that was reserved stands for both and is closed in the end.
+    More than `max_in_flight` requests at once are answered 503, larger bodies 413.
 
     Raises:
         VerificationError: the engine is not what was built.
@@ -67,4 +67,4 @@ def serve(
 
     limits = service.Limits(max_body_bytes, max_in_flight, request_timeout_s)
     with contextlib.closing(bound):
-        server.run(engine, bound, limits, ready or (lambda url: None))
+        server.run(engine, bound, limits, ready or (lambda url, name: None))

@@ -30,10 +30,12 @@ QUIET_S = 0.2
 """Time for a request on a connection that was accepted just before the socket closed."""
 DRAIN_S = 30.0
 """After this, whatever still runs is given up."""
+Ready = Callable[[str, str], None]
+"""Told the base URL and the model's name once the first request can be answered."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(engine: Path, bound: socket.socket, limits: Limits, ready: Callable[[str], None]) -> None:
+def run(engine: Path, bound: socket.socket, limits: Limits, ready: Ready) -> None:
     """Serve at a bound socket until a signal. See `planner.serve.serve`."""
     with load(engine) as session:
         service = Service(session, limits)
@@ -47,9 +49,7 @@ def run(engine: Path, bound: socket.socket, limits: Limits, ready: Callable[[str
 class _Server(uvicorn.Server):
     """uvicorn, with its own signal handling replaced: it would re-raise what it caught."""
 
-    def __init__(
-        self, service: Service, bound: socket.socket, ready: Callable[[str], None]
-    ) -> None:
+    def __init__(self, service: Service, bound: socket.socket, ready: Ready) -> None:
         self._service = service
         self._bound = bound
         self._ready = ready
@@ -87,7 +87,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._service.is_ready = True
         host, port = self._bound.getsockname()[:2]
-        self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._ready(url, self._service.name)
 
     def _on_signal(self) -> None:
         """The first signal drains, the second gives up."""

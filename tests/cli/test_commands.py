@@ -29,11 +29,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Engines that were asked to be served."""
     engines: list[Any] = []
 
-    def remember(engine: Path, *, place: socket.socket, ready: Callable[[str], None]) -> None:
+    def remember(engine: Path, *, place: socket.socket, ready: Callable[[str, str], None]) -> None:
         host, port = place.getsockname()[:2]
         place.close()
         engines.append((engine, host, port))
-        ready(f"http://{host}:{port}")
+        ready(f"http://{host}:{port}", "m")
 
     monkeypatch.setattr(serve, "serve", remember)
     return engines
@@ -52,7 +52,8 @@ def test_deploy_builds_verifies_and_serves(
     assert (engine, host) == (Path("e"), "127.0.0.1")
     printed = capsys.readouterr()
     assert "e keeps its promise" in printed.out
-    assert f"serving at http://127.0.0.1:{port}" in printed.err
+    url = f"http://127.0.0.1:{port}"
+    assert f"serving at {url}: POST {url}/v2/models/m/infer" in printed.err
 
 
 def test_a_port_in_use_is_said_before_anything_is_built(

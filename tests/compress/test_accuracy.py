@@ -95,6 +95,21 @@ def test_labels_that_are_no_classes_are_refused(labels: list[object]) -> None:
         evaluate(_identity, samples, "top1")
 
 
+@pytest.mark.parametrize("labels", [[1, 2, 3], [-1, 0, 1]])
+@pytest.mark.parametrize("metric", ["top1", "f1"])
+def test_labels_that_no_output_stands_for_are_refused(labels: list[int], metric: str) -> None:
+    samples = _evaluation(np.eye(3, dtype=np.float32), np.array(labels))
+    with pytest.raises(DataError, match=r"1 of 3 labels are none of the model's 3 classes"):
+        evaluate(_identity, samples, metric)
+
+
+def test_one_probability_has_two_classes() -> None:
+    scores = np.array([[0.9], [0.2]], np.float32)
+    assert evaluate(_identity, _evaluation(scores, np.array([1, 0])), "top1").value == 1.0
+    with pytest.raises(DataError, match="model's 2 classes"):
+        evaluate(_identity, _evaluation(scores, np.array([1, 2])), "top1")
+
+
 def test_a_compiled_function_has_a_digest_too() -> None:
     assert len(function_digest("os:getcwd")) == 64
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from planner.errors import InfoptError
 from planner.serve import serve
 try:
-    serve(Path(sys.argv[1]), ready=lambda url: print(url, flush=True), **eval(sys.argv[2]))
+    serve(Path(sys.argv[1]), ready=lambda url, _: print(url, flush=True), **eval(sys.argv[2]))
 except InfoptError as error:
     print(error.text, flush=True)
     sys.exit(error.exit_code)
