@@ -152,6 +152,16 @@ def _check_size(directory: Path, entry: FileEntry, is_present: bool) -> None:
         )
 
 
+def check_length(directory: Path, entry: FileEntry) -> None:
+    """Whether a file that is mapped is as long as it was built: some microseconds.
+
+    Raises:
+        VerificationError: it is gone or of another length.
+    """
+    path = directory / entry.path
+    _check_size(directory, entry, path.exists())
+
+
 def _digest(path: Path) -> str | OSError:
     try:
         with path.open("rb") as file:

@@ -65,7 +65,7 @@ def build_engine(plan: Plan, out: Path, model: Path | None, work: Workspace) -> 
         Blueprint(
             name=served_name(path),
             plan=plan,
-            parts=_parts(plan, part, inputs, outputs, work),
+            parts=parts_of(plan, part, inputs, outputs, work),
             inputs=inputs,
             outputs=outputs,
             goldens=goldens,
@@ -116,7 +116,7 @@ def local_settings(plan: Plan) -> SessionSettings:
     return SessionSettings() if is_elsewhere else plan.settings
 
 
-def _parts(
+def parts_of(
     plan: Plan,
     part: Path,
     inputs: tuple[TensorSpec, ...],
@@ -127,7 +127,10 @@ def _parts(
         model, graphs = read(part, [shape.shapes for shape in plan.workload])
         cuts = stage_cuts(model, graphs, plan.execution)
         _tell_kept_whole(cuts, work)
-        return partition(model, graphs, cuts, work.scratch / "ranks", plan.settings, part.parent)
+        return partition(
+            model, graphs, cuts, work.scratch / "ranks", plan.settings, part.parent,
+            maps_weights=plan.streaming is not None,
+        )  # fmt: skip
     return (
         Part(
             onnx_path=part,

@@ -13,6 +13,7 @@ from planner.steps.bench import Bench
 from planner.steps.choose import Posed, pose
 from planner.steps.prepare import Prepared, prepare
 from planner.steps.pricing import Pricing
+from planner.steps.process import runtime_bytes
 from planner.steps.variants import Choices, Variant, choices, observed, variants
 from planner.steps.workspace import Workspace
 
@@ -59,7 +60,9 @@ def open_case(constraints: Constraints, work: Workspace, bench: Bench) -> Case:
     pricing.learn(uniform)
     errors = accuracy.sensitivities(offered)
 
-    posed = pose(constraints, prepared, graphs, uniform, pricing, errors)
+    is_here = all(setting.session.provider == "cpu" for setting in pricing.settings)
+    process = runtime_bytes(work) if is_here else 0
+    posed = pose(constraints, prepared, graphs, uniform, pricing, errors, process)
     return Case(
         constraints,
         work,

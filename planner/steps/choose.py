@@ -76,11 +76,13 @@ def pose(
     variants: Sequence[Variant],
     pricing: Pricing,
     errors: Mapping[tuple[str, Format], float],
+    process_bytes: int = 0,
 ) -> Posed:
     """The problem of one device: C1, C4, C5, C8, C9 and C10 of the design.
 
     Args:
         graphs: the same operators, with the sizes of each workload shape.
+        process_bytes: what counts as memory besides weights and activations.
     """
     graph = graphs[0]
     sized = [{name: tensor.size_bytes for name, tensor in g.tensors.items()} for g in graphs]
@@ -107,7 +109,7 @@ def pose(
         conversions=changes,
         given=tuple(State(name, "plain") for name in graph.inputs),
         wanted=_wanted(graph, offered.options),
-        activation_size_bytes=max(peak_activation_bytes(graph) for graph in graphs),
+        activation_size_bytes=process_bytes + max(map(peak_activation_bytes, graphs)),
         limits=limits(constraints),
         objectives=OBJECTIVES[constraints.objective],
     )

@@ -113,7 +113,8 @@ def _ranges(material: Material) -> dict[str, tuple[float, float]]:
 
 
 def _memory(material: Material) -> Estimate:
-    """Weights and activations are counted; the runtime's own context comes on top."""
+    """As `steps/process` counts on the CPU: runtime, weights, activations. What loading takes for a
+    moment comes on top."""
     size = float(material.memory_size_bytes)
     return Estimate(low=size, expected=size, high=size * 1.25, source="modelled")
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from planner.errors import InfeasibleError
-from planner.profiling.context import runtime_size_bytes
 from planner.spec.conflict import ConflictReport
 from planner.spec.plan import Plan
 from planner.steps.case import Case
@@ -16,6 +15,7 @@ from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
 from planner.steps.settle import settle
+from planner.units import format_size
 
 _MEMORY = "target.memory"
 
@@ -29,11 +29,12 @@ def plan_here(case: Case) -> Plan:
         VerificationError: nothing keeps the promised latency when it is measured.
     """
     try:
-        return _resident(case)
+        made = _resident(case)
     except ConflictError as error:
         if not _may_stream(case, error.report):
             raise
-    return _streamed(case)
+        return _streamed(case)
+    return _within(case, made)
 
 
 def conflict_here(case: Case) -> ConflictReport:
@@ -59,7 +60,30 @@ def _may_stream(case: Case, report: ConflictReport) -> bool:
     lacks = any(one.key == _MEMORY for one in report.limits)
     if limit is None or not lacks or case.constraints.target.offload == ():
         return False
-    return limit > runtime_size_bytes(case.work.scratch) + case.posed.problem.activation_size_bytes
+    return limit > case.posed.problem.activation_size_bytes
+
+
+def _within(case: Case, plan: Plan) -> Plan:
+    """The plan where a process that runs it keeps the limit on memory, else one that does.
+
+    Raises:
+        InfeasibleError: it does not, and weights may rest nowhere else.
+    """
+    from planner.steps.streaming.plan import stream
+    from planner.steps.streaming.whole import whole_peak_bytes
+
+    constraints, work = case.constraints, case.work
+    limit = constraints.promise.memory_size_bytes
+    if limit is None or plan.settings.provider != "cpu":
+        return plan
+    peak = whole_peak_bytes(plan, Path(constraints.model), work)
+    if peak is None or peak <= limit:
+        return plan
+    taken = f"{format_size(peak)} were taken of {format_size(limit)}, most of it while loading"
+    if constraints.target.offload == ():
+        raise InfeasibleError(taken, where=_MEMORY, fix=f"--memory {-(-peak // 2**20)}MiB")
+    work.reporter.note(f"{taken}: weights are mapped, and stream where they must")
+    return stream(plan, constraints.promise, Path(constraints.model), work)
 
 
 def _streamed(case: Case) -> Plan:

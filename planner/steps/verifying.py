@@ -69,7 +69,9 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     measured = [_measured(engine, manifest, golden, plan, work) for golden in manifest.golden]
     is_whole = manifest.ranks == len(manifest.ort_segments) == 1 and not manifest.is_streamed
     checks += _on_gpu(engine, manifest, plan) if on_gpu and is_whole else ()
-    checks += _memory(engine, manifest, plan) if plan.streaming is not None else ()
+    is_own = not plan.execution and plan.placement is None
+    counts = not on_gpu and (plan.streaming is not None or is_own)
+    checks += _memory(engine, manifest, plan) if counts else ()
     checks += [
         check
         for found in measured
@@ -116,8 +118,10 @@ def _on_gpu(engine: Path, manifest: Manifest, plan: Plan) -> list[Check]:
 def _memory(engine: Path, manifest: Manifest, plan: Plan) -> list[Check]:
     """Whether a process that runs the engine stays within what it may take."""
     limit = plan.promise.memory_size_bytes
+    if limit is None:
+        return []
     found = peak_size_bytes(engine, *(engine / golden.inputs for golden in manifest.golden))
-    if found is None or limit is None:
+    if found is None:
         return []
     predicted = plan.prediction.memory_size_bytes.expected
     detail = (

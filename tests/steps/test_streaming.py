@@ -16,7 +16,7 @@ from planner.graph.load import load
 from planner.profiling.context import runtime_size_bytes
 from planner.progress import Silent
 from planner.runtime.ort import make_session
-from planner.spec.io import read_plan, sealed
+from planner.spec.io import read_plan, sealed, write_plan
 from planner.spec.plan import ModelRef, Plan, Promise, WorkloadShape
 from planner.spec.session import SessionSettings
 from planner.steps.streaming import decide
@@ -29,13 +29,15 @@ thorough = pytest.mark.skipif(
     "INFOPT_EXAMPLES" not in os.environ,
     reason="half a minute of measuring: INFOPT_EXAMPLES=100 runs it",
 )
-WIDTH, LAYERS, WORDS = 2048, 9, 2000
+WIDTH, LAYERS, WORDS = 1024, 9, 2000
+ROOM = 26
+"""MiB besides the runtime: less than what the weights take."""
 MIB = 2**20
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Looked-up rows (16 MB), then nine products of 16 MiB with a residual around each."""
+    """Looked-up rows (8 MB), then nine products of 4 MiB with a residual around each."""
     rng = np.random.default_rng(3)
     weights = {"table": rng.standard_normal((WORDS, WIDTH), np.float32)}
     nodes = [helper.make_node("Gather", ["table", "ids"], ["x0"], "rows")]
@@ -60,8 +62,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def limit(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """72 MiB besides the runtime: less than half of the weights."""
-    return runtime_size_bytes(tmp_path_factory.mktemp("context")) + 72 * MIB
+    """Of the whole process."""
+    return runtime_size_bytes(tmp_path_factory.mktemp("context")) + ROOM * MIB
 
 
 def streamed(model: Path, limit: int, *rows: int, latency_us: float | None = None) -> Plan:
@@ -100,7 +102,7 @@ def plan(model: Path, limit: int, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_some_weights_stay_and_the_others_stream(plan: Plan, limit: int) -> None:
     found = plan.streaming
     assert found is not None
-    assert plan.model.size_bytes > limit
+    assert found.whole_size_bytes > limit
     assert found.size_bytes <= limit
     assert found.table_size_bytes == 4 * WORDS * WIDTH
     assert 0 < found.streamed_parts < found.parts
@@ -113,22 +115,36 @@ def test_some_weights_stay_and_the_others_stream(plan: Plan, limit: int) -> None
         assert 0 < estimate.low <= estimate.expected <= estimate.high
 
 
-def test_its_engine_answers_alike_within_the_memory(
+def test_its_engine_answers_alike_and_damage_is_told(
     workshop: Workshop, plan: Plan, model: Path, tmp_path: Path
 ) -> None:
-    with workshop.quick():
-        engine = pipeline.build(plan, tmp_path / "engine")
-        verdict = pipeline.verify(engine)
-    failed = {check.name for check in verdict.checks if not check.passed}
-    assert failed <= {"latency"}, verdict
-    memory = next(check for check in verdict.checks if check.name == "memory")
-    assert "promised" in memory.detail
+    path, engine = tmp_path / "plan.json", tmp_path / "engine"
+    write_plan(path, plan)
+    ended = workshop.infopt("deploy", path, "--no-serve", "-q", "-o", engine)
+    assert ended.code in (0, 4), ended.err
+    assert "at its peak" in " ".join(ended.out.split())
     whole = make_session(model, SessionSettings())
     with runtime.load(engine) as session:
         for ids in ([0, 5], list(range(40))):
             feeds = {"ids": np.array(ids, np.int64)}
             found = session.run(feeds)[f"x{LAYERS}"]
             np.testing.assert_allclose(found, whole.run(None, feeds)[0], rtol=1e-3, atol=1e-4)
+    refuses_damage(workshop, engine)
+
+
+def refuses_damage(workshop: Workshop, engine: Path) -> None:
+    """Of the weights beside a part."""
+    weights = sorted(engine.rglob("streamed.bin"))
+    data = bytearray(weights[-1].read_bytes())
+    data[17] ^= 255
+    weights[-1].write_bytes(data)
+    ended = workshop.infopt("verify", engine, "-q")
+    assert ended.code == 4
+    assert "altered since it was built" in ended.err
+    weights[-1].unlink()
+    ended = workshop.infopt("verify", engine, "-q")
+    assert ended.code == 4
+    assert "missing from the engine" in ended.err
 
 
 @thorough
@@ -152,7 +168,7 @@ def test_a_latency_that_streaming_cannot_keep(model: Path, limit: int) -> None:
 
 
 @thorough
-@pytest.mark.parametrize(("less", "words"), [(50, "not enough even where"), (90, "no room for")])
+@pytest.mark.parametrize(("less", "words"), [(20, "not enough even where"), (40, "no room for")])
 def test_a_memory_that_is_too_little(model: Path, limit: int, less: int, words: str) -> None:
     with pytest.raises(InfeasibleError, match=words) as found:
         streamed(model, limit - less * MIB, 2)
@@ -175,19 +191,8 @@ def test_the_command_line(workshop: Workshop, model: Path, limit: int, tmp_path:
     ended = workshop.infopt("deploy", path, "--no-serve", "-q", "-o", engine)
     assert ended.code in (0, 4), ended.err
     assert "at its peak" in " ".join(ended.out.split())
-    weights = sorted(engine.rglob("streamed.bin"))
     ended = workshop.infopt("deploy", path, "--to", "triton", "-q", "-o", engine)
     assert ended.code in (2, 4)
-    data = bytearray(weights[-1].read_bytes())
-    data[17] ^= 255
-    weights[-1].write_bytes(data)
-    ended = workshop.infopt("verify", engine, "-q")
-    assert ended.code == 4
-    assert "altered since it was built" in ended.err
-    weights[-1].unlink()
-    ended = workshop.infopt("verify", engine, "-q")
-    assert ended.code == 4
-    assert "missing from the engine" in ended.err
     refuses_where_the_request_says_so(workshop, model, limit, tmp_path)
 
 

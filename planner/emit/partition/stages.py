@@ -53,12 +53,16 @@ def partition(
     folder: Path,
     settings: SessionSettings,
     base: Path,
+    *,
+    maps_weights: bool = False,
 ) -> tuple[Part | Talk, ...]:
     """Parts and collectives in the order of execution; their files lie below `folder`.
 
     Args:
         model: as read from its file, external weights left where they are (below `base`).
         graphs: the same model with the shapes of all tensors, once for each workload entry.
+        maps_weights: whether weights lie beside the parts' files, of whatever size: loading copies
+            what a file holds, which takes memory for a moment.
 
     Raises:
         ModelError: an operator is in no stage, in two, or before what it reads; or an index that
@@ -67,8 +71,8 @@ def partition(
     graph = graphs[0]
     _check(graph, cuts)
     weights = Weights(model, base)
-    # Loading copies what a file holds; where memory is short, weights are mapped from beside it.
-    external = 0 if any(cut.is_streamed for cut in cuts) else EXTERNAL_FROM_BYTES
+    is_short = maps_weights or any(cut.is_streamed for cut in cuts)
+    external = 0 if is_short else EXTERNAL_FROM_BYTES
     found: list[Part | Talk] = []
     for number, cut in enumerate(cuts):
         ops = [op for op in graph.ops if op.name in cut.ops]

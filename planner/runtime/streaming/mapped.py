@@ -45,12 +45,25 @@ class Mapped:
         self.arrays = {tensor.name: self._view(tensor) for tensor in tensors}
         self._fetched = [_span(self._bytes, t) for t in tensors if not t.is_table]
 
+    def check(self) -> None:
+        """Whether the file is as long as ever: reading what was cut off would end the process.
+
+        A microsecond. What happens between this and the last read stays possible, as with every
+        mapped file.
+
+        Raises:
+            VerificationError: it is shorter.
+        """
+        if self._map.size() < self.size_bytes:
+            raise self._too_short()
+
     def fetch(self) -> None:
         """Brings every page; returns when they are there.
 
         Raises:
             VerificationError: the file is shorter than it was, or the disk fails.
         """
+        self.check()
         for span in self._fetched:
             _advise(span, _WILL_NEED)
         for span in self._fetched:

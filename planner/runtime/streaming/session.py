@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from planner.errors import UsageError, VerificationError
@@ -16,7 +16,7 @@ from planner.runtime.engine import Session
 from planner.runtime.segments import Bound, dead_after
 from planner.runtime.streaming.mapped import Mapped
 from planner.runtime.streaming.stream import Files, Source, Stream
-from planner.spec.manifest import Manifest, OrtSegment, StreamedWeights
+from planner.spec.manifest import FileEntry, Manifest, OrtSegment, StreamedWeights
 
 
 class StreamedSession(Session):
@@ -34,11 +34,14 @@ class StreamedSession(Session):
         self._stream = stream
         self._host = host
         self._running = threading.Lock()
+        self._mapped = _mapped_by_sessions(manifest)
 
     def _execute(self, segments: tuple[Bound, ...], feeds: Mapping[str, Any]) -> dict[str, Any]:
         with self._running:
             if self._segments is None:
                 raise UsageError("the session is closed", where=self.name)
+            for entry in self._mapped:
+                integrity.check_length(self.directory, entry)
             found = super()._execute(segments, feeds)
             return {name: self._host(value) for name, value in found.items()}
 
@@ -48,6 +51,19 @@ class StreamedSession(Session):
             if self._segments is not None:
                 self._stream.close()
             super().close()
+
+
+def _mapped_by_sessions(manifest: Manifest) -> tuple[FileEntry, ...]:
+    """Weights that lie beside parts that keep theirs: ONNX Runtime maps those that it does not
+    pack, and reads them in every run."""
+    kept = [segment for segment in manifest.ort_segments if segment.streamed is None]
+    folders = {PurePosixPath(segment.file).parent for segment in kept}
+    graphs = {segment.file for segment in kept}
+    return tuple(
+        entry
+        for entry in manifest.files
+        if PurePosixPath(entry.path).parent in folders and entry.path not in graphs
+    )
 
 
 def load_streamed(directory: Path, manifest: Manifest) -> StreamedSession:

@@ -56,6 +56,7 @@ class Files:
             VerificationError: the file cannot be read any more.
         """
         self._coming.pop(number).result()
+        self._files[number].check()  # they may have come before the last run ended, long ago
         return self._files[number].arrays
 
     def release(self, number: int) -> None:

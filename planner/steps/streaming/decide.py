@@ -112,7 +112,8 @@ def solve_residency(
     """Which runs keep their weights.
 
     Args:
-        more: bytes that a process was seen to take besides what is counted.
+        more: bytes that a process was seen to take besides what is counted. Where nothing keeps
+            the limit with them, the plan of the least memory: another process may take less.
 
     Raises:
         InfeasibleError: with the least memory that suffices.
@@ -125,9 +126,13 @@ def solve_residency(
     solution = solve(problem, time_limit_s=_SOLVE_S, gap=_GAP, seed=seed)
     if solution.status is not Status.INFEASIBLE and solution.totals is not None:
         return solution, problem
-    least = pose_residency(priced, shares, fixed, None, (Objective.MEMORY,))
-    found = solve(least, time_limit_s=_SOLVE_S, gap=_GAP, seed=seed).totals
+    objectives = (Objective.MEMORY, Objective.LATENCY)
+    least = pose_residency(priced, shares, fixed, None, objectives)
+    smallest = solve(least, time_limit_s=_SOLVE_S, gap=_GAP, seed=seed)
+    found = smallest.totals
     needed = max(found.stage_memory_size_bytes) if found is not None else None
+    if needed is not None and needed - more <= limit:
+        return smallest, least
     largest = max((each.chunk.fetched_size_bytes for each in priced), default=0)
     raise InfeasibleError(
         f"{format_size(limit)} are not enough even where weights stream: two parts' weights are "

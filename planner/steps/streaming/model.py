@@ -11,7 +11,6 @@ from planner.emit.partition import read, streamable
 from planner.graph.analysis import peak_activation_bytes
 from planner.graph.build import build_graph
 from planner.ir.graph import Graph
-from planner.profiling.context import runtime_size_bytes
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.tensors import read_tensors
 from planner.spec.manifest import TensorSpec
@@ -19,6 +18,7 @@ from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
 from planner.steps.building import synthetic
 from planner.steps.files import Files
+from planner.steps.process import runtime_bytes
 from planner.steps.workspace import Workspace
 
 
@@ -47,11 +47,6 @@ def open_model(plan: Plan, part: Path, files: Files, work: Workspace) -> Model:
     proto, (graph,) = read(part)
     fetched, tables = streamable(proto)
     inputs, outputs = tensor_specs(make_session(part, SessionSettings()))
-    feeds = []
-    for shape in plan.workload:
-        kept = files.inputs_path(shape.shapes)
-        known = kept.exists()
-        feeds.append(read_tensors(kept) if known else synthetic(shape, files, inputs, work))
     activations = max(
         peak_activation_bytes(build_graph(part, inputs=shape.shapes)) for shape in plan.workload
     )
@@ -64,7 +59,19 @@ def open_model(plan: Plan, part: Path, files: Files, work: Workspace) -> Model:
         settings=plan.settings,
         inputs=inputs,
         outputs=outputs,
-        feeds=tuple(feeds),
-        runtime_bytes=runtime_size_bytes(work.scratch),
+        feeds=feeds_of(plan, files, inputs, work),
+        runtime_bytes=runtime_bytes(work),
         activation_bytes=activations,
     )
+
+
+def feeds_of(
+    plan: Plan, files: Files, inputs: tuple[TensorSpec, ...], work: Workspace
+) -> tuple[Mapping[str, Any], ...]:
+    """Inputs of every workload shape: the calibration's where they are kept."""
+    found = []
+    for shape in plan.workload:
+        kept = files.inputs_path(shape.shapes)
+        known = kept.exists()
+        found.append(read_tensors(kept) if known else synthetic(shape, files, inputs, work))
+    return tuple(found)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from planner.emit.engine import Blueprint, Part, Talk, write_engine
+from planner.emit.engine import Part, Talk
 from planner.emit.partition import partition, stage_cuts
 from planner.errors import InfeasibleError
 from planner.place.residency import STREAMED, Priced
-from planner.runtime.streaming.footprint import peak_size_bytes
-from planner.runtime.tensors import write_tensors
 from planner.spec.execution import StageExecution
-from planner.spec.io import sealed
 from planner.spec.plan import Estimate, Plan, Promise
 from planner.steps.building import part_of
 from planner.steps.files import files_of
+from planner.steps.process import peak_bytes
 from planner.steps.reading import planned_model
 from planner.steps.streaming.decide import (
     latency,
@@ -32,8 +29,6 @@ from planner.steps.workspace import Workspace
 from planner.units import format_duration, format_size
 
 _MOST_ROUNDS = 5
-_STEP = 1.25
-"""How much less the solver gets for each byte too many."""
 _MODEL_SHARE = 0.15
 """How far sums of parts are off what they take one after another."""
 
@@ -80,62 +75,48 @@ def _fitting(
 ) -> Fit:
     """Solved, built and measured, until a process that runs it stays within the limit.
 
-    Counts of bytes leave out what allocators and threads keep, which is little and differs from
-    model to model: the solver gets as much less as the last process took too much.
+    What is counted leaves out what allocators and threads keep, and pages of tables: the next plan
+    is solved with as much besides what is counted as the last process took. So a plan that took
+    too much is never solved again, and ever less is counted.
 
     Raises:
-        InfeasibleError: with the least memory that suffices.
+        InfeasibleError: with the memory that the smallest plan took.
     """
     shares = shares_of(plan)
     more = 0
+    peaks: list[int] = []
+    tried: set[tuple[bool, ...]] = set()
     for number in range(_MOST_ROUNDS):
         solution, problem = solve_residency(priced, shares, model, limit, more, plan)
         chosen = set(solution.chosen)
         streams = tuple(f"{name}:{STREAMED}" in chosen for name in problem.ops)
+        if streams in tried:
+            break
+        tried.add(streams)
         execution = execution_of([each.chunk for each in priced], streams)
-        cuts = stage_cuts(model.proto, (model.graph,), execution)
         folder = work.scratch / f"streamed-{number}"
         parts = partition(
-            model.proto, (model.graph,), cuts, folder, model.settings, model.part.parent
-        )
-        peak = _peak(plan, model, parts, folder)
+            model.proto, (model.graph,), stage_cuts(model.proto, (model.graph,), execution),
+            folder, model.settings, model.part.parent, maps_weights=True,
+        )  # fmt: skip
+        specs = model.inputs, model.outputs
+        peak = peak_bytes(plan, parts, specs, model.feeds, folder)
         fit = Fit(solution, problem, streams, execution, parts, peak, number + 1)
         if peak is None or peak <= limit:
             return fit
+        peaks.append(peak)
+        more = max(more, peak - record(model, priced, streams, plan).size_bytes)
         work.reporter.note(
-            f"{format_size(peak)} were taken of {format_size(limit)}: solving again, tighter"
+            f"{format_size(peak)} were taken of {format_size(limit)}: solving again with "
+            f"{format_size(more)} besides what is counted"
         )
-        more += int(_STEP * (peak - limit))
+    needed = min(peaks)
     raise InfeasibleError(
-        f"an engine still took {format_size(peak or 0)} after {_MOST_ROUNDS} rounds",
+        f"a process takes {format_size(needed)} even where weights stream, "
+        f"{format_size(more)} more than is counted ({len(peaks)} plans were measured)",
         where="target.memory",
-        fix="a larger --memory",
+        fix=f"--memory {-(-needed // 2**20)}MiB",
     )
-
-
-def _peak(plan: Plan, model: Model, parts: Sequence[Part | Talk], folder: Path) -> int | None:
-    """Most bytes of a process that runs these parts on every shape."""
-    engine = folder / "engine"
-    write_engine(
-        engine,
-        Blueprint(
-            name="streamed",
-            plan=sealed(plan),
-            parts=tuple(parts),
-            inputs=model.inputs,
-            outputs=model.outputs,
-            goldens=(),
-            environment=plan.environment,
-            predicted_latency_us=plan.prediction.latency_p50_us,
-        ),
-    )
-    files = []
-    for number, feeds in enumerate(model.feeds):
-        files.append(folder / f"inputs-{number}.npz")
-        write_tensors(files[-1], feeds)
-    found = peak_size_bytes(engine, *files)
-    shutil.rmtree(engine)
-    return found
 
 
 def _predicted(plan: Plan, model: Model, parts: Sequence[Part | Talk]) -> dict[str, Estimate]:
