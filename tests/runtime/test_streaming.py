@@ -185,14 +185,13 @@ with runtime.load(sys.argv[1]) as session:
 """In a process of its own: what is not told ends it."""
 
 
-@pytest.mark.parametrize("length", [0, 4096])
-@pytest.mark.parametrize("which", ["first", "middle", "table", "resident"])
+@pytest.mark.parametrize(
+    ("which", "length"), [("first", 0), ("middle", 4096), ("table", 4096), ("resident", 0)]
+)
 def test_a_file_cut_off_while_it_is_used_is_told(which: str, length: int, tmp_path: Path) -> None:
     """First: its weights came behind the last part of the run before, and are there. Table: what
     is looked up is read where it lies. Resident: ONNX Runtime maps it."""
-    marks = {"first": "n" + "y" * 6, "middle": "n" + "y" * 6, "table": "y" * 7}.get(
-        which, "nnyyyyy"
-    )
+    marks = {"table": "yyyyyyy", "resident": "nnyyyyy"}.get(which, "nyyyyyy")
     engine, manifest = engine_of(stack(), tmp_path, marks)
     streamed = [engine / s.streamed.file for s in manifest.ort_segments if s.streamed is not None]
     beside = [
@@ -340,10 +339,10 @@ print(int(lines["VmHWM"].split()[0]) * 1024)
 
 
 def test_what_streams_is_not_in_memory(tmp_path: Path) -> None:
-    """48 MiB of products and a table of 16 MiB, two products of 4 MiB at a time."""
-    model = stack(12, 1024, 4000)
+    """24 MiB of products and a table of 8 MiB, two products of 4 MiB at a time."""
+    model = stack(6, 1024, 2000)
     sizes = {}
-    for marks in ("n" * 13, "y" * 13):
+    for marks in ("n" * 7, "y" * 7):
         folder = tmp_path / marks[0]
         folder.mkdir()
         engine, _ = engine_of(model, folder, marks)
@@ -351,4 +350,4 @@ def test_what_streams_is_not_in_memory(tmp_path: Path) -> None:
             [sys.executable, "-c", MEMORY, str(engine)], capture_output=True, text=True, check=True
         )
         sizes[marks[0]] = int(done.stdout)
-    assert sizes["n"] - sizes["y"] > 40 * 2**20
+    assert sizes["n"] - sizes["y"] > 18 * 2**20
