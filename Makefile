@@ -1,6 +1,8 @@
 # Everything works from a fresh machine with Python 3.11 or later: targets set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+# Files of tests that run at once.
+JOBS ?= 2
 READY := .venv/.ready
 
 .PHONY: demo test lint bench clean
@@ -9,7 +11,7 @@ demo: $(READY)  ## plan, deploy and verify a real trained model; predicted vs me
 	$(BIN)/python benchmarks/demo.py
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(READY)  ## style, types, floors
 	$(BIN)/ruff check .
