@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.compress.base import Array
-from planner.compress.samples import Evaluation, Samples, calibration_from, evaluation_from
+from planner.compress.sample_files import calibration_from, evaluation_from
+from planner.compress.samples import Evaluation, Samples
 from planner.errors import DataError
 from planner.runtime.tensors import read_tensors
 from planner.spec.manifest import TensorSpec

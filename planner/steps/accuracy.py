@@ -22,11 +22,12 @@ from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.spec.plan import AccuracyReport
 from planner.spec.session import SessionSettings
+from planner.steps.choices import Choices
 from planner.steps.functions import FOREIGN_BYTES
 from planner.steps.prepare import Prepared
 from planner.steps.sensitivity import measured_sensitivities
 from planner.steps.shapes import sizes
-from planner.steps.variants import Choices, Variant
+from planner.steps.variants import Variant
 from planner.steps.workspace import Workspace, digest, file_digest
 
 _JOINT_RUNS = 32

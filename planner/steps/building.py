@@ -9,7 +9,7 @@ from typing import Any
 
 from planner.compress.base import Format
 from planner.compress.measure import runner
-from planner.compress.samples import synthetic_samples
+from planner.compress.synthetic import synthetic_samples
 from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
 from planner.emit.golden import MAX_NMSE, Golden
 from planner.emit.partition import StageCut, partition, read, stage_cuts
@@ -25,7 +25,7 @@ from planner.steps.flips import flip_limit, unrounded
 from planner.steps.prepare import SYNTHETIC_RUNS
 from planner.steps.reading import kept_graph, planned_model
 from planner.steps.realisable import refuse_unrealisable
-from planner.steps.variants import Source, build_file_from
+from planner.steps.variant_files import Source, build_file_from
 from planner.steps.workspace import Workspace
 
 _ONE_RUN_MARGIN = 10.0

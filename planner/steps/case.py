@@ -10,11 +10,12 @@ from planner.ir.graph import Graph
 from planner.spec.constraints import Constraints
 from planner.steps.accuracy import Accuracy
 from planner.steps.bench import Bench
+from planner.steps.choices import Choices, choices
 from planner.steps.choose import Posed, pose
 from planner.steps.prepare import Prepared, prepare
 from planner.steps.pricing import Pricing
 from planner.steps.process import runtime_bytes
-from planner.steps.variants import Choices, Variant, choices, observed, variants
+from planner.steps.variants import Variant, observed, variants
 from planner.steps.workspace import Workspace
 
 

@@ -7,10 +7,11 @@ from itertools import product
 from planner.spec.constraints import Constraints
 from planner.spec.verdict import DryRun, PendingMeasurement
 from planner.steps.bench import Bench
+from planner.steps.choices import choices
 from planner.steps.prepare import Prepared, prepare, prepare_elsewhere
 from planner.steps.request import is_away
 from planner.steps.skeleton import dry_skeleton
-from planner.steps.variants import choices, variants
+from planner.steps.variants import variants
 from planner.steps.whole_runs import session_choices
 from planner.steps.workspace import Workspace
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from planner import __version__
 from planner.compress.base import Array
 from planner.compress.measure import runner
-from planner.compress.samples import synthetic_samples
+from planner.compress.synthetic import synthetic_samples
 from planner.errors import DataError, InfoptError, ModelError
 from planner.graph.bind import bind, complete_shapes
 from planner.graph.build import build_graph

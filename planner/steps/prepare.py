@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.compress.samples import Samples, synthetic_samples
+from planner.compress.samples import Samples
+from planner.compress.synthetic import synthetic_samples
 from planner.compress.workload import Specs, calibrations
 from planner.graph import weights
 from planner.graph.model import LoadedModel

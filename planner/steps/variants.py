@@ -15,56 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.compress.apply import ApplyReport, apply
-from planner.compress.base import NATIVE, BuildSettings, Format, Offer, Rejection
-from planner.compress.calibrate import calibrate
-from planner.compress.describe import Description, build_described
-from planner.compress.methods import offers
-from planner.compress.samples import Samples
+from planner.compress.base import NATIVE, Format
 from planner.errors import DataError, EnvironmentMismatchError, InfoptError, ModelError
 from planner.graph.nursery import NURSERY
-from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph, Op, Tensor
-from planner.runtime.fingerprint import has_vnni, read_cpu
-from planner.spec.constraints import Constraints
-from planner.spec.session import GraphLevel, SessionSettings
+from planner.spec.session import GraphLevel
 from planner.steps.bench import Bench, Executable
+from planner.steps.choices import Choices
 from planner.steps.prepare import Prepared
+from planner.steps.variant_files import build_file, described
 from planner.steps.workspace import Workspace, digest
 
-CPU_FORMATS = (Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.INT4_WO)
-"""Tried where the user names none. Half precision is tried only when named: ONNX Runtime's CPU
-provider casts it to fp32 around every operator."""
-_NO_RANGE = "an activation becomes NaN or infinite on the calibration samples"
 _LARGE_BYTES = 256 << 20
 LEVELS = (GraphLevel.ALL, GraphLevel.EXTENDED)
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What may be chosen for every operator, and what may not, with the reason."""
-
-    offers: tuple[Offer, ...]
-    rejections: tuple[Rejection, ...]
-    ranges: Mapping[str, tuple[float, float]]
-
-    @property
-    def formats(self) -> tuple[Format, ...]:
-        """Formats that at least one operator may take, native first."""
-        return tuple(dict.fromkeys([NATIVE, *(offer.format for offer in self.offers)]))
-
-    def uniform(self, wanted: Format) -> dict[str, Format]:
-        """Every operator that may take the format in it; pinned ones in theirs."""
-        assigned: dict[str, Format] = {}
-        allowed: dict[str, list[Format]] = {}
-        for offer in self.offers:
-            allowed.setdefault(offer.op, []).append(offer.format)
-        for op, found in allowed.items():
-            if wanted in found:
-                assigned[op] = wanted
-            elif NATIVE not in found:
-                assigned[op] = found[0]
-        return {op: form for op, form in assigned.items() if form != NATIVE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,62 +49,6 @@ class Variant:
     def executable(self) -> Executable:
         """Any of them, for what does not depend on the inputs: the file, its constants."""
         return self.executables[0]
-
-
-def choices(constraints: Constraints, prepared: Prepared, work: Workspace) -> Choices:
-    """What every operator may take, with the ranges that static formats need."""
-    allowed = (NATIVE, *(constraints.compression.formats or CPU_FORMATS))
-    answers = offers(prepared.graph, allowed, constraints.compression.pin)
-    made = tuple(answer for answer in answers if isinstance(answer, Offer))
-    refused = tuple(answer for answer in answers if isinstance(answer, Rejection))
-    tensors = sorted({name for offer in made for name in offer.ranged_tensors})
-    ranges = _ranges(prepared, tensors, work) if tensors else {}
-    unranged = tuple(offer for offer in made if not ranges.keys() >= set(offer.ranged_tensors))
-    if unranged:
-        work.reporter.note(f"{len(unranged)} operators cannot be {Format.INT8_STATIC}: {_NO_RANGE}")
-    kept = tuple(offer for offer in made if offer not in unranged)
-    refused += tuple(Rejection(offer.op, offer.format, _NO_RANGE) for offer in unranged)
-    return Choices(_all_offered(prepared.graph, kept), refused, ranges)
-
-
-def _all_offered(graph: Graph, made: Sequence[Offer]) -> tuple[Offer, ...]:
-    """The offers; an operator left without any stays native."""
-    offered = {offer.op for offer in made}
-    return (*made, *(Offer(op.name, NATIVE) for op in graph.ops if op.name not in offered))
-
-
-def _ranges(
-    prepared: Prepared, tensors: Sequence[str], work: Workspace
-) -> dict[str, tuple[float, float]]:
-    """Ranges that hold for the samples of every shape."""
-    work.reporter.stage("calibrate")
-    found = [_ranges_on(samples, prepared, tensors, work) for samples in prepared.samples]
-    return {
-        name: (min(each[name][0] for each in found), max(each[name][1] for each in found))
-        for name in found[0]
-    }
-
-
-def _ranges_on(
-    samples: Samples, prepared: Prepared, tensors: Sequence[str], work: Workspace
-) -> dict[str, tuple[float, float]]:
-    key = digest("ranges", prepared.sha256, samples.digest, tensors)
-    bounds = Bounds().for_size(prepared.loaded.size_bytes)
-    sandbox = Sandbox("calibrating activations", str(prepared.loaded.path), bounds)
-
-    def compute() -> dict[str, list[float]]:
-        found = sandbox.call(
-            calibrate,
-            prepared.model_path,
-            prepared.graph,
-            tensors,
-            samples,
-            SessionSettings(),
-        )
-        return {name: list(ends) for name, ends in found.items()}
-
-    payload = work.once("ranges", key, compute)
-    return {name: (low, high) for name, (low, high) in payload.items()}
 
 
 def variants(
@@ -178,7 +85,7 @@ def _build_ahead(prepared: Prepared, chosen_from: Choices, work: Workspace) -> N
 
     def build(key: str) -> dict[str, object] | None:
         with contextlib.suppress(InfoptError):
-            return _described(prepared, keyed[key], ranges, _file_of(key, work))
+            return described(prepared, keyed[key], ranges, _file_of(key, work))
         return None
 
     at_once = 2 if prepared.loaded.size_bytes <= _LARGE_BYTES else 1
@@ -241,7 +148,7 @@ def make_variant(
             build_file(prepared, assignment, ranges, path)
         return path
 
-    payload = work.once("variant", key, lambda: _described(prepared, assignment, ranges, path))
+    payload = work.once("variant", key, lambda: described(prepared, assignment, ranges, path))
     return Variant(
         name=f"{label}-{level.value}",
         format=Format(label) if label in set(Format) else NATIVE,
@@ -259,83 +166,6 @@ def make_variant(
         ),
         size_bytes=payload["size_bytes"],
     )
-
-
-def build_file(
-    prepared: Prepared,
-    assignment: Mapping[str, Format],
-    ranges: Mapping[str, tuple[float, float]],
-    path: Path,
-) -> ApplyReport:
-    """Builds the mixed model of a prepared one."""
-    return build_file_from(_source(prepared), assignment, ranges, path)
-
-
-def _source(prepared: Prepared) -> Source:
-    loaded = prepared.loaded
-    return Source(prepared.model_path, str(loaded.path), loaded.size_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What a mixed model is built from."""
-
-    path: Path
-    where: str
-    """What the user knows it by."""
-    size_bytes: int
-    """Of the user's model, with its external data."""
-
-    @property
-    def sandbox(self) -> Sandbox:
-        """Where it is built."""
-        bounds = Bounds(wall_s=180.0).for_size(self.size_bytes)
-        return Sandbox("building the compressed model", self.where, bounds)
-
-
-def build_file_from(
-    source: Source,
-    assignment: Mapping[str, Format],
-    ranges: Mapping[str, tuple[float, float]],
-    path: Path,
-) -> ApplyReport:
-    """Builds a mixed model in a process of its own, so that its memory is given back."""
-    return source.sandbox.call(
-        apply, source.path, dict(assignment), dict(ranges), path, BUILD_SETTINGS
-    )
-
-
-BUILD_SETTINGS = BuildSettings(reduce_range=not has_vnni(read_cpu()))
-
-
-def _described(
-    prepared: Prepared,
-    assignment: Mapping[str, Format],
-    ranges: Mapping[str, tuple[float, float]],
-    path: Path,
-) -> dict[str, object]:
-    """What the store keeps of a variant; its file is built, in a process of its own."""
-    if not assignment:
-        size_bytes = prepared.model_path.stat().st_size
-        return _facts(Description({}, prepared.graph.ops, size_bytes))
-    return _facts(
-        _source(prepared).sandbox.call(
-            build_described,
-            prepared.model_path,
-            dict(assignment),
-            dict(ranges),
-            path,
-            BUILD_SETTINGS,
-        )
-    )
-
-
-def _facts(found: Description) -> dict[str, object]:
-    return {
-        "realised": {op: str(form) for op, form in found.realised.items() if form != NATIVE},
-        "nodes": [[op.name, op.op_type, op.domain, op.inputs, op.outputs] for op in found.nodes],
-        "size_bytes": found.size_bytes,
-    }
 
 
 def observed(prepared: Prepared, found: Sequence[Variant], bench: Bench) -> tuple[Graph, ...]:

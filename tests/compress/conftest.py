@@ -10,7 +10,8 @@ import pytest
 from planner.compress.base import NATIVE, Format, Offer, Range
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import METHODS, offers
-from planner.compress.samples import Samples, synthetic_samples
+from planner.compress.samples import Samples
+from planner.compress.synthetic import synthetic_samples
 from planner.ir.graph import Graph
 from planner.runtime.ort import make_session, tensor_specs
 from tests.compress.build import SESSION, cnn, mixer

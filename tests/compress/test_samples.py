@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from planner.compress.base import Array
-from planner.compress.samples import (
-    load_calibration,
-    load_evaluation,
-    samples_from,
-    synthetic_samples,
-)
+from planner.compress.cutting import samples_from
+from planner.compress.sample_files import load_calibration, load_evaluation
+from planner.compress.synthetic import synthetic_samples
 from planner.errors import DataError
 from planner.spec.manifest import TensorSpec
 from tests.compress.build import random

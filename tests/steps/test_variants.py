@@ -12,9 +12,9 @@ from planner.compress.samples import Samples
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.profiling.store import Store
 from planner.progress import Silent
-from planner.steps import variants
+from planner.steps import choices
 from planner.steps.prepare import Prepared
-from planner.steps.variants import Source
+from planner.steps.variant_files import Source
 from planner.steps.workspace import Workspace
 
 SIZE_BYTES = 10 * 2**30
@@ -45,7 +45,7 @@ def test_so_is_calibrating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     store = Store(tmp_path / "store.sqlite")
     work = Workspace(store, tmp_path, tmp_path, Silent())
     samples = cast(Samples, prepared.samples[0])
-    found = variants._ranges_on(samples, cast(Prepared, prepared), ["x"], work)
+    found = choices._ranges_on(samples, cast(Prepared, prepared), ["x"], work)
     store.close()
     assert found == {"x": (0.0, 1.0)}
     assert _suffices(seen[0])

@@ -28,7 +28,7 @@ from planner.spec.session import SessionSettings
 from planner.steps.gpu.document import ON_CPU, document
 from planner.steps.prepare import Prepared, prepare_elsewhere
 from planner.steps.racing import at_percentile, race
-from planner.steps.variants import Source, build_file_from
+from planner.steps.variant_files import Source, build_file_from
 from planner.steps.winner import pick
 from planner.steps.workspace import Workspace
 

@@ -1,0 +1,105 @@
+"""What may be chosen for every operator, and what may not: asked of each format's method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from planner.compress.base import NATIVE, Format, Offer, Rejection
+from planner.compress.calibrate import calibrate
+from planner.compress.methods import offers
+from planner.compress.samples import Samples
+from planner.graph.sandbox import Bounds, Sandbox
+from planner.ir.graph import Graph
+from planner.spec.constraints import Constraints
+from planner.spec.session import SessionSettings
+from planner.steps.prepare import Prepared
+from planner.steps.workspace import Workspace, digest
+
+CPU_FORMATS = (Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.INT4_WO)
+"""Tried where the user names none. Half precision is tried only when named: ONNX Runtime's CPU
+provider casts it to fp32 around every operator."""
+_NO_RANGE = "an activation becomes NaN or infinite on the calibration samples"
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What may be chosen for every operator, and what may not, with the reason."""
+
+    offers: tuple[Offer, ...]
+    rejections: tuple[Rejection, ...]
+    ranges: Mapping[str, tuple[float, float]]
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Formats that at least one operator may take, native first."""
+        return tuple(dict.fromkeys([NATIVE, *(offer.format for offer in self.offers)]))
+
+    def uniform(self, wanted: Format) -> dict[str, Format]:
+        """Every operator that may take the format in it; pinned ones in theirs."""
+        assigned: dict[str, Format] = {}
+        allowed: dict[str, list[Format]] = {}
+        for offer in self.offers:
+            allowed.setdefault(offer.op, []).append(offer.format)
+        for op, found in allowed.items():
+            if wanted in found:
+                assigned[op] = wanted
+            elif NATIVE not in found:
+                assigned[op] = found[0]
+        return {op: form for op, form in assigned.items() if form != NATIVE}
+
+
+def choices(constraints: Constraints, prepared: Prepared, work: Workspace) -> Choices:
+    """What every operator may take, with the ranges that static formats need."""
+    allowed = (NATIVE, *(constraints.compression.formats or CPU_FORMATS))
+    answers = offers(prepared.graph, allowed, constraints.compression.pin)
+    made = tuple(answer for answer in answers if isinstance(answer, Offer))
+    refused = tuple(answer for answer in answers if isinstance(answer, Rejection))
+    tensors = sorted({name for offer in made for name in offer.ranged_tensors})
+    ranges = _ranges(prepared, tensors, work) if tensors else {}
+    unranged = tuple(offer for offer in made if not ranges.keys() >= set(offer.ranged_tensors))
+    if unranged:
+        work.reporter.note(f"{len(unranged)} operators cannot be {Format.INT8_STATIC}: {_NO_RANGE}")
+    kept = tuple(offer for offer in made if offer not in unranged)
+    refused += tuple(Rejection(offer.op, offer.format, _NO_RANGE) for offer in unranged)
+    return Choices(_all_offered(prepared.graph, kept), refused, ranges)
+
+
+def _all_offered(graph: Graph, made: Sequence[Offer]) -> tuple[Offer, ...]:
+    """The offers; an operator left without any stays native."""
+    offered = {offer.op for offer in made}
+    return (*made, *(Offer(op.name, NATIVE) for op in graph.ops if op.name not in offered))
+
+
+def _ranges(
+    prepared: Prepared, tensors: Sequence[str], work: Workspace
+) -> dict[str, tuple[float, float]]:
+    """Ranges that hold for the samples of every shape."""
+    work.reporter.stage("calibrate")
+    found = [_ranges_on(samples, prepared, tensors, work) for samples in prepared.samples]
+    return {
+        name: (min(each[name][0] for each in found), max(each[name][1] for each in found))
+        for name in found[0]
+    }
+
+
+def _ranges_on(
+    samples: Samples, prepared: Prepared, tensors: Sequence[str], work: Workspace
+) -> dict[str, tuple[float, float]]:
+    key = digest("ranges", prepared.sha256, samples.digest, tensors)
+    bounds = Bounds().for_size(prepared.loaded.size_bytes)
+    sandbox = Sandbox("calibrating activations", str(prepared.loaded.path), bounds)
+
+    def compute() -> dict[str, list[float]]:
+        found = sandbox.call(
+            calibrate,
+            prepared.model_path,
+            prepared.graph,
+            tensors,
+            samples,
+            SessionSettings(),
+        )
+        return {name: list(ends) for name, ends in found.items()}
+
+    payload = work.once("ranges", key, compute)
+    return {name: (low, high) for name, (low, high) in payload.items()}
