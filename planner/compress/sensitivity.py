@@ -14,32 +14,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper
 
 from planner.compress import surgery
-from planner.compress.base import NATIVE, Array, Format, Method, OpCall, Range
+from planner.compress.base import NATIVE, Array, Format, Range
 from planner.compress.groups import groups_within
 from planner.compress.methods import method_of
-from planner.compress.pooled import PooledError
-from planner.compress.probe import quiet_settings, size_of
+from planner.compress.probe import size_of
 from planner.compress.samples import Samples
 from planner.compress.switchboard import Switchboard, switchboard
+from planner.compress.unit import Unit, UnitBench, units_of
 from planner.compress.upgrade import upgrade_opset
-from planner.errors import UsageError
+from planner.compress.work import cost_of
 from planner.graph import weights
-from planner.ir.graph import Graph, Op
+from planner.ir.graph import Graph
 from planner.progress import Reporter, Silent
-from planner.runtime import dtypes
-from planner.runtime.ort import make_session
 from planner.spec.session import SessionSettings
 
 Choice = tuple[str, Format]
-_CALL_MULTIPLICATIONS = 4e5
-"""What calling one operator costs, in multiplications: 10 us at 4e10 per second."""
 _ADDITION_OPSET = 7
 """The first whose `Add` ONNX Runtime has a kernel for: it disturbs what is measured."""
 _SAME_VALUES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
@@ -133,23 +126,6 @@ def affordable_runs(graph: Graph, choices: int, settings: SensitivitySettings) -
     return max(1, min(settings.max_runs, allowed))
 
 
-def cost_of(op: Op, graph: Graph) -> float:
-    """Multiplications of one run of an operator, and what calling it costs in their terms."""
-    output = graph.tensors.get(op.outputs[0]) if op.outputs else None
-    elements = output.size_bytes / 4 if output else 0.0
-    weight = graph.tensors.get(op.inputs[1]) if len(op.inputs) > 1 else None
-    first = graph.tensors.get(op.inputs[0]) if op.inputs else None
-    each = 1.0
-    if weight is not None and weight.shape:
-        if op.kind == "Conv":
-            each = float(np.prod(weight.shape[1:]))
-        elif op.kind in ("MatMul", "Gemm") and first is not None and first.shape:
-            each = float(first.shape[-1])
-        elif op.kind in ("LSTM", "GRU", "RNN"):
-            each = 4.0 * weight.shape[-1]
-    return elements * each + _CALL_MULTIPLICATIONS
-
-
 def _measure(
     model_path: Path,
     graph: Graph,
@@ -164,7 +140,7 @@ def _measure(
         formats.setdefault(op_name, []).append(form)
     onnx_model = onnx.load(model_path, load_external_data=False)
     onnx_model = upgrade_opset(onnx_model, _ADDITION_OPSET)
-    units = {unit.op.name: unit for unit in _units(onnx_model, graph, formats)}
+    units = {unit.op.name: unit for unit in units_of(onnx_model, graph, formats)}
     read = {name for unit in units.values() for name in unit.op.inputs}
     constants = {
         name: weights.to_array(tensor, model_path.parent)
@@ -191,12 +167,12 @@ def _measure(
         for group in groups_within(list(units), held, settings.memory_size_bytes):
             records = _recorded(board, [units[name] for name in group], samples.runs)
             for name in group:
-                bench = _Bench(units[name], board, records, constants, ranges, session)
+                bench = UnitBench(units[name], board, records, constants, ranges, session)
                 for form in units[name].formats:
                     yield (name, form), bench.error_of(method_of(form), samples.runs)
 
 
-def _recorded(board: Switchboard, units: Sequence[_Unit], runs: int) -> list[dict[str, Array]]:
+def _recorded(board: Switchboard, units: Sequence[Unit], runs: int) -> list[dict[str, Array]]:
     """Per run: the values the units read and make; one run of each segment they lie in."""
     wanted: dict[int, dict[str, None]] = {}
     for unit in units:
@@ -207,124 +183,3 @@ def _recorded(board: Switchboard, units: Sequence[_Unit], runs: int) -> list[dic
         for run, record in enumerate(records):
             record.update(board.recorded(segment, run, list(names)))
     return records
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """One candidate operator."""
-
-    op: Op
-    node: NodeProto
-    opsets: Sequence[Any]
-    ir_version: int
-    input_types: tuple[int, ...]
-    """ONNX element type by input position (0 for an omitted input)."""
-    made: tuple[str, ...]
-    """Its float outputs."""
-    recorded: tuple[str, ...]
-    """Activations it reads and makes."""
-    formats: tuple[Format, ...]
-
-    def kernel(self, session: SessionSettings) -> Any:
-        """The operator alone; all its inputs, weights included, are fed."""
-        node = _copy(self.node)
-        inputs = []
-        for i, name in enumerate(node.input):
-            if name:
-                node.input[i] = f"in{i}"
-                inputs.append(helper.make_tensor_value_info(f"in{i}", self.input_types[i], None))
-        outputs = [helper.make_empty_tensor_value_info(name) for name in self.made]
-        model = helper.make_model(
-            helper.make_graph([node], "op", inputs, outputs),
-            opset_imports=self.opsets,
-            ir_version=self.ir_version,
-        )
-        return make_session(model.SerializeToString(), quiet_settings(session))
-
-
-class _Bench:
-    """One candidate operator between its recorded inputs and the switchboard."""
-
-    def __init__(
-        self,
-        unit: _Unit,
-        board: Switchboard,
-        records: Sequence[Mapping[str, Array]],
-        weights: Mapping[str, Array],
-        ranges: Mapping[str, Range],
-        session: SessionSettings,
-    ) -> None:
-        self.unit, self.board, self.records = unit, board, records
-        self.weights, self.ranges = weights, ranges
-        self.kernel = unit.kernel(session)
-
-    def error_of(self, method: Method, runs: int) -> float:
-        """Output NMSE of the operator in the method's format."""
-        error = PooledError()
-        segment = self.board.segment_of[self.unit.op.name]
-        constants: dict[int, Array] = {}
-        for run in range(runs):
-            deltas = self._deltas(method, self.records[run], constants)
-            error.add(self.board.reference(run), self.board.disturbed(segment, run, deltas))
-        return error.worst
-
-    def _deltas(
-        self, method: Method, values: Mapping[str, Array], constants: dict[int, Array]
-    ) -> dict[str, Array]:
-        """Output differences on one run's values; `constants` keeps the rounded weights between
-        the runs of one format (rounding them costs more than the operator)."""
-        unit, weights = self.unit, self.weights
-        known = {} if constants else weights
-        inputs = tuple(known.get(n, values.get(n)) if n else None for n in unit.op.inputs)
-        constant = tuple(n in weights for n in unit.op.inputs)
-        call = OpCall(unit.op, surgery.attributes_of(unit.node), inputs, constant)
-        rounded = method.simulate(call, self.ranges)
-        fed = {i: value for i, value in enumerate(rounded.inputs) if value is not None}
-        constants.update({i: value for i, value in fed.items() if constant[i]})
-        feeds = {f"in{i}": value for i, value in {**fed, **constants}.items()}
-        made = self.kernel.run(list(unit.made), feeds)
-        return {
-            name: method.simulate_output(unit.op, name, value, self.ranges) - values[name]
-            for name, value in zip(unit.made, made, strict=True)
-        }
-
-
-def _units(
-    onnx_model: ModelProto, graph: Graph, formats: Mapping[str, Sequence[Format]]
-) -> list[_Unit]:
-    nodes = {node.name: node for node in onnx_model.graph.node}
-    for name in formats:
-        if name not in nodes:
-            raise UsageError(f"the model has no operator {name!r}")
-    numbers = {t.name: t.data_type for t in onnx_model.graph.initializer}
-    units = []
-    for op in (op for op in graph.ops if op.name in formats):
-        made = tuple(n for n in op.outputs if n and graph.tensors[n].dtype == "float32")
-        reads = tuple(n for n in op.inputs if n and n not in numbers)
-        units.append(
-            _Unit(
-                op,
-                _copy(nodes[op.name]),
-                list(onnx_model.opset_import),
-                onnx_model.ir_version,
-                tuple(_number(n, numbers, graph) for n in op.inputs),
-                made,
-                tuple(dict.fromkeys((*reads, *made))),
-                tuple(formats[op.name]),
-            )
-        )
-    return units
-
-
-def _copy(node: NodeProto) -> NodeProto:
-    copied = NodeProto()
-    copied.CopyFrom(node)
-    return copied
-
-
-def _number(name: str, numbers: Mapping[str, int], graph: Graph) -> int:
-    if not name:
-        return 0
-    if name in numbers:
-        return numbers[name]
-    return int(helper.np_dtype_to_tensor_dtype(dtypes.numpy_dtype(graph.tensors[name].dtype)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +14,7 @@ from planner.profiling.kernel import METHOD_VERSION, Kernel
 from planner.profiling.micro import footprint_class
 from planner.profiling.store import KernelTime
 from planner.spec.plan import Environment
+from planner.steps.analysis import Analysis, Executable, analysis_of
 from planner.steps.workspace import Workspace, digest
 
 _SHORT_US = 4.0
@@ -26,46 +26,6 @@ _SECONDS_PER_KERNEL = 0.12
 _MOST_SECONDS = 20.0
 _ALONE_S = 1.0
 """For one kernel, after another took its process down."""
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What a model executes, as the store keeps it."""
-
-    kernels: tuple[Kernel, ...]
-    constants: frozenset[str]
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
-
-    @property
-    def constant_size_bytes(self) -> int:
-        """Bytes of all constants."""
-        return sum(kernel.constant_size_bytes for kernel in self.kernels)
-
-    @property
-    def read_size_bytes(self) -> int:
-        """Bytes of constants that a run reads: they decide from which cache weights come."""
-        return sum(kernel.read_size_bytes for kernel in self.kernels)
-
-
-@dataclass(frozen=True, slots=True)
-class Executable:
-    """A model file that ONNX Runtime optimises and runs at one graph level."""
-
-    key: str
-    """Digest of the file and of all that its optimisation depends on."""
-    level: str
-    feeds_path: Path
-    feeds_digest: str
-    """Of the inputs it is run on: they steer control flow and data-dependent shapes."""
-    build: Callable[[], Path]
-    """Makes the file, or returns it where it exists: only called when something must be run."""
-    interface: str = ""
-    """Digest of what decides inputs and outputs: the same for all variants of one model."""
-
-    @property
-    def name(self) -> str:
-        """What it is and what it is run on."""
-        return f"{self.key}|{self.level}|{self.feeds_digest}"
 
 
 class Bench:
@@ -102,7 +62,7 @@ class Bench:
         )  # fmt: skip
         if key not in self._known:
             payload = self.work.once("analysis", key, lambda: self._analyse(executable))
-            self._known[key] = _analysis(payload)
+            self._known[key] = analysis_of(payload)
         return self._known[key]
 
     def _analyse(self, executable: Executable) -> dict[str, Any]:
@@ -306,16 +266,3 @@ class Bench:
 def times_of(work: Workspace, keys: Sequence[str]) -> dict[str, KernelTime]:
     """What the store knows of these keys."""
     return {key: time for key in dict.fromkeys(keys) if (time := work.store.kernel(key))}
-
-
-def _analysis(payload: dict[str, Any]) -> Analysis:
-    return Analysis(
-        tuple(_kernel(entry) for entry in payload["kernels"]),
-        frozenset(payload["constants"]),
-        {name: (dtype, tuple(shape)) for name, (dtype, shape) in payload["tensors"].items()},
-    )
-
-
-def _kernel(entry: dict[str, Any]) -> Kernel:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-    return Kernel(**fields)

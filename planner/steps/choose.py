@@ -17,7 +17,7 @@ from planner.ir.graph import Graph
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
 from planner.ir.solution import Solution
 from planner.spec.constraints import Constraints
-from planner.steps.bench import Analysis
+from planner.steps.analysis import Analysis
 from planner.steps.prepare import Prepared
 from planner.steps.pricing import Pricing
 from planner.steps.variants import Variant

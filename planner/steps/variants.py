@@ -20,7 +20,8 @@ from planner.errors import DataError, EnvironmentMismatchError, InfoptError, Mod
 from planner.graph.nursery import NURSERY
 from planner.ir.graph import Graph, Op, Tensor
 from planner.spec.session import GraphLevel
-from planner.steps.bench import Bench, Executable
+from planner.steps.analysis import Executable
+from planner.steps.bench import Bench
 from planner.steps.choices import Choices
 from planner.steps.prepare import Prepared
 from planner.steps.variant_files import build_file, described

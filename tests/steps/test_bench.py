@@ -15,7 +15,8 @@ from planner.profiling.store import KernelTime, Store
 from planner.progress import Silent
 from planner.runtime.fingerprint import this_environment
 from planner.steps import bench as bench_module
-from planner.steps.bench import Bench, Executable
+from planner.steps.analysis import Executable
+from planner.steps.bench import Bench
 from planner.steps.workspace import Workspace
 from tests.profiling.build import perceptron, save
 
