@@ -96,10 +96,11 @@ def _rest() -> list[str]:
 def _arguments(kind: str, model: str, batch: int, arguments: argparse.Namespace) -> tuple[str, ...]:
     work = arguments.work
     common = ("--model", model, "--batch", str(batch), "--gpu-check")
-    own = (
+    kept = (
         *("--kernels", str(work / "kernels"), "--plans", str(work / "plans")),
-        *("--workers", str(arguments.workers), "--tune", "--tune-s", str(arguments.tune_s)),
+        *("--workers", str(arguments.workers)),
     )
+    own = (*kept, "--tune", "--tune-s", str(arguments.tune_s))
     is_compiled = (work / f"compile-torch-{batch}-{model}.done").exists()
     against = f"{_EAGER},{_COMPILED}" if is_compiled else _EAGER
     return {
@@ -107,6 +108,8 @@ def _arguments(kind: str, model: str, batch: int, arguments: argparse.Namespace)
         "compile-torch": (*common, "--no-own", "--compile-only", "--peers", _COMPILED),
         "time-own": (*common, *own, "--stages"),
         "time-rules": (*common, *own, "--groups", "rules"),
+        "time-against": (*common, *kept, "--peers", f"{_EAGER},torch-compile-replay"),
+        "time-calls": (*common, *kept, "--peers", f"{_EAGER},{_COMPILED}"),
         "time-peers": (*common, "--no-own", "--peers", against),
         "time-eager": (*common, "--no-own", "--peers", _EAGER),
         "time-ort": (*common, "--no-own", "--peers", "ort-cuda-graph,ort-cuda"),
