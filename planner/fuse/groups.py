@@ -13,24 +13,20 @@ of one shape cost nothing under the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.fuse.candidates import Candidate, Space
-from planner.fuse.schedule import plan_part
+from planner.fuse.tilings import Configure, Tilings
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
-from planner.kernels.estimate import Rates, blocks_us
-from planner.kernels.pace import block_of
+from planner.kernels.estimate import Rates
 from planner.kernels.source import Numbers, Part
-from planner.kernels.stage import Config, Stage
 
 MEMORY = "memory"
 """The one form of a state here: on the device, in the engine's number format."""
 SPREAD = 0.15
 """Half of the 95 % interval of a modelled launch, relative (median deviation on an H200: see
 `benchmarks/README.md`)."""
-Configure = Callable[[Space, Stage], Config | None]
-"""The configuration of a stage; None: the generator's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +96,12 @@ def pose(
     for bucket in buckets:
         covered = _covered(bucket.space)
         ops += [_op(bucket, name) for name in covered]
-        parts = _parts(bucket.space, configure)
-        blocks = {id(p): block_of(bucket.space.program, p) for p in parts.values()}
+        tilings = Tilings(bucket.space, configure)
         for row, form in enumerate(forms):
             numbers = bucket.numbers[form.name]
             at = _Place(row, bucket.shape, len(forms), len(shape_weights))
             for index, candidate in enumerate(bucket.space.candidates):
-                own = tuple(parts[id(stage)] for stage in candidate.stages)
-                time_us = blocks_us([blocks[id(p)] for p in own], numbers, rates)
+                own, time_us = tilings.best(candidate, numbers, rates)
                 name = f"{bucket.name}/{form.name}/{index}:{candidate.makes[0]}"
                 choices[name] = Choice(bucket.name, candidate, own, time_us)
                 options.append(_option(name, candidate, bucket, form, covered, time_us, at, total))
@@ -164,19 +158,6 @@ def _covered(space: Space) -> dict[str, None]:
     """What C1 counts, in topological order."""
     counted = space.heavy | space.optional | set(space.program.outputs)
     return dict.fromkeys(nest.name for nest in space.program.nests if nest.name in counted)
-
-
-def _parts(space: Space, configure: Configure) -> dict[int, Part]:
-    """Every distinct stage with its tiling, by identity; equal stages share one."""
-    known: dict[tuple[object, ...], Part] = {}
-    found: dict[int, Part] = {}
-    for candidate in space.candidates:
-        for stage in candidate.stages:
-            key = (stage.root, stage.reads, stage.also)
-            if key not in known:
-                known[key] = plan_part(space.program, stage, configure(space, stage))
-            found[id(stage)] = known[key]
-    return found
 
 
 def _option(

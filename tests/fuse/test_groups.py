@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from planner.fuse.build import Draft, drafted
 from planner.fuse.candidates import Space, closure, explore
@@ -30,6 +31,15 @@ ALL: tuple[Callable[[], onnx.ModelProto], ...] = (
     models.attention,
     models.convolutions,
 )
+
+
+def beside() -> onnx.ModelProto:
+    """Three products side by side, which together are more blocks than a device holds at once."""
+    rows, width = 128, 768
+    nodes = [helper.make_node("Gemm", ["x", f"w{i}"], [f"y{i}"]) for i in range(3)]
+    weights = {f"w{i}": models.random(width, width, seed=i, scale=0.1) for i in range(3)}
+    outputs = {f"y{i}": (rows, width) for i in range(3)}
+    return models.model(nodes, {"x": (rows, width)}, outputs, weights)
 
 
 def posed(program: Program, forms: tuple[str, ...] = ("float32",)) -> tuple[Space, Groups]:
@@ -87,12 +97,15 @@ def test_a_closure_stops_at_what_is_in_memory() -> None:
     assert "h" not in cut.internal
 
 
-@pytest.mark.parametrize("build", ALL)
-def test_the_choice_is_never_worse_than_the_rules(build: Callable[[], onnx.ModelProto]) -> None:
+@pytest.mark.parametrize("form", ["float32", "float16"])
+@pytest.mark.parametrize("build", [*ALL, beside])
+def test_the_choice_is_never_worse_than_the_rules(
+    build: Callable[[], onnx.ModelProto], form: str
+) -> None:
     program = program_of(build())
-    space, groups = posed(program)
+    space, groups = posed(program, (form,))
     found = solve(groups.problem, time_limit_s=20)
-    ruled = estimate(program, schedule(program, space.greedy), numbers_for(program, "float32"))
+    ruled = estimate(program, schedule(program, space.greedy), numbers_for(program, form))
     assert found.status is Status.OPTIMAL
     assert found.objective[0] <= ruled.predicted_us + 1e-6
 
