@@ -6,12 +6,14 @@ from planner.spec.conflict import ConflictReport
 from planner.spec.constraints import Constraints
 from planner.spec.plan import Plan
 from planner.steps.away.plan import plan_away
-from planner.steps.away.target import find_target
+from planner.steps.away.target import Away, find_target
 from planner.steps.conflict import ConflictError
 from planner.steps.workspace import Workspace
 
 MOST_FUSED_BYTES = 2 * 2**30
 """Model files up to this size are read with their weights, and kernels are generated for them."""
+
+_MEMORY = "target.memory"
 
 
 def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
@@ -33,6 +35,29 @@ def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
     except NotFused as reason:
         work.reporter.note(f"no generated kernels: {reason}; planning library kernels")
         return plan_away(constraints, away, work)
+    except ConflictError as conflict:
+        if "host" not in away.machine.offload or not _is_for_memory(conflict):
+            raise
+        work.reporter.note(
+            "generated kernels keep all weights on the device, which is more than target.memory; "
+            "planning library kernels, whose weights may stream"
+        )
+        return _streamed(constraints, away, work, conflict)
+
+
+def _is_for_memory(conflict: ConflictError) -> bool:
+    return any(limit.key == _MEMORY for limit in conflict.report.limits)
+
+
+def _streamed(
+    constraints: Constraints, away: Away, work: Workspace, conflict: ConflictError
+) -> Plan:
+    """The plan whose weights may rest in host memory; where there is none either, what generated
+    kernels would need, which is less: library kernels bring a runtime along."""
+    try:
+        return plan_away(constraints, away, work)
+    except ConflictError:
+        raise conflict from None
 
 
 def conflict_elsewhere(constraints: Constraints, work: Workspace) -> ConflictReport:
