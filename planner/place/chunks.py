@@ -62,13 +62,14 @@ def chunks(
         last = place
     bounds = [0, *ends, len(graph.ops)]
     return tuple(
-        _described(graph, graph.ops[a:b], fetched, tables) for a, b in pairwise(bounds) if a < b
+        described(graph, graph.ops[a:b], fetched, tables) for a, b in pairwise(bounds) if a < b
     )
 
 
-def _described(
+def described(
     graph: Graph, ops: tuple[Op, ...], fetched: Mapping[str, int], tables: Collection[str]
 ) -> Chunk:
+    """A run of operators with the bytes of its constants."""
     names = dict.fromkeys(name for op in ops for name in _constants(op, graph))
     sizes = {name: graph.tensors[name].size_bytes for name in names}
     return Chunk(

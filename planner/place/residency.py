@@ -1,4 +1,5 @@
-"""Which runs of operators keep their weights and which fetch them for each run: one Problem.
+"""In which format runs of operators stand, which keep their weights and which fetch them for each
+run: one Problem.
 
 A run's weights arrive while the run before it computes, behind the last those of the first, so they
 take their bytes at both (C4). What fetching adds to the time is part of the option's price.
@@ -29,6 +30,12 @@ class Priced:
     resident: tuple[Latency, ...]
     streamed: tuple[Latency, ...] | None
     """None: it has no weights that could stream, or ONNX Runtime does not run it so."""
+    form: str = ""
+    """Which of the ways to write the run this is; nothing where there is one."""
+    error: float = 0.0
+    """What it adds to the error of the answers (C10)."""
+    workspace_size_bytes: int = 0
+    """Of its activations, beyond what every way takes."""
 
     def weight_size_bytes(self, *, is_streamed: bool) -> int:
         """What stays in memory."""
@@ -40,24 +47,29 @@ class Priced:
 
 
 def pose_residency(
-    priced: Sequence[Priced],
+    priced: Sequence[Priced | Sequence[Priced]],
     shares: Sequence[float],
     fixed_bytes: int,
     limit_bytes: int | None,
     objectives: Sequence[Objective] = (Objective.LATENCY,),
+    error: float | None = None,
 ) -> Problem:
     """The Problem.
 
     Args:
+        priced: runs in order; several ways to write one are alternatives.
         shares: how often each workload shape occurs.
         fixed_bytes: what the process holds whatever is chosen.
         limit_bytes: of the process.
+        error: what errors may add up to.
     """
-    names = [f"{n}:{each.chunk.name}" for n, each in enumerate(priced)]
+    runs = [(run,) if isinstance(run, Priced) else tuple(run) for run in priced]
+    names = [f"{n}:{run[0].chunk.name}" for n, run in enumerate(runs)]
     options = [
         option
-        for n, (name, each) in enumerate(zip(names, priced, strict=True))
-        for option in _options(name, each, n, len(priced))
+        for n, (name, run) in enumerate(zip(names, runs, strict=True))
+        for each in run
+        for option in _options(name, each, n, len(runs))
     ]
     return Problem(
         ops=tuple(names),
@@ -66,7 +78,7 @@ def pose_residency(
         settings=(Setting("run", (_NOTHING,) * len(shares)),),
         shape_weights=tuple(shares),
         activation_size_bytes=fixed_bytes,
-        limits=Limits(),
+        limits=Limits(error=error),
         objectives=tuple(objectives),
         places=(Place(_DEVICE, _DEVICE),),
         devices=(Device(_DEVICE, limit_bytes, 1),),
@@ -75,24 +87,31 @@ def pose_residency(
 
 def _options(name: str, each: Priced, number: int, count: int) -> list[Option]:
     keeps = Option(
-        name=f"{name}:{RESIDENT}",
+        name=option_name(name, each.form, RESIDENT),
         ops=(name,),
-        format=RESIDENT,
+        format=f"{each.form}:{RESIDENT}",
         latency=(each.resident,),
         weight_size_bytes=each.weight_size_bytes(is_streamed=False),
+        workspace_size_bytes=each.workspace_size_bytes,
+        error=each.error,
         place=_DEVICE,
     )
     if each.streamed is None:
         return [keeps]
     fetches = replace(
         keeps,
-        name=f"{name}:{STREAMED}",
-        format=STREAMED,
+        name=option_name(name, each.form, STREAMED),
+        format=f"{each.form}:{STREAMED}",
         latency=(each.streamed,),
         weight_size_bytes=each.weight_size_bytes(is_streamed=True),
         holds=slots(number, count, each.chunk.fetched_size_bytes),
     )
     return [keeps, fetches]
+
+
+def option_name(run: str, form: str, residency: str) -> str:
+    """Of one way to write a run and to keep its weights."""
+    return ":".join(filter(None, (run, form, residency)))
 
 
 def slots(number: int, count: int, size_bytes: int) -> tuple[Hold, ...]:

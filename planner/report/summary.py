@@ -149,6 +149,10 @@ def _streaming(plan: Plan) -> list[tuple[str, str]]:
     found = plan.streaming
     if found is None:
         return []
+    if not found.streamed_parts:
+        return [
+            ("streams", "nothing; weights are mapped, since loading copies would take too much")
+        ]
     looked_up = ""
     if found.table_size_bytes:
         looked_up = f"; rows of {format_size(found.table_size_bytes)} are read where they lie"

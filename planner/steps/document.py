@@ -23,7 +23,7 @@ from planner.spec.session import SessionSettings
 from planner.steps.case import Case
 from planner.steps.contest import Outcome
 from planner.steps.settle import Settled
-from planner.steps.variants import Variant
+from planner.steps.variants import Choices, Variant
 from planner.units import format_duration
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def document(material: Material) -> Plan:
         settings=material.session,
         simplified=winner is not None and material.case.prepared.is_simplified,
         formats=formats,
-        ranges=_ranges(material),
+        ranges=ranges_of(material.case.choices, material.shipped.realised),
         decisions=_decisions(material),
         solver=_solver(material),
         prediction=Prediction(
@@ -100,16 +100,16 @@ def _model(material: Material) -> ModelRef:
     )
 
 
-def _ranges(material: Material) -> dict[str, tuple[float, float]]:
+def ranges_of(choices: Choices, realised: Mapping[str, Format]) -> dict[str, tuple[float, float]]:
     """Only those that the build of this plan reads: static formats' activations."""
-    static = {op for op, form in material.shipped.realised.items() if form == Format.INT8_STATIC}
+    static = {op for op, form in realised.items() if form == Format.INT8_STATIC}
     wanted = {
         name
-        for offer in material.case.choices.offers
+        for offer in choices.offers
         if offer.op in static and offer.format == Format.INT8_STATIC
         for name in offer.ranged_tensors
     }
-    return {name: material.case.choices.ranges[name] for name in sorted(wanted)}
+    return {name: choices.ranges[name] for name in sorted(wanted)}
 
 
 def _memory(material: Material) -> Estimate:

@@ -83,7 +83,7 @@ def _within(case: Case, plan: Plan) -> Plan:
     if constraints.target.offload == ():
         raise InfeasibleError(taken, where=_MEMORY, fix=f"--memory {-(-peak // 2**20)}MiB")
     work.reporter.note(f"{taken}: weights are mapped, and stream where they must")
-    return stream(plan, constraints.promise, Path(constraints.model), work)
+    return stream(plan, constraints.promise, Path(constraints.model), work, case)
 
 
 def _streamed(case: Case) -> Plan:
@@ -101,7 +101,7 @@ def _streamed(case: Case) -> Plan:
         posed=replace(case.posed, problem=replace(problem, limits=limits)),
     )
     made = _resident(roomy)
-    return stream(made, constraints.promise, Path(constraints.model), case.work)
+    return stream(made, constraints.promise, Path(constraints.model), case.work, case)
 
 
 def _unless_streamed(case: Case, report: ConflictReport) -> ConflictReport:

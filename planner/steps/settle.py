@@ -19,7 +19,7 @@ from planner.steps.conflict import conflict_error
 from planner.steps.variants import Variant, make_variant
 
 _MOST_ROUNDS = 8
-_LOOSE_ERROR = 0.3
+LOOSE_ERROR = 0.3
 """First budget where only a drop of a metric is limited: the metric then tightens it."""
 _SHRINK = 0.9
 """A re-solve aims this far inside the budget that the built plan broke."""
@@ -59,7 +59,7 @@ def settle(case: Case, probes: Sequence[tuple[float, float]]) -> Settled:
     """
     accuracy = case.accuracy
     model = accuracy.model(probes)
-    allowed = case.constraints.accuracy.max_error or _LOOSE_ERROR
+    allowed = case.constraints.accuracy.max_error or LOOSE_ERROR
     limit = allowed / model.scale
     refused: Comparison | None = None
     for number in range(1, _MOST_ROUNDS + 1):
@@ -79,12 +79,13 @@ def settle(case: Case, probes: Sequence[tuple[float, float]]) -> Settled:
             )  # fmt: skip
         if measured.comparison is not None and measured.comparison.verdict != "kept":
             refused = measured.comparison
-        limit = _tighter(allowed, summed, measured, accuracy)
+        limit = tighter(allowed, summed, measured, accuracy)
         case.work.reporter.note(_why_again(measured, allowed))
     raise AssertionError("a plan without any compression changes no answer")
 
 
-def _tighter(allowed: float, summed: float, measured: Measured, accuracy: Accuracy) -> float:
+def tighter(allowed: float, summed: float, measured: Measured, accuracy: Accuracy) -> float:
+    """The budget of the next round, on sums of sensitivities."""
     broken = accuracy.budget.max_error is not None and measured.error > allowed
     if broken:
         return _SHRINK * summed * allowed / measured.error

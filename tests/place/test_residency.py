@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from planner.ir.graph import Graph, Op, Tensor
-from planner.ir.problem import Latency, Objective
+from planner.ir.problem import Latency, Objective, Problem
 from planner.ir.solution import Status
 from planner.place.chunks import Chunk, chunks
-from planner.place.residency import STREAMED, Priced, pose_residency
+from planner.place.residency import RESIDENT, STREAMED, Priced, option_name, pose_residency
 from planner.solve.solve import solve
 
 FIXED = 1000
@@ -79,6 +80,101 @@ def test_the_least_time_within_the_memory(seed: int) -> None:
     assert time_us(priced, streams, shares) == pytest.approx(best)
     assert solution.totals is not None
     assert max(solution.totals.stage_memory_size_bytes) == memory(priced, streams)
+
+
+def ways_of(rng: np.random.Generator, count: int) -> list[tuple[Priced, ...]]:
+    """Runs in one to three formats: smaller ones with errors, faster or slower."""
+    found = []
+    for plain in draw(rng, count, 1):
+        run = [plain]
+        for number in range(int(rng.integers(0, 3))):
+            part = int(rng.integers(1, 5))
+            chunk = Chunk(
+                plain.chunk.ops, plain.chunk.weight_size_bytes // part,
+                plain.chunk.fetched_size_bytes // part, plain.chunk.table_size_bytes // part,
+            )  # fmt: skip
+            us = float(rng.integers(1, 100))
+            kept = (Latency(us, us, us),)
+            more = us + float(rng.integers(0, 60))
+            moved = (Latency(more, more, more),) if rng.random() < 0.9 else None
+            error, scratch = int(rng.integers(0, 8)) / 1024, int(rng.integers(0, 3)) * 500
+            run.append(Priced(chunk, kept, moved, f"f{number}", error, scratch))
+        found.append(tuple(run))
+    return found
+
+
+Choice = tuple[tuple[Priced, bool], ...]
+
+
+def choices(runs: list[tuple[Priced, ...]], limit: int, error: float) -> list[Choice]:
+    """Every way to choose format and residency that keeps memory and error."""
+    cells = [
+        [(way, moves) for way in run for moves in (False, True) if way.streamed or not moves]
+        for run in runs
+    ]
+    found = []
+    for choice in itertools.product(*cells):
+        ways, moves = [way for way, _ in choice], tuple(moved for _, moved in choice)
+        scratch = max(way.workspace_size_bytes for way in ways)
+        keeps = memory(ways, moves) + scratch <= limit
+        if keeps and sum(way.error for way in ways) <= error:
+            found.append(choice)
+    return found
+
+
+def total_us(choice: Choice) -> float:
+    return time_us([way for way, _ in choice], tuple(moves for _, moves in choice), [1.0])
+
+
+def chosen_of(runs: Sequence[tuple[Priced, ...]], problem: Problem, names: set[str]) -> Choice:
+    return tuple(
+        (way, moves)
+        for name, run in zip(problem.ops, runs, strict=True)
+        for way in run
+        for moves in (False, True)
+        if option_name(name, way.form, STREAMED if moves else RESIDENT) in names
+    )
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_formats_and_residency_at_once(seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    runs = ways_of(rng, int(rng.integers(1, 5)))
+    limit = FIXED + int(rng.integers(0, 30_000))
+    error = int(rng.integers(0, 16)) / 1024
+    within = choices(runs, limit, error)
+    problem = pose_residency(runs, [1.0], FIXED, limit, error=error)
+    solution = solve(problem, time_limit_s=10, gap=0.0)
+    if not within:
+        assert solution.status is Status.INFEASIBLE
+        return
+    found = chosen_of(runs, problem, set(solution.chosen))
+    assert found in within
+    assert total_us(found) == pytest.approx(min(map(total_us, within)))
+
+
+def test_one_choice_beats_formats_first_and_residency_then() -> None:
+    """Two products; the small format is a little slower where weights stay. As if memory were no
+    matter both keep their own, and then one must stream; at once, one takes the small format and
+    both stay."""
+
+    def us(value: float) -> tuple[Latency]:
+        return (Latency(value, value, value),)
+
+    def best(runs: Sequence[tuple[Priced, ...]], limit: int | None) -> Choice:
+        problem = pose_residency(runs, [1.0], FIXED, limit, error=1 / 1024)
+        solution = solve(problem, time_limit_s=10, gap=0.0)
+        return chosen_of(runs, problem, set(solution.chosen))
+
+    run = (
+        Priced(Chunk(("p",), 8000, 8000), us(100.0), us(300.0)),
+        Priced(Chunk(("p",), 2000, 2000), us(110.0), us(160.0), "int8", 1 / 1024),
+    )
+    limit = FIXED + 16_200
+    formats = [(way,) for way, _ in best([run, run], None)]
+    assert [way.form for (way,) in formats] == ["", ""]
+    assert total_us(best(formats, limit)) == pytest.approx(400.0)
+    assert total_us(best([run, run], limit)) == pytest.approx(210.0)
 
 
 def random_graph(rng: np.random.Generator, count: int) -> tuple[Graph, dict[str, int]]:

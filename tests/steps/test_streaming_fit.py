@@ -15,8 +15,9 @@ import pytest
 from planner.errors import InfeasibleError
 from planner.ir.graph import Graph
 from planner.progress import Silent
-from planner.steps.streaming import plan as steps
+from planner.steps.streaming import fit as steps
 from planner.steps.streaming.document import Fit, record
+from planner.steps.streaming.mix import Alone
 from planner.steps.streaming.model import Model
 from tests.place.test_residency import draw, memory
 from tests.runtime.build import make_plan
@@ -49,6 +50,7 @@ class Bench:
             "stage_cuts": lambda *_: (),
             "partition": lambda *_, **__: (),
             "peak_bytes": lambda *_: self.peak(),
+            "chunks_of": lambda *_: (),
             "execution_of": self.executed,
         }
         for name, value in monkeyed.items():
@@ -65,7 +67,9 @@ class Bench:
 
     def fit(self, limit: int) -> Fit:
         work: Any = SimpleNamespace(scratch=Path(), reporter=Silent())
-        return steps._fitting(make_plan({"x": (1,)}), bare(), self.priced, limit, work)
+        plan, runs = make_plan({"x": (1,)}), [each.chunk for each in self.priced]
+        asked = steps.Question(plan, bare(), runs, [(each,) for each in self.priced], limit)
+        return steps.fitting(asked, Alone(bare()), work)
 
     def sizes(self) -> tuple[int, int]:
         """The least and the most that can be counted, about."""
@@ -111,5 +115,5 @@ def test_what_is_recorded_is_what_the_problem_counts(monkeypatch: pytest.MonkeyP
     for seed in range(5):
         bench = Bench(seed, monkeypatch, lambda _: 0)
         fit = bench.fit(10**9)
-        sizes = record(bare(), bench.priced, fit.streams, make_plan({"x": (1,)}))
+        sizes = record(bare(), fit.chosen, fit.streams, make_plan({"x": (1,)}))
         assert sizes.size_bytes == bench.counted[-1]

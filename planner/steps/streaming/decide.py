@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from planner.emit.partition import StageCut, partition
@@ -16,9 +17,12 @@ from planner.profiling.streams import Timed, time_streams
 from planner.runtime.fingerprint import usable_cores
 from planner.spec.plan import Plan
 from planner.steps.streaming.model import Model
+from planner.steps.streaming.ways import Way, chunks_of
 from planner.steps.workspace import Workspace
 from planner.units import format_size
 
+Run = tuple[Priced, ...]
+"""The ways that a run may take."""
 _SLOT_SHARE = 0.1
 """Of what the process may hold besides its runtime: what one part fetches, about. Two are there at
 a time; smaller ones would leave more room for weights that stay, and cost more calls."""
@@ -54,23 +58,88 @@ def _cuts(runs: Sequence[Chunk], *, is_streamed: bool) -> list[StageCut]:
     return [StageCut((0,), frozenset(run.ops), is_streamed=is_streamed) for run in runs]
 
 
-def price(model: Model, runs: Sequence[Chunk], plan: Plan, work: Workspace) -> list[Priced]:
-    """Every run, timed both ways on every shape."""
+def price(ways: Sequence[Way], runs: Sequence[Chunk], plan: Plan, work: Workspace) -> list[Run]:
+    """Every run in every way, timed with weights that stay and with weights that stream, on every
+    shape.
+
+    Args:
+        ways: the first is what `runs` are of.
+    """
+    base = ways[0].model
+    least = min(way.model.activation_bytes for way in ways)
+    found: list[list[Priced]] = [[] for _ in runs]
+    for way in ways:
+        chunks_here = runs if way is ways[0] else chunks_of(way.model, base.graph, runs)
+        if not all(chunk.ops for chunk in chunks_here):
+            continue  # it made one run of two: they cannot take different ways
+        scratch = work.scratch / f"runs-{way.label or 'plan'}"
+        spans = _both(way.model, chunks_here, plan, scratch)
+        for run, chunk, alternatives, (kept, moved) in zip(
+            runs, chunks_here, found, spans, strict=True
+        ):
+            alternatives.append(
+                Priced(
+                    chunk,
+                    kept,
+                    moved,
+                    way.label,
+                    way.error(run),
+                    way.model.activation_bytes - least,
+                )
+            )
+    return [tuple(_distinct(each)) for each in found]
+
+
+def _distinct(ways: Sequence[Priced]) -> Iterator[Priced]:
+    """Without those that are no better in anything than another: runs without weights look alike
+    in all formats."""
+    for number, each in enumerate(ways):
+        others = (*ways[:number], *(w for w in ways[number + 1 :] if _key(w) != _key(each)))
+        if not any(_is_no_worse(other, each) for other in others):
+            yield each
+
+
+def _key(way: Priced) -> tuple[object, ...]:
+    return way.chunk.weight_size_bytes, way.chunk.fetched_size_bytes, way.resident, way.streamed
+
+
+def _is_no_worse(one: Priced, other: Priced) -> bool:
+    """Than the other in anything that the Problem counts."""
+    if other.streamed is not None and one.streamed is None:
+        return False
+    pairs = [(one.resident, other.resident)]
+    if one.streamed is not None and other.streamed is not None:
+        pairs.append((one.streamed, other.streamed))
+    times = ((a, b) for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True))
+    sizes = [
+        (way.chunk.fetched_size_bytes, way.workspace_size_bytes, way.error,
+         way.weight_size_bytes(is_streamed=False), way.weight_size_bytes(is_streamed=True))
+        for way in (one, other)
+    ]  # fmt: skip
+    return all(a.expected_us <= b.expected_us and a.high_us <= b.high_us for a, b in times) and all(
+        a <= b for a, b in zip(*sizes, strict=True)
+    )
+
+
+def _both(
+    model: Model, runs: Sequence[Chunk], plan: Plan, scratch: Path
+) -> list[tuple[tuple[Latency, ...], tuple[Latency, ...] | None]]:
+    """Of each run: with weights that stay, and with weights that stream where it can."""
     parts = [
         partition(
             model.proto, (model.graph,), _cuts(runs, is_streamed=streams),
-            work.scratch / f"runs-{streams}", model.settings, model.part.parent,
+            scratch / f"{streams}", model.settings, model.part.parent,
         )
         for streams in (False, True)
     ]  # fmt: skip
     pairs = list(zip(*parts, strict=True))
     times = [timed(model, pairs, feeds, plan) for feeds in model.feeds]
     found = []
-    for number, run in enumerate(runs):
+    for number in range(len(runs)):
         kept = [latency(on[number][0]) for on in times]
         ways = [on[number][1] for on in times]
         moved = [latency(way) for way in ways if way is not None]
-        found.append(Priced(run, tuple(kept), tuple(moved) if len(moved) == len(ways) else None))
+        found.append((tuple(kept), tuple(moved) if len(moved) == len(ways) else None))
     return found
 
 
@@ -102,18 +171,20 @@ def shares_of(plan: Plan) -> list[float]:
 
 
 def solve_residency(
-    priced: Sequence[Priced],
+    priced: Sequence[Run],
     shares: Sequence[float],
     model: Model,
     limit: int,
     more: int,
     plan: Plan,
+    error: float | None = None,
 ) -> tuple[Solution, Problem]:
-    """Which runs keep their weights.
+    """Which way each run takes, and whether it keeps its weights.
 
     Args:
         more: bytes that a process was seen to take besides what is counted. Where nothing keeps
             the limit with them, the plan of the least memory: another process may take less.
+        error: what errors may add up to.
 
     Raises:
         InfeasibleError: with the least memory that suffices.
@@ -121,19 +192,19 @@ def solve_residency(
     from planner.solve.solve import solve
 
     fixed = model.runtime_bytes + model.activation_bytes + more
-    problem = pose_residency(priced, shares, fixed, limit)
+    problem = pose_residency(priced, shares, fixed, limit, error=error)
     seed = plan.solver.seed
     solution = solve(problem, time_limit_s=_SOLVE_S, gap=_GAP, seed=seed)
     if solution.status is not Status.INFEASIBLE and solution.totals is not None:
         return solution, problem
     objectives = (Objective.MEMORY, Objective.LATENCY)
-    least = pose_residency(priced, shares, fixed, None, objectives)
+    least = pose_residency(priced, shares, fixed, None, objectives, error)
     smallest = solve(least, time_limit_s=_SOLVE_S, gap=_GAP, seed=seed)
     found = smallest.totals
     needed = max(found.stage_memory_size_bytes) if found is not None else None
     if needed is not None and needed - more <= limit:
         return smallest, least
-    largest = max((each.chunk.fetched_size_bytes for each in priced), default=0)
+    largest = max((each.chunk.fetched_size_bytes for run in priced for each in run), default=0)
     raise InfeasibleError(
         f"{format_size(limit)} are not enough even where weights stream: two parts' weights are "
         f"there at a time (the largest: {format_size(largest)}), beside a runtime of "

@@ -13,6 +13,7 @@ from planner.place.residency import Priced
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Decision, Estimate, Plan
 from planner.spec.streaming import StreamingPlan
+from planner.steps.streaming.mix import Mix
 from planner.steps.streaming.model import Model
 
 _MEMORY_SHARE = 0.05
@@ -25,6 +26,10 @@ class Fit:
 
     solution: Solution
     problem: Problem
+    runs: tuple[Chunk, ...]
+    """Of the model in its own formats, or in those that were chosen before."""
+    chosen: tuple[Priced, ...]
+    """The way that each run takes."""
     streams: tuple[bool, ...]
     """Of each run of operators, whether its weights stream."""
     execution: tuple[StageExecution, ...]
@@ -32,6 +37,8 @@ class Fit:
     peak_size_bytes: int | None
     """Measured: of a process that runs it. None where the system does not tell."""
     rounds: int
+    mix: Mix
+    """What was built."""
 
 
 def execution_of(runs: Sequence[Chunk], streams: Sequence[bool]) -> tuple[StageExecution, ...]:
@@ -54,11 +61,14 @@ def record(
     sizes = [each.chunk.fetched_size_bytes if moves else 0 for each, moves in pairs]
     following = [*sizes[1:], 0 if len(sizes) == 1 else sizes[0]]
     everything = sum(each.weight_size_bytes(is_streamed=False) for each in priced)
+    activations = model.activation_bytes + max(
+        (each.workspace_size_bytes for each in priced), default=0
+    )
     return StreamingPlan(
         runtime_size_bytes=model.runtime_bytes,
         resident_size_bytes=sum(each.weight_size_bytes(is_streamed=moves) for each, moves in pairs),
         buffer_size_bytes=max(map(sum, zip(sizes, following, strict=True)), default=0),
-        activation_size_bytes=model.activation_bytes,
+        activation_size_bytes=activations,
         streamed_size_bytes=sum(sizes),
         table_size_bytes=sum(each.chunk.table_size_bytes for each, moves in pairs if moves),
         parts=len(execution_of([each.chunk for each in priced], streams)),
@@ -67,7 +77,7 @@ def record(
             shape.name: sum(each.resident[n].expected_us for each in priced)
             for n, shape in enumerate(plan.workload)
         },
-        whole_size_bytes=model.runtime_bytes + model.activation_bytes + everything,
+        whole_size_bytes=model.runtime_bytes + activations + everything,
     )
 
 
@@ -90,7 +100,8 @@ def documented(plan: Plan, fit: Fit, predicted: dict[str, Estimate], sizes: Stre
             ),
         }
     )
-    away = {op for stage in fit.execution if stage.is_streamed for op in stage.ops}
+    pairs = zip(fit.runs, fit.streams, strict=True)
+    away = {op for run, is_streamed in pairs if is_streamed for op in run.ops}
     report = plan.solver.model_copy(
         update={
             "binding": tuple(dict.fromkeys((*plan.solver.binding, "target.memory"))),

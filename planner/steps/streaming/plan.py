@@ -6,38 +6,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planner.emit.engine import Part, Talk
-from planner.emit.partition import partition, stage_cuts
 from planner.errors import InfeasibleError
-from planner.place.residency import STREAMED, Priced
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Estimate, Plan, Promise
 from planner.steps.building import part_of
+from planner.steps.case import Case
 from planner.steps.files import files_of
-from planner.steps.process import peak_bytes
 from planner.steps.reading import planned_model
-from planner.steps.streaming.decide import (
-    latency,
-    price,
-    runs_of,
-    shares_of,
-    solve_residency,
-    timed,
-)
-from planner.steps.streaming.document import Fit, documented, execution_of, record
+from planner.steps.streaming.decide import latency, price, runs_of, timed
+from planner.steps.streaming.document import documented, record
+from planner.steps.streaming.fit import Question, fitting
+from planner.steps.streaming.formats import with_formats
+from planner.steps.streaming.mix import Alone, Jointly, Mixer
 from planner.steps.streaming.model import Model, open_model
 from planner.steps.workspace import Workspace
 from planner.units import format_duration, format_size
 
-_MOST_ROUNDS = 5
 _MODEL_SHARE = 0.15
 """How far sums of parts are off what they take one after another."""
 
 
-def stream(plan: Plan, promise: Promise, path: Path, work: Workspace) -> Plan:
+def stream(
+    plan: Plan, promise: Promise, path: Path, work: Workspace, case: Case | None = None
+) -> Plan:
     """The plan with as many weights in memory as the promise allows.
 
     Args:
         plan: for the same model without a limit on memory.
+        case: what else operators may be; None: formats stay as they are.
 
     Raises:
         InfeasibleError: the limit leaves no room even where everything streams, or with it the
@@ -60,63 +56,22 @@ def stream(plan: Plan, promise: Promise, path: Path, work: Workspace) -> Plan:
             "promise": promise,
         }
     )
-    model = open_model(wished, part_of(wished, path, files, work), files, work)
-    priced = price(model, runs_of(model, limit), plan, work)
-    fit = _fitting(wished, model, priced, limit, work)
-    predicted = _predicted(wished, model, fit.parts)
-    sizes = record(model, priced, fit.streams, plan)
+    mixer: Mixer
+    if case is None:
+        mixer = Alone(open_model(wished, part_of(wished, path, files, work), files, work))
+    else:
+        mixer = Jointly(case, wished, files, work)
+    base = mixer.ways[0].model
+    runs = runs_of(base, limit)
+    priced = price(mixer.ways, runs, plan, work)
+    fit = fitting(Question(wished, base, runs, priced, limit), mixer, work)
+    predicted = _predicted(wished, fit.mix.model, fit.parts)
+    sizes = record(base, fit.chosen, fit.streams, plan)
     made = documented(wished, fit, predicted, sizes)
+    if isinstance(mixer, Jointly):
+        made = with_formats(made, fit, mixer)
     _refuse_slow(made, promise)
     return made
-
-
-def _fitting(
-    plan: Plan, model: Model, priced: Sequence[Priced], limit: int, work: Workspace
-) -> Fit:
-    """Solved, built and measured, until a process that runs it stays within the limit.
-
-    What is counted leaves out what allocators and threads keep, and pages of tables: the next plan
-    is solved with as much besides what is counted as the last process took. So a plan that took
-    too much is never solved again, and ever less is counted.
-
-    Raises:
-        InfeasibleError: with the memory that the smallest plan took.
-    """
-    shares = shares_of(plan)
-    more = 0
-    peaks: list[int] = []
-    tried: set[tuple[bool, ...]] = set()
-    for number in range(_MOST_ROUNDS):
-        solution, problem = solve_residency(priced, shares, model, limit, more, plan)
-        chosen = set(solution.chosen)
-        streams = tuple(f"{name}:{STREAMED}" in chosen for name in problem.ops)
-        if streams in tried:
-            break
-        tried.add(streams)
-        execution = execution_of([each.chunk for each in priced], streams)
-        folder = work.scratch / f"streamed-{number}"
-        parts = partition(
-            model.proto, (model.graph,), stage_cuts(model.proto, (model.graph,), execution),
-            folder, model.settings, model.part.parent, maps_weights=True,
-        )  # fmt: skip
-        specs = model.inputs, model.outputs
-        peak = peak_bytes(plan, parts, specs, model.feeds, folder)
-        fit = Fit(solution, problem, streams, execution, parts, peak, number + 1)
-        if peak is None or peak <= limit:
-            return fit
-        peaks.append(peak)
-        more = max(more, peak - record(model, priced, streams, plan).size_bytes)
-        work.reporter.note(
-            f"{format_size(peak)} were taken of {format_size(limit)}: solving again with "
-            f"{format_size(more)} besides what is counted"
-        )
-    needed = min(peaks)
-    raise InfeasibleError(
-        f"a process takes {format_size(needed)} even where weights stream, "
-        f"{format_size(more)} more than is counted ({len(peaks)} plans were measured)",
-        where="target.memory",
-        fix=f"--memory {-(-needed // 2**20)}MiB",
-    )
 
 
 def _predicted(plan: Plan, model: Model, parts: Sequence[Part | Talk]) -> dict[str, Estimate]:

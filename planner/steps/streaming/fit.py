@@ -1,0 +1,116 @@
+"""Solved, built and measured, until answers and memory keep what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.emit.engine import Part, Talk
+from planner.emit.partition import partition, stage_cuts
+from planner.errors import InfeasibleError
+from planner.place.chunks import Chunk
+from planner.place.residency import RESIDENT, STREAMED, Priced, option_name
+from planner.spec.execution import StageExecution
+from planner.spec.plan import Plan
+from planner.steps.process import peak_bytes
+from planner.steps.streaming.decide import Run, shares_of, solve_residency
+from planner.steps.streaming.document import Fit, execution_of, record
+from planner.steps.streaming.mix import Mixer
+from planner.steps.streaming.model import Model
+from planner.steps.streaming.ways import chunks_of
+from planner.steps.workspace import Workspace
+from planner.units import format_size
+
+_MOST_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be decided."""
+
+    plan: Plan
+    base: Model
+    """The model that runs are of."""
+    runs: Sequence[Chunk]
+    priced: Sequence[Run]
+    limit: int
+
+
+def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
+    """The best mix of ways and residencies whose answers are good enough, and whose process stays
+    within the limit.
+
+    What is counted leaves out what allocators and threads keep, and pages of tables: the next plan
+    is solved with as much besides what is counted as the last process took. So a plan that took
+    too much is never solved again, and ever less is counted.
+
+    Raises:
+        InfeasibleError: with the memory that the smallest plan took.
+    """
+    more = 0
+    peaks: list[int] = []
+    tried: set[tuple[str, ...]] = set()
+    for number in range(_MOST_ROUNDS):
+        solution, problem = solve_residency(
+            asked.priced, shares_of(asked.plan), asked.base, asked.limit, more, asked.plan,
+            mixer.error_limit,
+        )  # fmt: skip
+        if solution.chosen in tried:
+            break
+        chosen, streams = _chosen(problem.ops, asked.priced, set(solution.chosen))
+        mix = mixer.mixed(asked.runs, [each.form for each in chosen])
+        if mix is None:
+            continue
+        tried.add(solution.chosen)
+        execution = execution_of(chunks_of(mix.model, asked.base.graph, asked.runs), streams)
+        folder = work.scratch / f"streamed-{number}"
+        parts = _parts(mix.model, execution, folder)
+        specs = mix.model.inputs, mix.model.outputs
+        plan = asked.plan.model_copy(
+            update={"formats": {op: str(form) for op, form in sorted(mix.formats.items())}}
+        )
+        peak = peak_bytes(plan, parts, specs, asked.base.feeds, folder)
+        fit = Fit(
+            solution, problem, tuple(asked.runs), chosen, streams, execution, parts, peak,
+            number + 1, mix,
+        )  # fmt: skip
+        if fit.peak_size_bytes is None or fit.peak_size_bytes <= asked.limit:
+            return fit
+        peaks.append(fit.peak_size_bytes)
+        counted = record(asked.base, chosen, streams, asked.plan).size_bytes
+        more = max(more, fit.peak_size_bytes - counted)
+        work.reporter.note(
+            f"{format_size(peaks[-1])} were taken of {format_size(asked.limit)}: solving again "
+            f"with {format_size(more)} besides what is counted"
+        )
+    needed = min(peaks)
+    raise InfeasibleError(
+        f"a process takes {format_size(needed)} even where weights stream, "
+        f"{format_size(more)} more than is counted ({len(peaks)} plans were measured)",
+        where="target.memory",
+        fix=f"--memory {-(-needed // 2**20)}MiB",
+    )
+
+
+def _chosen(
+    names: Sequence[str], priced: Sequence[Run], options: set[str]
+) -> tuple[tuple[Priced, ...], tuple[bool, ...]]:
+    """Of each run, its way, and whether its weights stream."""
+    ways, streams = [], []
+    for name, run in zip(names, priced, strict=True):
+        moved = [each for each in run if option_name(name, each.form, STREAMED) in options]
+        kept = [each for each in run if option_name(name, each.form, RESIDENT) in options]
+        ways.append((moved or kept)[0])
+        streams.append(bool(moved))
+    return tuple(ways), tuple(streams)
+
+
+def _parts(
+    model: Model, execution: Sequence[StageExecution], folder: Path
+) -> tuple[Part | Talk, ...]:
+    cuts = stage_cuts(model.proto, (model.graph,), execution)
+    return partition(
+        model.proto, (model.graph,), cuts, folder, model.settings, model.part.parent,
+        maps_weights=True,
+    )  # fmt: skip
