@@ -21,9 +21,10 @@ from planner.spec.plan import (
 )
 from planner.spec.session import SessionSettings
 from planner.steps.case import Case
+from planner.steps.choices import Choices
 from planner.steps.contest import Outcome
 from planner.steps.settle import Settled
-from planner.steps.variants import Choices, Variant
+from planner.steps.variants import Variant
 from planner.units import format_duration
 
 if TYPE_CHECKING:
