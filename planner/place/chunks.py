@@ -38,7 +38,11 @@ class Chunk:
 
 
 def chunks(
-    graph: Graph, fetched: Mapping[str, int], most_bytes: int, tables: Collection[str] = ()
+    graph: Graph,
+    fetched: Mapping[str, int],
+    most_bytes: int,
+    tables: Collection[str] = (),
+    also: Collection[int] = (),
 ) -> tuple[Chunk, ...]:
     """Consecutive runs of operators with about `most_bytes` of weights to fetch.
 
@@ -46,6 +50,7 @@ def chunks(
         fetched: constant -> bytes that come with each run.
         most_bytes: what a run fetches at most, unless one operator needs more.
         tables: constants of which rows are read where they lie.
+        also: places of operators that a run begins with in any case.
     """
     crossing = crossing_bytes(graph)
     ends: list[int] = []
@@ -60,7 +65,7 @@ def chunks(
             known = set()
         known |= own
         last = place
-    bounds = [0, *ends, len(graph.ops)]
+    bounds = sorted({0, *ends, *also, len(graph.ops)})
     return tuple(
         described(graph, graph.ops[a:b], fetched, tables) for a, b in pairwise(bounds) if a < b
     )

@@ -16,6 +16,7 @@ from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Sett
 from planner.place.chunks import Chunk
 
 RESIDENT, STREAMED = "resident", "streamed"
+KEPT, AGAIN = "kept", "again"
 _PACKING = 1.02
 """Bytes of weights in memory to bytes in files: kernels pack them in whole blocks."""
 _DEVICE = "memory"
@@ -46,6 +47,23 @@ class Priced:
         return int(_PACKING * self.chunk.weight_size_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A tensor that is kept from run to run, or made again before one of them."""
+
+    name: str
+    after: int
+    """Number of the run that last needs the first one."""
+    before: int
+    """Number of the run that first reads the copy."""
+    last: int
+    """Number of the run that last does."""
+    size_bytes: int
+    scratch_size_bytes: int
+    latency: tuple[Latency, ...]
+    """Of making it again, per workload shape."""
+
+
 def pose_residency(
     priced: Sequence[Priced | Sequence[Priced]],
     shares: Sequence[float],
@@ -53,6 +71,8 @@ def pose_residency(
     limit_bytes: int | None,
     objectives: Sequence[Objective] = (Objective.LATENCY,),
     error: float | None = None,
+    alive: Sequence[Sequence[Hold]] = (),
+    copies: Sequence[Copy] = (),
 ) -> Problem:
     """The Problem.
 
@@ -62,6 +82,9 @@ def pose_residency(
         fixed_bytes: what the process holds whatever is chosen.
         limit_bytes: of the process.
         error: what errors may add up to.
+        alive: activations that each run leaves behind, time points being numbers of runs; without
+            them `fixed_bytes` holds their peak. What `copies` stand for ends with `Copy.after`.
+        copies: each is one more choice, beside the run before which it is made.
     """
     runs = [(run,) if isinstance(run, Priced) else tuple(run) for run in priced]
     names = [f"{n}:{run[0].chunk.name}" for n, run in enumerate(runs)]
@@ -69,11 +92,15 @@ def pose_residency(
         option
         for n, (name, run) in enumerate(zip(names, runs, strict=True))
         for each in run
-        for option in _options(name, each, n, len(runs))
+        for option in _options(name, each, n, len(runs), tuple(alive[n]) if alive else ())
     ]
+    order = list(names)
+    for copy in copies:
+        order.insert(order.index(names[copy.before]), copy.name)
+        options += _keep_or_again(copy, len(shares))
     return Problem(
-        ops=tuple(names),
-        edges=tuple(pairwise(names)),
+        ops=tuple(order),
+        edges=tuple(pairwise(order)),
         options=tuple(options),
         settings=(Setting("run", (_NOTHING,) * len(shares)),),
         shape_weights=tuple(shares),
@@ -85,7 +112,30 @@ def pose_residency(
     )
 
 
-def _options(name: str, each: Priced, number: int, count: int) -> list[Option]:
+def _keep_or_again(copy: Copy, shapes: int) -> list[Option]:
+    """Kept between its readers, for nothing; or made anew, when all that it takes is there."""
+    kept = Option(
+        name=option_name(copy.name, "", KEPT),
+        ops=(copy.name,),
+        format=KEPT,
+        latency=((_NOTHING,) * shapes,),
+        holds=(Hold(copy.after + 1, copy.last + 1, copy.size_bytes),),
+        place=_DEVICE,
+    )
+    scratch = Hold(copy.before, copy.before + 1, copy.scratch_size_bytes)
+    again = replace(
+        kept,
+        name=option_name(copy.name, "", AGAIN),
+        format=AGAIN,
+        latency=(copy.latency,),
+        holds=(Hold(copy.before, copy.last + 1, copy.size_bytes), scratch),
+    )
+    return [kept, again]
+
+
+def _options(
+    name: str, each: Priced, number: int, count: int, alive: tuple[Hold, ...]
+) -> list[Option]:
     keeps = Option(
         name=option_name(name, each.form, RESIDENT),
         ops=(name,),
@@ -95,6 +145,7 @@ def _options(name: str, each: Priced, number: int, count: int) -> list[Option]:
         workspace_size_bytes=each.workspace_size_bytes,
         error=each.error,
         place=_DEVICE,
+        holds=alive,
     )
     if each.streamed is None:
         return [keeps]
@@ -104,7 +155,7 @@ def _options(name: str, each: Priced, number: int, count: int) -> list[Option]:
         format=f"{each.form}:{STREAMED}",
         latency=(each.streamed,),
         weight_size_bytes=each.weight_size_bytes(is_streamed=True),
-        holds=slots(number, count, each.chunk.fetched_size_bytes),
+        holds=(*alive, *slots(number, count, each.chunk.fetched_size_bytes)),
     )
     return [keeps, fetches]
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from planner.errors import InfoptError
+from planner.runtime.allocator import give_back_at_once
 from planner.runtime.ort import ORT_ERRORS, bind, make_session
 from planner.runtime.streaming.mapped import Mapped
 
@@ -46,6 +47,7 @@ def time_streams(
             None in the result, too, where ONNX Runtime does not run it.
         seconds: for each timing.
     """
+    give_back_at_once()
     alive = dict(feeds)
     found = []
     for part, other in pairs:

@@ -29,6 +29,7 @@ from planner.report.text import (
     worst_slo_us,
 )
 from planner.spec.plan import Plan
+from planner.spec.streaming import StreamingPlan
 from planner.units import format_duration, format_size
 
 MAX_REASONS = 5
@@ -149,6 +150,21 @@ def _streaming(plan: Plan) -> list[tuple[str, str]]:
     found = plan.streaming
     if found is None:
         return []
+    return [*_again(plan), *_moved(plan, found)]
+
+
+def _again(plan: Plan) -> list[tuple[str, str]]:
+    found = plan.streaming
+    if found is None or not found.recomputed:
+        return []
+    added = by_shape(plan, found.recompute_us or {})
+    times = [f"{safe(plan.label(name))}{format_duration(us)}" for name, us in added.items()]
+    names = ", ".join(each.tensor for each in found.recomputed)
+    text = f"{names}: {', '.join(times)} more, since keeping them would take too much"
+    return [("made again", safe(text))]
+
+
+def _moved(plan: Plan, found: StreamingPlan) -> list[tuple[str, str]]:
     if not found.streamed_parts:
         return [
             ("streams", "nothing; weights are mapped, since loading copies would take too much")

@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.errors import UsageError
 from planner.runtime import integrity, ort
+from planner.runtime.allocator import give_back_at_once
 from planner.runtime.inputs import Inputs
 from planner.runtime.segments import Bound, bind, bind_fused, chain, dead_after
 from planner.runtime.selection import read_verified
@@ -171,10 +172,14 @@ def load(
     if len(segments) == 1:
         returned = tuple(spec.name for spec in manifest.outputs)
         segments = (segments[0].model_copy(update={"outputs": returned}),)
+    # Several parts of ONNX Runtime alone are a plan for little memory: none keeps any for itself.
+    keeps = len(segments) == 1 or any(isinstance(each, FusedSegment) for each in segments)
+    if not keeps:
+        give_back_at_once()
     bound = [
         bind_fused(directory, segment, listed, gone, copies)
         if isinstance(segment, FusedSegment)
-        else bind(directory, segment, segment.file, listed, gone)
+        else bind(directory, segment, segment.file, listed, gone, has_arena=keeps)
         for segment, gone in zip(segments, dead, strict=True)
     ]
     return Session(directory, manifest, bound)

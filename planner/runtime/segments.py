@@ -48,9 +48,18 @@ class Bound:
 
 
 def bind(
-    directory: Path, segment: OrtSegment, file: str, listed: set[str], dead: tuple[str, ...]
+    directory: Path,
+    segment: OrtSegment,
+    file: str,
+    listed: set[str],
+    dead: tuple[str, ...],
+    *,
+    has_arena: bool = True,
 ) -> Bound:
     """The part in `file`, loaded.
+
+    Args:
+        has_arena: as in `ort.make_session`.
 
     Raises:
         VerificationError: it is not in the list of files, or not what the manifest says.
@@ -61,7 +70,7 @@ def bind(
             f"segment file {file!r} is not in the list of files",
             where=str(directory / integrity.MANIFEST),
         )
-    session = ort.make_session(directory / file, segment.settings)
+    session = ort.make_session(directory / file, segment.settings, has_arena=has_arena)
     inputs, outputs = ort.tensor_specs(session)
     declared = {spec.name for spec in inputs}, {spec.name for spec in outputs}
     if set(segment.inputs) != declared[0] or not set(segment.outputs) <= declared[1]:

@@ -12,7 +12,7 @@ from planner.compress.measure import runner
 from planner.compress.synthetic import synthetic_samples
 from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
 from planner.emit.golden import MAX_NMSE, Golden
-from planner.emit.partition import StageCut, partition, read, stage_cuts
+from planner.emit.partition import StageCut, copied, partition, read, stage_cuts, with_copies
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
@@ -125,6 +125,8 @@ def parts_of(
 ) -> tuple[Part | Talk, ...]:
     if plan.execution:
         model, graphs = read(part, [shape.shapes for shape in plan.workload])
+        again = plan.streaming.recomputed if plan.streaming is not None else ()
+        model, graphs = with_copies(model, again), tuple(copied(g, again) for g in graphs)
         cuts = stage_cuts(model, graphs, plan.execution)
         _tell_kept_whole(cuts, work)
         return partition(

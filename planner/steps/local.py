@@ -14,6 +14,7 @@ from planner.steps.conflict import ConflictError, feasible
 from planner.steps.contest import contest
 from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
+from planner.steps.process import runtime_bytes
 from planner.steps.settle import settle
 from planner.units import format_size
 
@@ -60,7 +61,7 @@ def _may_stream(case: Case, report: ConflictReport) -> bool:
     lacks = any(one.key == _MEMORY for one in report.limits)
     if limit is None or not lacks or case.constraints.target.offload == ():
         return False
-    return limit > case.posed.problem.activation_size_bytes
+    return limit > runtime_bytes(case.work)
 
 
 def _within(case: Case, plan: Plan) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,21 @@ def limit(tmp_path_factory: pytest.TempPathFactory) -> int:
 
 
 def streamed(model: Path, limit: int, *rows: int, latency_us: float | None = None) -> Plan:
+    """Of looked-up rows."""
+    shapes = {f"rows{n}": {"ids": (n,)} for n in rows}
+    return streamed_on(model, limit, shapes, latency_us=latency_us)
+
+
+def streamed_on(
+    model: Path,
+    limit: int,
+    given: Mapping[str, Mapping[str, tuple[int, ...]]],
+    latency_us: float | None = None,
+) -> Plan:
     """Straight from a plan that keeps all weights: planning that one is tested elsewhere."""
     known = load(model)
-    plain = make_plan({"ids": (rows[0],)})
-    shapes = tuple(WorkloadShape(name=f"rows{n}", shapes={"ids": (n,)}) for n in rows)
+    plain = make_plan(next(iter(given.values())))
+    shapes = tuple(WorkloadShape(name=name, shapes=dict(own)) for name, own in given.items())
     estimate = plain.prediction.latency_p50_us["default"]
     latency = {shape.name: estimate for shape in shapes}
     plan = plain.model_copy(

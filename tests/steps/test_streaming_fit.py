@@ -31,7 +31,7 @@ def bare() -> Model:
     return Model(
         part=Path("part.onnx"), proto=anything, graph=Graph((), {}, (), ()), fetched={},
         tables=frozenset(), settings=anything, inputs=(), outputs=(), feeds=(),
-        runtime_bytes=RUNTIME, activation_bytes=ACTIVATIONS,
+        runtime_bytes=RUNTIME, activation_bytes=ACTIVATIONS, sizes={},
     )  # fmt: skip
 
 
@@ -115,5 +115,5 @@ def test_what_is_recorded_is_what_the_problem_counts(monkeypatch: pytest.MonkeyP
     for seed in range(5):
         bench = Bench(seed, monkeypatch, lambda _: 0)
         fit = bench.fit(10**9)
-        sizes = record(bare(), fit.chosen, fit.streams, make_plan({"x": (1,)}))
+        sizes = record(bare(), fit, make_plan({"x": (1,)}), {})
         assert sizes.size_bytes == bench.counted[-1]

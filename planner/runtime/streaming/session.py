@@ -12,6 +12,7 @@ from typing import Any
 
 from planner.errors import UsageError, VerificationError
 from planner.runtime import integrity, ort
+from planner.runtime.allocator import give_back_at_once
 from planner.runtime.engine import Session
 from planner.runtime.segments import Bound, dead_after
 from planner.runtime.streaming.mapped import Mapped
@@ -85,6 +86,7 @@ def load_streamed(directory: Path, manifest: Manifest) -> StreamedSession:
             where=str(directory / integrity.MANIFEST),
         )
     device = providers.pop()
+    give_back_at_once()
     stream = Stream(_source(directory, streamed, device))
     try:
         bound = _bound(directory, manifest, stream, listed)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from planner.emit.partition import StageCut, partition
 from planner.errors import InfeasibleError
 from planner.graph.sandbox import Bounds, Sandbox
+from planner.ir.devices import Hold
 from planner.ir.problem import Latency, Objective, Problem
 from planner.ir.solution import Solution, Status
 from planner.place.chunks import Chunk, chunks
-from planner.place.residency import Priced, pose_residency
+from planner.place.recompute import Again
+from planner.place.residency import Copy, Priced, pose_residency
 from planner.profiling.streams import Timed, time_streams
 from planner.runtime.fingerprint import usable_cores
 from planner.spec.plan import Plan
@@ -21,6 +23,15 @@ from planner.steps.streaming.ways import Way, chunks_of
 from planner.steps.workspace import Workspace
 from planner.units import format_size
 
+
+class Alive(NamedTuple):
+    """Activations of a sequence of runs."""
+
+    holds: Sequence[Sequence[Hold]] = ()
+    copies: Sequence[Copy] = ()
+
+
+NOTHING_ALIVE = Alive()
 Run = tuple[Priced, ...]
 """The ways that a run may take."""
 _SLOT_SHARE = 0.1
@@ -34,24 +45,25 @@ _SOLVE_S = 20.0
 _GAP = 0.001
 
 
-def runs_of(model: Model, limit: int) -> tuple[Chunk, ...]:
-    """Runs of operators whose weights come and go together.
+def runs_of(model: Model, limit: int, copies: Sequence[Again] = ()) -> tuple[Chunk, ...]:
+    """Runs of operators whose weights come and go together; what may read a copy begins one.
 
     Raises:
-        InfeasibleError: no room besides the runtime and the activations.
+        InfeasibleError: no room besides the runtime.
     """
-    room = limit - model.runtime_bytes - model.activation_bytes
-    if room <= 0:
+    spare = limit - model.runtime_bytes
+    if spare <= 0:
         raise InfeasibleError(
-            f"the runtime takes {format_size(model.runtime_bytes)} and activations "
-            f"{format_size(model.activation_bytes)}: {format_size(limit)} leave no room for any "
-            "weight, even where all of them stream",
+            f"the runtime takes {format_size(model.runtime_bytes)}: {format_size(limit)} leave no "
+            "room for any weight, even where all of them stream",
             where="target.memory",
-            fix="a larger --memory, or smaller shapes",
+            fix="a larger --memory",
         )
+    room = max(spare - model.activation_bytes, spare // 4)
     total = sum(model.fetched.values())
     most = int(max(_SLOT_SHARE * room, total / _MOST_PARTS))
-    return chunks(model.graph, model.fetched, most, model.tables)
+    also = [each.before for each in copies]
+    return chunks(model.graph, model.fetched, most, model.tables, also)
 
 
 def _cuts(runs: Sequence[Chunk], *, is_streamed: bool) -> list[StageCut]:
@@ -178,27 +190,29 @@ def solve_residency(
     more: int,
     plan: Plan,
     error: float | None = None,
+    alive: Alive = NOTHING_ALIVE,
 ) -> tuple[Solution, Problem]:
-    """Which way each run takes, and whether it keeps its weights.
+    """Which way each run takes, whether it keeps its weights, and what is made again.
 
     Args:
         more: bytes that a process was seen to take besides what is counted. Where nothing keeps
             the limit with them, the plan of the least memory: another process may take less.
         error: what errors may add up to.
+        alive: activations, run by run; nothing: their peak counts all the time.
 
     Raises:
         InfeasibleError: with the least memory that suffices.
     """
     from planner.solve.solve import solve
 
-    fixed = model.runtime_bytes + model.activation_bytes + more
-    problem = pose_residency(priced, shares, fixed, limit, error=error)
+    fixed = model.runtime_bytes + more + (0 if alive.holds else model.activation_bytes)
+    problem = pose_residency(priced, shares, fixed, limit, (Objective.LATENCY,), error, *alive)
     seed = plan.solver.seed
     solution = solve(problem, time_limit_s=_SOLVE_S, gap=_GAP, seed=seed)
     if solution.status is not Status.INFEASIBLE and solution.totals is not None:
         return solution, problem
     objectives = (Objective.MEMORY, Objective.LATENCY)
-    least = pose_residency(priced, shares, fixed, None, objectives, error)
+    least = pose_residency(priced, shares, fixed, None, objectives, error, *alive)
     smallest = solve(least, time_limit_s=_SOLVE_S, gap=_GAP, seed=seed)
     found = smallest.totals
     needed = max(found.stage_memory_size_bytes) if found is not None else None

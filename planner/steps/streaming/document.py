@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.emit.engine import Part, Talk
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution
 from planner.place.chunks import Chunk
+from planner.place.recompute import Again
 from planner.place.residency import Priced
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Decision, Estimate, Plan
@@ -39,6 +40,10 @@ class Fit:
     rounds: int
     mix: Mix
     """What was built."""
+    counted_bytes: int
+    """Of the process, as the Problem counts."""
+    again: tuple[Again, ...] = ()
+    """What is made again."""
 
 
 def execution_of(runs: Sequence[Chunk], streams: Sequence[bool]) -> tuple[StageExecution, ...]:
@@ -53,30 +58,33 @@ def execution_of(runs: Sequence[Chunk], streams: Sequence[bool]) -> tuple[StageE
     return tuple(found)
 
 
-def record(
-    model: Model, priced: Sequence[Priced], streams: Sequence[bool], plan: Plan
-) -> StreamingPlan:
+def record(model: Model, fit: Fit, plan: Plan, recompute_us: Mapping[str, float]) -> StreamingPlan:
     """Bytes by what they are for."""
+    priced, streams = fit.chosen, fit.streams
     pairs = list(zip(priced, streams, strict=True))
     sizes = [each.chunk.fetched_size_bytes if moves else 0 for each, moves in pairs]
     following = [*sizes[1:], 0 if len(sizes) == 1 else sizes[0]]
+    resident = sum(each.weight_size_bytes(is_streamed=moves) for each, moves in pairs)
+    buffers = max(map(sum, zip(sizes, following, strict=True)), default=0)
     everything = sum(each.weight_size_bytes(is_streamed=False) for each in priced)
     activations = model.activation_bytes + max(
         (each.workspace_size_bytes for each in priced), default=0
     )
     return StreamingPlan(
         runtime_size_bytes=model.runtime_bytes,
-        resident_size_bytes=sum(each.weight_size_bytes(is_streamed=moves) for each, moves in pairs),
-        buffer_size_bytes=max(map(sum, zip(sizes, following, strict=True)), default=0),
-        activation_size_bytes=activations,
+        resident_size_bytes=resident,
+        buffer_size_bytes=buffers,
+        activation_size_bytes=fit.counted_bytes - model.runtime_bytes - resident - buffers,
         streamed_size_bytes=sum(sizes),
         table_size_bytes=sum(each.chunk.table_size_bytes for each, moves in pairs if moves),
-        parts=len(execution_of([each.chunk for each in priced], streams)),
+        parts=len(fit.execution),
         streamed_parts=sum(streams),
         resident_us={
             shape.name: sum(each.resident[n].expected_us for each in priced)
             for n, shape in enumerate(plan.workload)
         },
+        recomputed=tuple(each.recorded for each in fit.again),
+        recompute_us=dict(recompute_us) if fit.again else None,
         whole_size_bytes=model.runtime_bytes + activations + everything,
     )
 

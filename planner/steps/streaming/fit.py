@@ -9,13 +9,16 @@ from pathlib import Path
 from planner.emit.engine import Part, Talk
 from planner.emit.partition import partition, stage_cuts
 from planner.errors import InfeasibleError
+from planner.ir.solution import Solution
 from planner.place.chunks import Chunk
-from planner.place.residency import RESIDENT, STREAMED, Priced, option_name
+from planner.place.recompute import Again
+from planner.place.residency import AGAIN, RESIDENT, STREAMED, Priced, option_name
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Plan
 from planner.steps.process import peak_bytes
-from planner.steps.streaming.decide import Run, shares_of, solve_residency
-from planner.steps.streaming.document import Fit, execution_of, record
+from planner.steps.streaming.again import stages_of
+from planner.steps.streaming.decide import NOTHING_ALIVE, Alive, Run, shares_of, solve_residency
+from planner.steps.streaming.document import Fit, execution_of
 from planner.steps.streaming.mix import Mixer
 from planner.steps.streaming.model import Model
 from planner.steps.streaming.ways import chunks_of
@@ -35,6 +38,10 @@ class Question:
     runs: Sequence[Chunk]
     priced: Sequence[Run]
     limit: int
+    again: Sequence[Again] = ()
+    """What may be made again."""
+    alive: Alive = NOTHING_ALIVE
+    """Activations run by run, where anything may."""
 
 
 def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
@@ -54,18 +61,22 @@ def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
     for number in range(_MOST_ROUNDS):
         solution, problem = solve_residency(
             asked.priced, shares_of(asked.plan), asked.base, asked.limit, more, asked.plan,
-            mixer.error_limit,
+            mixer.error_limit, asked.alive,
         )  # fmt: skip
         if solution.chosen in tried:
             break
-        chosen, streams = _chosen(problem.ops, asked.priced, set(solution.chosen))
+        copies = {copy.name for copy in asked.alive.copies}
+        names = [name for name in problem.ops if name not in copies]
+        options = set(solution.chosen)
+        chosen, streams = _chosen(names, asked.priced, options)
+        again = _again(asked, options)
         mix = mixer.mixed(asked.runs, [each.form for each in chosen])
         if mix is None:
             continue
         tried.add(solution.chosen)
-        execution = execution_of(chunks_of(mix.model, asked.base.graph, asked.runs), streams)
+        execution = _execution(asked, mix.model, streams, again)
         folder = work.scratch / f"streamed-{number}"
-        parts = _parts(mix.model, execution, folder)
+        parts = _parts(mix.model.with_copies([each.recorded for each in again]), execution, folder)
         specs = mix.model.inputs, mix.model.outputs
         plan = asked.plan.model_copy(
             update={"formats": {op: str(form) for op, form in sorted(mix.formats.items())}}
@@ -73,13 +84,12 @@ def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
         peak = peak_bytes(plan, parts, specs, asked.base.feeds, folder)
         fit = Fit(
             solution, problem, tuple(asked.runs), chosen, streams, execution, parts, peak,
-            number + 1, mix,
+            number + 1, mix, _counted(solution, more), again,
         )  # fmt: skip
         if fit.peak_size_bytes is None or fit.peak_size_bytes <= asked.limit:
             return fit
         peaks.append(fit.peak_size_bytes)
-        counted = record(asked.base, chosen, streams, asked.plan).size_bytes
-        more = max(more, fit.peak_size_bytes - counted)
+        more = max(more, fit.peak_size_bytes - fit.counted_bytes)
         work.reporter.note(
             f"{format_size(peaks[-1])} were taken of {format_size(asked.limit)}: solving again "
             f"with {format_size(more)} besides what is counted"
@@ -91,6 +101,33 @@ def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
         where="target.memory",
         fix=f"--memory {-(-needed // 2**20)}MiB",
     )
+
+
+def _counted(solution: Solution, more: int) -> int:
+    """What the Problem counts of it, without what processes were seen to take besides."""
+    assert solution.totals is not None, "a solution that was chosen has totals"
+    return max(solution.totals.stage_memory_size_bytes) - more
+
+
+def _again(asked: Question, options: set[str]) -> tuple[Again, ...]:
+    pairs = zip(asked.again, asked.alive.copies, strict=True)
+    return tuple(each for each, copy in pairs if option_name(copy.name, "", AGAIN) in options)
+
+
+def _execution(
+    asked: Question, model: Model, streams: Sequence[bool], again: Sequence[Again]
+) -> tuple[StageExecution, ...]:
+    """Parts in order; copies stand before the runs that first read them, in parts of their own."""
+    before = stages_of(again)
+    runs = chunks_of(model, asked.base.graph, asked.runs)
+    found: list[StageExecution] = []
+    since = 0
+    for number, run in enumerate(asked.runs):
+        own = [StageExecution(ops=ops) for op in run.ops for ops in before.get(op, ())]
+        if own:
+            found += [*execution_of(runs[since:number], streams[since:number]), *own]
+            since = number
+    return (*found, *execution_of(runs[since:], streams[since:]))
 
 
 def _chosen(
@@ -114,3 +151,14 @@ def _parts(
         model.proto, (model.graph,), cuts, folder, model.settings, model.part.parent,
         maps_weights=True,
     )  # fmt: skip
+
+
+def recompute_us(asked: Question, fit: Fit) -> dict[str, float]:
+    """What making tensors again adds to the time, by workload shape."""
+    chosen = {each.recorded.tensor for each in fit.again}
+    pairs = zip(asked.again, asked.alive.copies, strict=True)
+    rows = [copy.latency for each, copy in pairs if each.recorded.tensor in chosen]
+    return {
+        shape.name: sum(row[number].expected_us for row in rows)
+        for number, shape in enumerate(asked.plan.workload)
+    }

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from planner.emit.partition import read, streamable
+from planner.emit.partition import copied, read, streamable, with_copies
 from planner.graph.analysis import peak_activation_bytes
 from planner.graph.build import build_graph
 from planner.ir.graph import Graph
+from planner.place.order import compact
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.tensors import read_tensors
 from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
+from planner.spec.streaming import Recomputed
 from planner.steps.building import synthetic
 from planner.steps.files import Files
 from planner.steps.process import runtime_bytes
@@ -40,6 +42,16 @@ class Model:
     """Per workload shape."""
     runtime_bytes: int
     activation_bytes: int
+    """At their fullest, where all are kept."""
+    sizes: Mapping[str, int]
+    """Bytes of every tensor, under the workload shape that needs most."""
+
+    def with_copies(self, chosen: Sequence[Recomputed]) -> Model:
+        """The same with these tensors made again."""
+        if not chosen:
+            return self
+        graph = copied(self.graph, chosen)
+        return replace(self, proto=with_copies(self.proto, chosen), graph=graph)
 
 
 def open_model(plan: Plan, part: Path, files: Files, work: Workspace) -> Model:
@@ -47,13 +59,16 @@ def open_model(plan: Plan, part: Path, files: Files, work: Workspace) -> Model:
     proto, (graph,) = read(part)
     fetched, tables = streamable(proto)
     inputs, outputs = tensor_specs(make_session(part, SessionSettings()))
-    activations = max(
-        peak_activation_bytes(build_graph(part, inputs=shape.shapes)) for shape in plan.workload
-    )
+    sized = [build_graph(part, inputs=shape.shapes) for shape in plan.workload]
+    largest = max(sized, key=peak_activation_bytes)
+    sizes = {
+        name: max(each.tensors[name].size_bytes for each in sized if name in each.tensors)
+        for name in sized[0].tensors
+    }
     return Model(
         part=part,
         proto=proto,
-        graph=graph,
+        graph=compact(graph, largest),
         fetched=fetched,
         tables=tables,
         settings=plan.settings,
@@ -61,7 +76,8 @@ def open_model(plan: Plan, part: Path, files: Files, work: Workspace) -> Model:
         outputs=outputs,
         feeds=feeds_of(plan, files, inputs, work),
         runtime_bytes=runtime_bytes(work),
-        activation_bytes=activations,
+        activation_bytes=max(peak_activation_bytes(compact(g, largest)) for g in sized),
+        sizes=sizes,
     )
 
 

@@ -13,9 +13,10 @@ from planner.steps.building import part_of
 from planner.steps.case import Case
 from planner.steps.files import files_of
 from planner.steps.reading import planned_model
+from planner.steps.streaming.again import alive_of, offered
 from planner.steps.streaming.decide import latency, price, runs_of, timed
 from planner.steps.streaming.document import documented, record
-from planner.steps.streaming.fit import Question, fitting
+from planner.steps.streaming.fit import Question, fitting, recompute_us
 from planner.steps.streaming.formats import with_formats
 from planner.steps.streaming.mix import Alone, Jointly, Mixer
 from planner.steps.streaming.model import Model, open_model
@@ -62,11 +63,14 @@ def stream(
     else:
         mixer = Jointly(case, wished, files, work)
     base = mixer.ways[0].model
-    runs = runs_of(base, limit)
+    again = offered(mixer.ways)
+    runs = runs_of(base, limit, again)
     priced = price(mixer.ways, runs, plan, work)
-    fit = fitting(Question(wished, base, runs, priced, limit), mixer, work)
+    alive = alive_of(base, runs, again, plan, work)
+    asked = Question(wished, base, runs, priced, limit, again, alive)
+    fit = fitting(asked, mixer, work)
     predicted = _predicted(wished, fit.mix.model, fit.parts)
-    sizes = record(base, fit.chosen, fit.streams, plan)
+    sizes = record(base, fit, plan, recompute_us(asked, fit))
     made = documented(wished, fit, predicted, sizes)
     if isinstance(mixer, Jointly):
         made = with_formats(made, fit, mixer)
