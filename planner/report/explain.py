@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.errors import UsageError
+from planner.report import streaming
 from planner.report.fusion import NOTHING_BUILT, Built, tables
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import facts, safe
@@ -27,9 +28,11 @@ def explain(plan: Plan, layer: str | None = None, built: Built = NOTHING_BUILT) 
     if layer is None and plan.fusion is not None:
         return Group(tables(plan, built), Text(), _legend(plan))
     if layer is None:
-        return Group(_table(plan.decisions), Text(), _legend(plan))
-    found = matching(plan, layer)
-    return Group(*[part for decision in found for part in (_details(plan, decision), Text())])
+        found = streaming.rows(plan)
+        more = [facts(found), Text()] if found else []
+        return Group(_table(plan.decisions), Text(), *more, _legend(plan))
+    chosen = matching(plan, layer)
+    return Group(*[part for decision in chosen for part in (_details(plan, decision), Text())])
 
 
 def matching(plan: Plan, layer: str) -> tuple[Decision, ...]:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report import fusion, placement
+from planner.report import fusion, placement, streaming
 from planner.report.text import (
     SHIPPED,
     by_shape,
@@ -29,7 +29,6 @@ from planner.report.text import (
     worst_slo_us,
 )
 from planner.spec.plan import Plan
-from planner.spec.streaming import StreamingPlan
 from planner.units import format_duration, format_size
 
 MAX_REASONS = 5
@@ -66,7 +65,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         *fusion.rows(plan),
         *_latency_rows(plan),
         ("memory", _memory(plan)),
-        *_streaming(plan),
+        *streaming.rows(plan),
         ("accuracy", safe(accuracy_text(plan))),
         ("limited by", safe(", ".join(plan.solver.binding) or "nothing: no limit is tight")),
         ("solver", safe(certificate(plan))),
@@ -143,53 +142,6 @@ def _memory(plan: Plan) -> str:
         text += f", {format_size(timing.memory_size_bytes)} peak of the process"
     limit = plan.promise.memory_size_bytes
     return f"{text}, limit {format_size(limit)}" if limit is not None else text
-
-
-def _streaming(plan: Plan) -> list[tuple[str, str]]:
-    """What of the weights stays, and what not keeping all of them costs."""
-    found = plan.streaming
-    if found is None:
-        return []
-    return [*_again(plan), *_moved(plan, found)]
-
-
-def _again(plan: Plan) -> list[tuple[str, str]]:
-    found = plan.streaming
-    if found is None or not found.recomputed:
-        return []
-    added = by_shape(plan, found.recompute_us or {})
-    times = [f"{safe(plan.label(name))}{format_duration(us)}" for name, us in added.items()]
-    names = ", ".join(each.tensor for each in found.recomputed)
-    text = f"{names}: {', '.join(times)} more, since keeping them would take too much"
-    return [("made again", safe(text))]
-
-
-def _moved(plan: Plan, found: StreamingPlan) -> list[tuple[str, str]]:
-    if not found.streamed_parts:
-        return [
-            ("streams", "nothing; weights are mapped, since loading copies would take too much")
-        ]
-    looked_up = ""
-    if found.table_size_bytes:
-        looked_up = f"; rows of {format_size(found.table_size_bytes)} are read where they lie"
-    slower = [
-        f"{safe(plan.label(name))}{plan.prediction.latency_p50_us[name].expected / us:.2f}x"
-        for name, us in by_shape(plan, found.resident_us).items()
-    ]
-    return [
-        (
-            "streams",
-            f"{format_size(found.streamed_size_bytes)} of weights come with every run, in "
-            f"{found.streamed_parts} of {found.parts} parts, "
-            f"{format_size(found.buffer_size_bytes)} of them there at a time; "
-            f"{format_size(found.resident_size_bytes)} stay{looked_up}",
-        ),
-        (
-            "instead of",
-            f"{format_size(found.whole_size_bytes)} with all weights in memory: "
-            f"{', '.join(slower)} their time",
-        ),
-    ]
 
 
 def accuracy_text(plan: Plan) -> str:
