@@ -29,7 +29,7 @@ def explain(plan: Plan, layer: str | None = None, built: Built = NOTHING_BUILT) 
         return Group(tables(plan, built), Text(), _legend(plan))
     if layer is None:
         found = streaming.rows(plan)
-        more = [facts(found), Text()] if found else []
+        more: list[RenderableType] = [facts(found), Text()] if found else []
         return Group(_table(plan.decisions), Text(), *more, _legend(plan))
     chosen = matching(plan, layer)
     return Group(*[part for decision in chosen for part in (_details(plan, decision), Text())])

@@ -23,7 +23,10 @@ def _again(plan: Plan) -> list[tuple[str, str]]:
     added = by_shape(plan, found.recompute_us or {})
     times = [f"{safe(plan.label(name))}{format_duration(us)}" for name, us in added.items()]
     names = ", ".join(each.tensor for each in found.recomputed)
-    text = f"{names}: {', '.join(times)} more, since keeping them would take too much"
+    text = (
+        f"{names}: {', '.join(times)} more, since keeping everything would take "
+        f"{format_size(found.whole_size_bytes)}"
+    )
     return [("made again", safe(text))]
 
 
