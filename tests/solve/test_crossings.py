@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -16,12 +19,15 @@ from planner.ir.assignment import Contiguity
 from planner.ir.problem import Objective, Problem
 from planner.ir.solution import Solution, Status
 from planner.solve.assign.anneal import state_of
-from planner.solve.assign.closure import Between, cheapest, nets_of
-from planner.solve.assign.crossings import Crossings, are_few, raise_by_crossings, sequences
+from planner.solve.assign.closure import Between, Chains, nets_of
+from planner.solve.assign.crossings import are_few, raise_by_crossings, sequences
 from planner.solve.assign.evaluate import check_assignment, options_at
 from planner.solve.assign.glue import least_load_us
+from planner.solve.assign.ideals import TooManyError
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, spread
+from planner.solve.assign.narrowed import Known, Narrowed
+from planner.solve.assign.ordered import best_ordered
 from planner.solve.assign.walk import chain_of, walk
 from planner.solve.solve import solve
 from tests.solve.test_assign import Maker, answers, wide
@@ -44,22 +50,72 @@ def problems() -> Iterator[Problem]:
         yield layers(seed, 7)
 
 
-def test_boundaries_bound_every_plan_below_a_cutoff() -> None:
-    said = 0
-    for problem in problems():
+EXAMPLES = max(30, int(os.environ.get("INFOPT_EXAMPLES", "0")))
+
+
+@cache
+def optima() -> tuple[tuple[Groups, float], ...]:
+    """Small problems with their least largest load."""
+    return tuple(_optima())
+
+
+def _optima() -> Iterator[tuple[Groups, float]]:
+    makers = (Maker(s, scheduled=False, contiguity=Contiguity.CHAIN) for s in range(EXAMPLES))
+    for problem in (*(maker.problem() for maker in makers), *map(layers, range(15), repeat(7))):
         least = min(answers(problem), default=math.inf)
-        if math.isinf(least) or not least:
-            continue
         groups = initial(problem)
-        if not np.isfinite(groups.time_us.min(axis=0)).all():
-            continue
-        known = Crossings(groups)
-        counts = [len(kind.slots) for kind in groups.kinds]
-        for factor in (1.0001, 1.05, 1.4, 3.0):
-            every = [known.least_us(kinds, factor * least)[0] for kinds in sequences(counts)]
-            assert min(every) <= least * (1 + 1e-9)
-            said += min(every) > least_load_us(groups) * (1 + 1e-6)
-    assert said >= 15
+        if math.isfinite(least) and least and np.isfinite(groups.time_us.min(axis=0)).all():
+            yield groups, least
+
+
+def narrowed(groups: Groups, cutoff_us: float, turns: int) -> Iterator[Narrowed]:
+    """The boundaries of every order of the kinds."""
+    known = Known(groups, nets_of(groups))
+    for kinds in sequences([len(kind.slots) for kind in groups.kinds]):
+        found = Narrowed(known, kinds, cutoff_us)
+        found.bound()
+        for _ in range(turns):
+            found.narrow(lambda: False)
+            found.bound()
+        yield found
+
+
+def test_boundaries_bound_every_plan_below_a_cutoff() -> None:
+    said = narrower = 0
+    for groups, least in optima():
+        for factor, turns in ((1.0001, 2), (1.05, 1), (3.0, 1)):
+            every = list(narrowed(groups, factor * least, turns))
+            bound = min(each.bound_us for each in every)
+            assert bound <= least * (1 + 1e-9)
+            said += bound > least_load_us(groups) * (1 + 1e-6)
+            wide = [Narrowed(each.known, each.kinds, factor * least) for each in every]
+            narrower += sum(each.free for each in every) < sum(each.free for each in wide)
+    assert said >= 20
+    assert narrower >= 10
+
+
+def test_the_best_chain_of_all_orders_is_the_optimum() -> None:
+    """No boundary of the best plan is cut off, and below it there is nothing."""
+    lists = 0
+    for groups, least in optima():
+        for factor, turns in ((1.0001, 1), (1.2, 0)):
+            found = math.inf
+            for each in narrowed(groups, factor * least, turns):
+                cut = None if each.is_refuted else best_ordered(each, lambda: False)
+                lists += cut is not None
+                found = min(found, math.inf if cut is None else cut.value_us)
+            assert found == pytest.approx(least, rel=1e-9)
+        for each in narrowed(groups, 0.999 * least, 1):
+            assert each.is_refuted or best_ordered(each, lambda: False) is None
+    assert lists >= 40
+
+
+def test_listing_gives_up_where_ideals_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.solve.assign.listing.MOST_ROWS", 1)
+    groups, least = next((g, v) for g, v in optima() if g.slot_count > 1 and g.count > 4)
+    first = next(narrowed(groups, 3 * least, 0))
+    with pytest.raises(TooManyError):
+        best_ordered(first, lambda: False)
 
 
 def ideals(groups: Groups) -> Iterator[np.ndarray]:
@@ -68,32 +124,39 @@ def ideals(groups: Groups) -> Iterator[np.ndarray]:
             yield np.array(chosen, dtype=np.bool_)
 
 
-def test_the_cheapest_ideal_is_no_dearer_than_any() -> None:
+def test_the_cheapest_chain_is_no_dearer_than_any() -> None:
     tight = 0
     for number, problem in enumerate(problems()):
         rng = random.Random(number)
         groups = initial(problem)
         if not groups.count or not groups.nets:
             continue
-        nets, work = nets_of(groups), np.array([rng.randint(0, 9) / 4 for _ in range(groups.count)])
-        every = list(ideals(groups))
-        inside, outside = rng.choice(every), rng.choice(every)
-        inside, outside = inside & outside, ~(inside | outside)
-        charge = np.array([rng.randint(0, 8) / 4 for _ in groups.nets])
-        low, high = sorted(rng.uniform(0, float(work.sum())) for _ in range(2))
-        bound, found = cheapest(nets, work, Between(inside, outside, charge, low, high))
-        values = [_cost(groups, charge, each) for each in every if _is_asked(each, inside, outside)]
-        loads = [work[each].sum() for each in every if _is_asked(each, inside, outside)]
-        fits = [value for value, load in zip(values, loads, strict=True) if low <= load <= high]
-        assert bound <= min(fits, default=math.inf) + 1e-9
-        assert _is_asked(found, inside, outside)
-        assert any((found == each).all() for each in every)
-        tight += bool(fits) and bound >= min(fits) - 1e-6
+        nets, every = nets_of(groups), list(ideals(groups))
+        low, high = rng.choice(every), rng.choice(every)
+        first = Between(low & high, ~(low | high), np.ones(len(groups.nets), dtype=np.bool_))
+        more = rng.choice(every)
+        second = replace(first, inside=first.inside | more, outside=first.outside & ~more)
+        asked = [first, second]
+        charges = [np.array([rng.randint(0, 8) / 4 for _ in groups.nets]) for _ in asked]
+        weights = [np.array([rng.randint(-9, 9) / 4 for _ in range(groups.count)]) for _ in asked]
+        bound, (a, b) = Chains(nets, asked).cheapest(weights, charges)
+        values = {
+            (x.tobytes(), y.tobytes()): sum(
+                float(weight[each].sum()) + _cost(groups, charge, each)
+                for weight, charge, each in zip(weights, charges, (x, y), strict=True)
+            )
+            for x, y in itertools.product(every, repeat=2)
+            if not (x & ~y).any() and _is_asked(x, first) and _is_asked(y, second)
+        }
+        assert bound <= min(values.values()) + 1e-9
+        assert bound == pytest.approx(min(values.values()), abs=1e-5)
+        assert values[a.tobytes(), b.tobytes()] == pytest.approx(bound, abs=1e-5)
+        tight += len(values) > 3
     assert tight >= 40
 
 
-def _is_asked(ideal: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> bool:
-    return not (inside & ~ideal).any() and not (outside & ideal).any()
+def _is_asked(ideal: np.ndarray, between: Between) -> bool:
+    return not (between.inside & ~ideal).any() and not (between.outside & ideal).any()
 
 
 def _cost(groups: Groups, charge: np.ndarray, ideal: np.ndarray) -> float:

@@ -3,11 +3,11 @@
 1. Linear orders cut optimally (`linear`): the first plans.
 2. Groups that no better plan can tear apart are merged (`glue`), and ideals are kept only where the
    cutoff lets a slot end (`ideals.bands`).
-3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else walks (`walk`), and
-   the same program over ideals near the best plan and prefixes of many linear orders, as long as
-   that finds better plans and so narrower bands; a bound from what boundaries cut at least
-   (`crossings`); then CP-SAT over cumulative stages (`stages`), within the windows that the cutoff
-   leaves each group.
+3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else a walk (`walk`),
+   then bounds, and all ideals of each boundary where they are few, for every order of the kinds
+   (`crossings`). Else further walks, and the dynamic program over ideals near the best plan and
+   prefixes of many linear orders, as long as that finds better plans; then CP-SAT over cumulative
+   stages (`stages`), within the windows that the cutoff leaves each group.
 """
 
 from __future__ import annotations
@@ -40,17 +40,20 @@ FEW_PAIRS = 100_000_000
 """Up to here the dynamic program takes seconds on one core."""
 FAMILY = 8_000
 """Ideals of one family of prefixes."""
-ORDERS, SEED_SHARE = 8, 0.15
-"""Linear orders that are cut for a first plan, and their share of the time: one at least."""
+ORDERS, FEW_ORDERS, SEED_SHARE = 8, 3, 0.15
+"""Linear orders that are cut for a first plan, of few groups and of many, and their share of the
+time: one at least."""
+MANY = 1_500
+"""Groups that are many: a cut takes most of a second, and walks find more in that time."""
 FAILURES = 3
 """Turns in a row that find nothing better before the search goes on elsewhere."""
 NARROWER = 0.9
 """Where there were too many ideals, they are counted again once loads leave so much less room."""
 STEPS = 100
 """Steps of a walk, for each group."""
-FIRST_SHARE, BOUND_SHARE, WALK_SHARE = 0.1, 0.25, 0.3
-"""Shares of the time for the bound of boundaries, each time that ideals are too many and before
-CP-SAT, and for further walks before CP-SAT."""
+FIRST_SHARE, BOUND_SHARE, WALK_SHARE = 0.5, 0.5, 0.3
+"""Shares of the time for boundaries, each time that ideals are too many and before CP-SAT, and for
+further walks before CP-SAT."""
 
 
 def solve_chain(best: Incumbent) -> None:
@@ -71,7 +74,10 @@ def solve_chain(best: Incumbent) -> None:
             counted = spare
             if _exact(best, glued, cutoff):
                 return
+            _walk(best, glued, rng)
             _bound(best, glued, FIRST_SHARE)
+            if best.is_proved:
+                return
         is_better = _walk(best, glued, rng)
         is_better = _nearby(best, glued, best.cutoff_us, rng) or is_better
         is_better = is_better or _prefixes(best, glued, cutoff, rng)
@@ -157,10 +163,11 @@ def _seed(best: Incumbent, groups: Groups) -> None:
     """The best cut of some linear orders."""
     rng = random.Random(best.seed)
     until = monotonic() + SEED_SHARE * best.remaining_s
+    most = ORDERS if groups.count < MANY else FEW_ORDERS
     for number, order in enumerate(orders(groups, rng)):
         found = cut(groups, order, best.cutoff_us)
         if found is not None:
             best.offer(slots_of(groups, found), "linear orders")
         best.is_clocked |= monotonic() > until
-        if number + 1 == ORDERS or best.is_proved or best.is_clocked:
+        if number + 1 == most or best.is_proved or best.is_clocked:
             return

@@ -1,13 +1,16 @@
-"""The cheapest ideal between two others: a minimum cut (Picard, "Maximal closure of a graph and
-applications to combinatorial problems", Management Science 22, 1976; nets as hyperedges with two
-nodes each, Lawler, Networks 3, 1973).
+"""The cheapest chain of ideals: a minimum cut (Picard, "Maximal closure of a graph and applications
+to combinatorial problems", Management Science 22, 1976; nets as hyperedges with two nodes each,
+Lawler, Networks 3, 1973; a copy of every group for each boundary, Ishikawa, PAMI 25, 2003).
+
+    min  Σ_p ( Σ_{v in I_p} a_pv + Σ_n f_np·[I_p cuts n] )    over ideals I_1 ⊆ I_2 ⊆ ...
 
 Costs are rounded down to whole numbers for the flow, so that its value is a lower bound.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -21,8 +24,6 @@ MOST = 2**28
 """All costs together, in units of the flow: SciPy's has 32 bits."""
 UNCUT = 2**29
 """An edge that no cut takes."""
-ROUNDS = 8
-"""Prices of work that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Nets:
     """Every target follows the source in the order."""
     order: IntArray
     """[edge, 2]"""
+
+    def cut_by(self, member: BoolArray) -> BoolArray:
+        """The nets that an ideal holds some of, not all."""
+        count = self.members @ member.astype(np.int64)
+        return (count > 0) & (count < self.size)
 
 
 def nets_of(groups: Groups) -> Nets:
@@ -60,144 +66,137 @@ def nets_of(groups: Groups) -> Nets:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """Ideals that hold some groups and not others, what each net costs that they cut, and the work
-    that they may hold."""
+    """Ideals that hold some groups and not others, and the nets that cost when they are cut."""
 
     inside: BoolArray
     outside: BoolArray
-    charge: FloatArray
+    charged: BoolArray
     """By net."""
-    low: float
-    high: float
 
 
-def cheapest(nets: Nets, work: FloatArray, asked: Between) -> tuple[float, BoolArray]:
-    """A lower bound of what such an ideal costs, and the cheapest one that was met, which may hold
-    too much or too little work.
-
-    Where the cheapest holds too little, work is priced: with a price m on it every ideal of at
-    least `low` costs min (cost - m·work) + m·low, for the m that says most of a few.
-    """
-    network = _network(nets, asked)
-    bound, member = network.solve(work, 0.0)
-    done = float(work[member].sum())
-    if asked.low <= done <= asked.high:
-        return bound, member
-    is_short = done < asked.low
-    target = asked.low if is_short else asked.high
-    end = ~asked.outside if is_short else asked.inside
-    near, far = (done, network.cost(member)), (float(work[end].sum()), network.cost(end))
-    best, found = bound, member
-    for _ in range(ROUNDS):
-        if far[0] == near[0]:
-            break
-        price = (far[1] - near[1]) / (far[0] - near[0])
-        value, member = network.solve(work, price)
-        done = float(work[member].sum())
-        if value + price * target > best:
-            best = value + price * target
-        point = done, network.cost(member)
-        if asked.low <= done <= asked.high:
-            found = member
-        line = near[1] - price * near[0]
-        if point[1] - price * point[0] >= line - 1e-9 * max(abs(line), abs(far[1]), 1e-300):
-            break
-        if (done < target) is is_short:
-            near = point
-        else:
-            far = point
-    return best, found
-
-
-@dataclass(frozen=True, slots=True)
-class _Network:
-    """Edges (from, to, cost) between the groups that are free, and what is cut whatever they do."""
+@dataclass(slots=True)
+class Chains:
+    """The network of all chains of ideals within bounds; what is held stays held later on, in the
+    bounds too."""
 
     nets: Nets
-    asked: Between
-    free: IntArray
-    tails: list[int]
-    heads: list[int]
-    costs: list[float]
-    """Infinite where nothing may be cut."""
-    nodes: int
-    fixed: float
+    asked: Sequence[Between]
+    _nodes: int = 2
+    _bounds: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    """Of each boundary: the groups that are free there, their nodes."""
+    _uncut: list[tuple[int, int]] = field(default_factory=list)
+    """Edges (from, to) that no cut takes."""
+    _cut: list[list[tuple[int, int, int]]] = field(default_factory=list)
+    """Of each boundary: edges (from, to, net)."""
+    _always: list[IntArray] = field(default_factory=list)
+    """Of each boundary: nets that are cut whatever is free does."""
 
-    def cost(self, member: BoolArray) -> float:
-        """Of an ideal."""
-        count = self.nets.members @ member.astype(np.int64)
-        is_cut = (count > 0) & (count < self.nets.size)
-        return float(self.asked.charge[is_cut].sum())
+    def __post_init__(self) -> None:
+        before: IntArray | None = None
+        for between in self.asked:
+            is_free = ~(between.inside | between.outside)
+            free = np.flatnonzero(is_free)
+            number = np.where(between.outside, SINK, SOURCE)
+            number[free] = self._nodes + np.arange(len(free))
+            self._nodes += len(free)
+            self._bounds.append((free, number[free]))
+            edges = self.nets.order
+            inner = edges[is_free[edges].all(axis=1)]
+            self._uncut += zip(
+                number[inner[:, 1]].tolist(), number[inner[:, 0]].tolist(), strict=True
+            )
+            if before is not None:
+                both = np.flatnonzero((before > SINK) & (number > SINK))
+                self._uncut += zip(before[both].tolist(), number[both].tolist(), strict=True)
+            before = number
+            self._add_nets(between, number)
 
-    def solve(self, work: FloatArray, price: float) -> tuple[float, BoolArray]:
-        """min cost - price·work over the ideals, rounded down, and an ideal that reaches it."""
-        here = work[self.free] * abs(price)
-        numbers = 2 + np.arange(len(self.free))
-        ends = np.full(len(self.free), SOURCE if price > 0 else SINK)
-        tails = np.concatenate((self.tails, ends if price > 0 else numbers))
-        heads = np.concatenate((self.heads, numbers if price > 0 else ends))
-        costs = np.concatenate((self.costs, here))
-        is_cut = np.isfinite(costs)
-        unit = max(float(costs[is_cut].sum()), 1e-300) / MOST
-        scaled = np.where(is_cut, np.floor(np.where(is_cut, costs, 0.0) / unit), UNCUT)
-        shape = (self.nodes, self.nodes)
-        kept = scaled > 0
-        edges = (scaled[kept].astype(np.int32), (tails[kept].astype(int), heads[kept].astype(int)))
-        graph = csr_matrix(edges, shape=shape, dtype=np.int32)
+    def _add_nets(self, between: Between, number: IntArray) -> None:
+        starts, indices = self.nets.members.indptr, self.nets.members.indices
+        cut: list[tuple[int, int, int]] = []
+        always: list[int] = []
+        for net in np.flatnonzero(between.charged).tolist():
+            members = set(number[indices[starts[net] : starts[net + 1]]].tolist())
+            if SOURCE in members and SINK in members:
+                always.append(net)
+            elif len(members) > 1:
+                source = int(number[self.nets.source[net]])
+                cut.append((*self._ends(net, source, members), net))
+        self._cut.append(cut)
+        self._always.append(np.array(always, dtype=np.int64))
+
+    def _ends(self, net: int, source: int, members: set[int]) -> tuple[int, int]:
+        """The edge that is cut where a net is: from what is reached with one of its members, to
+        what is reached only if all are."""
+        tail = source
+        if self.nets.is_forward[net]:
+            members = members - {source}
+        elif SOURCE in members:
+            tail = SOURCE
+        else:
+            tail = self._node()
+            self._uncut += [(member, tail) for member in sorted(members - {SINK})]
+        if SINK in members:
+            return tail, SINK
+        members = members - {SOURCE}
+        if len(members) == 1:
+            return tail, next(iter(members))
+        head = self._node()
+        self._uncut += [(head, member) for member in sorted(members)]
+        return tail, head
+
+    def _node(self) -> int:
+        self._nodes += 1
+        return self._nodes - 1
+
+    def cheapest(
+        self, weights: Sequence[FloatArray], charges: Sequence[FloatArray]
+    ) -> tuple[float, list[BoolArray]]:
+        """The least cost, rounded down, and a chain that reaches it, but for rounding.
+
+        Args:
+            weights: a_pv, by boundary and group.
+            charges: f_np >= 0, by boundary and net.
+        """
+        tails, heads, costs = [], [], []
+        fixed = 0.0
+        parts = zip(
+            self.asked, self._bounds, self._cut, self._always, weights, charges, strict=True
+        )
+        for between, (free, nodes), cut, always, weight, charge in parts:
+            edges = np.array(cut, dtype=np.int64).reshape(-1, 3)
+            gains = weight[free] < 0
+            tails += [edges[:, 0], np.where(gains, SOURCE, nodes)]
+            heads += [edges[:, 1], np.where(gains, nodes, SINK)]
+            costs += [charge[edges[:, 2]], np.abs(weight[free])]
+            fixed += float(charge[always].sum() + weight[between.inside].sum())
+            fixed += float(weight[free][gains].sum())
+        if not tails:
+            return 0.0, []
+        graph, unit = self._graph(*map(np.concatenate, (tails, heads, costs)))
         flow = maximum_flow(graph, SOURCE, SINK)
         left = graph - flow.flow
         left.data = np.maximum(left.data, 0)
         left.eliminate_zeros()
-        reached = breadth_first_order(left, SOURCE, return_predecessors=False)
-        member = self.asked.inside.copy()
-        mine = reached[(reached >= 2) & (reached < 2 + len(self.free))]
-        member[self.free[mine - 2]] = True
-        value = self.fixed + float(flow.flow_value) * unit
-        # outside: price·work is paid where it could be gained; inside: where it is held
-        value -= price * float(work[self.asked.inside].sum())
-        value -= max(price, 0.0) * float(work[self.free].sum())
-        return value, member
+        is_reached = np.zeros(self._nodes, dtype=np.bool_)
+        is_reached[breadth_first_order(left, SOURCE, return_predecessors=False)] = True
+        chain = []
+        for between, (free, nodes) in zip(self.asked, self._bounds, strict=True):
+            member = between.inside.copy()
+            member[free] = is_reached[nodes]
+            chain.append(member)
+        return fixed + float(flow.flow_value) * unit, chain
 
-
-def _network(nets: Nets, asked: Between) -> _Network:
-    is_free = ~(asked.inside | asked.outside)
-    free = np.flatnonzero(is_free)
-    number = np.where(asked.outside, SINK, SOURCE)
-    number[free] = 2 + np.arange(len(free))
-    inner = is_free[nets.order].all(axis=1) if len(nets.order) else np.zeros(0, dtype=np.bool_)
-    tails = number[nets.order[inner, 1]].tolist()
-    heads = number[nets.order[inner, 0]].tolist()
-    found = _Network(nets, asked, free, tails, heads, [np.inf] * len(tails), 0, 0.0)
-    nodes, fixed = 2 + len(free), 0.0
-    starts, indices = nets.members.indptr, nets.members.indices
-    for net in np.flatnonzero(asked.charge > 0).tolist():
-        members = set(number[indices[starts[net] : starts[net + 1]]].tolist())
-        cost = float(asked.charge[net])
-        first = int(number[nets.source[net]])
-        if SOURCE in members and SINK in members:
-            fixed += cost
-            continue
-        if nets.is_forward[net]:
-            members.discard(first)
-            tail, others = first, members
-        else:
-            tail, others = SOURCE, members
-            if SOURCE not in members:
-                tail, nodes = nodes, nodes + 1
-                tails += members - {SINK}
-                heads += [tail] * len(members - {SINK})
-                found.costs.extend([np.inf] * len(members - {SINK}))
-        head = SINK
-        if SINK not in others:
-            others = others - {SOURCE}
-            if len(others) == 1:
-                head = next(iter(others))
-            else:
-                head, nodes = nodes, nodes + 1
-                tails += [head] * len(others)
-                heads += others
-                found.costs.extend([np.inf] * len(others))
-        tails.append(tail)
-        heads.append(head)
-        found.costs.append(cost)
-    return _Network(nets, asked, free, tails, heads, found.costs, nodes, fixed)
+    def _graph(
+        self, tails: IntArray, heads: IntArray, costs: FloatArray
+    ) -> tuple[csr_matrix, float]:
+        """Capacities, and how much one unit of them is."""
+        unit = max(float(costs.sum()), 1e-300) / MOST
+        whole = np.floor(costs / unit).astype(np.int32)
+        uncut = np.array(self._uncut, dtype=np.int64).reshape(-1, 2)
+        data = np.concatenate((whole, np.full(len(uncut), UNCUT, dtype=np.int32)))
+        ends = (np.concatenate((tails, uncut[:, 0])), np.concatenate((heads, uncut[:, 1])))
+        kept = data > 0
+        shape = (self._nodes, self._nodes)
+        edges = (data[kept], (ends[0][kept], ends[1][kept]))
+        return csr_matrix(edges, shape=shape, dtype=np.int32), unit

@@ -7,7 +7,7 @@ nearby      what a few groups more or fewer make of the ideals at which a known 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from planner.solve.assign.ideals import Band
 from planner.solve.assign.instance import Groups, topological
@@ -35,29 +35,51 @@ def boundaries(groups: Groups, plan: Sequence[int]) -> list[int]:
 
 def nearby(groups: Groups, plan: Sequence[int], each: int, rng: random.Random) -> list[int]:
     """Up to a number of ideals around each boundary of a plan, closest first."""
-    before = [0] * groups.count
-    behind = [0] * groups.count
-    for a, b in groups.order:
-        before[b] |= 1 << a
-        behind[a] |= 1 << b
+    edges = _Edges(groups)
     found: dict[int, None] = {}
     for mask in boundaries(groups, plan):
-        near = {mask: None}
-        for ideal in near_first(near):
-            if len(near) >= each:
-                break
-            for v in rng.sample(range(groups.count), groups.count):
-                is_free = not behind[v] & ideal if ideal >> v & 1 else not before[v] & ~ideal
-                if is_free:
-                    near.setdefault(ideal ^ 1 << v)
-        found.update(near)
+        flips = [v for v in range(groups.count) if edges.can_flip(mask, v)]
+        found.update(dict.fromkeys(_around(edges, mask, flips, each, rng)))
     return list(found)
 
 
-def near_first(grown: dict[int, None]) -> Iterator[int]:
-    """Goes through a family that grows meanwhile, in the order in which it grew."""
-    done = 0
-    while done < len(grown):
-        waiting = list(grown)[done:]
-        yield from waiting
-        done += len(waiting)
+class _Edges:
+    """Who is next to whom, as bit masks and as lists."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._before = [0] * groups.count
+        self._behind = [0] * groups.count
+        self.beside: list[list[int]] = [[] for _ in range(groups.count)]
+        for a, b in groups.order:
+            self._before[b] |= 1 << a
+            self._behind[a] |= 1 << b
+            self.beside[a].append(b)
+            self.beside[b].append(a)
+
+    def can_flip(self, ideal: int, v: int) -> bool:
+        """Whether an ideal stays one with a group more, or without it."""
+        return not (self._behind[v] & ideal if ideal >> v & 1 else self._before[v] & ~ideal)
+
+
+def _around(
+    edges: _Edges, ideal: int, flips: list[int], each: int, rng: random.Random
+) -> Iterable[int]:
+    """Breadth first, in random order; an ideal's flips are its parent's but beside what flipped."""
+    found = {ideal: (ideal, -1)}
+    flips_of: dict[int, list[int]] = {ideal: flips}
+    waiting = [ideal]
+    for here in waiting:
+        if len(found) >= each:
+            break
+        parent, flipped = found[here]
+        if flipped >= 0:
+            near = edges.beside[flipped]
+            kept = [v for v in flips_of[parent] if v not in near]
+            flips_of[here] = [*kept, *(v for v in near if edges.can_flip(here, v))]
+        mine = flips_of[here]
+        for v in rng.sample(mine, len(mine)):
+            other = here ^ 1 << v
+            if other not in found:
+                found[other] = here, v
+                waiting.append(other)
+    return found

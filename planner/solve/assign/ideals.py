@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import states
@@ -118,11 +119,14 @@ def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
     member = member[rows]
     is_bad = ~np.isfinite(groups.time_us)
     weights = np.where(is_bad, 0.0, groups.time_us)
-    nets = np.zeros((len(groups.nets), groups.count), dtype=np.float32)
-    for number, net in enumerate(groups.nets):
-        nets[number, [net.source, *net.targets]] = 1
-    inside = (nets @ member.T.astype(np.float32)).astype(np.int16)
-    is_cut = (inside > 0) & (inside < nets.sum(axis=1, keepdims=True))
+    nets = [(net.source, *net.targets) for net in groups.nets]
+    sizes = np.array([len(net) for net in nets], dtype=np.int16)
+    # sparse: nearly all groups are outside of nearly all nets
+    entries = np.repeat(np.arange(len(nets)), sizes), [v for net in nets for v in net]
+    shape = (len(nets), groups.count)
+    holds = csr_matrix((np.ones(len(entries[1]), dtype=np.int16), entries), shape=shape)
+    inside = np.asarray(holds @ member.T.astype(np.int16))
+    is_cut = (inside > 0) & (inside < sizes[:, None])
     costs = np.array([net.cost_us for net in groups.nets])
     return Ideals(
         member,
