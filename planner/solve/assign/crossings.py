@@ -36,7 +36,9 @@ ROUNDS = 12
 """Cutoffs of one order of kinds."""
 FEW_FREE = 800
 """Groups that are free at a boundary, all boundaries together, up to which these are narrowed."""
-TURNS = 3
+NEAR = 0.01
+"""Cutoffs are no farther from the bound, as a part of it: there boundaries have room for too much."""
+TURNS = 2
 """Of narrowing."""
 EXACT = 1 - 2**-40
 """Sums of floats in another order."""
@@ -73,7 +75,7 @@ def raise_by_crossings(best: Incumbent, groups: Groups, until: float) -> None:
     known = Known(groups, nets_of(groups))
     if not np.isfinite(best.cutoff_us):
         return
-    # (bound, order of kinds, cutoff that is not refuted, cutoffs tried)
+    # (bound, order of kinds, least cutoff that was tried and not refuted, cutoffs tried)
     queue = []
     for kinds in sequences(counts):
         if monotonic() > until:
@@ -81,15 +83,16 @@ def raise_by_crossings(best: Incumbent, groups: Groups, until: float) -> None:
         first = Narrowed(known, kinds, best.cutoff_us)
         first.bound()
         bound = max(best.bound_us, min(first.bound_us, best.cutoff_us))
-        queue.append((bound, kinds, best.cutoff_us, 0))
+        queue.append((bound, kinds, np.inf, 0))
     heapq.heapify(queue)
     best.raise_bound(queue[0][0], "boundaries")
     while monotonic() < until and not best.is_proved:
         bound, kinds, open_us, tried = queue[0]
-        open_us = min(open_us, best.cutoff_us)
-        if tried and (tried >= ROUNDS or open_us - bound <= CLOSE * open_us):
+        top = min(open_us, best.cutoff_us)
+        if tried >= ROUNDS or (np.isfinite(open_us) and top - bound <= CLOSE * top):
             return
-        cutoff = open_us if tried == 0 else (bound + open_us) / 2
+        cutoff = (bound + top) / 2 if np.isfinite(open_us) else top
+        cutoff = min(cutoff, bound * (1 + NEAR)) if bound > 0 else cutoff
         least, is_solved = _attempt(best, known, kinds, cutoff, until)
         raised = max(bound, min(least, cutoff))
         open_us = raised if is_solved else open_us if least >= cutoff else cutoff
