@@ -37,7 +37,7 @@ ROUNDS = 12
 FEW_FREE = 800
 """Groups that are free at a boundary, all boundaries together, up to which these are narrowed."""
 NEAR = 0.01
-"""Cutoffs are no farther from the bound, as a part of it: there boundaries have room for too much."""
+"""Cutoffs are no farther from the bound, relative to it: boundaries would have too much room."""
 TURNS = 2
 """Of narrowing."""
 EXACT = 1 - 2**-40
@@ -75,7 +75,7 @@ def raise_by_crossings(best: Incumbent, groups: Groups, until: float) -> None:
     known = Known(groups, nets_of(groups))
     if not np.isfinite(best.cutoff_us):
         return
-    # (bound, order of kinds, least cutoff that was tried and not refuted, cutoffs tried)
+    # (bound, order of kinds, least cutoff that was not refuted when tried, cutoffs tried)
     queue = []
     for kinds in sequences(counts):
         if monotonic() > until:
