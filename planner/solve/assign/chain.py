@@ -75,8 +75,7 @@ def solve_chain(best: Incumbent) -> None:
             if _exact(best, glued, cutoff):
                 return
             _walk(best, glued, rng)
-            _bound(best, glued, FIRST_SHARE)
-            if best.is_proved:
+            if _bound(best, glued, FIRST_SHARE):
                 return
         is_better = _walk(best, glued, rng)
         is_better = _nearby(best, glued, best.cutoff_us, rng) or is_better
@@ -99,11 +98,12 @@ def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> 
         prove_by_stages(best, glue(glued, cutoff, is_acyclic=True), cutoff)
 
 
-def _bound(best: Incumbent, glued: Groups, share: float) -> None:
-    """What boundaries cut at least, for a share of the time."""
+def _bound(best: Incumbent, glued: Groups, share: float) -> bool:
+    """What boundaries cut at least, for a share of the time: whether that is a proof."""
     until = monotonic() + share * best.remaining_s
     raise_by_crossings(best, glued, until)
     best.is_clocked |= monotonic() >= until
+    return best.is_proved
 
 
 def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:

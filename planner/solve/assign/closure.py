@@ -41,7 +41,7 @@ class Nets:
 
     def cut_by(self, member: BoolArray) -> BoolArray:
         """The nets that an ideal holds some of, not all."""
-        count = self.members @ member.astype(np.int64)
+        count: IntArray = np.asarray(self.members @ member.astype(np.int64))
         return (count > 0) & (count < self.size)
 
 

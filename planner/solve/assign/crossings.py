@@ -116,9 +116,9 @@ def _attempt(
     for _ in range(TURNS):
         is_narrower = narrowed.narrow(is_over)
         narrowed.bound()
-        if narrowed.is_refuted or not is_narrower or is_over():
+        if not is_narrower or is_over():
             break
-    if narrowed.is_refuted:
+    if narrowed.bound_us >= cutoff_us:
         return narrowed.bound_us, False
     try:
         found = best_ordered(narrowed, is_over)
