@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables.learning import FEWEST, TWINS
-from planner.cost.curves import KIN, PLAIN
+from planner.cost.curves import KIN
+from planner.cost.family import PLAIN
 from planner.cost.fitted import Fitted
 from planner.cost.fitting import bands
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from planner import resources
 from planner.cost.clocks import start_range
-from planner.cost.family import FAMILIES
+from planner.cost.family import FAMILIES, PLAIN
 from planner.cost.fitted import Bands, Fitted, fitted, open_ended
+from planner.cost.pace import slowness_of
 from planner.spec.fits import Curve, FitFile, read_fits
 from planner.spec.profile import DeviceProfile, read_profile
 
@@ -25,8 +26,6 @@ ANY, LINKS, MEMORY = "any", "links", "memory"
 ALIKE, KIN = "alike/", "kin/"
 """Before a key: how far off predictions are that know the source's kernels from other devices; and
 that know another format only."""
-PLAIN = frozenset({"fp32", "tf32", "fp16", "bf16"})
-"""Formats that libraries multiply alike; all others have kernels of their own."""
 _LENT = ("prefill/", "decode/")
 """Families whose curves of all devices together serve where there is none closer."""
 _SHARED = (ANY, LINKS, MEMORY)
@@ -57,7 +56,7 @@ class Library:
     def find(self, device: DeviceProfile, key: str, like: str | None = None) -> Fitted:
         """The best curve for a key (`family/format`) on a device, as `_closest` has it; where it is
         of a source that nobody knows, with the starts that its kernels may have."""
-        found = self._closest(device, key, like)
+        found = replace(self._closest(device, key, like), slowness=_slowness(device, key))
         if like is None or any(is_from(curve, like) for curve in self._measured):
             return found
         return replace(found, starts_us=self.starts_us)
@@ -204,6 +203,12 @@ class Library:
         """The curve of what a software occupies."""
         memories = self._files.get(MEMORY)
         return memories.curves.get(software) if memories else None
+
+
+def _slowness(device: DeviceProfile, key: str) -> float:
+    """How much longer than the reference a device takes to start kernels of a key."""
+    family, _, format = key.partition("/")
+    return slowness_of(device) if format in FAMILIES[family].single else 1.0
 
 
 def _is_plain(key: str) -> bool:

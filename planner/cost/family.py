@@ -13,11 +13,13 @@ from planner.cost import attention, gemm, traffic
 from planner.cost.attention import Attentions
 from planner.cost.gemm import Products
 from planner.cost.machine import Machine
+from planner.cost.pace import paced
 from planner.cost.traffic import Flows
 from planner.cost.work import (
     ACTIVATION_BYTES,
     Attention,
     Convolution,
+    Flow,
     Product,
     Recurrence,
     Traffic,
@@ -31,6 +33,8 @@ _DEPTHWISE_CHANNELS = 8
 """Fewer channels a group leave tensor cores idle: the kernel is bound by memory."""
 _LOADED_BYTES = 16
 """Of neighbouring channels, loaded at once."""
+PLAIN = frozenset({"fp32", "tf32", "fp16", "bf16"})
+"""Formats that libraries multiply alike; all others have kernels of their own."""
 _DECODE_QUERIES = 8
 """Up to so many new positions, keys are the bottleneck."""
 _GROUPS = (0.0, 1.0, 2.0, 3.0, 4.0, 4.6, 5.0, 6.0, 6.6)
@@ -47,7 +51,8 @@ class Family:
 
     columns: Callable[[Sequence[Any], str], Any]
     """Works of one format -> columns."""
-    latency_us: Callable[[Any, Machine, Mapping[str, float]], Array]
+    model: Callable[[Any, Machine, Mapping[str, float]], Array]
+    """Works, a device and parameters as this device takes them -> microseconds."""
     prior: Mapping[str, tuple[float, float]]
     coordinates: Callable[[Any], Array]
     knots: Knots
@@ -57,6 +62,17 @@ class Family:
 
     extra: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     """Format -> parameters that it has besides."""
+    single: frozenset[str] = frozenset()
+    """Formats whose works are one kernel each, whose latencies are cycles (`pace.py`)."""
+
+    def latency_us(self, columns: Any, machine: Machine, at: Mapping[str, float]) -> Array:
+        """Microseconds of each work.
+
+        Args:
+            at: parameters as the reference takes them.
+        """
+        is_single = columns.format in self.single
+        return self.model(columns, machine, paced(at, machine.slowness) if is_single else at)
 
     def prior_of(self, format: str) -> dict[str, tuple[float, float]]:
         """Parameters of a format: typical values and spreads."""
@@ -128,7 +144,7 @@ def _attentions(works: Sequence[Attention], format: str) -> Attentions:
 
 def _flows(works: Sequence[Traffic], format: str) -> Flows:
     rows = [(w.size_bytes, w.rows) for w in works]
-    return Flows(*np.array(rows, dtype=np.float64).reshape(-1, 2).T)
+    return Flows(format, *np.array(rows, dtype=np.float64).reshape(-1, 2).T)
 
 
 def _at_product(w: Products) -> Array:
@@ -159,6 +175,7 @@ _PRODUCT = Family(
     _at_product,
     (_steps(0, 16), _steps(5, 17), _steps(5, 17)),
     extra=gemm.UNPACKED,
+    single=PLAIN,
 )
 FAMILIES: Mapping[str, Family] = {
     "product": _PRODUCT,
@@ -182,6 +199,13 @@ FAMILIES: Mapping[str, Family] = {
         rough=(2,),
         beside=_beside_attention,
     ),
-    "traffic": Family(_flows, traffic.traffic_us, traffic.PRIOR, _at_flow, (_steps(8, 34),)),
+    "traffic": Family(
+        _flows,
+        traffic.traffic_us,
+        traffic.PRIOR,
+        _at_flow,
+        (_steps(8, 34),),
+        single=frozenset(flow.value for flow in Flow),
+    ),
 }
 """First part of a curve's key -> its model."""

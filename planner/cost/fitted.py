@@ -12,6 +12,7 @@ import numpy.typing as npt
 from planner.cost.family import Family
 from planner.cost.lattice import Lattice
 from planner.cost.machine import Machine
+from planner.cost.pace import started_us
 from planner.spec.fits import Curve
 
 Array = npt.NDArray[np.float64]
@@ -43,6 +44,8 @@ class Fitted:
     """Between which times kernels of the source in question start, where nobody knows it."""
     also: tuple[Fitted, ...] = ()
     """Curves of other devices that are worth as much: predictions are averaged."""
+    slowness: float = 1.0
+    """Of the device that is priced, as of `Machine`."""
 
     def latencies_us(self, family: Family, columns: Any, machine: Machine) -> Array:
         """Microseconds of each work."""
@@ -61,7 +64,7 @@ class Fitted:
     def start_us(self) -> float:
         """What each kernel takes before it does anything."""
         starts = [one.parameters.get("start", 0.0) for one in (self, *self.also)]
-        return sum(starts) / len(starts)
+        return started_us(sum(starts) / len(starts), self.slowness)
 
     def started(self, start_us: float) -> Fitted:
         """The same with another start."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.cost.pace import slowness_of
 from planner.spec.profile import DeviceProfile
 
 STAND_INS = {
@@ -38,6 +39,8 @@ class Machine:
     """Format -> operations per microsecond."""
     capability: int
     """80 for sm_80; 0 for what is no CUDA device."""
+    slowness: float = 1.0
+    """Length of a cycle, where that of the reference is 1."""
 
     @classmethod
     def of(cls, device: DeviceProfile) -> Machine:
@@ -50,6 +53,7 @@ class Machine:
             cache_size_bytes=device.cache_size.value if device.cache_size else DEFAULT_CACHE_BYTES,
             peak={name: _rate(device, name) / 1e6 for name in device.peak},
             capability=int(digits) if name.startswith("sm_") else 0,
+            slowness=slowness_of(device),
         )
 
     def rate(self, format: str) -> float:

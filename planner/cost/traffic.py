@@ -34,13 +34,15 @@ PRIOR: Mapping[str, tuple[float, float]] = {
 class Flows:
     """Many kernels, as columns."""
 
+    format: str
+    """What they do (`Flow`)."""
     size_bytes: Array
     rows: Array
     """0 where a kernel splits as it likes."""
 
     def part(self, at: npt.NDArray[np.int64] | slice) -> Flows:
         """Some of them."""
-        return Flows(self.size_bytes[at], self.rows[at])
+        return Flows(self.format, self.size_bytes[at], self.rows[at])
 
 
 def traffic_us(works: Flows, machine: Machine, at: Mapping[str, float]) -> Array:
