@@ -43,6 +43,9 @@ _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """Format -> formats whose parameters serve, best first; those of one group are worth the same."""
 _FAMILY_KIN: Mapping[str, str] = {"batched": "product", "convolution": "product"}
 """Family -> the family with the same model."""
+_DENSE: Mapping[str, tuple[str, ...]] = {"2:4": ("bf16", "fp16")}
+"""2:4 format -> dense formats of the same operands, where these are single kernels as well: what is
+known of 8-bit products holds their library's own roundings."""
 _GUESS_BANDS: Bands = ((float("inf"), 0.5, 2.0),)
 """Of a family nobody measured: a factor of two either way."""
 
@@ -176,7 +179,27 @@ class Library:
             groups = ([c for c in _curves(group, names) if c.knots] for group in (kin, files))
             yield from ((group, True) for group in groups if group)
         rest = [f for f in kin if f.units != device.units]
-        yield from (([curve], False) for curve in _curves([*rest, *general], names))
+        found = _curves([*rest, *general], names)
+        yield from (([self._held(curve, names)], False) for curve in found)
+
+    def _held(self, curve: Curve, names: Sequence[str]) -> Curve:
+        """A curve of 2:4 carried to another chip: what few chips have shown is held by what dense
+        products of the same operands take on devices in general, which counts as one more chip. How
+        far sparse tensor cores stay below their rate is library and chip (0.64 of it on an A100,
+        less than half on an H200), and one chip does not tell them apart."""
+        family, _, format = names[0].partition("/")
+        general = self._files[ANY].curves if ANY in self._files else {}
+        keys = (f"{family}/{dense}" for dense in _DENSE.get(format, ()))
+        plain = next((general[key] for key in keys if key in general), None)
+        if plain is None or not curve.parameters:
+            return curve
+        chips = {(f.architecture, f.units) for f in self._files.values() if _knows(f, names)}
+        share = len(chips) / (len(chips) + 1)
+        held = {
+            name: value**share * plain.parameters.get(name, value) ** (1 - share)
+            for name, value in curve.parameters.items()
+        }
+        return curve.model_copy(update={"parameters": held})
 
     def _carried(self, found: Fitted, key: str) -> Fitted:
         bands = self._elsewhere(key, found.reach)
@@ -203,6 +226,11 @@ class Library:
         """The curve of what a software occupies."""
         memories = self._files.get(MEMORY)
         return memories.curves.get(software) if memories else None
+
+
+def _knows(file: FitFile, names: Sequence[str]) -> bool:
+    """Whether a single device's file has one of these curves."""
+    return bool(file.units) and any(name in file.curves for name in names)
 
 
 def _slowness(device: DeviceProfile, key: str) -> float:
