@@ -181,7 +181,7 @@ def main() -> None:
         messages = []
     options.output.mkdir(parents=True, exist_ok=True)
     if options.only in (None, "kernels"):
-        wanted = {k.device for k in kernels} | {ANY, LINKS}
+        wanted = {k.device for k in kernels} | {ANY} | ({LINKS} if messages else set())
         wanted &= {options.device} if options.device else wanted
         for name in sorted(wanted - {ANY, LINKS}):
             _write(options.output, device_files([k for k in kernels if k.device == name]))

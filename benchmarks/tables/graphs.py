@@ -68,6 +68,10 @@ class Setting:
     stages: int = 1
     """Groups of layers on devices of their own."""
     is_fused: bool = True
+    joins_activations: bool = False
+    """Whether activations are no kernels of their own."""
+    calls_kernels: bool = False
+    """Whether kernels sort heads before several positions are attended to, and add residuals."""
     is_causal: bool = True
     padded: int = 0
     """Positions to which queries are padded again for attention that is no single kernel."""
@@ -83,6 +87,8 @@ def transformer_pass(model: Transformer, at: Setting, *, has_head: bool = True) 
     found.add(Traffic(2 * row, 2 * row, Flow.NORMALISATION, rows=tokens), 2 * layers)
     if not at.is_fused:
         found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), 4 * layers)
+    if at.calls_kernels and model.kind == "decoder":
+        found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), layers)
     if at.degree > 1:
         found.reductions[row] += 2 * layers
     if at.stages > 1:
@@ -147,6 +153,8 @@ def _inner(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
         rows = -(-calls // asked)
     found.add(Product(rows, gates * inner, model.hidden, asked, at.format), layers)
     found.add(Product(rows, model.hidden, inner, asked, at.format), layers)
+    if at.joins_activations and not model.is_gated:
+        return
     acted = rows * asked * inner * ACTIVATION_BYTES[_half(at)]
     found.add(Traffic(gates * acted, acted, Flow.ACTIVATION, rows=rows * asked), layers)
 
@@ -168,6 +176,10 @@ def _attention(
             at.batch, query_heads, kv_heads, dim, at.queries, at.keys, at.is_causal, format
         )
         found.add(work, layers)
+        if at.calls_kernels and at.queries > 1:
+            placed = at.batch * at.queries * (query_heads + 2 * kv_heads) * dim
+            size = placed * ACTIVATION_BYTES[format]
+            found.add(Traffic(size, size, Flow.COPY), layers)
         return
     lanes = at.batch * query_heads
     queries, keys = (at.padded, at.padded) if at.padded else (at.queries, at.keys)

@@ -33,6 +33,9 @@ _SHORTEST = 0.1
 """Share of a software's rows that its host bounds, if it bounds any."""
 _DEVICE_SPREAD = 0.3
 """Of one device's factors around the software's, natural logarithm."""
+_PRIOR_WEIGHT = 1.0
+"""Of the priors: more than where a kernel's own rows are fitted, for what the sums of kernels miss is
+the same in many rows, and a thousand rows of one model do not say which factor is to blame."""
 _TYPICAL = {name: value for name, (value, _) in PRIOR.items()}
 _BANDS = ((float("inf"), 0.45, 2.2),)
 """Interval where the software is unknown."""
@@ -68,7 +71,14 @@ def joint(timings: Timings) -> dict[str, float]:
 
     everything = _evenly(timings)
     bound = {**_TYPICAL, "dispatch": _dispatch_us(timings)}
-    return fit_parameters(model, PRIOR, timings.measured_us, everything, also=[bound])
+    return fit_parameters(
+        model,
+        PRIOR,
+        timings.measured_us,
+        everything,
+        also=[bound],
+        prior_weight=_PRIOR_WEIGHT,
+    )
 
 
 def _evenly(timings: Timings) -> npt.NDArray[np.int64]:
@@ -101,6 +111,7 @@ def on_device(timings: Timings, whole: Mapping[str, float], groups: Array) -> Le
         timings.measured_us,
         groups,
         _KNOTS,
+        prior_weight=_PRIOR_WEIGHT,
     )
 
 

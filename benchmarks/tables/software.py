@@ -52,6 +52,20 @@ FRAMEWORKS, ENGINES = "frameworks", "engines"
 """Pools of software (`pool_of`)."""
 UNFUSED = EAGER | {"torchscript", "tensorflow", "tensorflow2"}
 """Attention is two products and a softmax; bias and residual are kernels of their own."""
+_COMPILERS = ("tensorrt", "paddle-trt")
+
+
+def joins_activations(runtime: str) -> bool:
+    """Whether activations are the end of a product's kernel: engines of a compiler, whatever the
+    version; libraries of kernels (FasterTransformer) call cuBLAS and then a kernel of their own."""
+    return runtime in _COMPILERS or re.match(r"tensorrt-\d", runtime) is not None
+
+
+def calls_kernels(runtime: str) -> bool:
+    """Whether a library calls a kernel that adds the bias to queries, keys and values and sorts them
+    by heads before several positions are attended to, and, before the next norm of a decoder, one
+    that adds bias and residual (FasterTransformer: bert_guide.md and gpt_guide.md, workflow)."""
+    return runtime.startswith("fastertransformer")
 
 
 def runtime_of(row: Row) -> str:

@@ -25,7 +25,7 @@ from benchmarks.tables.shapes import (
     transformer_of,
     windows_of,
 )
-from benchmarks.tables.software import UNFUSED, runtime_of
+from benchmarks.tables.software import UNFUSED, calls_kernels, joins_activations, runtime_of
 from planner.spec.node import NodeProfile
 from planner.spec.profile import DeviceProfile
 
@@ -87,7 +87,7 @@ def whole_of(row: Row) -> Whole:
         if model is None:
             raise UnpredictableError(f"model {row.model!r} is unknown")
         blocks = placement.batches if placement else 1
-        each = _transformer_passes(row, model, format, max(1, batch // blocks), is_fused)
+        each = _transformer_passes(row, model, format, max(1, batch // blocks), runtime)
         passes = tuple((one.times(blocks), count) for one, count in each)
     scale, is_rate = _unit(row, batch)
     return Whole(
@@ -118,7 +118,7 @@ def _vision_passes(row: Row, batch: int, format: str, is_fused: bool) -> Passes 
 
 
 def _transformer_passes(
-    row: Row, model: Transformer, format: str, batch: int, is_fused: bool
+    row: Row, model: Transformer, format: str, batch: int, runtime: str
 ) -> Passes:
     phase = _phase(row)
     default = _DEFAULT_CONTEXT if phase == "decode" else image_tokens(row)
@@ -133,7 +133,9 @@ def _transformer_passes(
         format=format,
         degree=row.number("tp", 1),
         stages=row.number("pp", 1),
-        is_fused=is_fused,
+        is_fused=runtime not in UNFUSED,
+        joins_activations=joins_activations(runtime),
+        calls_kernels=calls_kernels(runtime),
         is_causal=model.kind == "decoder",
         padded=padded,
     )

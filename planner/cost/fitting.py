@@ -56,6 +56,7 @@ def learn(
     knots: Knots | None,
     *,
     rough: tuple[int, ...] = (),
+    prior_weight: float = _PRIOR_WEIGHT,
     seed: int = 0,
 ) -> Learnt:
     """Fits a model to everything, and again without each fifth of the groups.
@@ -65,16 +66,20 @@ def learn(
         groups: points of one group are left out together, so that no neighbour tells on another.
         knots: of the lattice; None for the physical model alone.
         rough: coordinates of the lattice along which nothing is smooth.
+        prior_weight: of the prior, as of `fit_parameters`.
     """
     everything = np.arange(len(measured_us))
-    whole = fit_parameters(model, prior, measured_us, everything, seed=seed)
+    weight = prior_weight
+    whole = fit_parameters(model, prior, measured_us, everything, prior_weight=weight, seed=seed)
     lattice = _lattice(model, whole, coordinates, measured_us, everything, knots, rough)
     predicted, bare = np.empty(len(measured_us)), np.empty(len(measured_us))
     folds = _folds(groups, seed)
     for fold in np.unique(folds):
         seen, unseen = everything[folds != fold], everything[folds == fold]
         used = seen if len(seen) else unseen
-        part = fit_parameters(model, prior, measured_us, used, start=whole, seed=seed)
+        part = fit_parameters(
+            model, prior, measured_us, used, start=whole, prior_weight=weight, seed=seed
+        )
         rest = _lattice(model, part, coordinates, measured_us, used, knots, rough)
         bare[unseen] = model(part, unseen)
         lift = 0.0 if rest is None else rest.at(coordinates[unseen])
@@ -113,6 +118,7 @@ def fit_parameters(
     *,
     start: Mapping[str, float] | None = None,
     also: Sequence[Mapping[str, float]] = (),
+    prior_weight: float = _PRIOR_WEIGHT,
     seed: int = 0,
 ) -> dict[str, float]:
     """Parameters with the least robust error of logarithms, held by their priors.
@@ -120,6 +126,7 @@ def fit_parameters(
     Args:
         start: parameters to begin from, already good.
         also: others to begin from, where bounds hide what they would be if others held.
+        prior_weight: of the prior against one point with a relative error of a tenth.
     """
     from scipy.optimize import least_squares
 
@@ -133,7 +140,7 @@ def fit_parameters(
     def residuals(theta: Array) -> Array:
         values = dict(zip(names, np.exp(theta), strict=True))
         data = np.log(model(values, sample) / measured_us[sample])
-        return np.concatenate([data, _PRIOR_WEIGHT * _SCALE * (theta - centre) / width])
+        return np.concatenate([data, prior_weight * _SCALE * (theta - centre) / width])
 
     steps = _STEPS if start is None else _STEPS // 4
     begins = [first, *(np.log([one[name] for name in names]) for one in also)]
