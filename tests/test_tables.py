@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from benchmarks.predict import memory_cells, predict
 from benchmarks.tables import metrics
+from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.collectives import collective_of, collective_us
+from benchmarks.tables.graphs import Setting, transformer_pass
 from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.offload import host_us
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError, read_folder
 from benchmarks.tables.shapes import image_tokens, transformer_of, windows_of
+from benchmarks.tables.software import calls_kernels, joins_activations
 from benchmarks.tables.study import sort
 from benchmarks.tables.validation import model_name
 from benchmarks.tables.weigh import is_out_of_memory, measured_gb, parts_of
@@ -312,3 +315,25 @@ def test_what_has_no_size_is_skipped(model: str, params: str) -> None:
     found = sort({"t": [_row(**DECODER | {"model": model, "params": params, "n_gpus": "2"})]})
     assert (found.kernels, found.messages, found.wholes) == ([], [], [])
     assert len(found.skipped["t"]) == 1
+
+
+def flows(flow: Flow, **setting: object) -> int:
+    """How many flows of a kind one pass of a small encoder runs."""
+    gated = bool(setting.pop("is_gated", False))
+    bert = Transformer("encoder", 2, 64, 2, 2, 256, 0, is_gated=gated)
+    at = replace(Setting(1, 32, 32, "fp16", is_causal=False), **setting)
+    works = transformer_pass(bert, at).works.items()
+    return sum(n for work, n in works if isinstance(work, Traffic) and work.flow is flow)
+
+
+def test_software_runs_the_kernels_that_it_is_known_to_run() -> None:
+    """A compiler joins activations with products; a library sorts heads; gates stay kernels."""
+    assert flows(Flow.ACTIVATION) == 2
+    assert flows(Flow.ACTIVATION, joins_activations=True) == 0
+    assert flows(Flow.ACTIVATION, joins_activations=True, is_gated=True) == 2
+    assert flows(Flow.COPY) == flows(Flow.COPY, calls_kernels=True, queries=1) == 0
+    assert flows(Flow.COPY, calls_kernels=True) == 2
+    engines = [joins_activations(x) for x in ("tensorrt-8.6", "paddle-trt", "tensorrt-llm")]
+    assert engines == [True, True, False]
+    assert calls_kernels("fastertransformer-tensorflow")
+    assert not calls_kernels("torchscript")

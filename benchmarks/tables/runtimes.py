@@ -34,7 +34,7 @@ _SHORTEST = 0.1
 _DEVICE_SPREAD = 0.3
 """Of one device's factors around the software's, natural logarithm."""
 _PRIOR_WEIGHT = 1.0
-"""Of the priors: more than where a kernel's own rows are fitted, for what the sums of kernels miss is
+"""Of the priors: more than where a kernel's own rows are fitted, for what sums of kernels miss is
 the same in many rows, and a thousand rows of one model do not say which factor is to blame."""
 _TYPICAL = {name: value for name, (value, _) in PRIOR.items()}
 _BANDS = ((float("inf"), 0.45, 2.2),)

@@ -62,9 +62,9 @@ def joins_activations(runtime: str) -> bool:
 
 
 def calls_kernels(runtime: str) -> bool:
-    """Whether a library calls a kernel that adds the bias to queries, keys and values and sorts them
-    by heads before several positions are attended to, and, before the next norm of a decoder, one
-    that adds bias and residual (FasterTransformer: bert_guide.md and gpt_guide.md, workflow)."""
+    """Whether a library calls a kernel that adds the bias to queries, keys and values and sorts
+    them by heads before several positions are attended to, and, before the next norm of a decoder,
+    one that adds bias and residual (FasterTransformer: bert_guide.md, gpt_guide.md, workflow)."""
     return runtime.startswith("fastertransformer")
 
 

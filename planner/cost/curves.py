@@ -7,13 +7,13 @@ each device's rates, so they carry over, with the interval that leaving devices 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from planner import resources
+from planner.cost.carried import DENSE, chips_with, held, mean_start_us
 from planner.cost.clocks import start_range
 from planner.cost.family import FAMILIES, PLAIN
 from planner.cost.fitted import Bands, Fitted, fitted, open_ended
@@ -43,9 +43,6 @@ _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """Format -> formats whose parameters serve, best first; those of one group are worth the same."""
 _FAMILY_KIN: Mapping[str, str] = {"batched": "product", "convolution": "product"}
 """Family -> the family with the same model."""
-_DENSE: Mapping[str, tuple[str, ...]] = {"2:4": ("bf16", "fp16")}
-"""2:4 format -> dense formats of the same operands, where these are single kernels as well: what is
-known of 8-bit products holds their library's own roundings."""
 _GUESS_BANDS: Bands = ((float("inf"), 0.5, 2.0),)
 """Of a family nobody measured: a factor of two either way."""
 
@@ -104,13 +101,16 @@ class Library:
                     return self._carried(self._of_own_kernels(device, names, like, alike), key)
                 first, *rest = map(fitted, alike)
                 reach = ALIKE if names is groups[0] else KIN
-                return self._carried(replace(first, also=tuple(rest), reach=reach), key)
+                known = replace(first, also=tuple(rest), reach=reach)
+                if reach == KIN and not _is_plain(key):
+                    known = self._started(known, device, family, like)
+                return self._carried(known, key)
         for names in groups:
             reach = "" if names is groups[0] else KIN
             own = self._own(device, names, like)
             if own is not None:
-                held = fitted(own[1], has_lattice=_are_of_one_kind(key, names))
-                return self._carried(replace(held, reach=reach), key)
+                known = fitted(own[1], has_lattice=_are_of_one_kind(key, names))
+                return self._carried(replace(known, reach=reach), key)
             for chosen, has_lattice in self._others(device, names):
                 first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in chosen)
                 return self._carried(replace(first, also=tuple(rest), reach=reach), key)
@@ -154,14 +154,19 @@ class Library:
         general = self._files[ANY].curves if ANY in self._files else {}
         typical = next((general[name] for name in names if name in general), alike[0])
         found = replace(fitted(typical, has_lattice=False), reach=KIN)
-        family = names[0].partition("/")[0]
-        starts = [
-            math.log(curve.parameters["start"])
+        return self._started(found, device, names[0].partition("/")[0], like)
+
+    def _started(
+        self, found: Fitted, device: DeviceProfile, family: str, like: str | None
+    ) -> Fitted:
+        """The same with the mean start of this source's formats with kernels of their own."""
+        start_us = mean_start_us(
+            curve
             for file in self._kin(device)[1]
             for key, curve in file.curves.items()
             if key.startswith(f"{family}/") and not _is_plain(key) and is_from(curve, like)
-        ]
-        return found.started(math.exp(sum(starts) / len(starts))) if starts else found
+        )
+        return found if start_us is None else found.started(start_us)
 
     def _others(
         self, device: DeviceProfile, names: Sequence[str]
@@ -183,23 +188,12 @@ class Library:
         yield from (([self._held(curve, names)], False) for curve in found)
 
     def _held(self, curve: Curve, names: Sequence[str]) -> Curve:
-        """A curve of 2:4 carried to another chip: what few chips have shown is held by what dense
-        products of the same operands take on devices in general, which counts as one more chip. How
-        far sparse tensor cores stay below their rate is library and chip (0.64 of it on an A100,
-        less than half on an H200), and one chip does not tell them apart."""
+        """The same for another chip: 2:4 held by dense products."""
         family, _, format = names[0].partition("/")
         general = self._files[ANY].curves if ANY in self._files else {}
-        keys = (f"{family}/{dense}" for dense in _DENSE.get(format, ()))
-        plain = next((general[key] for key in keys if key in general), None)
-        if plain is None or not curve.parameters:
-            return curve
-        chips = {(f.architecture, f.units) for f in self._files.values() if _knows(f, names)}
-        share = len(chips) / (len(chips) + 1)
-        held = {
-            name: value**share * plain.parameters.get(name, value) ** (1 - share)
-            for name, value in curve.parameters.items()
-        }
-        return curve.model_copy(update={"parameters": held})
+        keys = (f"{family}/{dense}" for dense in DENSE.get(format, ()))
+        dense = next((general[key] for key in keys if key in general), None)
+        return held(curve, dense, chips_with(self._files.values(), names)) if dense else curve
 
     def _carried(self, found: Fitted, key: str) -> Fitted:
         bands = self._elsewhere(key, found.reach)
@@ -226,11 +220,6 @@ class Library:
         """The curve of what a software occupies."""
         memories = self._files.get(MEMORY)
         return memories.curves.get(software) if memories else None
-
-
-def _knows(file: FitFile, names: Sequence[str]) -> bool:
-    """Whether a single device's file has one of these curves."""
-    return bool(file.units) and any(name in file.curves for name in names)
 
 
 def _slowness(device: DeviceProfile, key: str) -> float:

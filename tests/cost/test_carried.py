@@ -1,0 +1,67 @@
+"""What holds knowledge on its way to another chip or format."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner import resources
+from planner.cost.carried import chips_with, held, mean_start_us
+from planner.cost.curves import ANY, Library
+from planner.cost.gemm import PRIOR
+from planner.spec.fits import Curve, FitFile
+from planner.spec.profile import read_profile
+
+TYPICAL = {name: value for name, (value, _) in PRIOR.items()}
+KEY = "product/2:4"
+
+
+def curve(**parameters: float) -> Curve:
+    return Curve(
+        source="made up, published by s/x",
+        points=100,
+        median_error=0.1,
+        p90_error=0.2,
+        parameters={**TYPICAL, **parameters},
+        bands=((1e12, 0.5, 2.0),),
+    )
+
+
+def file(name: str, units: int, key: str, **parameters: float) -> FitFile:
+    return FitFile(
+        device=name, architecture="sm_90", units=units, curves={key: curve(**parameters)}
+    )
+
+
+@given(st.floats(0.1, 1.0), st.floats(0.1, 1.0), st.integers(1, 50))
+def test_what_more_chips_have_shown_counts_more(shown: float, dense: float, chips: int) -> None:
+    few, more = (
+        held(curve(efficiency=shown), curve(efficiency=dense), n).parameters["efficiency"]
+        for n in (chips, chips + 1)
+    )
+    low, high = sorted((shown, dense))
+    assert low * (1 - 1e-9) <= few <= high * (1 + 1e-9)
+    assert abs(np.log(more / shown)) <= abs(np.log(few / shown)) + 1e-12
+
+
+def test_equal_chips_count_once() -> None:
+    files = [file("one", 108, KEY), file("two", 108, KEY), file("three", 132, KEY)]
+    assert chips_with(files, [KEY]) == 2
+    assert chips_with(files, ["product/int8"]) == 0
+
+
+def test_starts_are_averaged_in_logarithm() -> None:
+    assert mean_start_us([curve(start=2.0), curve(start=8.0)]) == pytest.approx(4.0)
+    assert mean_start_us([]) is None
+
+
+def test_a_library_holds_2_4_of_one_chip_by_dense_products() -> None:
+    general = FitFile(
+        device=ANY, curves={KEY: curve(efficiency=0.4), "product/bf16": curve(efficiency=0.9)}
+    )
+    library = Library([file("one", 132, KEY, efficiency=0.4), general])
+    target = read_profile(resources.folder("profiles") / "a100-sxm-80gb.yaml")
+    assert library.find(target, KEY).parameters["efficiency"] == pytest.approx(0.6)
+    assert library.find(target, "product/fp16").parameters["efficiency"] == 0.9
