@@ -317,22 +317,24 @@ def test_what_has_no_size_is_skipped(model: str, params: str) -> None:
     assert len(found.skipped["t"]) == 1
 
 
-def flows(flow: Flow, **setting: object) -> int:
+BERT = Transformer("encoder", 2, 64, 2, 2, 256, 0)
+PASS = Setting(1, 32, 32, "fp16", is_causal=False)
+
+
+def flows(flow: Flow, at: Setting = PASS, model: Transformer = BERT) -> int:
     """How many flows of a kind one pass of a small encoder runs."""
-    gated = bool(setting.pop("is_gated", False))
-    bert = Transformer("encoder", 2, 64, 2, 2, 256, 0, is_gated=gated)
-    at = replace(Setting(1, 32, 32, "fp16", is_causal=False), **setting)
-    works = transformer_pass(bert, at).works.items()
+    works = transformer_pass(model, at).works.items()
     return sum(n for work, n in works if isinstance(work, Traffic) and work.flow is flow)
 
 
 def test_software_runs_the_kernels_that_it_is_known_to_run() -> None:
     """A compiler joins activations with products; a library sorts heads; gates stay kernels."""
     assert flows(Flow.ACTIVATION) == 2
-    assert flows(Flow.ACTIVATION, joins_activations=True) == 0
-    assert flows(Flow.ACTIVATION, joins_activations=True, is_gated=True) == 2
-    assert flows(Flow.COPY) == flows(Flow.COPY, calls_kernels=True, queries=1) == 0
-    assert flows(Flow.COPY, calls_kernels=True) == 2
+    engine, library = replace(PASS, joins_activations=True), replace(PASS, calls_kernels=True)
+    assert flows(Flow.ACTIVATION, engine) == 0
+    assert flows(Flow.ACTIVATION, engine, replace(BERT, is_gated=True)) == 2
+    assert flows(Flow.COPY) == flows(Flow.COPY, replace(library, queries=1)) == 0
+    assert flows(Flow.COPY, library) == 2
     engines = [joins_activations(x) for x in ("tensorrt-8.6", "paddle-trt", "tensorrt-llm")]
     assert engines == [True, True, False]
     assert calls_kernels("fastertransformer-tensorflow")

@@ -104,7 +104,7 @@ def test_twice_the_work_in_every_size_never_takes_less(work: Work, name: str) ->
         twice: Work = replace(work, m=2 * work.m, n=2 * work.n, k=2 * work.k)
     else:
         assert isinstance(work, Traffic)
-        sizes = {"read_size_bytes": 2.0 * work.read_size_bytes}
-        sizes["write_size_bytes"] = 2.0 * work.write_size_bytes
-        twice = replace(work, rows=2 * work.rows, **sizes)
+        twice = Traffic(
+            2 * work.read_size_bytes, 2 * work.write_size_bytes, work.flow, rows=2 * work.rows
+        )
     assert typical_us(twice, machine) >= typical_us(work, machine) * (1 - 1e-9)
