@@ -25,6 +25,13 @@ def offered(ways: Sequence[Way]) -> list[Again]:
     return [each for each in found if all(fits(w.model.graph, each.recorded) for w in ways)]
 
 
+def narrowed(ways: Sequence[Way]) -> tuple[Way, ...]:
+    """The ways that rewrite nothing that may be made again."""
+    base = ways[0].model
+    found = [each.recorded for each in candidates(base.graph, base.sizes)]
+    return tuple(way for way in ways if all(fits(way.model.graph, one) for one in found))
+
+
 def alive_of(
     model: Model, runs: Sequence[Chunk], again: Sequence[Again], plan: Plan, work: Workspace
 ) -> Alive:
@@ -76,8 +83,9 @@ def _timed(
             cuts.append(StageCut((0,), frozenset(ops)))
         next(counter)
         cuts.append(StageCut((0,), frozenset(run.ops)))
+    folder = work.scratch / f"again-{len(again)}"
     parts = partition(
-        made.proto, (made.graph,), cuts, work.scratch / "again", made.settings, made.part.parent,
+        made.proto, (made.graph,), cuts, folder, made.settings, made.part.parent,
         maps_weights=True,
     )  # fmt: skip
     spans = [timed(made, [(part, None) for part in parts], feeds, plan) for feeds in made.feeds]

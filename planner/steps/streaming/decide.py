@@ -84,7 +84,7 @@ def price(ways: Sequence[Way], runs: Sequence[Chunk], plan: Plan, work: Workspac
         chunks_here = runs if way is ways[0] else chunks_of(way.model, base.graph, runs)
         if not all(chunk.ops for chunk in chunks_here):
             continue  # it made one run of two: they cannot take different ways
-        scratch = work.scratch / f"runs-{way.label or 'plan'}"
+        scratch = work.scratch / f"runs-{len(ways)}-{way.label}"
         spans = _both(way.model, chunks_here, plan, scratch)
         for run, chunk, alternatives, (kept, moved) in zip(
             runs, chunks_here, found, spans, strict=True

@@ -75,7 +75,7 @@ def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
             continue
         tried.add(solution.chosen)
         execution = _execution(asked, mix.model, streams, again)
-        folder = work.scratch / f"streamed-{number}"
+        folder = work.scratch / f"streamed-{len(asked.again)}-{number}"
         parts = _parts(mix.model.with_copies([each.recorded for each in again]), execution, folder)
         specs = mix.model.inputs, mix.model.outputs
         plan = asked.plan.model_copy(

@@ -69,10 +69,11 @@ class Jointly:
         self.case = case
         self._plan, self._files, self._work = plan, files, work
         self._tightened = 0
-        self.ways = tuple(self._ways())
         self.scale = case.accuracy.model(probes(case)).scale
         self._allowed = case.constraints.accuracy.max_error or LOOSE_ERROR
-        self.error_limit: float | None = self._allowed / self.scale
+        limit = self._allowed / self.scale
+        self.error_limit: float | None = limit
+        self.ways: tuple[Way, ...] = tuple(way for way in self._ways() if way.may_keep(limit))
 
     def _ways(self) -> list[Way]:
         chosen = {op: Format(form) for op, form in self._plan.formats.items()}

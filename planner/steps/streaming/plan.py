@@ -13,13 +13,14 @@ from planner.steps.building import part_of
 from planner.steps.case import Case
 from planner.steps.files import files_of
 from planner.steps.reading import planned_model
-from planner.steps.streaming.again import alive_of, offered
+from planner.steps.streaming.again import alive_of, narrowed, offered
 from planner.steps.streaming.decide import latency, price, runs_of, timed
-from planner.steps.streaming.document import documented, record
+from planner.steps.streaming.document import Fit, documented, record
 from planner.steps.streaming.fit import Question, fitting, recompute_us
 from planner.steps.streaming.formats import with_formats
 from planner.steps.streaming.mix import Alone, Jointly, Mixer
 from planner.steps.streaming.model import Model, open_model
+from planner.steps.streaming.ways import Way
 from planner.steps.workspace import Workspace
 from planner.units import format_duration, format_size
 
@@ -63,12 +64,14 @@ def stream(
     else:
         mixer = Jointly(case, wished, files, work)
     base = mixer.ways[0].model
-    again = offered(mixer.ways)
-    runs = runs_of(base, limit, again)
-    priced = price(mixer.ways, runs, plan, work)
-    alive = alive_of(base, runs, again, plan, work)
-    asked = Question(wished, base, runs, priced, limit, again, alive)
-    fit = fitting(asked, mixer, work)
+    try:
+        asked, fit = _decided(wished, mixer, mixer.ways, limit, work)
+    except InfeasibleError:
+        fewer = narrowed(mixer.ways)
+        if len(fewer) == len(mixer.ways):
+            raise
+        work.reporter.note("fewer formats, so that more activations may be made again")
+        asked, fit = _decided(wished, mixer, fewer, limit, work)
     predicted = _predicted(wished, fit.mix.model, fit.parts)
     sizes = record(base, fit, plan, recompute_us(asked, fit))
     made = documented(wished, fit, predicted, sizes)
@@ -76,6 +79,18 @@ def stream(
         made = with_formats(made, fit, mixer)
     _refuse_slow(made, promise)
     return made
+
+
+def _decided(
+    plan: Plan, mixer: Mixer, ways: Sequence[Way], limit: int, work: Workspace
+) -> tuple[Question, Fit]:
+    base = ways[0].model
+    again = offered(ways)
+    runs = runs_of(base, limit, again)
+    priced = price(ways, runs, plan, work)
+    alive = alive_of(base, runs, again, plan, work)
+    asked = Question(plan, base, runs, priced, limit, again, alive)
+    return asked, fitting(asked, mixer, work)
 
 
 def _predicted(plan: Plan, model: Model, parts: Sequence[Part | Talk]) -> dict[str, Estimate]:

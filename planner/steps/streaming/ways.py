@@ -28,6 +28,10 @@ class Way:
     errors: Mapping[str, float]
     """Operator -> what that adds to the error."""
 
+    def may_keep(self, error: float) -> bool:
+        """Whether any operator that it changes stays within so much error, or it changes none."""
+        return not self.formats or any(one <= error for one in self.errors.values())
+
     def error(self, run: Chunk) -> float:
         """Of a run of the model as it was."""
         return sum(self.errors.get(op, 0.0) for op in run.ops)
