@@ -14,6 +14,7 @@ from planner.graph.equality import (
     Feeds,
     Run,
     compare,
+    run_optimised,
     run_with_onnxruntime,
 )
 from planner.graph.model import BoundModel
@@ -107,7 +108,9 @@ def _attempt(
         if grown:
             return _kept(bound, grown), False
         checking = Sandbox("comparing the simplified model", where, bounds)
-        found = checking.call(compare, bound.path, out_path, samples, run, MAX_NMSE, drawn)
+        found = checking.call(
+            compare, bound.path, out_path, samples, run, MAX_NMSE, drawn, run_optimised
+        )
     except LimitError as error:
         return _kept(bound, error.what), True
     except InfoptError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from planner.compress.base import Array
 from planner.errors import InfoptError
-from planner.graph.equality import MAX_NMSE, compare, run_with_onnxruntime
+from planner.graph.equality import MAX_NMSE, Run, compare, run_optimised, run_with_onnxruntime
 from planner.graph.model import BoundModel, LoadedModel
 from planner.graph.rewrite import rewrite
 from planner.graph.sandbox import Bounds, Sandbox
@@ -46,10 +46,12 @@ def refine(
     """
     where, bounds = str(loaded.path), Bounds().for_size(2 * loaded.size_bytes)
 
-    def refusal(candidate: Path, max_nmse: float) -> tuple[str | None, float]:
+    def refusal(
+        candidate: Path, max_nmse: float, rounded: Run | None = None
+    ) -> tuple[str | None, float]:
         """Why its answers are not those of the bound model, and how far they are off."""
         found = Sandbox("comparing the refined model", where, bounds).call(
-            compare, bound.path, candidate, samples, run_with_onnxruntime, max_nmse
+            compare, bound.path, candidate, samples, run_with_onnxruntime, max_nmse, (), rounded
         )
         changed = f"output {found.differing[0]!r} would change" if found.differing else None
         return found.failure or changed, max(found.nmse.values(), default=0.0)
@@ -60,7 +62,7 @@ def refine(
         is_small = loaded.size_bytes <= _MAX_REWRITTEN_BYTES
         rewriting = Sandbox("rewriting the model", where, bounds)
         if is_small and rewriting.call(rewrite, best, out, bound.shapes):
-            best = best if refusal(out, MAX_NMSE)[0] else out
+            best = best if refusal(out, MAX_NMSE, run_optimised)[0] else out
     except InfoptError:
         pass  # the simplified model does as well
     try:

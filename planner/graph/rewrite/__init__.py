@@ -20,6 +20,8 @@ from onnx import ModelProto
 from planner.graph import container, infer, names, store
 from planner.graph.bind import Shapes
 from planner.graph.bodies import simplify_branches
+from planner.graph.rewrite.affine import absorb_after, absorb_before, swap
+from planner.graph.rewrite.gates import gate
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
 from planner.graph.rewrite.sinking import hoist, sink, sink_all
@@ -27,11 +29,12 @@ from planner.graph.rewrite.splits import split
 from planner.graph.rewrite.views import merge
 
 Rule = Callable[[Net, Node], bool]
-_ALL: tuple[Rule, ...] = (merge, split, flatten, sink, hoist)
+_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap)
+_ALL: tuple[Rule, ...] = (*_FOLDING, merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (
     _ALL,
-    (merge, split, sink, hoist),
-    (merge, split, sink_all),
+    (*_FOLDING, merge, split, sink, hoist),
+    (*_FOLDING, merge, split, sink_all),
 )
 """Views may pile up where they do not meet: the set of rules that leaves the least is taken."""
 _PASSES = 50

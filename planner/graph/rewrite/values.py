@@ -1,0 +1,45 @@
+"""Constants among an operator's operands, as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, numpy_helper
+
+from planner.graph.rewrite.net import Net, Node
+
+Floats = npt.NDArray[np.float32]
+LARGEST = 1e30
+"""Weights beyond this would leave float32 with the sums they take part in."""
+
+
+def floats(net: Net, name: str) -> Floats | None:
+    """A stored float32 constant's value."""
+    if not net.is_stored(name) or net.constants[name].data_type != TensorProto.FLOAT:
+        return None
+    return numpy_helper.to_array(net.constants[name])
+
+
+def scalar(net: Net, name: str) -> float | None:
+    """The value of a float32 constant of one element."""
+    value = floats(net, name)
+    return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+
+
+def operand(net: Net, node: Node, name: str) -> tuple[str, int] | None:
+    """The constant beside `name` among two operands, with its position."""
+    if len(node.inputs) != 2 or name not in node.inputs:
+        return None
+    position = 1 - node.inputs.index(name)
+    other = node.inputs[position]
+    return (other, position) if other in net.constants else None
+
+
+def store(net: Net, value: npt.NDArray[Any], base: str) -> str:
+    """A new float32 constant."""
+    array = np.ascontiguousarray(value, np.float32)
+    name = net.fresh(base, array.shape)
+    net.constants[name] = numpy_helper.from_array(array, name)
+    return name
