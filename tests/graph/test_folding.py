@@ -171,6 +171,27 @@ def test_no_weight_is_made_that_float32_cannot_hold(number: float, tmp_path: Pat
         assert not out.exists()
 
 
+@pytest.mark.parametrize("keeps", [0, 1])
+@pytest.mark.parametrize("opset", [13, 18])
+def test_the_mean_of_an_image_is_a_pooling(keeps: int, opset: int, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"axes": [-1, 2]} if opset < 18 else {}
+    reads = ["r"] if opset < 18 else ["r", "axes"]
+    nodes = [node("Relu", ["x"], ["r"]), node("ReduceMean", reads, ["y"], keepdims=keeps, **given)]
+    axes = weight("axes", np.array([2, 3], np.int64))
+    made = _image(nodes, [] if opset < 18 else [axes])
+    made.opset_import[0].version = opset
+    view = [] if keeps else ["Reshape"]
+    assert _kinds(made, tmp_path) == ["Relu", "GlobalAveragePool", *view]
+
+
+@pytest.mark.parametrize("axes", [[1], [3], [1, 2, 3]])
+def test_other_means_stay(axes: list[int], tmp_path: Path) -> None:
+    mean = node("ReduceMean", ["x", "axes"], ["y"], keepdims=1)
+    made = _image([mean], [weight("axes", np.array(axes))])
+    made.opset_import[0].version = 18
+    assert _kinds(made, tmp_path) == ["ReduceMean"]
+
+
 _AFFINE = st.tuples(
     st.sampled_from(["Mul", "Div", "Add", "Sub"]), st.booleans(), st.booleans()
 )  # operator, constant first, one number instead of one a channel

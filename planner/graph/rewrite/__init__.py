@@ -22,6 +22,7 @@ from planner.graph.bind import Shapes
 from planner.graph.bodies import simplify_branches
 from planner.graph.rewrite.affine import absorb_after, absorb_before, swap
 from planner.graph.rewrite.gates import gate
+from planner.graph.rewrite.means import is_pooling, pool
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
 from planner.graph.rewrite.sinking import hoist, sink, sink_all
@@ -29,7 +30,7 @@ from planner.graph.rewrite.splits import split
 from planner.graph.rewrite.views import merge
 
 Rule = Callable[[Net, Node], bool]
-_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap)
+_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap, pool)
 _ALL: tuple[Rule, ...] = (*_FOLDING, merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (
     _ALL,
@@ -105,8 +106,11 @@ def _cost(model: ModelProto) -> int:
 
 
 def _surcharge(net: Net, node: Node) -> int:
-    """What a product costs beyond one operator. A bare vector's is slow. A bias is fused with a
-    product of two dimensions; with one of more, behind two reshapes."""
+    """What an operator costs beyond one. The product of a bare vector is slow. A bias is fused with
+    a product of two dimensions; with one of more, behind two reshapes. The mean of an image takes a
+    change of layout, and pooling may take a view."""
+    if is_pooling(net, node):
+        return 2
     if node.kind != "MatMul":
         return 0
     left, right = (net.shape(name) or () for name in node.inputs)

@@ -48,6 +48,11 @@ class Net:
         )
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.shapes = _static_shapes(model)
+        self.types = {
+            one.name: one.type.tensor_type.elem_type
+            for one in (*graph.value_info, *graph.input, *graph.output)
+        }
+        """Element types of what the model declares; of new tensors nothing is known."""
         captured = (name for node in graph.node for name in proto.captured(node))
         outputs = (port.name for port in graph.output)
         self.pinned = {*captured, *outputs}
