@@ -8,6 +8,7 @@ boundary between kernels (0.85 us, `docs/fusion.md`). In detail:
 * a contraction whose only way out leads, through rows (softmax) and maps, into another contraction
   with few columns becomes part of that one's operand: attention, chains of narrow products;
 * statistics of rows (normalisations, softmax) are repeated by every stage that needs them;
+* a sum taken in parts (`planner.ops.partial`) is added by what follows, up to a normalisation;
 * index maps and cheap maps are always internal.
 """
 
@@ -22,6 +23,7 @@ from planner.kernels.patterns import MAX_SHORT, as_product, is_contraction, is_w
 from planner.kernels.stage import Stage
 from planner.ops.expr import Expr, loads
 from planner.ops.nest import Nest, Program
+from planner.ops.partial import is_total
 from planner.ops.views import MAX_CHOICES, choices, is_choice
 
 MAX_CHAIN_COLUMNS = 128
@@ -76,6 +78,9 @@ def group(program: Program) -> tuple[Stage, ...]:
             _settle(g, nest.name)
         elif _is_read_by_products(g, nest):
             _settle(g, nest.name, held=False)
+    for nest in program.nests:
+        if is_total(nest):
+            _settle_total(g, nest.name)
     for nest in program.nests:
         if g.is_heavy(nest.name):
             _keep_long_rows(g, nest)
@@ -137,6 +142,32 @@ def _settle(g: _Grouping, heavy: str, *, held: bool = True) -> None:
         inside.add(following)
         found = _leaks(g, inside, following)
         if not through_rows and all(_is_like(g, name, following) for name in found):
+            last, leaks = following, found
+    g.roots.add(last)
+    if leaks:
+        g.joined[last] = leaks
+        g.home.update(dict.fromkeys(leaks, last))
+
+
+def _settle_total(g: _Grouping, total: str) -> None:
+    """Finds the root of the stage that adds parts of a sum: as far as maps and statistics of whole
+    rows lead, a normalisation and what else is read of it (the sum beside a residual) included."""
+    inside, last = {total}, total
+    leaks: tuple[str, ...] = ()
+    size = g.nests[total].type.size
+    while last not in g.outputs:
+        following = _next(g, inside)
+        if following is None or g.is_heavy(following) or following in g.roots:
+            break
+        nest = g.nests[following]
+        row = math.prod(var.extent for var in nest.reduce_axes)
+        if nest.type.size > size or row > MAX_ROW or (not nest.is_map and is_window(nest)):
+            break
+        inside.add(following)
+        if not nest.is_map or nest.type.size != size:
+            continue
+        found = _leaks(g, inside, following)
+        if all(_is_like(g, name, following) for name in found):
             last, leaks = following, found
     g.roots.add(last)
     if leaks:
@@ -237,7 +268,7 @@ def _must_be_root(g: _Grouping, nest: Nest) -> bool:
     windowed = [name for name in _contraction_readers(g, nest.name) if is_window(g.nests[name])]
     if nest.is_map:
         return bool(windowed) and flops_of(nest.body) > MAX_REPEATED_FLOPS
-    if is_window(nest) or g.is_heavy(nest.name):
+    if is_window(nest) or g.is_heavy(nest.name) or is_total(nest):
         return False
     row = math.prod(var.extent for var in nest.reduce_axes)
     return row > MAX_ROW or not _is_row_statistic(g, nest) or bool(windowed)

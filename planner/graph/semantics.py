@@ -14,6 +14,7 @@ from planner.errors import ModelError
 from planner.ops.builder import Node
 from planner.ops.lower import lower
 from planner.ops.nest import Program, TensorType
+from planner.ops.partial import in_parts
 
 Array = np.ndarray[Any, Any]
 
@@ -28,8 +29,12 @@ def read_program(path: Path) -> Program:
     return program_of(onnx.load(path))
 
 
-def program_of(model: ModelProto) -> Program:
-    """The program of a model in memory (see `read_program`)."""
+def program_of(model: ModelProto, *, whole_sums: bool = False) -> Program:
+    """The program of a model in memory (see `read_program`).
+
+    Args:
+        whole_sums: leave long sums as they are (`planner.ops.partial`).
+    """
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = model.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
@@ -43,7 +48,8 @@ def program_of(model: ModelProto) -> Program:
         )
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     nodes = [read_node(node, position, opsets) for position, node in enumerate(graph.node)]
-    return lower(nodes, types, stored, inputs, [value.name for value in graph.output])
+    program = lower(nodes, types, stored, inputs, [value.name for value in graph.output])
+    return program if whole_sums else in_parts(program)[0]
 
 
 def static_types(model: ModelProto) -> dict[str, TensorType]:
