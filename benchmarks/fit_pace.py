@@ -123,7 +123,7 @@ def _as_lines(launches: Sequence[dict[str, Any]]) -> str:
 def samples_of(launches: Sequence[dict[str, Any]]) -> list[Sample]:
     """Kernels of a file of launches, counted anew."""
     programs = {
-        key: program_of(SUITE[key[0]]("float16", batch=key[1]), whole_sums=True)
+        key: program_of(SUITE[key[0]]("float16", batch=key[1]), as_written=True)
         for key in dict.fromkeys((one["model"], one["batch"]) for one in launches)
     }
     samples = []

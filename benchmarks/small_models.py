@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--plans", type=Path, help="folder of drafts: read where there, else made")
     parser.add_argument("--peers", default="", help="`all`, or names separated by commas")
     parser.add_argument("--groups", default="solver", choices=("solver", "rules"))
-    parser.add_argument("--whole-sums", action="store_true", help="take no sum in parts")
+    parser.add_argument("--as-written", action="store_true", help="no sums in parts, inputs kept")
     parser.add_argument("--json", type=Path, help="write records here")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
@@ -104,7 +104,7 @@ def run(name: str, batch: int, arguments: argparse.Namespace) -> Iterator[Record
     """All records of one model, each as soon as it is known."""
     model = SUITE[name](arguments.format, batch=batch)
     begin = time.perf_counter()
-    program = program_of(model, whole_sums=arguments.whole_sums)
+    program = program_of(model, as_written=arguments.as_written)
     if arguments.no_own:
         yield from against(model, program, arguments)
         return

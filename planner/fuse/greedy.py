@@ -24,6 +24,7 @@ from planner.kernels.stage import Stage
 from planner.ops.expr import Expr, loads
 from planner.ops.nest import Nest, Program
 from planner.ops.partial import is_total
+from planner.ops.turned import is_turned
 from planner.ops.views import MAX_CHOICES, choices, is_choice
 
 MAX_CHAIN_COLUMNS = 128
@@ -263,6 +264,8 @@ def _is_long(nest: Nest) -> bool:
 # ---------------------------------------------------------------------- the rest
 def _must_be_root(g: _Grouping, nest: Nest) -> bool:
     """Whether a nest that no contraction claims is better computed once."""
+    if is_turned(nest):
+        return True
     if nest.is_map and is_choice(nest.body):
         return choices(nest.body) > MAX_CHOICES
     windowed = [name for name in _contraction_readers(g, nest.name) if is_window(g.nests[name])]

@@ -20,9 +20,10 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from planner.graph import proto
 from planner.graph.semantics import read_node, static_types
 from planner.ops.builder import Builder, Node, NotCovered
-from planner.ops.partial import in_parts
 from planner.ops.lower import kind_of, lower_node, lower_owned
 from planner.ops.nest import Program, TensorType
+from planner.ops.partial import in_parts
+from planner.ops.turned import inputs_turned
 
 Array = np.ndarray[Any, Any]
 MIN_NODES = 6
@@ -220,7 +221,7 @@ def _segment(
     if is_generated and outputs:
         stored = {name: model.stored[name] for name in read if name in model.stored}
         lowered, owners = lower_owned(nodes, model.types, stored, inputs, outputs)
-        program, parts_of = in_parts(lowered)
+        program, parts_of = in_parts(inputs_turned(lowered))
         owners |= {made: owners[name] for made, name in parts_of.items() if name in owners}
     names = tuple(node.name for node in nodes)
     reasons = tuple(f"{name}: {missing[name]}" for name in names if name in missing)

@@ -1,7 +1,7 @@
 """Long sums with few results, taken in parts by different blocks.
 
-    C[m, n] = sum_k A[m, k] W[k, n]      ->      P[s, m, n] = sum_j A[m, s K / S + j] W[s K / S + j, n]
-                                                 C[m, n]    = sum_s P[s, m, n]
+    C[m, n] = sum_k A[m, k] W[k, n]    ->    P[s, m, n] = sum_j A[m, s J + j] W[s J + j, n]
+                                             C[m, n]    = sum_s P[s, m, n]        J = K / S
 
 A block makes a tile of results, so a product with few results has few blocks or small tiles, and
 its sum is one long chain of loads. In parts there are S times as many blocks, each with a larger
@@ -34,6 +34,8 @@ TILE, LEAST_SIDE = 64 * 64, 16
 """Results of a block that does not read its operands too often; rows or columns of any block."""
 MIN_DEPTH = 192
 """Shorter parts are all beginning and end."""
+MAX_WHOLE = 512
+"""Longest part that is taken at once."""
 STEP_US = 0.18 / 128
 """A value of the sum, looped over (12 to 24 steps of 256 values take 0.35 to 0.6 us each)."""
 APART_US = 0.9
@@ -41,7 +43,7 @@ APART_US = 0.9
 PART_US = 0.08
 """Reading a part more."""
 MIN_GAIN_US = 0.4
-MIN_ROWS_HELD = 8000
+MIN_ROWS_HELD = 16384
 """Elements of a normalised operand from which on it is a stage of its own
 (`planner.fuse.greedy.MAX_REPEATED_ROWS`)."""
 
@@ -91,10 +93,15 @@ def _cut_of(program: Program, nest: Nest) -> _Cut | None:
     for cut in _cuts(nest):
         if tiles * cut.parts > MOST_BLOCKS or depth // cut.parts < MIN_DEPTH:
             continue
-        gain = STEP_US * (depth - depth // cut.parts) - PART_US * cut.parts
+        gain = STEP_US * (depth - _taken(depth // cut.parts)) - PART_US * cut.parts
         if gain > best:
             best, found = gain, cut
     return found
+
+
+def _taken(depth: int) -> int:
+    """Values of a sum with padding: what is short is taken at once, as a power of two."""
+    return 1 << (depth - 1).bit_length() if depth <= MAX_WHOLE else depth
 
 
 def _tiles(program: Program, nest: Nest) -> int | None:

@@ -21,7 +21,7 @@ from tests.ops import models
 node = helper.make_node
 
 
-def residual(rows: int = 32, width: int = 256, hidden: int = 1024) -> onnx.ModelProto:
+def residual(rows: int = 96, width: int = 256, hidden: int = 1024) -> onnx.ModelProto:
     """A product with a long sum beside a residual, both read behind a normalisation and past it."""
     nodes = [
         node("MatMul", ["x", "w"], ["p"]),
@@ -69,7 +69,7 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("build", [residual, convolution])
 def test_parts_add_up_to_the_whole(build) -> None:
     model = build()
-    cut, whole = program_of(model), program_of(model, whole_sums=True)
+    cut, whole = program_of(model), program_of(model, as_written=True)
     made = [name for name in cut.by_name if name.endswith(partial.SUFFIX)]
     assert made
     assert not any(name.endswith(partial.SUFFIX) for name in whole.by_name)
@@ -89,7 +89,7 @@ def test_taps_are_cut_and_runs_stay_whole() -> None:
 
 def test_adding_is_no_stage_of_its_own_where_rows_follow() -> None:
     model = residual()
-    cut, whole = program_of(model), program_of(model, whole_sums=True)
+    cut, whole = program_of(model), program_of(model, as_written=True)
     stages = group(cut)
     assert [stage.root.endswith(partial.SUFFIX) for stage in stages].count(True) == 1
     adding = next(s for s in stages if any(partial.is_total(cut.by_name[n]) for n in s.internal))
@@ -110,7 +110,7 @@ def test_what_gains_little_stays_whole(rows: int, width: int, hidden: int) -> No
     nodes = [node("MatMul", ["x", "w"], ["y"])]
     weights = {"w": np.zeros((hidden, width), np.float32)}
     model = models.model(nodes, {"x": (rows, hidden)}, {"y": (rows, width)}, weights)
-    assert partial.in_parts(program_of(model, whole_sums=True))[1] == {}
+    assert partial.in_parts(program_of(model, as_written=True))[1] == {}
 
 
 @needs_triton
