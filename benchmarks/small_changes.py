@@ -3,9 +3,10 @@
     python benchmarks/small_changes.py --models bert-base-128,vit-s-32 --tune-s 5 --json FILE
 
 For each model: operators as written and rewritten (`planner.ops.partial`, `planner.ops.turned`),
-each as drafted by rule and tuned, each without and with weights asked for one launch ahead
-(`planner.fuse.ahead`). All engines of a model are loaded at once, checked against ONNX Runtime in
-float32, and replayed in turn; a figure is the median of its rounds.
+each as drafted by rule, without and with weights asked for one launch ahead
+(`planner.fuse.ahead`), and as tuned, which decides about the latter itself. All engines of a model
+are loaded at once, checked against ONNX Runtime in float32, and replayed in turn; a figure is the
+median of its rounds.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def plans(
         yield from _with_ahead(label, plan)
         if arguments.tune_s:
             best = tuned(plan, driver, arguments, compilers).plan
-            yield from _with_ahead(f"{label}-tuned", best)
+            yield f"{label}-tuned", best
 
 
 def _with_ahead(label: str, plan: Draft) -> Iterator[tuple[str, Draft]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+from planner.fuse.ahead import as_told
 from planner.fuse.build import Draft, drafted
 from planner.fuse.schedule import plan_part
 from planner.kernels.source import Numbers, Part, let_go
@@ -54,7 +55,8 @@ def draft_of(record: Record, program: Program, numbers: Numbers) -> Draft:
         (parts, let_go(item, early=early[parts[0].stage.root])) for parts, item in made.launches
     )
     waiting = frozenset(item.name for parts, item in launches if waits[parts[0].stage.root])
-    return replace(made, launches=launches, waiting=waiting)
+    plan = replace(made, launches=launches, waiting=waiting)
+    return as_told(plan, [one["kernel"] for one in listed])
 
 
 def part_of(program: Program, given: Record) -> Part:

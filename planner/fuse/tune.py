@@ -3,7 +3,8 @@
 Stages with equal bodies (layers, experts, steps) are one *class* and change together. A class is
 tried in each of its configurations with everything else as it stands, the most expensive class
 first; then, kernel by kernel, whether its launch waits for the end of the one in front of it, and
-whether it lets go of what follows at its start or once it has its inputs.
+whether it lets go of what follows at its start or once it has its inputs; last, whether launches
+ask for the weights of what follows them (`planner.fuse.ahead`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from planner.fuse.ahead import brought
 from planner.fuse.build import Draft
 from planner.fuse.live import Live
 from planner.fuse.schedule import plan_part
@@ -134,6 +136,7 @@ def tune(
         _try_class(found, live, compile_each, one)
     every = [name for name, _ in _counted(found.plan)]
     _try_edges(found, live, compile_each, every, begin + budget_s * 1.3)
+    _try_ahead(found, live, compile_each)
     found.plan = replace(found.plan, waiting=found.waiting)
     return found
 
@@ -218,6 +221,16 @@ def _try_edges(
         turned = _turned(found.plan, name)
         if live.knows(turned.kernels):
             _keep(found, live, turned, _carried(found, turned))
+
+
+def _try_ahead(found: Tuned, live: Live, compile_each: Compile) -> None:
+    """Weights asked for one launch ahead, where they do not stay in L2."""
+    other = brought(replace(found.plan, waiting=found.waiting))
+    if other.kernels == found.plan.kernels:
+        return
+    live.load(compile_each([item for item in other.kernels if not live.knows([item])]))
+    if live.knows(other.kernels):
+        _keep(found, live, other, other.waiting)
 
 
 def _turned(plan: Draft, name: str) -> Draft:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from planner.emit.engine import Part
 from planner.errors import InfoptError, VerificationError
+from planner.fuse.ahead import as_told
 from planner.fuse.build import Draft, build, drafted
 from planner.fuse.candidates import closure
 from planner.graph.sandbox import Bounds, Sandbox
@@ -126,7 +127,8 @@ def _draft(program: Program, launches: Sequence[LaunchPlan], number_format: str)
     """
     try:
         groups = [[_stage_part(program, stage) for stage in launch.stages] for launch in launches]
-        return _with_edges(drafted(program, numbers_for(program, number_format), groups), launches)
+        made = drafted(program, numbers_for(program, number_format), groups)
+        return as_told(_with_edges(made, launches), [launch.kernel for launch in launches])
     except (KeyError, TypeError, InfoptError) as error:
         raise VerificationError(
             f"the plan's kernels do not fit the model as this version reads it: {error}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from planner.cost.rates import rates_of
 from planner.errors import NoPlanInTimeError
+from planner.fuse.ahead import brought
 from planner.fuse.build import Draft, drafted
 from planner.fuse.candidates import explore
 from planner.fuse.groups import Bucket, Choice, Form, Groups, pose
@@ -102,7 +103,11 @@ def decide(
         for bucket in buckets
     }
     measured = tuned_here(drafts, profile, reporter)
-    return Decided(groups, solution, form, rates, measured.drafts, measured.device_us)
+    final = {
+        name: one if name in measured.device_us else brought(one, rates)
+        for name, one in measured.drafts.items()
+    }
+    return Decided(groups, solution, form, rates, final, measured.device_us)
 
 
 def _programs(found: Cut) -> list[tuple[int, Program]]:
