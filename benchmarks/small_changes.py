@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from planner.fuse.repair import repaired
 from planner.graph.semantics import program_of
 from planner.kernels.compile import Compilers
 from planner.kernels.estimate import estimate
-from planner.ops import partial
+from planner.ops import partial, turned
 from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.session import load
 
@@ -52,7 +52,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--tune-s", type=float, default=5, help="0: not tuned")
     parser.add_argument("--candidates", type=int, default=6)
-    parser.add_argument("--rows-held", default="", help="values of MIN_ROWS_HELD to try as well")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        help="other constants to try as well: partial.MIN_ROWS_HELD=8000,turned.MIN_TAPS=99",
+    )
     parser.add_argument("--kernels", type=Path, help="folder where compiled kernels are kept")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--json", type=Path, required=True)
@@ -80,7 +85,7 @@ def measured(name: str, arguments: argparse.Namespace) -> Record:
         for label, plan in plans(model, driver, arguments, compilers):
             made = compilers(plan.kernels)
             compiled = {(kernel, driver.architecture): one for kernel, one in made.items()}
-            folder = Path(scratch) / label
+            folder = Path(scratch) / str(len(found))
             try:
                 build(plan, folder, [driver.architecture], compiled=compiled)
                 session = stack.enter_context(load(folder))
@@ -110,10 +115,9 @@ def plans(
 ) -> Iterator[tuple[str, Draft]]:
     """Label -> draft."""
     programs = {"written": program_of(model, as_written=True), "changed": program_of(model)}
-    for value in filter(None, arguments.rows_held.split(",")):
-        held, partial.MIN_ROWS_HELD = partial.MIN_ROWS_HELD, int(value)
-        programs[f"held-{value}"] = program_of(model)
-        partial.MIN_ROWS_HELD = held
+    for variant in arguments.variant:
+        with _constants(variant):
+            programs[variant] = program_of(model)
     known: set[tuple[str, ...]] = set()
     for label, program in programs.items():
         plan = repaired(draft(program, "float16"), compilers)
@@ -125,6 +129,21 @@ def plans(
         if arguments.tune_s:
             best = tuned(plan, driver, arguments, compilers).plan
             yield f"{label}-tuned", best
+
+
+@contextmanager
+def _constants(variant: str) -> Iterator[None]:
+    """Other values of constants of the two modules."""
+    modules = {"partial": partial, "turned": turned}
+    before = []
+    for one in variant.split(","):
+        where, value = one.split("=")
+        module, name = where.split(".")
+        before.append((modules[module], name, getattr(modules[module], name)))
+        setattr(modules[module], name, float(value))
+    yield
+    for owner, name, old in before:
+        setattr(owner, name, old)
 
 
 def _with_ahead(label: str, plan: Draft) -> Iterator[tuple[str, Draft]]:
@@ -150,7 +169,7 @@ def _timed(sessions: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
     }
     with exclusive():
         for turn in range(_ROUNDS):
-            order = list(sessions) if turn % 2 else list(reversed(sessions))
+            order = list(sessions)[:: 1 if turn % 2 else -1]
             for label in order:
                 session = sessions[label]
                 timer = Timer(session.driver, session.driver.stream)

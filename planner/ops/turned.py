@@ -21,8 +21,9 @@ from planner.ops.nest import Nest, Program, TensorType
 
 SUFFIX = "/turned"
 """Of the copy."""
-MIN_TAPS = 8
-"""Fewer readings of an element do not pay for a copy."""
+MIN_TAPS = 16
+"""Fewer readings of an element do not pay for a copy: a Conformer's windows of 31 taps gain 4 % of
+the model (468 to 449 us), those of 15 taps nothing (112 and 114 us)."""
 MIN_STRIDE = 8
 """Elements between neighbours from which on each lane touches a sector of its own."""
 Order = tuple[int, ...]

@@ -103,7 +103,7 @@ def test_adding_is_no_stage_of_its_own_where_rows_follow() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "width", "hidden"),
-    [(32, 256, 512), (512, 1024, 4096), (1, 4096, 4096), (8, 256, 1024)],
+    [(32, 256, 512), (1024, 1024, 4096), (1, 4096, 4096), (8, 256, 1024)],
     ids=["short sum", "many results", "vector", "few rows"],
 )
 def test_what_gains_little_stays_whole(rows: int, width: int, hidden: int) -> None:
