@@ -75,12 +75,12 @@ def test_a_convolution_is_not_computed_again_for_every_tap() -> None:
     assert [stage.root for stage in group(program)] == ["r", "y"]
 
 
-def test_a_streaming_conformer_layer_is_eleven_launches() -> None:
+def test_a_streaming_conformer_layer_is_twelve_launches() -> None:
     plan = draft(program_of(speech.conformer_chunk(layers=1)), "float16")
     check_stages(plan.program)
-    assert len(plan.kernels) <= 11
+    assert len(plan.kernels) <= 12
     two = draft(program_of(speech.conformer_chunk(layers=2)), "float16")
-    assert len(two.kernels) - len(plan.kernels) <= 10
+    assert len(two.kernels) - len(plan.kernels) <= 12
     three = draft(program_of(speech.conformer_chunk(layers=3)), "float16")
     distinct = [len({item.name for item in p.kernels}) for p in (two, three)]
     assert distinct[0] == distinct[1], "deeper models need no more kernels"
