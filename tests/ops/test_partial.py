@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from tests.kernels.run import needs_triton, nmse, run_interpreted
 from tests.ops import models
 
 node = helper.make_node
+Build = Callable[[], onnx.ModelProto]
 
 
 def residual(rows: int = 96, width: int = 256, hidden: int = 1024) -> onnx.ModelProto:
@@ -67,7 +69,7 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("build", [residual, convolution])
-def test_parts_add_up_to_the_whole(build) -> None:
+def test_parts_add_up_to_the_whole(build: Build) -> None:
     model = build()
     cut, whole = program_of(model), program_of(model, as_written=True)
     made = [name for name in cut.by_name if name.endswith(partial.SUFFIX)]
@@ -116,7 +118,7 @@ def test_what_gains_little_stays_whole(rows: int, width: int, hidden: int) -> No
 @needs_triton
 @pytest.mark.parametrize("build", [residual, convolution])
 @pytest.mark.parametrize("number_format", ["float32", "float16"])
-def test_kernels_compute_what_the_program_says(build, number_format: str) -> None:
+def test_kernels_compute_what_the_program_says(build: Build, number_format: str) -> None:
     model = build()
     program = program_of(model)
     plan = draft(program, number_format)

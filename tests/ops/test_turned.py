@@ -11,6 +11,7 @@ from planner.fuse.build import draft
 from planner.fuse.greedy import group
 from planner.graph.semantics import program_of
 from planner.ops import reference, turned
+from planner.ops.nest import Program
 from tests.kernels.run import needs_triton, nmse, run_interpreted
 from tests.ops import models
 
@@ -32,7 +33,7 @@ def streaming(taps: int = 31, channels: int = 32, frames: int = 16) -> onnx.Mode
     return models.model(nodes, inputs, {"y": (1, frames, channels)}, weights)
 
 
-def feeds(program) -> dict[str, np.ndarray]:
+def feeds(program: Program) -> dict[str, np.ndarray]:
     """Seeded inputs."""
     return {name: models.random(*program.types[name].shape, seed=3) for name in program.inputs}
 
