@@ -8,6 +8,7 @@ Constants of an H200 (`benchmarks/results/README.md`, 2026-11-23 and 2026-11-27)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,9 +17,9 @@ from planner.kernels.pace import Chip, Pace
 from planner.kernels.patterns import is_contraction
 from planner.kernels.source import Numbers, Part
 from planner.kernels.text import ITEM_SIZE_BYTES
-from planner.ops.expr import Apply, Expr
+from planner.ops.expr import Apply, Expr, Load, loads
 from planner.ops.functions import FUNCTIONS
-from planner.ops.nest import Program
+from planner.ops.nest import Nest, Program
 
 H200_FLOPS_PER_US, H200_UNITS = 3.9e8, 132
 """Of products in float16; multiprocessors."""
@@ -132,14 +133,30 @@ def estimate(
 
 
 def _flops(program: Program) -> int:
-    return sum(nest.points * max(flops_of(nest.body), 1) for nest in program.nests)
+    return sum(_nest_flops(nest) for nest in program.nests)
+
+
+def _nest_flops(nest: Nest) -> int:
+    """Operations of all its points: a step of a product is a multiplication and an addition."""
+    return nest.points * max(flops_of(nest.body) + (not nest.is_map), 1)
 
 
 def _weights_bytes(program: Program, numbers: Numbers) -> int:
+    """Of the constants, what is read: of a table no more than the places that are looked up."""
+    looks = dict.fromkeys(program.constants, 0)
+    for nest in program.nests:
+        for load in loads(nest.body):
+            if load.tensor in looks:
+                looks[load.tensor] += _places(load)
     return sum(
-        program.types[name].size * ITEM_SIZE_BYTES[numbers.storage[name]]
-        for name in program.constants
+        min(program.types[name].size, places) * ITEM_SIZE_BYTES[numbers.storage[name]]
+        for name, places in looks.items()
     )
+
+
+def _places(load: Load) -> int:
+    """How many elements it may read over all points: one for each value of what it depends on."""
+    return math.prod(var.extent for var in load.variables())
 
 
 def contractions_in_a_row(program: Program) -> int:
@@ -171,9 +188,7 @@ def launch_floor_us(
     names = {name for part in parts for name in (*part.stage.reads, *part.stage.makes)}
     inside = {name for part in parts for name in (part.stage.root, *part.stage.internal)}
     moved = sum(_bytes(program, numbers, name) for name in names)
-    flops = sum(
-        nest.points * max(flops_of(nest.body), 1) for nest in program.nests if nest.name in inside
-    )
+    flops = sum(_nest_flops(nest) for nest in program.nests if nest.name in inside)
     compute = flops / rates.flops_per_us[numbers.product_type] / 2
     return rates.hard_link_us + max(moved / rates.l2_bytes_per_us, compute)
 

@@ -13,7 +13,7 @@ from planner.fuse.greedy import group
 from planner.fuse.schedule import levels
 from planner.graph.semantics import program_of
 from planner.kernels.configs import candidates, default_config
-from planner.kernels.estimate import contractions_in_a_row, estimate
+from planner.kernels.estimate import H200, Floor, contractions_in_a_row, estimate, floor
 from planner.kernels.tiling import shape_of
 from planner.ops.nest import Program
 from tests.ops import models
@@ -139,6 +139,26 @@ def test_every_candidate_covers_the_root() -> None:
         listed = candidates(shape)
         assert listed[0] == default_config(shape)
         assert len(set(listed)) == len(listed)
+
+
+def test_the_floor_counts_what_a_product_does_and_what_of_a_table_is_read() -> None:
+    def least(rows: int) -> Floor:
+        nodes = [
+            helper.make_node("Cast", ["x"], ["ids"], to=onnx.TensorProto.INT64),
+            helper.make_node("Gather", ["table", "ids"], ["e"]),
+            helper.make_node("MatMul", ["e", "w"], ["y"]),
+        ]
+        weights = {"table": models.random(rows, 64), "w": models.random(64, 32)}
+        made = models.model(nodes, {"x": (8,)}, {"y": (8, 32)}, weights)
+        plan = draft(program_of(made), "float32")
+        return floor(plan.program, plan.numbers)
+
+    one, other = least(500), least(5000)
+    assert one == other, "eight rows are read of any table"
+    operations = 2 * 8 * 64 * 32
+    assert one.compute_us * 2 * H200.flops_per_us["float32"] == pytest.approx(operations, rel=0.1)
+    read = 4 * (8 * 64 + 64 * 32)
+    assert one.memory_us * H200.l2_bytes_per_us == pytest.approx(read)
 
 
 def test_the_prediction_is_above_the_floor() -> None:
