@@ -14,8 +14,9 @@ from planner.compress.accuracy import Comparison, compare
 from planner.compress.base import NATIVE, Format
 from planner.compress.error_model import ErrorModel, fit
 from planner.compress.measure import joint_error, runner
-from planner.compress.metrics import MetricResult, evaluate, function_digest, pooled
+from planner.compress.metrics import MetricResult, evaluate, pooled
 from planner.compress.samples import Evaluation, Samples
+from planner.compress.user_function import function_digest
 from planner.compress.workload import Specs, evaluations
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.spec.budget import is_function

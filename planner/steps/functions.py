@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner.compress.metrics import function_digest
+from planner.compress.user_function import function_digest
 from planner.errors import UsageError
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.spec.budget import AccuracyBudget, is_function

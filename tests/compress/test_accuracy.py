@@ -10,15 +10,9 @@ import pytest
 from planner.compress.accuracy import compare, flip_bound
 from planner.compress.base import Array
 from planner.compress.error_model import ErrorModel, fit
-from planner.compress.metrics import (
-    METRICS,
-    MetricResult,
-    evaluate,
-    f1_of,
-    function_digest,
-    metric_named,
-)
+from planner.compress.metrics import METRICS, MetricResult, evaluate, f1_of, metric_named
 from planner.compress.samples import Evaluation, Samples
+from planner.compress.user_function import function_digest
 from planner.errors import DataError, UsageError
 from tests.compress.build import random
 
