@@ -166,8 +166,8 @@ def measure(name: str, width: int, depth: int, segments: int, rounds: int) -> Re
 def _recording(sessions: list[Any]) -> Callable[..., Any]:
     """`make_session`, noting every session it makes."""
 
-    def make(source: Path, settings: SessionSettings) -> Any:
-        sessions.append(make_session(source, settings))
+    def make(source: Path, settings: SessionSettings, **more: Any) -> Any:
+        sessions.append(make_session(source, settings, **more))
         return sessions[-1]
 
     return make
