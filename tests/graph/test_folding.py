@@ -76,7 +76,7 @@ def test_a_hard_swish_is_a_gate_and_a_product(tail: str, tmp_path: Path) -> None
     assert kinds == ["Conv", "HardSigmoid", "Sub" if tail == "gate alone" else "Mul"]
 
 
-@pytest.mark.parametrize("other", ["another divisor", "low end", "two readers"])
+@pytest.mark.parametrize("other", ["another divisor", "low end", "two readers", "square"])
 def test_what_only_looks_like_a_gate_stays(other: str, tmp_path: Path) -> None:
     nodes = [
         node("Sin", ["x"], ["c"]),
@@ -86,6 +86,11 @@ def test_what_only_looks_like_a_gate_stays(other: str, tmp_path: Path) -> None:
     ]
     if other == "two readers":
         nodes.append(node("Sub", ["m", "clipped"], ["y"]))
+    if other == "square":
+        nodes[-2:] = [
+            node("Mul", ["clipped", "clipped"], ["g"]),
+            node("Div", ["g", "six"], ["y"]),
+        ]
     ends = [*_ENDS, weight("five", _number(5))]
     if other == "low end":
         ends[1] = weight("zero", _number(-1))

@@ -21,22 +21,26 @@ _SAME = 1e-6
 def gate(net: Net, node: Node) -> bool:
     """Replaces a clip between 0 and h, and what divides it or its product by h."""
     top = _top(net, node)
-    if top is None or node.outputs[0] in net.pinned or net.shape(node.outputs[0]) is None:
+    clipped = node.outputs[0]
+    reader = _only_reader(net, clipped) if top is not None else None
+    if top is None or reader is None or net.shape(clipped) is None:
         return False
-    readers = net.readers(node.outputs[0])
-    if len(readers) != 1:
-        return False
-    product, divisor = readers[0], readers[0]
-    if product.kind == "Mul" and _factor(net, product, node.outputs[0]) is None:
-        users = net.readers(product.outputs[0])
-        if len(users) != 1 or product.outputs[0] in net.pinned:
-            return False
-        divisor = users[0]
-    factor = _factor(net, divisor, node.outputs[0] if divisor is product else product.outputs[0])
-    if factor is None or not math.isclose(factor * top, 1.0, rel_tol=_SAME):
+    product = reader if reader.kind == "Mul" and _factor(net, reader, clipped) is None else None
+    if product is not None and product.inputs.count(clipped) != 1:
+        return False  # a square
+    scaled = product.outputs[0] if product is not None else clipped
+    divisor = _only_reader(net, scaled)
+    factor = _factor(net, divisor, scaled) if divisor is not None else None
+    if divisor is None or factor is None or not math.isclose(factor * top, 1.0, rel_tol=_SAME):
         return False
     _replace(net, node, product, divisor, top)
     return True
+
+
+def _only_reader(net: Net, name: str) -> Node | None:
+    """Who reads a tensor, where that is one operator and nobody else wants it."""
+    readers = net.readers(name)
+    return readers[0] if len(readers) == 1 and name not in net.pinned else None
 
 
 def _top(net: Net, node: Node) -> float | None:
@@ -63,26 +67,27 @@ def _factor(net: Net, node: Node, name: str) -> float | None:
     return 1.0 / value if node.kind == "Div" and found[1] == 1 and value else None
 
 
-def _replace(net: Net, clip: Node, product: Node, divisor: Node, top: float) -> None:
-    source, offset = clip.inputs[0], 0.0
-    above = net.maker(source)
-    added = operand(net, above, above.inputs[0]) if above and above.kind == "Add" else None
-    if above is not None and added is None and above.kind == "Add":
-        added = operand(net, above, above.inputs[1])
-    value = scalar(net, added[0]) if added else None
-    if above is not None and added is not None and value is not None:
-        inner = above.inputs[1 - added[1]]
-        if net.shape(inner) == net.shape(source):
-            source, offset = inner, value
-    passed, result = clip.outputs[0], divisor.outputs[0]
-    old = clip.inputs[0]
+def _replace(net: Net, clip: Node, product: Node | None, divisor: Node, top: float) -> None:
+    source, offset = _shifted(net, clip.inputs[0])
+    (old, *_), passed, result = clip.inputs, clip.outputs[0], divisor.outputs[0]
     net.remove(clip)
     net.remove(divisor)
-    if product is divisor:
-        net.add("HardSigmoid", [source], [result], alpha=1.0 / top, beta=offset / top)
-    else:
-        opened = net.fresh(passed, net.shapes[passed])
-        net.add("HardSigmoid", [source], [opened], alpha=1.0 / top, beta=offset / top)
+    opened = result if product is None else net.fresh(passed, net.shapes[passed])
+    net.add("HardSigmoid", [source], [opened], alpha=1.0 / top, beta=offset / top)
+    if product is not None:
         net.read(product, product.inputs.index(passed), opened)
         net.make(product, 0, result)
     net.prune(old)
+
+
+def _shifted(net: Net, name: str) -> tuple[str, float]:
+    """A tensor as another one plus a number: itself plus 0 where it is not made so."""
+    above = net.maker(name)
+    if above is None or above.kind != "Add":
+        return name, 0.0
+    for inner in above.inputs:
+        found = operand(net, above, inner)
+        value = scalar(net, found[0]) if found else None
+        if value is not None and net.shape(inner) == net.shape(name):
+            return inner, value
+    return name, 0.0
