@@ -141,9 +141,11 @@ def _constants(variant: str) -> Iterator[None]:
         module, name = where.split(".")
         before.append((modules[module], name, getattr(modules[module], name)))
         setattr(modules[module], name, float(value))
-    yield
-    for owner, name, old in before:
-        setattr(owner, name, old)
+    try:
+        yield
+    finally:
+        for owner, name, old in before:
+            setattr(owner, name, old)
 
 
 def _with_ahead(label: str, plan: Draft) -> Iterator[tuple[str, Draft]]:

@@ -85,6 +85,11 @@ def format_duration(latency_us: float) -> str:
     return f"{latency_us / 1e6:.3g} s"
 
 
+def whole_mib(size_bytes: int) -> str:
+    """The next whole `82MiB` that holds so much, as it may be asked for."""
+    return f"{-(-size_bytes // 2**20)}MiB"
+
+
 def format_size(size_bytes: float) -> str:
     """Bytes as a person reads them, binary prefixes."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from planner.graph.analysis import reads
 from planner.graph.draws import DRAWING
-from planner.ir.graph import Graph, Op, Tensor
+from planner.ir.graph import Graph, Op
 from planner.spec.streaming import Recomputed
 
 LEAST_BYTES = 2**20
@@ -138,38 +138,69 @@ def copy_name(name: str, tensor: str) -> str:
     return f"{name}@again:{tensor}"
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An operator's copy."""
+
+    op: str
+    """The operator that it is a copy of."""
+    name: str
+    names: Mapping[str, str]
+    """Tensor that the operator reads or makes -> what its copy does instead; the same if absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What a graph, in whatever form it stands, gets in addition."""
+
+    tensors: Sequence[tuple[str, str]]
+    """Tensors and their copies."""
+    ahead: Mapping[str, Sequence[Copied]]
+    """Operator -> what stands right before it."""
+    swapped: Mapping[str, Mapping[str, str]]
+    """Operator -> tensor that it read -> the copy that it reads."""
+
+
+def copies_of(chosen: Sequence[Recomputed], outputs: Mapping[str, Sequence[str]]) -> Copies:
+    """What making these again takes.
+
+    Args:
+        outputs: of each operator, by its name.
+    """
+    tensors: list[tuple[str, str]] = []
+    ahead: dict[str, list[Copied]] = {}
+    swapped: dict[str, dict[str, str]] = {}
+    for each in chosen:
+        names = {n: copy_name(n, each.tensor) for op in each.ops for n in outputs[op] if n}
+        tensors += names.items()
+        ahead.setdefault(each.readers[0], []).extend(
+            Copied(op, copy_name(op, each.tensor), names) for op in each.ops
+        )
+        for reader in each.readers:
+            swapped.setdefault(reader, {})[each.tensor] = names[each.tensor]
+    return Copies(tensors, ahead, swapped)
+
+
 def copied(graph: Graph, chosen: Sequence[Recomputed]) -> Graph:
     """The graph with these made again, right before what first reads them late."""
     by_name = {op.name: op for op in graph.ops}
+    copies = copies_of(chosen, {op.name: op.outputs for op in graph.ops})
     tensors = dict(graph.tensors)
-    ahead: dict[str, list[Op]] = {}
-    swapped: dict[str, dict[str, str]] = {}
-    for each in chosen:
-        own = [by_name[name] for name in each.ops]
-        made = {n: copy_name(n, each.tensor) for op in own for n in op.outputs if n}
-        for name, copy in made.items():
-            tensors[copy] = _renamed(graph.tensors[name], copy)
-        ahead.setdefault(each.readers[0], []).extend(
-            replace(
-                op,
-                name=copy_name(op.name, each.tensor),
-                inputs=tuple(made.get(n, n) for n in op.inputs),
-                outputs=tuple(made.get(n, n) for n in op.outputs),
-            )
-            for op in own
-        )
-        for reader in each.readers:
-            swapped.setdefault(reader, {})[each.tensor] = made[each.tensor]
+    tensors.update({copy: replace(tensors[name], name=copy) for name, copy in copies.tensors})
     ops: list[Op] = []
     for op in graph.ops:
-        names = swapped.get(op.name, {})
-        inputs = tuple(names.get(name, name) for name in op.inputs)
-        ops += [*ahead.get(op.name, ()), replace(op, inputs=inputs)]
+        ops += [_copy(by_name[each.op], each) for each in copies.ahead.get(op.name, ())]
+        ops.append(replace(op, inputs=_named(op.inputs, copies.swapped.get(op.name, {}))))
     return Graph(tuple(ops), tensors, graph.inputs, graph.outputs)
 
 
-def _renamed(tensor: Tensor, name: str) -> Tensor:
-    return replace(tensor, name=name)
+def _copy(op: Op, each: Copied) -> Op:
+    inputs, outputs = (_named(names, each.names) for names in (op.inputs, op.outputs))
+    return replace(op, name=each.name, inputs=inputs, outputs=outputs)
+
+
+def _named(names: Sequence[str], others: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(others.get(name, name) for name in names)
 
 
 def fits(graph: Graph, each: Recomputed) -> bool:

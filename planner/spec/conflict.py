@@ -10,6 +10,9 @@ from planner.units import format_duration, format_size
 
 Unit = Literal["us", "bytes", "NMSE", "drop", "1/s"]
 
+MEMORY_KEY = "target.memory"
+"""Where a request limits memory."""
+
 
 class ConflictingLimit(Document):
     """One of the user's own limits that cannot hold beside the others."""
@@ -63,6 +66,11 @@ class ConflictReport(Document):
     """Least latency at the SLO's percentile with every other limit kept."""
     latency_percentile: float
     reason: str
+
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether the limit on memory is among those that cannot hold."""
+        return any(limit.key == MEMORY_KEY for limit in self.limits)
 
     def written_at(self, origins: Mapping[str, str]) -> ConflictReport:
         """The same, with where each limit was written."""

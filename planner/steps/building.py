@@ -12,8 +12,9 @@ from planner.compress.measure import runner
 from planner.compress.synthetic import synthetic_samples
 from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
 from planner.emit.golden import MAX_NMSE, Golden
-from planner.emit.partition import StageCut, copied, partition, read, stage_cuts, with_copies
+from planner.emit.partition import StageCut, partition, read, stage_cuts, with_copies
 from planner.graph.sandbox import Bounds, Sandbox
+from planner.place.recompute import copied
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.tensors import read_tensors

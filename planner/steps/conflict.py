@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InfeasibleError
 from planner.ir.problem import Limits, Problem
-from planner.spec.conflict import ConflictingLimit, ConflictReport
+from planner.spec.conflict import MEMORY_KEY, ConflictingLimit, ConflictReport
 from planner.spec.constraints import Constraints
 from planner.steps.choose import only_shape
 from planner.units import format_duration
@@ -151,7 +151,7 @@ def _limit(
     percentile = f"p{promise.latency_percentile:g}"
     key, value, unit = {
         "latency_us": (f"slo.latency.{percentile}", promise.latency_us, "us"),
-        "memory_size_bytes": ("target.memory", promise.memory_size_bytes, "bytes"),
+        "memory_size_bytes": (MEMORY_KEY, promise.memory_size_bytes, "bytes"),
         "throughput_per_s": ("slo.throughput", promise.throughput_per_s, "1/s"),
     }[name]
     return ConflictingLimit.model_validate(

@@ -76,7 +76,7 @@ def document(material: Material) -> Plan:
             latency_p50_us=predicted,
             latency_slo_us={name: found.scaled(tails[name]) for name, found in predicted.items()},
             memory_size_bytes=_memory(material),
-            error=_error(material),
+            error=error_estimate(material.accuracy.predicted_error),
         ),
         accuracy=material.accuracy,
         guard=material.outcome.report,
@@ -120,8 +120,8 @@ def _memory(material: Material) -> Estimate:
     return Estimate(low=size, expected=size, high=size * 1.25, source="modelled")
 
 
-def _error(material: Material) -> Estimate:
-    expected = material.accuracy.predicted_error
+def error_estimate(expected: float) -> Estimate:
+    """A sum of sensitivities, with how far joint errors are from it."""
     return Estimate(low=0.0, expected=expected, high=4.0 * expected, source="modelled")
 
 

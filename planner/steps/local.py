@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from planner.errors import InfeasibleError
-from planner.spec.conflict import ConflictReport
+from planner.spec.conflict import MEMORY_KEY, ConflictReport
 from planner.spec.plan import Plan
 from planner.steps.case import Case
 from planner.steps.conflict import ConflictError, feasible
@@ -16,9 +16,7 @@ from planner.steps.entrants import entrants, probes
 from planner.steps.finish import finish
 from planner.steps.process import runtime_bytes
 from planner.steps.settle import settle
-from planner.units import format_size
-
-_MEMORY = "target.memory"
+from planner.units import format_size, whole_mib
 
 
 def plan_here(case: Case) -> Plan:
@@ -58,8 +56,7 @@ def _resident(case: Case) -> Plan:
 def _may_stream(case: Case, report: ConflictReport) -> bool:
     """Whether memory is what lacks, weights may rest in their files, and there is room for any."""
     limit = case.constraints.promise.memory_size_bytes
-    lacks = any(one.key == _MEMORY for one in report.limits)
-    if limit is None or not lacks or case.constraints.target.offload == ():
+    if limit is None or not report.lacks_memory or case.constraints.target.offload == ():
         return False
     return limit > runtime_bytes(case.work)
 
@@ -82,7 +79,7 @@ def _within(case: Case, plan: Plan) -> Plan:
         return plan
     taken = f"{format_size(peak)} were taken of {format_size(limit)}, most of it while loading"
     if constraints.target.offload == ():
-        raise InfeasibleError(taken, where=_MEMORY, fix=f"--memory {-(-peak // 2**20)}MiB")
+        raise InfeasibleError(taken, where=MEMORY_KEY, fix=f"--memory {whole_mib(peak)}")
     work.reporter.note(f"{taken}: weights are mapped, and stream where they must")
     return stream(plan, constraints.promise, Path(constraints.model), work, case)
 

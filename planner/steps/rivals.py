@@ -37,13 +37,9 @@ def rivals_of_variant(
         setting: index of the variant's setting in the pricing.
     """
     name = next(name for name, index in posed.sessions.items() if index == setting)
-    others = tuple(
-        frozenset((option.name,))
-        for option in problem.options
-        if not _belongs(posed.formats[option.name], option.ops, formats)
-    )
     alone = _under(problem, name)
-    shipped = solve(replace(alone, forbidden=(*alone.forbidden, *others), limits=Limits()))
+    own = [one for one in alone.options if _belongs(posed.formats[one.name], one.ops, formats)]
+    shipped = solve(replace(alone, options=tuple(own), limits=Limits()))
     found = runner_ups(alone, shipped, exact=0)
     return {op: _explained(rival) for op, rival in found.items()}
 

@@ -9,7 +9,7 @@ collectives, and a part ends wherever one stands: ONNX Runtime computes between 
 
 from __future__ import annotations
 
-from planner.emit.partition.again import copied, with_copies
+from planner.emit.partition.again import with_copies
 from planner.emit.partition.calls import cut_of, options, stage_cuts
 from planner.emit.partition.outsource import streamable
 from planner.emit.partition.stages import Shapes, StageCut, partition, read
@@ -17,7 +17,6 @@ from planner.emit.partition.stages import Shapes, StageCut, partition, read
 __all__ = (
     "Shapes",
     "StageCut",
-    "copied",
     "cut_of",
     "options",
     "partition",

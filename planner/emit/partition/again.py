@@ -6,14 +6,12 @@ compute the same and keep one of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto, NodeProto
 
-from planner.place.recompute import copied, copy_name
+from planner.place.recompute import copies_of
 from planner.spec.streaming import Recomputed
-
-__all__ = ("copied", "with_copies")
 
 
 def with_copies(model: ModelProto, chosen: Sequence[Recomputed]) -> ModelProto:
@@ -24,44 +22,24 @@ def with_copies(model: ModelProto, chosen: Sequence[Recomputed]) -> ModelProto:
     found.CopyFrom(model)
     graph = found.graph
     nodes = {node.name: node for node in model.graph.node}
+    copies = copies_of(chosen, {name: node.output for name, node in nodes.items()})
     types = {value.name: value for value in (*graph.value_info, *graph.output)}
-    ahead: dict[str, list[NodeProto]] = {}
-    swapped: dict[str, dict[str, str]] = {}
-    for each in chosen:
-        own = [nodes[name] for name in each.ops]
-        made = {name: copy_name(name, each.tensor) for node in own for name in node.output if name}
-        for name, copy in made.items():
-            if name in types:
-                value = graph.value_info.add()
-                value.CopyFrom(types[name])
-                value.name = copy
-        ahead.setdefault(each.readers[0], []).extend(_copy(n, each.tensor, made) for n in own)
-        for reader in each.readers:
-            swapped.setdefault(reader, {})[each.tensor] = made[each.tensor]
-    ordered: list[NodeProto] = []
-    for node in graph.node:
-        names = swapped.get(node.name, {})
-        inputs = [names.get(name, name) for name in node.input]
-        del node.input[:]
-        node.input.extend(inputs)
-        ordered += [*ahead.get(node.name, ()), node]
-    kept = [_same(node) for node in ordered]
+    for name, copy in copies.tensors:
+        if name in types:
+            value = graph.value_info.add()
+            value.CopyFrom(types[name])
+            value.name = copy
     del graph.node[:]
-    graph.node.extend(kept)
+    for node in model.graph.node:
+        for each in copies.ahead.get(node.name, ()):
+            _write(graph.node.add(), nodes[each.op], each.name, each.names)
+        _write(graph.node.add(), node, node.name, copies.swapped.get(node.name, {}))
     return found
 
 
-def _same(node: NodeProto) -> NodeProto:
-    found = NodeProto()
-    found.CopyFrom(node)
-    return found
-
-
-def _copy(node: NodeProto, tensor: str, made: dict[str, str]) -> NodeProto:
-    found = _same(node)
-    found.name = copy_name(node.name, tensor)
-    for names in (found.input, found.output):
-        renamed = [made.get(name, name) for name in names]
-        del names[:]
-        names.extend(renamed)
-    return found
+def _write(made: NodeProto, node: NodeProto, name: str, names: Mapping[str, str]) -> None:
+    """Makes a node like another, with other names for itself and for tensors."""
+    made.CopyFrom(node)
+    made.name = name
+    for own in (made.input, made.output):
+        own[:] = [names.get(one, one) for one in own]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -38,6 +39,7 @@ class Nets:
     """Every target follows the source in the order."""
     order: IntArray
     """[edge, 2]"""
+    cost_us: FloatArray
 
     def cut_by(self, member: BoolArray) -> BoolArray:
         """The nets that an ideal holds some of, not all."""
@@ -47,10 +49,7 @@ class Nets:
 
 def nets_of(groups: Groups) -> Nets:
     """The nets of some groups."""
-    rows = [n for n, net in enumerate(groups.nets) for _ in (net.source, *net.targets)]
-    columns = [v for net in groups.nets for v in (net.source, *net.targets)]
-    shape = (len(groups.nets), groups.count)
-    members = csr_matrix((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=shape)
+    members = members_of(groups)
     follows = set(groups.order)
     return Nets(
         members,
@@ -61,7 +60,17 @@ def nets_of(groups: Groups) -> Nets:
             dtype=np.bool_,
         ),
         np.array(groups.order, dtype=np.int64).reshape(-1, 2),
+        np.array([net.cost_us for net in groups.nets]),
     )
+
+
+def members_of(groups: Groups, dtype: type[np.signedinteger[Any]] = np.int64) -> csr_matrix:
+    """[net, group]: 1 for the source and each target; nearly all groups are outside of nearly all
+    nets."""
+    rows = [n for n, net in enumerate(groups.nets) for _ in (net.source, *net.targets)]
+    columns = [v for net in groups.nets for v in (net.source, *net.targets)]
+    shape = (len(groups.nets), groups.count)
+    return csr_matrix((np.ones(len(rows), dtype=dtype), (rows, columns)), shape=shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def beside(narrowed: Narrowed, families: Mapping[int, Family], p: int) -> Iterat
     Of the nets only those count that one of the two boundaries cannot cut."""
     groups = narrowed.known.groups
     barred = BARRED * narrowed.cutoff_us
-    cost = costs(narrowed)
+    cost = narrowed.known.nets.cost_us
     may = narrowed.priced().may[p - 1]
     for other, slot, sign in ((p - 1, p - 1, 1), (p + 1, p, -1)):
         if other not in families:
@@ -91,7 +91,7 @@ def consistent(
     """Without the ideals that no other can follow, or none precede, with a load below the cutoff:
     by their work and the nets that only one of the two boundaries can cut."""
     number = narrowed.kinds[slot]
-    paid = costs(narrowed) * narrowed.known.groups.kinds[number].pays
+    paid = narrowed.known.nets.cost_us * narrowed.known.groups.kinds[number].pays
     own, others = paid.copy(), paid.copy()
     own[after.nets[after.is_cut.any(axis=0)]] = 0.0
     others[before.nets[before.is_cut.any(axis=0)]] = 0.0
@@ -101,7 +101,3 @@ def consistent(
     first = np.flatnonzero(done > reached.min(initial=np.inf) - most)
     then = np.flatnonzero(reached < done.max(initial=-np.inf) + most)
     return before.taken(first), after.taken(then)
-
-
-def costs(narrowed: Narrowed) -> FloatArray:
-    return np.array([net.cost_us for net in narrowed.known.groups.nets])

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
+from planner.solve.assign.closure import members_of
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import states
 from planner.solve.assign.windows import SLACK, speed, work_before
@@ -119,13 +119,8 @@ def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
     member = member[rows]
     is_bad = ~np.isfinite(groups.time_us)
     weights = np.where(is_bad, 0.0, groups.time_us)
-    nets = [(net.source, *net.targets) for net in groups.nets]
-    sizes = np.array([len(net) for net in nets], dtype=np.int16)
-    # sparse: nearly all groups are outside of nearly all nets
-    entries = np.repeat(np.arange(len(nets)), sizes), [v for net in nets for v in net]
-    shape = (len(nets), groups.count)
-    holds = csr_matrix((np.ones(len(entries[1]), dtype=np.int16), entries), shape=shape)
-    inside = np.asarray(holds @ member.T.astype(np.int16))
+    sizes = np.array([1 + len(net.targets) for net in groups.nets], dtype=np.int16)
+    inside = np.asarray(members_of(groups, np.int16) @ member.T.astype(np.int16))
     is_cut = (inside > 0) & (inside < sizes[:, None])
     costs = np.array([net.cost_us for net in groups.nets])
     return Ideals(

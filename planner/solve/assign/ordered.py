@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from planner.solve.assign.family import Family, beside, consistent, costs, family_of
+from planner.solve.assign.family import Family, beside, consistent, family_of
 from planner.solve.assign.glue import is_memory_slack
 from planner.solve.assign.ideals import TooManyError
 from planner.solve.assign.linear import Cut
@@ -126,7 +126,7 @@ def _loads(narrowed: Narrowed, kind: int, before: Family, after: Family) -> Floa
     load[lost > 0] = np.inf
     if not groups.kinds[kind].pays:
         return load
-    cost = costs(narrowed)
+    cost = narrowed.known.nets.cost_us
     load += before.cut_us(cost)[:, None] + after.cut_us(cost)[None]
     both, first, then = np.intersect1d(before.nets, after.nets, return_indices=True)
     for net, a, b in zip(both.tolist(), first.tolist(), then.tolist(), strict=True):

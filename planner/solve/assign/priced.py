@@ -79,7 +79,6 @@ class Priced:
     time_us: FloatArray
     """[slot, group]; what a slot does not support costs any finite time, which is too little."""
     _pays: FloatArray = field(init=False)
-    _cost: FloatArray = field(init=False)
     may: list[BoolArray] = field(init=False)
     """Of each boundary: nets that it may cut,"""
     _core: list[BoolArray] = field(init=False)
@@ -90,7 +89,6 @@ class Priced:
     def __post_init__(self) -> None:
         slots, nets = self.slots, self.slots.nets
         self._pays = np.array([float(slots.groups.kinds[k].pays) for k in slots.kinds])
-        self._cost = np.array([net.cost_us for net in slots.groups.nets])
         bounds = list(zip(slots.inside, slots.outside, strict=True))
         self.may, sources = [], []
         for inside, outside in bounds:
@@ -117,7 +115,7 @@ class Priced:
         bound = float(prices[-1] * loads[-1]) + value
         for p in ends:
             member = chain[p]
-            spent = self._share * self._cost * (nets.cut_by(member) & self._core[p])
+            spent = self._share * self.slots.nets.cost_us * (nets.cut_by(member) & self._core[p])
             loads[p] += time[p][member].sum()
             loads[p + 1] -= time[p + 1][member].sum()
             for at in (first[p], last[p]):
@@ -143,10 +141,9 @@ class Priced:
         """First and last slots that pay least, what nets cost, what groups cost, by boundary."""
         time, ends = self.time_us, range(len(self._core))
         first, last = self._least(prices)
-        paid = prices * self._pays
+        paid, cost = prices * self._pays, self._share * self.slots.nets.cost_us
         charges = [
-            np.where(self._core[p], self._share * self._cost * (paid[first[p]] + paid[last[p]]), 0)
-            for p in ends
+            np.where(self._core[p], cost * (paid[first[p]] + paid[last[p]]), 0) for p in ends
         ]
         weights = [prices[p] * time[p] - prices[p + 1] * time[p + 1] for p in ends]
         return first, last, charges, weights
@@ -156,13 +153,13 @@ class Priced:
         paid = prices * self._pays
         first: list[IntArray] = []
         last: list[IntArray] = []
-        here = np.zeros(len(self._cost), dtype=np.int64)
-        was = np.zeros(len(self._cost), dtype=np.bool_)
+        here = np.zeros(len(self.slots.nets.cost_us), dtype=np.int64)
+        was = np.zeros(len(self.slots.nets.cost_us), dtype=np.bool_)
         for p, may in enumerate(self.may):
             here = np.where(was & (paid[here] < paid[p]), here, p)
             was = may
             first.append(here)
-        was = np.zeros(len(self._cost), dtype=np.bool_)
+        was = np.zeros(len(self.slots.nets.cost_us), dtype=np.bool_)
         for p in reversed(range(len(self.may))):
             here = np.where(was & (paid[here] < paid[p + 1]), here, p + 1)
             was = self.may[p]

@@ -13,8 +13,6 @@ from planner.steps.workspace import Workspace
 MOST_FUSED_BYTES = 2 * 2**30
 """Model files up to this size are read with their weights, and kernels are generated for them."""
 
-_MEMORY = "target.memory"
-
 
 def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
     """A plan for a profile: fused kernels where one GPU is asked for and the model is small.
@@ -36,17 +34,13 @@ def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
         work.reporter.note(f"no generated kernels: {reason}; planning library kernels")
         return plan_away(constraints, away, work)
     except ConflictError as conflict:
-        if "host" not in away.machine.offload or not _is_for_memory(conflict):
+        if "host" not in away.machine.offload or not conflict.report.lacks_memory:
             raise
         work.reporter.note(
             "generated kernels keep all weights on the device, which is more than target.memory; "
             "planning library kernels, whose weights may stream"
         )
         return _streamed(constraints, away, work, conflict)
-
-
-def _is_for_memory(conflict: ConflictError) -> bool:
-    return any(limit.key == _MEMORY for limit in conflict.report.limits)
 
 
 def _streamed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.ir.solution import Status
-from planner.spec.conflict import ConflictingLimit, ConflictReport
+from planner.spec.conflict import MEMORY_KEY, ConflictingLimit, ConflictReport
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed
 from planner.steps.away.search import Found
@@ -66,7 +66,7 @@ def _capacity(constraints: Constraints, posed: Posed, away: Away) -> list[Confli
         found.append(_limit("accuracy.max_error", constraints.accuracy.max_error, None, "NMSE"))
     if constraints.target.memory_size_bytes is not None:
         needed = least_bytes(posed) / away.machine.gpus + posed.fixed_bytes
-        found.append(_limit("target.memory", constraints.target.memory_size_bytes, needed, "bytes"))
+        found.append(_limit(MEMORY_KEY, constraints.target.memory_size_bytes, needed, "bytes"))
     return found
 
 

@@ -62,9 +62,7 @@ def stages_of(again: Sequence[Again]) -> dict[str, list[tuple[str, ...]]]:
     """First late reader -> operators of the parts that stand before its run."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for each in again:
-        recorded = each.recorded
-        ops = tuple(copy_name(op, recorded.tensor) for op in recorded.ops)
-        found.setdefault(recorded.readers[0], []).append(ops)
+        found.setdefault(each.recorded.readers[0], []).append(_copies(each))
     return found
 
 
@@ -89,9 +87,10 @@ def _timed(
         maps_weights=True,
     )  # fmt: skip
     spans = [timed(made, [(part, None) for part in parts], feeds, plan) for feeds in made.feeds]
-    numbers = [number_of[ops] for each in again for ops in _own(each)]
+    numbers = [number_of[_copies(each)] for each in again]
     return [tuple(latency(on[number][0]) for on in spans) for number in numbers]
 
 
-def _own(each: Again) -> list[tuple[str, ...]]:
-    return [tuple(copy_name(op, each.recorded.tensor) for op in each.recorded.ops)]
+def _copies(each: Again) -> tuple[str, ...]:
+    """The operators that make it again."""
+    return tuple(copy_name(op, each.recorded.tensor) for op in each.recorded.ops)

@@ -17,11 +17,12 @@ from planner.place.recompute import Again
 from planner.place.residency import Copy, Priced, pose_residency
 from planner.profiling.streams import Timed, time_streams
 from planner.runtime.fingerprint import usable_cores
+from planner.spec.conflict import MEMORY_KEY
 from planner.spec.plan import Plan
 from planner.steps.streaming.model import Model
 from planner.steps.streaming.ways import Way, chunks_of
 from planner.steps.workspace import Workspace
-from planner.units import format_size
+from planner.units import format_size, whole_mib
 
 
 class Alive(NamedTuple):
@@ -56,7 +57,7 @@ def runs_of(model: Model, limit: int, copies: Sequence[Again] = ()) -> tuple[Chu
         raise InfeasibleError(
             f"the runtime takes {format_size(model.runtime_bytes)}: {format_size(limit)} leave no "
             "room for any weight, even where all of them stream",
-            where="target.memory",
+            where=MEMORY_KEY,
             fix="a larger --memory",
         )
     room = max(spare - model.activation_bytes, spare // 4)
@@ -224,10 +225,6 @@ def solve_residency(
         f"there at a time (the largest: {format_size(largest)}), beside a runtime of "
         f"{format_size(model.runtime_bytes)} and activations of "
         f"{format_size(model.activation_bytes)}",
-        where="target.memory",
-        fix="a larger --memory" if needed is None else f"--memory {_whole_mib(needed)}MiB",
+        where=MEMORY_KEY,
+        fix="a larger --memory" if needed is None else f"--memory {whole_mib(needed)}",
     )
-
-
-def _whole_mib(size_bytes: int) -> int:
-    return -(-size_bytes // 2**20)

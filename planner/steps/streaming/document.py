@@ -11,6 +11,7 @@ from planner.ir.solution import Solution
 from planner.place.chunks import Chunk
 from planner.place.recompute import Again
 from planner.place.residency import Priced
+from planner.spec.conflict import MEMORY_KEY
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Decision, Estimate, Plan
 from planner.spec.streaming import StreamingPlan
@@ -112,7 +113,7 @@ def documented(plan: Plan, fit: Fit, predicted: dict[str, Estimate], sizes: Stre
     away = {op for run, is_streamed in pairs if is_streamed for op in run.ops}
     report = plan.solver.model_copy(
         update={
-            "binding": tuple(dict.fromkeys((*plan.solver.binding, "target.memory"))),
+            "binding": tuple(dict.fromkeys((*plan.solver.binding, MEMORY_KEY))),
             "rounds": plan.solver.rounds + fit.rounds,
             "options": plan.solver.options + len(fit.problem.options),
             "gap": max(plan.solver.gap or 0.0, fit.solution.gap or 0.0),

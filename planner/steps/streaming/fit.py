@@ -13,6 +13,7 @@ from planner.ir.solution import Solution
 from planner.place.chunks import Chunk
 from planner.place.recompute import Again
 from planner.place.residency import AGAIN, RESIDENT, STREAMED, Priced, option_name
+from planner.spec.conflict import MEMORY_KEY
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Plan
 from planner.steps.process import peak_bytes
@@ -23,7 +24,7 @@ from planner.steps.streaming.mix import Mixer
 from planner.steps.streaming.model import Model
 from planner.steps.streaming.ways import chunks_of
 from planner.steps.workspace import Workspace
-from planner.units import format_size
+from planner.units import format_size, whole_mib
 
 _MOST_ROUNDS = 8
 
@@ -98,8 +99,8 @@ def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
     raise InfeasibleError(
         f"a process takes {format_size(needed)} even where weights stream, "
         f"{format_size(more)} more than is counted ({len(peaks)} plans were measured)",
-        where="target.memory",
-        fix=f"--memory {-(-needed // 2**20)}MiB",
+        where=MEMORY_KEY,
+        fix=f"--memory {whole_mib(needed)}",
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from planner.compress.base import NATIVE
-from planner.spec.plan import Decision, Estimate, Plan
-from planner.steps.document import ranges_of
+from planner.spec.plan import Decision, Plan
+from planner.steps.document import error_estimate, ranges_of
 from planner.steps.entrants import error_sum
 from planner.steps.streaming.document import Fit
 from planner.steps.streaming.mix import Jointly
@@ -20,7 +20,7 @@ def with_formats(plan: Plan, fit: Fit, mixer: Jointly) -> Plan:
     expected = mixer.scale * error_sum(variant, case.errors)
     basis = case.accuracy.model(()).basis if realised else "proved"
     report = case.accuracy.report(case.accuracy.measure_fully(variant), expected, None, basis)
-    error = Estimate(low=0.0, expected=expected, high=4.0 * expected, source="modelled")
+    error = error_estimate(expected)
     return plan.model_copy(
         update={
             "formats": {op: str(form) for op, form in sorted(realised.items())},

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from planner.emit.partition import copied, read, streamable, with_copies
+from planner.emit.partition import read, streamable, with_copies
 from planner.graph.analysis import peak_activation_bytes
 from planner.graph.build import build_graph
 from planner.ir.graph import Graph
 from planner.place.order import compact
+from planner.place.recompute import copied
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.tensors import read_tensors
 from planner.spec.manifest import TensorSpec

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from planner.compress.base import Format
 from planner.graph.analysis import reads
@@ -75,8 +74,3 @@ def chunks_of(model: Model, base: Graph, runs: Sequence[Chunk]) -> tuple[Chunk, 
         described(model.graph, tuple(by_name[name] for name in ops), model.fetched, model.tables)
         for ops in runs_in(model.graph, base, runs)
     )
-
-
-def part_name(label: str, scratch: Path) -> Path:
-    """Where a way's file lies."""
-    return scratch / f"way-{label.replace(':', '-')}.onnx"
