@@ -32,6 +32,37 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
             yield folder
 
 
+def hold(folder: Path, holding: contextlib.ExitStack) -> bool:
+    """Keeps a folder that outlives its users from being removed until `holding` ends; False where
+    there is none."""
+    while True:
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            return False
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if _is_file(folder / _LOCK, lock):
+            holding.callback(os.close, lock)
+            return True
+        os.close(lock)  # it was removed while we waited
+
+
+def remove_unheld(folder: Path, prefix: str) -> None:
+    """Removes a folder that nobody holds; first it goes under a name of that prefix, so that
+    nobody finds half of it."""
+    with contextlib.suppress(OSError), (folder / _LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as grave:
+            folder.rename(Path(grave) / folder.name)
+
+
+def _is_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def remove_abandoned(parent: Path, prefix: str) -> None:
     """Removes our user's folders of that prefix that nobody holds any more."""
     with contextlib.suppress(OSError):

@@ -11,18 +11,17 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from planner import __version__
 from planner.profiling.store import Store
 from planner.progress import Reporter
-from planner.steps.scratch import scratch_folder
+from planner.steps.scratch import hold, remove_unheld, scratch_folder
 
 _KEEP_MODELS = 8
 _MAKING = ".making-"
@@ -53,6 +52,8 @@ class Workspace:
     kept: Path
     scratch: Path
     reporter: Reporter
+    holding: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """Folders of the cache that nobody may remove while this workspace is open."""
 
     def once(self, kind: str, key: str, compute: Callable[[], Any]) -> Any:
         """The payload stored under `key`, computed and stored where it is not there yet; another
@@ -66,16 +67,15 @@ class Workspace:
     def kept_folder(self, key: str, make: Callable[[Path], None]) -> Path:
         """A folder of the cache, made whole (then renamed) where it is not there yet."""
         target = self.kept / key[:32]
-        if target.exists():
-            os.utime(target)
-            return target
-        self.kept.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(self.kept, _MAKING) as making:
-            made = making / "made"
-            made.mkdir()
-            make(made)
-            with contextlib.suppress(OSError):  # another planner was faster: its folder serves
-                made.rename(target)
+        while not hold(target, self.holding):
+            self.kept.mkdir(parents=True, exist_ok=True)
+            with scratch_folder(self.kept, _MAKING) as making:
+                made = making / "made"
+                made.mkdir()
+                make(made)
+                with contextlib.suppress(OSError):  # another planner was faster: its folder serves
+                    made.rename(target)
+        os.utime(target)
         return target
 
 
@@ -85,8 +85,11 @@ def workspace(reporter: Reporter, store: Store | None = None) -> Iterator[Worksp
     own = store or Store()
     kept = own.path.parent / f"models-{__version__}"
     try:
-        with scratch_folder(Path(tempfile.gettempdir()), _SCRATCH) as scratch:
-            yield Workspace(own, kept, scratch, reporter)
+        with (
+            scratch_folder(Path(tempfile.gettempdir()), _SCRATCH) as scratch,
+            contextlib.ExitStack() as holding,
+        ):
+            yield Workspace(own, kept, scratch, reporter, holding)
         _trim(kept)
     finally:
         if store is None:
@@ -94,10 +97,10 @@ def workspace(reporter: Reporter, store: Store | None = None) -> Iterator[Worksp
 
 
 def _trim(kept: Path) -> None:
-    """Keeps the folders used last: the cache must not grow without end."""
+    """Keeps the folders used last, and those in use: the cache must not grow without end."""
     if not kept.exists():
         return
     folders = [path for path in kept.iterdir() if not path.name.startswith(_MAKING)]
     folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for folder in folders[_KEEP_MODELS:]:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_unheld(folder, _MAKING)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from planner.profiling.store import Store
 from planner.progress import Silent
-from planner.steps.workspace import Workspace
+from planner.steps import workspace as module
+from planner.steps.workspace import Workspace, workspace
 
 
 def test_what_another_planner_kept_meanwhile_is_what_both_go_on_with(tmp_path: Path) -> None:
@@ -22,3 +23,27 @@ def test_what_another_planner_kept_meanwhile_is_what_both_go_on_with(tmp_path: P
     assert work.once("contest", "key", lambda: [3]) == [1]
     ours.close()
     theirs.close()
+
+
+def test_a_folder_in_use_outlives_another_planner_that_tidies_up(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.sqlite")
+
+    def model(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(b"x")
+
+    with workspace(Silent(), store) as ours:
+        folder = ours.kept_folder("in use", model)
+        for number in range(2 * module._KEEP_MODELS):
+            with workspace(Silent(), store) as theirs:
+                theirs.kept_folder(f"other {number}", model)
+        assert (folder / "model.onnx").exists()
+        kept = [one for one in ours.kept.iterdir() if not one.name.startswith(".")]
+        assert len(kept) == module._KEEP_MODELS + 1
+        for number in range(module._KEEP_MODELS):
+            ours.kept_folder(f"another {number}", model)
+    for number in range(2 * module._KEEP_MODELS):
+        with workspace(Silent(), store) as theirs:
+            theirs.kept_folder(f"later {number}", model)
+    assert not folder.exists()
+    assert not [one for one in folder.parent.iterdir() if one.name.startswith(".")]
+    store.close()
