@@ -39,8 +39,10 @@ def rivals_of_variant(
     name = next(name for name, index in posed.sessions.items() if index == setting)
     alone = _under(problem, name)
     own = [one for one in alone.options if _belongs(posed.formats[one.name], one.ops, formats)]
-    shipped = solve(replace(alone, options=tuple(own), limits=Limits()))
-    found = runner_ups(alone, shipped, exact=0)
+    restricted = _makeable(replace(alone, options=tuple(own), limits=Limits()))
+    if not _is_whole(restricted):
+        return {}
+    found = runner_ups(alone, solve(restricted), exact=0)
     return {op: _explained(rival) for op, rival in found.items()}
 
 
@@ -48,6 +50,29 @@ def _belongs(
     taken: Mapping[str, Format], ops: tuple[str, ...], formats: Mapping[str, Format]
 ) -> bool:
     return all(taken.get(op) == formats.get(op) for op in ops)
+
+
+def _makeable(problem: Problem) -> Problem:
+    """Without what reads a form that nobody makes any more: an operator that kept its own format
+    among compressed ones is an option, too, and its neighbours are gone."""
+    while True:
+        steps = problem.conversions
+        made = {*problem.given, *(state for one in problem.options for state in one.makes)}
+        made.update(step.target for step in steps)
+        options = tuple(one for one in problem.options if made.issuperset(one.needs))
+        conversions = tuple(step for step in steps if step.source in made)
+        if len(options) + len(conversions) == len(problem.options) + len(steps):
+            return problem
+        problem = replace(problem, options=options, conversions=conversions)
+
+
+def _is_whole(problem: Problem) -> bool:
+    """Whether every operator has an option left, and every result its maker."""
+    made = {*problem.given, *(state for one in problem.options for state in one.makes)}
+    made.update(step.target for step in problem.conversions)
+    return made.issuperset(problem.wanted) and {
+        op for one in problem.options for op in one.ops
+    }.issuperset(problem.ops)
 
 
 def _under(problem: Problem, setting: str) -> Problem:

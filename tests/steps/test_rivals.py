@@ -7,10 +7,15 @@ from dataclasses import replace
 import pytest
 
 from planner.compress.base import Format
-from planner.ir.problem import Limits, Problem, Setting
+from planner.ir.problem import Limits, Option, Problem, Setting, State
 from planner.steps.choose import Posed
 from planner.steps.rivals import rivals_of_variant
-from tests.solve.problems import chain, flat
+from tests.solve.problems import chain, flat, plain
+
+
+def q4(tensor: str) -> State:
+    """A tensor in a form that nothing converts from or to."""
+    return State(tensor, "q4")
 
 
 def _posed(problem: Problem) -> Posed:
@@ -59,3 +64,21 @@ def test_prices_are_those_of_the_setting_that_ships() -> None:
     )
     found = rivals_of_variant(_posed(doubled), doubled, {}, 1)
     assert found["o0"].delta_us == pytest.approx(4.0 + 2.0 - 30.0)
+
+
+def test_what_kept_its_format_among_compressed_neighbours_is_no_rival_alone() -> None:
+    # an operator that reads what only its compressed neighbour makes: useless without it
+    problem = chain(2)
+    lonely = Option("o1:lonely", ("o1",), "fp32", flat(9.0), (q4("t0"),), (plain("t1"),), 400)
+    maker = Option("o0:int4", ("o0",), "int8", flat(3.0), (plain("x"),), (q4("t0"),), 50)
+    wider = replace(problem, options=(*problem.options, maker, lonely))
+    posed = _posed(wider)
+    found = rivals_of_variant(posed, wider, {}, 0)
+    assert found["o1"].delta_us == pytest.approx(-4.0)
+
+
+def test_a_variant_that_no_options_make_has_no_rivals() -> None:
+    problem = chain(2)
+    kept = tuple(one for one in problem.options if one.name != "o1:fp32")
+    wider = replace(problem, options=kept)
+    assert rivals_of_variant(_posed(wider), wider, {}, 0) == {}
