@@ -32,7 +32,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("--memory", "SIZE", False, "Memory per device: 8GiB."),
     ("--price", "PRICE", False, "Of one device: 2.10USD/h."),
     ("--offload", "WHERE", True, "Where weights may rest: host, peer."),
-    ("--shapes", "NAME:DIMS", True, "Bind an input: audio:1x16000; x: is a scalar."),
+    ("--shapes", "NAME:DIMS", True, "Bind inputs: audio:1x16000,step:1; x: is a scalar."),
     ("--formats", "LIST", True, "Formats to choose from: fp16,int8,int4_wo."),
     ("--pin", "GLOB=FORMAT", True, "Keep layers in a format: '*/head/*=fp32'."),
     ("--objective", "GOAL", False, "cost, latency, memory, energy or error."),

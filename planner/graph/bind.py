@@ -14,13 +14,12 @@ from pathlib import Path
 
 from planner.errors import ModelError
 from planner.graph import proto
+from planner.graph.examples import example, flag, flags
 from planner.graph.model import BoundModel, Dim, LoadedModel, Port
 from planner.graph.normal import Binding, normalise
 from planner.graph.sandbox import Bounds, Sandbox
 
 Shapes = Mapping[str, tuple[int, ...]]
-_EXAMPLE_SIZE = 16
-"""What an unbound dimension gets in the example of an error message; the first one gets 1."""
 _NAMED = 3
 """How many inputs an error message names."""
 
@@ -140,14 +139,14 @@ def _check_fits(port: Port, shape: tuple[int, ...]) -> None:
         raise ModelError(
             f"input {name!r} has {len(port.dims)} dimensions ({_declared(port)}), the given shape"
             f" {_text(shape)} has {len(shape)}",
-            fix=f"--shapes {name}:{_text(_example(port, {}))}",
+            fix=flag(port.name, example(port, {})),
         )
     for axis, (dim, size) in enumerate(zip(port.dims, shape, strict=True)):
         if isinstance(dim, int) and dim != size:
             raise ModelError(
                 f"input {name!r} is fixed at {dim} in dimension {axis} ({_declared(port)}), the"
                 f" given shape {_text(shape)} says {size}",
-                fix=f"--shapes {name}:{_text((*shape[:axis], dim, *shape[axis + 1 :]))}",
+                fix=flag(port.name, (*shape[:axis], dim, *shape[axis + 1 :])),
             )
 
 
@@ -184,35 +183,11 @@ def _shape_of(
 def _unbound(ports: list[Port], symbols: Mapping[str, tuple[int, str]]) -> ModelError:
     shown = [f"{proto.short(port.name)} ({_declared(port)})" for port in ports[:_NAMED]]
     more = f" and {len(ports) - _NAMED} more" if len(ports) > _NAMED else ""
-    flags = [
-        f"--shapes {proto.short(port.name)}:{_text(_example(port, symbols))}"
-        for port in _binding(ports, symbols)
-    ]
+    known = {name: size for name, (size, _) in symbols.items()}
     return ModelError(
-        f"dimensions are not bound: {', '.join(shown)}{more}", fix=f"for example {' '.join(flags)}"
+        f"dimensions are not bound: {', '.join(shown)}{more}",
+        fix=f"for example {' '.join(flags(ports, known))}",
     )
-
-
-def _binding(ports: list[Port], symbols: Mapping[str, tuple[int, str]]) -> list[Port]:
-    """Inputs that are enough: one shape binds a named dimension for all that share it."""
-    known, found = set(symbols), []
-    for port in ports:
-        dims = port.dims if port.dims is not None else (None,)
-        new = {dim for dim in dims if isinstance(dim, str)} - known
-        if new or None in dims:
-            found.append(port)
-            known |= new
-    return found
-
-
-def _example(port: Port, symbols: Mapping[str, tuple[int, str]]) -> tuple[int, ...]:
-    """A shape to start from: known sizes kept, 1 for the batch, something small elsewhere."""
-    sizes: list[int] = []
-    for axis, dim in enumerate(port.dims if port.dims is not None else (None,)):
-        guess = _EXAMPLE_SIZE if axis else 1
-        known = symbols[dim][0] if isinstance(dim, str) and dim in symbols else guess
-        sizes.append(dim if isinstance(dim, int) else known)
-    return tuple(sizes)
 
 
 def _declared(port: Port) -> str:

@@ -7,6 +7,7 @@ are relative to that file; paths in flags and environment to the current directo
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ def _pins(words: tuple[str, ...]) -> Any:
     return pins
 
 
+_SHAPE = re.compile(r":[\dx\s]*$")
+"""How a shape of an input ends."""
+
+
 def parse_shape(text: str) -> tuple[str, list[int]]:
     """`audio:1x16000` -> ("audio", [1, 16000]); nothing after the colon is a scalar.
 
@@ -81,7 +86,20 @@ def parse_shape(text: str) -> tuple[str, list[int]]:
 
 
 def _workload(words: tuple[str, ...]) -> Any:
-    return [{"shapes": dict(parse_shape(word) for word in words)}]
+    each = (part for word in words for part in _shapes_apart(word))
+    return [{"shapes": dict(parse_shape(part) for part in each)}]
+
+
+def _shapes_apart(text: str) -> list[str]:
+    """`x:1x4,state:2x1x8` -> both of them; a comma inside a name stays."""
+    found: list[str] = []
+    pending = ""
+    for part in text.split(","):
+        pending = f"{pending},{part}" if pending else part
+        if _SHAPE.search(pending):
+            found.append(pending.strip())
+            pending = ""
+    return [*found, pending] if pending or not found else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +19,7 @@ from planner.graph.equality import run_with_onnxruntime
 from planner.graph.inspection import inspect
 from planner.graph.model import BoundModel, LoadedModel, Port
 from planner.graph.normal import Binding, normalise
+from planner.spec.resolve import parse_shape
 from tests.graph import nasties
 from tests.graph.nasties import model, node, value, weight
 
@@ -68,6 +71,26 @@ def test_many_inputs_of_the_same_dimensions_are_asked_for_once() -> None:
         complete_shapes(_loaded(Port("ids", "int64", ("batch", "time")), *pasts), {"ids": (1, 5)})
     assert caught.value.what.endswith("past_2 (batchx4xpastx8) and 21 more")
     assert caught.value.fix == "for example --shapes past_0:1x4x16x8"
+
+
+@pytest.mark.parametrize(
+    ("ports", "fix"),
+    [
+        ([("a", ("n", "n")), ("b", ("n", "n"))], "--shapes a:1x1"),
+        ([("a", ("n", 4)), ("b", ("m", "n"))], "--shapes a:1x4 --shapes b:1x1"),
+        ([("in:0 [x]", ("n", 4))], "--shapes 'in:0 [x]:1x4'"),
+        ([("x", ("n", 3, "h", "w"))], "--shapes x:1x3x224x224"),
+        ([("x", (None, None, None, 1))], "--shapes x:1x224x224x1"),
+        ([("past", ("n", 8, "time", 64))], "--shapes past:1x8x16x64"),
+    ],
+)
+def test_the_example_can_be_pasted(ports: list[tuple[str, tuple[Any, ...]]], fix: str) -> None:
+    made = _loaded(*(Port(name, "float32", dims) for name, dims in ports))
+    with pytest.raises(ModelError) as caught:
+        complete_shapes(made, {})
+    assert caught.value.fix == f"for example {fix}"
+    words = shlex.split(fix)[1::2]
+    assert complete_shapes(made, {n: tuple(s) for n, s in map(parse_shape, words)})
 
 
 def test_the_example_keeps_what_is_known() -> None:

@@ -98,6 +98,19 @@ def test_shapes_that_are_none(text: str) -> None:
     assert refused.value.where == "--shapes"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("a:0:1x4", "b, c:2", "d:"),
+        ("a:0:1x4,b, c:2,d:",),
+        ("d:, a:0:1x4", "b, c:2"),
+    ],
+)
+def test_shapes_may_stand_in_one_word(words: tuple[str, ...]) -> None:
+    found = resolve({"model": ("m",), "shapes": words}, {}).constraints.workload
+    assert [entry.shapes for entry in found] == [{"a:0": (1, 4), "b, c": (2,), "d": ()}]
+
+
 def test_names_of_inputs_may_hold_colons() -> None:
     assert parse_shape("scope:x:1x2") == ("scope:x", [1, 2])
 
