@@ -26,11 +26,12 @@ from planner.graph.rewrite.means import is_pooling, pool
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
 from planner.graph.rewrite.sinking import hoist, sink, sink_all
+from planner.graph.rewrite.slopes import bent, straighten
 from planner.graph.rewrite.splits import split
 from planner.graph.rewrite.views import merge
 
 Rule = Callable[[Net, Node], bool]
-_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap, pool)
+_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap, pool, straighten)
 _ALL: tuple[Rule, ...] = (*_FOLDING, merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (
     _ALL,
@@ -42,6 +43,9 @@ _PASSES = 50
 _VECTOR_SURCHARGE = 5
 """A product of a vector of 50 with a matrix took 12 us, of a matrix of one row 2 us (ONNX Runtime
 1.27, one thread)."""
+_SLOPES_SURCHARGE = 4
+"""A PRelu between convolutions takes longer than the four operators that replace it, on images of
+four pixels and upwards (`slopes`)."""
 _LEAST_OPSET = 7
 """Broadcasting as it is today; shapes of Reshape as an input."""
 
@@ -108,9 +112,11 @@ def _cost(model: ModelProto) -> int:
 def _surcharge(net: Net, node: Node) -> int:
     """What an operator costs beyond one. The product of a bare vector is slow. A bias is fused with
     a product of two dimensions; with one of more, behind two reshapes. The mean of an image takes a
-    change of layout, and pooling may take a view."""
+    change of layout, and pooling may take a view; so does a learnt slope."""
     if is_pooling(net, node):
         return 2
+    if bent(net, node) is not None:
+        return _SLOPES_SURCHARGE
     if node.kind != "MatMul":
         return 0
     left, right = (net.shape(name) or () for name in node.inputs)

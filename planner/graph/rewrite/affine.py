@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.graph.rewrite.linear import linear
 from planner.graph.rewrite.net import Net, Node
-from planner.graph.rewrite.values import LARGEST, Floats, floats, operand, store
+from planner.graph.rewrite.values import LARGEST, Floats, by_channel, floats, operand, store
 
 _KINDS = ("Mul", "Div", "Add", "Sub")
 _GELU_DEPTH = 3
@@ -135,26 +135,15 @@ def _change(
     """(factor, offset) by channel that the operator means; None where it means something else."""
     name, position = constant
     value = floats(net, name)
-    by_channel = None if value is None else _by_channel(value, rank, axis, channels)
-    if by_channel is None:
+    each = None if value is None else by_channel(value, rank, axis, channels)
+    if each is None:
         return None
     if node.kind == "Add":
-        return None, by_channel
+        return None, each
     if node.kind == "Mul":
-        return by_channel, None
+        return each, None
     if node.kind == "Sub":
-        return (None, -by_channel) if position == 1 else (-np.ones_like(by_channel), by_channel)
-    if position == 0 or not by_channel.all():
+        return (None, -each) if position == 1 else (-np.ones_like(each), each)
+    if position == 0 or not each.all():
         return None
-    return 1.0 / by_channel, None
-
-
-def _by_channel(value: Floats, rank: int, axis: int, channels: int) -> Floats | None:
-    """One number per channel where the constant differs along that axis alone; float64."""
-    if value.ndim > rank or not np.isfinite(value).all():
-        return None
-    shape = (1,) * (rank - value.ndim) + value.shape
-    others = [size for place, size in enumerate(shape) if place != axis]
-    if any(size != 1 for size in others) or shape[axis] not in (1, channels):
-        return None
-    return np.broadcast_to(value.reshape(-1).astype(np.float64), (channels,))
+    return 1.0 / each, None

@@ -37,6 +37,17 @@ def operand(net: Net, node: Node, name: str) -> tuple[str, int] | None:
     return (other, position) if other in net.constants else None
 
 
+def by_channel(value: Floats, rank: int, axis: int, channels: int) -> Floats | None:
+    """One number per channel where the constant differs along that axis alone; float64."""
+    if value.ndim > rank or not np.isfinite(value).all():
+        return None
+    shape = (1,) * (rank - value.ndim) + value.shape
+    others = [size for place, size in enumerate(shape) if place != axis]
+    if any(size != 1 for size in others) or shape[axis] not in (1, channels):
+        return None
+    return np.broadcast_to(value.reshape(-1).astype(np.float64), (channels,))
+
+
 def store(net: Net, value: npt.NDArray[Any], base: str) -> str:
     """A new float32 constant."""
     array = np.ascontiguousarray(value, np.float32)
