@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 from onnx.helper import make_opsetid, make_tensor_sequence_value_info
 
 from planner import pipeline
@@ -93,6 +94,28 @@ MODEL_ROWS: dict[str, tuple[Make, str]] = {
             )
         ),
         "m.onnx: ONNX Runtime cannot load it: Fatal error: acme:Frob",
+    ),
+    "operators nobody has, with what to do": (
+        _saved(
+            lambda: model(
+                [node("Frob", ["x"], ["y"], domain="acme")], imports=[make_opsetid("acme", 1)]
+            )
+        ),
+        "fix: give the model a local function of that name",
+    ),
+    "an opset before ONNX Runtime's": (
+        _saved(lambda: model([node("Relu", ["x"], ["y"])], opset=1, ir_version=3)),
+        "fix: export for opset 7 or newer",
+    ),
+    "element types without kernels": (
+        _saved(
+            lambda: model(
+                [node("MatMul", ["x", "x"], ["y"])],
+                [value("x", [4, 4], TensorProto.BFLOAT16)],
+                [value("y", [4, 4], TensorProto.BFLOAT16)],
+            )
+        ),
+        "export in float32",
     ),
     "a sequence to be fed": (
         _saved(

@@ -26,6 +26,7 @@ from planner.errors import (
 )
 from planner.runtime import dtypes
 from planner.runtime.device_run import DeviceRun, can_bind
+from planner.runtime.refusals import hint
 from planner.spec.manifest import TensorSpec
 from planner.spec.session import GraphLevel, SessionSettings
 
@@ -157,7 +158,8 @@ def _load_error(error: Exception, where: str) -> InfoptError:
         )
     if isinstance(error, _state.InvalidProtobuf):
         return ModelError("not an ONNX model (the protobuf does not parse)", where=where)
-    return ModelError(f"ONNX Runtime cannot load it: {reason_of(error)}", where=where)
+    reason = reason_of(error)
+    return ModelError(f"ONNX Runtime cannot load it: {reason}", where=where, fix=hint(reason))
 
 
 def run_error(error: Exception, where: str) -> InfoptError:
