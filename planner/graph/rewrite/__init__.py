@@ -25,13 +25,14 @@ from planner.graph.rewrite.gates import gate
 from planner.graph.rewrite.means import is_pooling, pool
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
+from planner.graph.rewrite.rows import postpone, postponed_cost
 from planner.graph.rewrite.sinking import hoist, sink, sink_all
 from planner.graph.rewrite.slopes import bent, straighten
 from planner.graph.rewrite.splits import split
 from planner.graph.rewrite.views import merge
 
 Rule = Callable[[Net, Node], bool]
-_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap, pool, straighten)
+_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap, pool, straighten, postpone)
 _ALL: tuple[Rule, ...] = (*_FOLDING, merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (
     _ALL,
@@ -112,13 +113,14 @@ def _cost(model: ModelProto) -> int:
 def _surcharge(net: Net, node: Node) -> int:
     """What an operator costs beyond one. The product of a bare vector is slow. A bias is fused with
     a product of two dimensions; with one of more, behind two reshapes. The mean of an image takes a
-    change of layout, and pooling may take a view; so does a learnt slope."""
+    change of layout, and pooling may take a view; so does a learnt slope. Factors of rows pass over
+    all that a product is about to sum."""
     if is_pooling(net, node):
         return 2
     if bent(net, node) is not None:
         return _SLOPES_SURCHARGE
     if node.kind != "MatMul":
-        return 0
+        return postponed_cost(net, node)
     left, right = (net.shape(name) or () for name in node.inputs)
     if 1 in (len(left), len(right)):
         return _VECTOR_SURCHARGE
