@@ -9,10 +9,13 @@ from planner.graph import proto
 from planner.graph.model import Dim, Port
 
 _SIZE = 16
-"""Of what nothing is known of; the first dimension of an input gets 1."""
+"""Of what nothing is known of."""
+_SAMPLES = 16_000
+"""Of sound: a second of speech. Spectra need more than a few samples."""
+_SOUND = ("sample", "audio", "wave")
 _IMAGE_SIZE = 224
 """Height and width of an image: in smaller ones, networks that halve them five times run out of
-pixels."""
+pixels. Where one of them is fixed, the other gets its size."""
 _COLOURS = (1, 3)
 
 
@@ -38,8 +41,11 @@ def example(port: Port, sizes: MutableMapping[str, int]) -> tuple[int, ...]:
         sizes: of named dimensions; new ones are added.
     """
     dims: tuple[Dim, ...] = port.dims if port.dims is not None else (None,)
-    side = _IMAGE_SIZE if _is_image(dims) else _SIZE
-    return tuple(_size(dim, side if axis else 1, sizes) for axis, dim in enumerate(dims))
+    batch, side = _batch_axis(dims), _side(dims)
+    return tuple(
+        _size(dim, 1 if axis == batch else _guess(port.name, dim, side), sizes)
+        for axis, dim in enumerate(dims)
+    )
 
 
 def _size(dim: Dim, guess: int, sizes: MutableMapping[str, int]) -> int:
@@ -48,15 +54,30 @@ def _size(dim: Dim, guess: int, sizes: MutableMapping[str, int]) -> int:
     return guess if dim is None else sizes.setdefault(dim, guess)
 
 
-def _is_image(dims: tuple[Dim, ...]) -> bool:
-    """Four dimensions, colours second or last, and height and width open."""
-    if len(dims) != 4:
-        return False
-    first, last = (dims[1], dims[2:]), (dims[3], dims[1:3])
-    return any(
-        colours in _COLOURS and not any(isinstance(side, int) for side in sides)
-        for colours, sides in (first, last)
-    )
+def _batch_axis(dims: tuple[Dim, ...]) -> int | None:
+    """The first one, or what stands behind the layers of a recurrent state."""
+    is_open = [not isinstance(dim, int) for dim in dims]
+    if dims and dims[0] != 1 and True in is_open:
+        return is_open.index(True)
+    return None
+
+
+def _guess(name: str, dim: Dim, side: int | None) -> int:
+    """Of an open dimension that is no batch."""
+    if side is not None:
+        return side
+    words = f"{name} {dim or ''}".lower()
+    return _SAMPLES if any(word in words for word in _SOUND) else _SIZE
+
+
+def _side(dims: tuple[Dim, ...]) -> int | None:
+    """Of an image: four dimensions, colours second or last; None where it is none."""
+    for colours, sides in ((1, (2, 3)), (3, (1, 2))):
+        if len(dims) != 4 or dims[colours] not in _COLOURS:
+            continue
+        known = [size for size in (dims[axis] for axis in sides) if isinstance(size, int)]
+        return known[0] if known else _IMAGE_SIZE
+    return None
 
 
 def _binding(ports: Sequence[Port], symbols: Mapping[str, int]) -> list[Port]:

@@ -81,7 +81,11 @@ def test_many_inputs_of_the_same_dimensions_are_asked_for_once() -> None:
         ([("in:0 [x]", ("n", 4))], "--shapes 'in:0 [x]:1x4'"),
         ([("x", ("n", 3, "h", "w"))], "--shapes x:1x3x224x224"),
         ([("x", (None, None, None, 1))], "--shapes x:1x224x224x1"),
+        ([("x", ("n", 3, 48, "w"))], "--shapes x:1x3x48x48"),
         ([("past", ("n", 8, "time", 64))], "--shapes past:1x8x16x64"),
+        ([("x", (None, None)), ("h", (2, None, 8))], "--shapes x:1x16 --shapes h:2x1x8"),
+        ([("x", (1, "time"))], "--shapes x:1x16"),
+        ([("x", ("n", "n_samples"))], "--shapes x:1x16000"),
     ],
 )
 def test_the_example_can_be_pasted(ports: list[tuple[str, tuple[Any, ...]]], fix: str) -> None:
