@@ -16,10 +16,8 @@ from scipy.sparse import csr_matrix, diags, hstack
 
 from planner.solve.data import BoolArray, Data, FloatArray, IntArray
 from planner.solve.formulation import Linear, Program
+from planner.solve.lp import LinearProgram, Method, NoVertex, minimise
 
-SIMPLEX, INTERIOR = "highs", "highs-ipm"
-"""SciPy's names: what HiGHS chooses, and its interior point method with crossover, which takes half
-the time where rows are chained by amounts (streams of hundreds of operators)."""
 ROUNDING = 1e-9
 """Relative: far above what summing floating-point numbers loses."""
 
@@ -76,6 +74,11 @@ class _Normal:
     """Multiplier of each row."""
     is_equality: BoolArray
 
+    def program(self, costs: FloatArray, upper: FloatArray) -> LinearProgram:
+        """Over columns from 0 to `upper`."""
+        lower = np.zeros(len(upper))
+        return LinearProgram(costs, self.matrix, self.rhs, lower, upper, self.is_equality)
+
 
 def _normal(program: Program, columns: IntArray) -> _Normal:
     matrix = program.matrix[:, columns]
@@ -85,40 +88,13 @@ def _normal(program: Program, columns: IntArray) -> _Normal:
     return _Normal(scaled, program.rhs * scale, scale, program.is_equality)
 
 
-def _linprog(
-    costs: FloatArray, rows: _Normal, upper: FloatArray, limit_s: float, method: str = SIMPLEX
-) -> tuple[int, FloatArray, FloatArray]:
-    """HiGHS's status (0 optimal, 2 infeasible), point and multipliers of the scaled rows."""
-    equal, less = rows.is_equality, ~rows.is_equality
-    from scipy.optimize import linprog  # a third of a second to load, and often not needed
-
-    result = linprog(
-        costs,
-        A_ub=rows.matrix[less] if less.any() else None,
-        b_ub=rows.rhs[less] if less.any() else None,
-        A_eq=rows.matrix[equal] if equal.any() else None,
-        b_eq=rows.rhs[equal] if equal.any() else None,
-        bounds=np.column_stack((np.zeros(len(upper)), upper)),
-        method=method,
-        options={"time_limit": limit_s},
-    )
-    duals = np.zeros(len(rows.rhs))
-    if result.status != 0:
-        return int(result.status), np.zeros(len(costs)), duals
-    if less.any():
-        duals[less] = result.ineqlin.marginals
-    if equal.any():
-        duals[equal] = result.eqlin.marginals
-    return 0, np.asarray(result.x), duals
-
-
 def relax(
     program: Program,
     objective: Linear,
     allowed: BoolArray,
     fallback: Relaxation,
     limit_s: float,
-    method: str = SIMPLEX,
+    method: Method = Method.CHOOSE,
 ) -> Relaxation:
     """Solves the relaxation over the allowed columns; the better of its bound and the fallback's.
 
@@ -130,19 +106,17 @@ def relax(
     rows = _normal(program, columns)
     costs = objective.coefficients[columns]
     unit = float(abs(costs).max()) or 1.0
-    status, point, duals = _linprog(costs / unit, rows, np.ones(len(columns)), limit_s, method)
-    if status == 2:
+    upper = np.ones(len(columns))
+    vertex = minimise(rows.program(costs / unit, upper), limit_s=limit_s, method=method)
+    if isinstance(vertex, NoVertex):
+        if not vertex.is_infeasible:
+            return fallback
         ray = _ray(rows, limit_s)
-        return (
-            replace(fallback, bound=np.inf, duals=ray)
-            if refutes(program, allowed, ray)
-            else fallback
-        )
-    if status != 0:
-        return fallback
+        is_refuted = refutes(program, allowed, ray)
+        return replace(fallback, bound=np.inf, duals=ray) if is_refuted else fallback
     values = np.zeros(len(allowed))
-    values[columns] = point
-    found = certified(program, objective, allowed, duals * rows.scale * unit, values)
+    values[columns] = vertex.values
+    found = certified(program, objective, allowed, vertex.duals * rows.scale * unit, values)
     return found if found.bound > fallback.bound else replace(fallback, values=values)
 
 
@@ -163,5 +137,5 @@ def _ray(rows: _Normal, limit_s: float) -> FloatArray:
     elastic = replace(rows, matrix=csr_matrix(hstack([rows.matrix, slack])))
     costs = np.concatenate([np.zeros(count), np.ones(len(less))])
     upper = np.concatenate([np.ones(count), np.full(len(less), np.inf)])
-    _, _, duals = _linprog(costs, elastic, upper, limit_s)
-    return duals * rows.scale
+    vertex = minimise(elastic.program(costs, upper), limit_s=limit_s)
+    return np.zeros(len(rows.rhs)) if isinstance(vertex, NoVertex) else vertex.duals * rows.scale

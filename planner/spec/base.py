@@ -14,6 +14,7 @@ class Document(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
+        defer_build=True,
         extra="forbid",
         use_attribute_docstrings=True,
         allow_inf_nan=False,

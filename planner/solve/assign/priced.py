@@ -30,6 +30,7 @@ from planner.solve.assign.closure import Between, Chains, Nets
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.windows import SLACK
 from planner.solve.data import BoolArray, FloatArray, IntArray
+from planner.solve.lp import LinearProgram, NoVertex, minimise
 
 WIDE, NARROW = 3.0, 1.0005
 """Factors by which prices may differ from the best ones: at first, and at last."""
@@ -229,18 +230,22 @@ def _proposal(
     planes: Sequence[_Plane], center: FloatArray, width: float, total: float | None
 ) -> tuple[FloatArray, float]:
     """The prices within a factor of the best ones that all planes promise most for, and what."""
-    from scipy.optimize import linprog  # a third of a second to load, and often not needed
-
     slopes = -np.array([plane.slope for plane in planes])
-    result = linprog(
-        np.append(np.zeros(len(center)), -1.0),
-        A_ub=np.column_stack((slopes, np.ones(len(planes)))),
-        b_ub=np.array([plane.offset for plane in planes]),
-        A_eq=None if total is None else np.append(np.ones(len(center)), 0.0)[None],
-        b_eq=None if total is None else [total],
-        bounds=[*((price / width, price * width) for price in center), (None, None)],
-        method="highs",
+    rows = np.column_stack((slopes, np.ones(len(planes))))
+    rhs = np.array([plane.offset for plane in planes])
+    if total is not None:
+        rows = np.vstack((rows, np.append(np.ones(len(center)), 0.0)))
+        rhs = np.append(rhs, total)
+    vertex = minimise(
+        LinearProgram(
+            costs=np.append(np.zeros(len(center)), -1.0),
+            matrix=rows,
+            rhs=rhs,
+            lower=np.append(center / width, -np.inf),
+            upper=np.append(center * width, np.inf),
+            is_equality=np.arange(len(rhs)) >= len(planes),
+        )
     )
-    if result.x is None:
+    if isinstance(vertex, NoVertex):
         return center, -np.inf
-    return np.maximum(result.x[:-1], LEAST), float(result.x[-1])
+    return np.maximum(vertex.values[:-1], LEAST), float(vertex.values[-1])

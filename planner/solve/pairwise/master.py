@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planner.solve.data import FloatArray, IntArray
+from planner.solve.lp import LinearProgram, NoVertex, minimise
 from planner.solve.pairwise.bound import Prices
 
 REMEMBERED = 150
@@ -43,9 +44,6 @@ class Master:
 
     def propose(self, center: Prices) -> Prices:
         """Prices to try next, from the best ones so far."""
-        # Half a second to import, and only needed once a plan exceeded its memory.
-        from scipy.optimize import linprog
-
         if not self.moments:
             return {}
         if len(self.costs) > REMEMBERED:
@@ -53,16 +51,18 @@ class Master:
         moments = sorted(self.moments)
         over = np.array([(use[moments] - self.limit) / self.limit for use in self.uses])
         scale = float(max(max(map(abs, self.costs)), 1))
-        result = linprog(
-            np.append(np.zeros(len(moments)), -1.0),
-            A_ub=np.column_stack([-over, np.ones(len(over))]),
-            b_ub=np.array(self.costs, dtype=np.float64) / scale,
-            bounds=[(0.0, LARGEST_PRICE)] * len(moments) + [(None, None)],
-            method="highs",
+        vertex = minimise(
+            LinearProgram(
+                costs=np.append(np.zeros(len(moments)), -1.0),
+                matrix=np.column_stack([-over, np.ones(len(over))]),
+                rhs=np.array(self.costs, dtype=np.float64) / scale,
+                lower=np.append(np.zeros(len(moments)), -np.inf),
+                upper=np.append(np.full(len(moments), LARGEST_PRICE), np.inf),
+            )
         )
-        if result.x is None:
+        if isinstance(vertex, NoVertex):
             return dict(center)
-        aimed = dict(zip(moments, result.x[:-1] * (scale / self.limit), strict=True))
+        aimed = dict(zip(moments, vertex.values[:-1] * (scale / self.limit), strict=True))
         mixed = {
             t: (1 - STEP) * center.get(t, 0.0) + STEP * float(aimed.get(t, 0.0))
             for t in sorted({*aimed, *center})

@@ -13,7 +13,8 @@ import numpy as np
 
 from planner.ir.problem import Objective, Problem
 from planner.solve.formulation import Linear, Row, assemble
-from planner.solve.relax import INTERIOR, Relaxation, relax
+from planner.solve.lp import Method
+from planner.solve.relax import Relaxation, relax
 from planner.solve.stages.exact import build
 from planner.solve.stages.model import ENDS
 from planner.solve.stages.rules import aim
@@ -56,4 +57,4 @@ def bound_alone(
     nothing = Relaxation(-math.inf, costs, np.zeros(len(rows)))
     linear = Linear(target.constant, costs)
     every = np.ones(len(size), dtype=np.bool_)
-    return relax(program, linear, every, nothing, limit_s, INTERIOR).bound
+    return relax(program, linear, every, nothing, limit_s, Method.INTERIOR).bound

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import numpy as np
-from scipy.optimize import linprog
 
 from planner.solve.data import BoolArray, FloatArray, IntArray
+from planner.solve.lp import LinearProgram, NoVertex, minimise
 from planner.solve.scale.clock import OutOfTimeError
 from planner.solve.scale.fleet import Fleet, Receiving
 from planner.solve.scale.forest import Forest, Sweep
@@ -239,9 +239,9 @@ class Dual:
             limits = np.append(limits, self.rows.aim_exposed)
         low = np.maximum(best.multipliers - radius, 0.0) / unit
         high = (best.multipliers + radius) / unit
-        bounds = [*zip(low, high, strict=True), (None, None)]
         costs = np.append(np.zeros(count), -1.0)
-        result = linprog(costs, A_ub=left, b_ub=limits, bounds=bounds, method="highs")
-        if result.status != 0:
+        lower, upper = np.append(low, -np.inf), np.append(high, np.inf)
+        vertex = minimise(LinearProgram(costs, left, limits, lower, upper))
+        if isinstance(vertex, NoVertex):
             return None, best.bound
-        return np.asarray(result.x[:count]) * unit, float(result.x[count]) * unit
+        return vertex.values[:count] * unit, float(vertex.values[count]) * unit

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.optimize import linprog
 
 from planner.ir.problem import Problem
 from planner.solve.data import BoolArray, FloatArray, IntArray
+from planner.solve.lp import LinearProgram, Vertex, minimise
 
 MOST_VECTORS = 20_000
 """Vectors up to which all are listed."""
@@ -42,9 +42,10 @@ class Fleet:
                 return np.zeros(len(value))
             best = int((self.vectors @ value).argmin())
             return np.asarray(self.vectors[best], dtype=np.float64)
-        bounds = [(0.0, float(n)) for n in self.most]
-        found = linprog(value, A_ub=self.rows, b_ub=self.sides, bounds=bounds, method="highs")
-        return np.asarray(found.x)
+        most = np.asarray(self.most, np.float64)
+        vertex = minimise(LinearProgram(value, self.rows, self.sides, np.zeros(len(most)), most))
+        assert isinstance(vertex, Vertex), "y = 0 is always a point"
+        return vertex.values
 
     def supports(self) -> list[BoolArray]:
         """The sets of places that stand together in some vector and in no larger set; one set of
