@@ -219,7 +219,9 @@ def _refuse_what_does_not_run(
         sandbox.call(_run_once, bound.path, feeds)
     except DataError as error:
         what = f"{error.what} ({_text(feeds)})"
-        raise DataError(what, where=where, fix=_INPUTS_FIX) from None
+        is_open = any(port.shape is None for port in loaded.inputs)
+        fix = f"bind other sizes (--shapes), or {_INPUTS_FIX}" if is_open else _INPUTS_FIX
+        raise DataError(what, where=where, fix=fix) from None
     except InfoptError as error:
         raise type(error)(error.what, where=where, fix=error.fix) from None
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto
 
-from planner.errors import ModelError
+from planner.errors import DataError, ModelError
 from planner.graph.load import load
 from planner.progress import Silent
 from planner.steps.files import Files, bound_files
@@ -38,6 +38,17 @@ def test_four_bit_values_at_the_border_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="'y' is of type int4") as caught:
         _files(made, tmp_path)
     assert "Cast" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_sizes_are_suspected_where_they_were_chosen(is_open: bool, tmp_path: Path) -> None:
+    nodes = [node("Pad", ["x", "pads"], ["y"], mode="reflect")]
+    pads = [weight("pads", np.array([0, 0, 0, 8], np.int64))]  # more than there is to reflect
+    ends = [value("x", ["n" if is_open else 1, 4])], [value("y", None)]
+    loaded = load(save(model(nodes, *ends, pads), tmp_path))
+    with workspace(Silent()) as work, pytest.raises(DataError, match="x 1x4") as caught:
+        bound_files(loaded, [{"x": (1, 4)}], work, [None])
+    assert ("--shapes" in (caught.value.fix or "")) == is_open
 
 
 def _half_model() -> ModelProto:
