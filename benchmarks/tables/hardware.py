@@ -38,7 +38,8 @@ def device_of(gpu: str) -> DeviceProfile:
     Raises:
         UnpredictableError: no profile, or no family, is named.
     """
-    words = set(re.findall(r"[a-z]+\d*[a-z]?|\d+", gpu.lower().replace("sxm4", "sxm")))
+    text = re.sub(r"(?<![a-z0-9])\d+\s*x\s*(?=[a-z])", "", gpu.lower())  # how many there are
+    words = set(re.findall(r"[a-z]+\d*[a-z]?|\d+", text.replace("sxm4", "sxm")))
     words |= {_ALIASES[w] for w in words if w in _ALIASES}
     words |= {_SAME_CHIP[w] for w in words if w in _SAME_CHIP}
     words |= {"sxm"} if any(w.startswith("sxm") for w in words) else set()

@@ -10,11 +10,17 @@ from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 from planner.cost.work import Attention, Product, Work
 
-_PRODUCT = re.compile(r"(?i)(gemm|matmul|linear|bmm|mm)\b")
+_PRODUCT = re.compile(r"(?i)gemm|matmul|linear|proj|(?<![a-z])(?:fc|b?mm|dense|mlp)(?![a-z])")
+_SEVERAL = re.compile(r"(?i)group|moe|expert|conv|fused|\bmla|attention")
+"""Words of what is more than one product, or another thing, though it states three sizes."""
 _INPUT_FIRST = ("linear", "bmm")
 """Operators whose sizes are listed as an input [B, M, N] times [N, K]: K is the output's width (a
 vocabulary of 30522, a fused 3 x 768), unlike BLAS, where K is summed over."""
-_SIZE = re.compile(r"\b(\w+)=(\d+)")
+_SIZE = re.compile(r"\b([A-Za-z]\w*?)\s*[=:]\s*(\d+)")
+_JOINED = re.compile(r"(?i)(?:^|[_ ,])([mnkb])(\d+)(?=$|[_ ,])")
+"""A size without a sign: `gemm_m128_n4096_k4096`."""
+_THREE = re.compile(r"(?<!\d)(\d+)\s*[x,]\s*(\d+)\s*[x,]\s*(\d+)(?!\d)")
+"""M x N x K, as products are mostly listed."""
 
 
 def kernel_us(row: Row, work: Work) -> float:
@@ -27,7 +33,8 @@ def kernel_us(row: Row, work: Work) -> float:
     if scale is not None and work.flops > 0:
         return work.flops / (row.measured * scale / 1e6)
     if metrics.bandwidth_kind(row.metric) is not None:
-        return work.size_bytes / (row.measured * 1e3)
+        unit = metrics.size_scale(row.metric.lower().split("/")[0])
+        return work.size_bytes / (row.measured * unit * 1e3)
     return metrics.latency_us(row)
 
 
@@ -39,8 +46,10 @@ def kernel_of(row: Row) -> Work | None:
     """
     name = row.model
     sizes = {key.lower(): int(value) for key, value in _SIZE.findall(name)}
-    if _PRODUCT.match(name) and {"m", "n", "k"} <= sizes.keys():
-        return _product(row, sizes)
+    if _PRODUCT.search(name) and not _SEVERAL.search(name):
+        sizes = _product_sizes(name, sizes)
+        if {"m", "n", "k"} <= sizes.keys():
+            return _product(row, sizes)
     best = re.search(r"shape\D*(\d+)\s*x\s*(\d+)\s*x\s*(\d+)", row.params.lower())
     if best and "matmul" in name.lower():
         m, n, k = (int(size) for size in best.groups())
@@ -54,7 +63,20 @@ def kernel_of(row: Row) -> Work | None:
     return row_kernel(row, sizes)
 
 
+def _product_sizes(name: str, sizes: dict[str, int]) -> dict[str, int]:
+    """The sizes that a product's name states, however it writes them."""
+    if {"m", "n", "k"} <= sizes.keys():
+        return sizes
+    joined = {key.lower(): int(value) for key, value in _JOINED.findall(name)}
+    listed = _THREE.search(name)
+    if not joined and listed:
+        joined = dict(zip("mnk", map(int, listed.groups()), strict=True))
+    return {**joined, **sizes}
+
+
 def _product(row: Row, sizes: dict[str, int]) -> Product:
+    if re.search(r"(?i)spars", row.model) and not row.sparsity.strip():
+        raise UnpredictableError("a sparse product does not say how sparse")
     m, n, k, lanes = sizes["m"], sizes["n"], sizes["k"], sizes.get("b", 1)
     refuse_empty(m, n, k, lanes)
     format = format_of(row.precision, row.sparsity)

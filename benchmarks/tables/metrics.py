@@ -11,12 +11,20 @@ import re
 from benchmarks.tables.rows import Row, UnpredictableError
 
 _LATENCY = re.compile(
-    r"(?<![a-z])(ns|us|ms)(?![a-z])"
-    r"|(?:latency|time|duration|elapsed|ttft|tpot|itl)[ _(-]*(s|sec|seconds)(?![a-z])"
+    r"(?<![a-z])(ns|us|[\u00b5\u03bc]s|ms|msecs?|usecs?)(?![a-z])"
+    r"|(nano|micro|milli)(?:second|sec)s?(?![a-z])"
+    r"|(?:latency|time|duration|elapsed|ttft|tpot|itl)[ _(\[-]*(?:in[ _])?"
+    r"(s|secs?|seconds?)(?![a-z])"
+    r"|^(s|secs?|seconds?)$"
 )
-_MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "sec": 1e6, "seconds": 1e6}
-_ARITHMETIC = {"gflops": 1e9, "tflops": 1e12, "tops": 1e12, "pflops": 1e15}
-_RATE = re.compile(r"throughput|_per_s|_per_sec|/s(?![a-z])|\bips\b|\bqps\b|per_second")
+_MICROSECONDS = {"n": 1e-3, "u": 1.0, "\u00b5": 1.0, "\u03bc": 1.0, "mi": 1.0, "m": 1e3, "s": 1e6}
+"""First letters of a unit -> microseconds; `mi` is micro."""
+_ARITHMETIC = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
+_OPERATIONS = re.compile(r"(?<![a-z])([kmgtpe])(?:fl)?op(?:s|/s|_per_s)")
+_RATE = re.compile(
+    r"throughput|_per_s(?![a-z])|_per_sec|/s(?:ec|econd)?(?![a-z])|\bips\b|\bqps\b|per_second"
+)
+_BATCHES = re.compile(r"(?<![a-z])(?:it|iters?|iterations?|batch(?:es)?|steps?)(?:/|_per_)s")
 _BYTES = {"b": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BINARY = {"k": 2.0**10, "m": 2.0**20, "g": 2.0**30, "t": 2.0**40}
 _SIZE = re.compile(r"(?<![a-z])([kmgt])(i?)b(?:ytes)?(?![a-z])|(?<![a-z])bytes(?![a-z])")
@@ -24,8 +32,14 @@ _SIZE = re.compile(r"(?<![a-z])([kmgt])(i?)b(?:ytes)?(?![a-z])|(?<![a-z])bytes(?
 
 def latency_scale(metric: str) -> float | None:
     """Microseconds of one unit of a latency, or None where the metric is none."""
-    found = _LATENCY.search(metric.lower())
-    return _MICROSECONDS[found[1] or found[2]] if found else None
+    text = metric.lower()
+    found = None if _OPERATIONS.search(text) else _LATENCY.search(text)
+    unit = next(filter(None, found.groups()), "") if found else ""
+    if not unit:
+        return None
+    if unit == "milli":
+        return _MICROSECONDS["m"]
+    return _MICROSECONDS["mi" if unit == "micro" else unit[0]]
 
 
 def latency_us(row: Row) -> float:
@@ -42,7 +56,8 @@ def latency_us(row: Row) -> float:
 
 def arithmetic_scale(metric: str) -> float | None:
     """Operations per second of one unit of an arithmetic rate, or None."""
-    return next((x for name, x in _ARITHMETIC.items() if name in metric.lower()), None)
+    found = _OPERATIONS.search(metric.lower())
+    return _ARITHMETIC[found[1]] if found else None
 
 
 def bandwidth_kind(metric: str) -> str | None:
@@ -73,6 +88,11 @@ def size_scale(metric: str) -> float:
     if found[1] is None:
         return 1e-9
     return (_BINARY if found[2] else _BYTES)[found[1]] / 1e9
+
+
+def counts_batches(metric: str) -> bool:
+    """Whether a throughput counts runs of the model, not their inputs."""
+    return _BATCHES.search(metric.lower()) is not None
 
 
 def counts_tokens(metric: str) -> bool:

@@ -27,16 +27,24 @@ _PATTERNS = (
 )
 
 
+_DENSE = frozenset({"", "none", "dense", "no", "false", "0", "0%", "1:1", "-", "n/a", "na"})
+_HALVED = re.compile(r"2\s*[:/]\s*4|2[-_ ]?of[-_ ]?4|2in4")
+
+
 def format_of(precision: str, sparsity: str) -> str:
     """The predictor's format.
 
     Raises:
-        UnpredictableError: the text names none that is modelled.
+        UnpredictableError: the text names none that is modelled, or a sparsity that is not.
     """
     text = precision.lower()
     if re.search(r"fp6|uintx|int2|fp4|mxfp|w4a8|w4afp8|w4a4", text):
         raise UnpredictableError(f"format {precision!r} is not modelled")
-    if sparsity.strip() == "2:4" and not re.search(r"int4|marlin", text):
+    kept = sparsity.strip().lower()
+    is_halved = _HALVED.search(kept) is not None
+    if kept not in _DENSE and not is_halved:
+        raise UnpredictableError(f"sparsity {sparsity!r} is not modelled")
+    if is_halved and not re.search(r"int4|marlin", text):
         return "2:4_int8" if re.search(r"int8|fp8|float8", text) else "2:4"
     for pattern, name in _PATTERNS:
         if re.search(pattern, text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,11 @@ class UnpredictableError(Exception):
 _LEAST = {"seq_out": 0}
 """Column -> its smallest value, where that is not 1."""
 _MOST = 10**9
+_ABSENT = frozenset({"", "-", "--", "\u2013", "\u2014", "n/a", "na", "none", "null", "nan"})
+"""How tables write that a column does not apply."""
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_COUNT = re.compile(r"(?:tp|pp|x)?\s*(\d+)\s*x?")
+"""A count with its mark: `TP4`, `8x`."""
 
 
 def refuse_empty(*sizes: float) -> None:
@@ -59,13 +65,14 @@ class Row:
             UnpredictableError: it is empty and there is no default, no number, or none that counts
                 anything.
         """
-        text = getattr(self, column).strip()
-        if not text:
+        text = getattr(self, column).strip().lower()
+        if text in _ABSENT:
             if default is None:
                 raise UnpredictableError(f"no {column}")
             return default
+        marked = _COUNT.fullmatch(text)
         try:
-            value = round(float(text))
+            value = round(_plain(marked[1] if marked else text))
         except (ValueError, OverflowError):
             raise UnpredictableError(f"{column} is no number") from None
         if not _LEAST.get(column, 1) <= value <= _MOST:
@@ -79,8 +86,10 @@ class Row:
         Raises:
             UnpredictableError: it is no positive number.
         """
+        if not self.value:
+            raise UnpredictableError("no value")
         try:
-            value = float(self.value)
+            value = _plain(self.value)
         except ValueError:
             raise UnpredictableError("the value is no number") from None
         if not 0 < value < float("inf"):
@@ -91,6 +100,11 @@ class Row:
     def text(self) -> str:
         """Everything that may name software, lower case."""
         return f"{self.source} {self.notes}".lower()
+
+
+def _plain(text: str) -> float:
+    """A number, with or without separators of thousands."""
+    return float(text.replace(",", "") if _THOUSANDS.fullmatch(text.strip()) else text)
 
 
 _COLUMNS = [field.name for field in fields(Row) if field.name != "table"]
@@ -120,6 +134,8 @@ def _open(path: Path) -> TextIO:
 
 
 def _rows(name: str, file: TextIO) -> Iterator[Row]:
-    for record in csv.DictReader(file):
+    records = csv.DictReader(file)
+    records.fieldnames = [name.strip().lower() for name in records.fieldnames or ()]
+    for record in records:
         values = {column: (record.get(column) or "").strip() for column in _COLUMNS}
         yield Row(table=name, **values)

@@ -89,7 +89,7 @@ def whole_of(row: Row) -> Whole:
         blocks = placement.batches if placement else 1
         each = _transformer_passes(row, model, format, max(1, batch // blocks), runtime)
         passes = tuple((one.times(blocks), count) for one, count in each)
-    scale, is_rate = _unit(row, batch)
+    scale, is_rate = _unit(row, batch, model)
     return Whole(
         row=row,
         device=device,
@@ -168,7 +168,7 @@ def _phase(row: Row) -> str:
     return "prefill" if _PREFILL.search(metric) else "both"
 
 
-def _unit(row: Row, batch: int) -> tuple[float, bool]:
+def _unit(row: Row, batch: int, model: Transformer | None) -> tuple[float, bool]:
     """(scale, whether a rate) from microseconds to the row's value.
 
     Raises:
@@ -183,12 +183,16 @@ def _unit(row: Row, batch: int) -> tuple[float, bool]:
     if metrics.bandwidth_kind(metric) is not None:
         raise UnpredictableError(f"metric {row.metric!r} is not predicted")
     devices = row.number("n_gpus", 1) if "gpu" in metric else 1
-    return batch * _counted(row) * 1e6 / devices, True
+    counted = 1.0 if metrics.counts_batches(metric) else batch * _counted(row, model)
+    return counted * 1e6 / devices, True
 
 
-def _counted(row: Row) -> float:
-    """What a throughput counts of each input: itself, or its tokens."""
+def _counted(row: Row, model: Transformer | None) -> float:
+    """What a throughput counts of each input: itself, or its tokens; an encoder's are those it
+    reads, for it writes none."""
     if not metrics.counts_tokens(row.metric):
         return 1.0
-    lengths = {"decode": 1, "prefill": row.number("seq_in", 1), "both": row.number("seq_out", 1)}
+    read, written = row.number("seq_in", 1), row.number("seq_out", 0)
+    is_encoder = model is not None and model.kind == "encoder"
+    lengths = {"decode": 1, "prefill": read, "both": read if is_encoder else written}
     return float(max(1, lengths[_phase(row)]))
