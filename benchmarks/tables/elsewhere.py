@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -122,7 +123,8 @@ def missed_of(timed: Sequence[Timed], library: Library, like: str | None) -> Mis
 
 
 def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> list[Missed]:
-    """Every collective by the closest curve that is not its own; keys count as chips do."""
+    """Every collective by the closest curve that is not its own, on a network by those of its
+    cluster; keys count as chips do."""
     groups: dict[str, list[Message]] = {}
     for one in messages:
         groups.setdefault(one.key, []).append(one)
@@ -130,7 +132,8 @@ def links_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> li
     for key, group in groups.items():
         others = {name: known for name, known in curves.items() if name.split("@")[0] != key}
         if len(group) >= FEWEST and others:
-            found.append(message_missed(group, others, key))
+            cluster = group[0].source if is_far(key) else None
+            found.append(message_missed(group, others, key, cluster))
     return found
 
 
@@ -139,7 +142,18 @@ def fabrics_missed(messages: Sequence[Message], curves: Mapping[str, Curve]) -> 
     groups: dict[str, list[Message]] = {}
     for one in messages:
         groups.setdefault(one.key, []).append(one)
-    return [one for group in groups.values() if (one := fabric_missed(group, curves)) is not None]
+    off = (fabric_missed(as_any(group), curves) for group in groups.values())
+    return [one for one in off if one is not None]
+
+
+def as_any(group: Sequence[Message]) -> Sequence[Message]:
+    """Collectives as if nothing were known of their fabric but a device's own rate into it: what
+    networks are told by is theirs alone (`planner/cost/network.py`), but how far off other fabrics
+    are on them tells of the next fabric as well."""
+    if not is_far(group[0].key):
+        return group
+    key = f"{group[0].key.rpartition('/')[0]}/any"
+    return [replace(m, key=key, link=m.domain.link.bandwidth.value / 1e6) for m in group]
 
 
 def fabric_missed(
@@ -153,6 +167,11 @@ def fabric_missed(
     fabric = fabric_of(group[0].key)
     others = {name: known for name, known in curves.items() if fabric_of(name) != fabric}
     return message_missed(group, others, fabric, like) if others else None
+
+
+def is_far(key: str) -> bool:
+    """Whether a collective's curve is of a network between machines."""
+    return fabric_of(key) == "network"
 
 
 def fabric_of(key: str) -> str:

@@ -89,10 +89,7 @@ def link_extent(messages: Sequence[Message]) -> Array:
 
 def link_columns(messages: Sequence[Message]) -> Messages:
     """Collectives of one kind as columns."""
-    rows = [
-        (m.collective.size_bytes, m.collective.ranks, m.domain.link.bandwidth.value / 1e6)
-        for m in messages
-    ]
+    rows = [(m.collective.size_bytes, m.collective.ranks, m.link) for m in messages]
     return Messages(messages[0].collective.kind, *np.array(rows, dtype=np.float64).T)
 
 

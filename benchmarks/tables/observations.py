@@ -13,6 +13,7 @@ from benchmarks.tables.hardware import device_of, node_of
 from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.rows import Row, UnpredictableError
 from planner.cost.family import family_of
+from planner.cost.network import link_bytes_per_us
 from planner.cost.work import Attention, Convolution, Product, Traffic, Work
 from planner.spec.node import Domain, NodeProfile
 
@@ -40,6 +41,8 @@ class Message:
     key: str
     collective: Collective
     domain: Domain
+    link: float
+    """Bytes per microsecond of one device into the fabric."""
     measured_us: float
     source: str
 
@@ -52,9 +55,12 @@ def timed(row: Row) -> Timed | Message | None:
     """
     collective = collective_of(row)
     if collective is not None:
-        domain = domain_of(collective, node_of(row, device_of(row.gpu)))
+        node = node_of(row, device_of(row.gpu))
+        domain = domain_of(collective, node)
         key = f"{collective.kind}/{collective.implementation}/{domain.fabric}"
-        return Message(key, collective, domain, collective_us(row, collective), row.source)
+        held = collective.ranks_per_node
+        link = link_bytes_per_us(node, domain, key, collective.ranks, held)
+        return Message(key, collective, domain, link, collective_us(row, collective), row.source)
     work = kernel_of(row)
     if work is None:
         return None

@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from benchmarks.tables import crossing, metrics, runtimes
 from benchmarks.tables.elsewhere import (
+    as_any,
     chip_of,
     fabric_missed,
+    is_far,
     missed,
     missed_formats,
     missed_of,
@@ -26,6 +28,7 @@ from benchmarks.tables.scores import Predicted
 from benchmarks.tables.software import runtime_of
 from benchmarks.tables.strangers import Missed, fabric_bands, relatives, stranger_bands
 from benchmarks.tables.study import Study, by, scaled, whole
+from planner.cost import network
 from planner.cost.curves import LINKS
 from planner.cost.fitted import with_starts
 from planner.cost.fitting import Learnt, bands
@@ -94,13 +97,18 @@ def _unseen_fabrics(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
     curves = {name: c for file in files if file.device == LINKS for name, c in file.curves.items()}
     groups = list(by(study.rows.messages, lambda m: f"{m.key} {m.source}").values())
     off = [fabric_missed([m for _, m in group], curves, group[0][1].source) for group in groups]
-    known = [one for one in off if one is not None]
+    as_strangers = [
+        fabric_missed(as_any([m for _, m in group]), curves, group[0][1].source) for group in groups
+    ]
+    known = [one for one in as_strangers if one is not None]
     found = []
     for group, own in zip(groups, off, strict=True):
         if own is None:
             continue
         others = [one for one in known if one.chip != own.chip] or known
+        is_network = is_far(own.key)
         edges = _edges(fabric_bands(others), own.predicted_us)
+        edges = [network.BAND] * len(group) if is_network else edges
         found += scaled(group, own.predicted_us, edges, "modelled")
     return found
 

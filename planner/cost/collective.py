@@ -2,7 +2,9 @@
 
 A collective nobody measured on a fabric moves its bytes over the links that others there have shown
 (another implementation, another kind), or as on other fabrics: the model is written in bytes moved
-and in the link's own rate, so parameters carry over, with the interval that such use has shown.
+and in the link's own rate, so parameters carry over, with the interval that such use has shown. A
+network between machines is known for the source that measured it alone: what one cluster carries
+says nothing of the next, which is taken for a healthy one (`network.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost import links
+from planner.cost import links, network
 from planner.cost.curves import Library, is_from
 from planner.cost.fitted import Bands, Fitted, fitted
 from planner.cost.links import Messages
@@ -27,7 +29,8 @@ implementations, and from other fabrics."""
 _GUESS = ((float("inf"), 0.4, 2.5),)
 _IMPLEMENTATIONS = ("nccl", "nccl-tests")
 _KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
-_FABRICS = ("nvswitch", "nvlink", "pcie", "network")
+_NETWORK = "network"
+_FABRICS = ("nvswitch", "nvlink", "pcie", _NETWORK)
 
 
 def find(library: Library, key: str, like: str | None = None) -> Fitted:
@@ -36,15 +39,19 @@ def find(library: Library, key: str, like: str | None = None) -> Fitted:
     Args:
         like: source of measurements whose software is meant.
     """
+    is_far = _fabric(key) == _NETWORK
     for name, has_lattice in _closest(key):
+        if is_far and _fabric(name) != _NETWORK:
+            break
         curve = library.link(name, like)
-        if curve is None:
+        if curve is None or (is_far and not is_from(curve, like)):
             continue
         found = fitted(curve, has_lattice=has_lattice)
         if name == key:  # on links of another rate, and for other ranks, it is a stranger as well
-            return replace(found, beyond=_bands(library, ELSEWHERE))
+            return replace(found, beyond=_of_other_links(library))
         if _fabric(name) == _fabric(key):
-            return replace(found, bands=_bands(library, ELSEWHERE), covers=None, is_own=False)
+            bands, beyond = _bands(library, ELSEWHERE), _of_other_links(library)
+            return replace(found, bands=bands, beyond=beyond, is_own=False)
         is_same_clock = is_from(curve, like)
         return replace(
             found,
@@ -53,6 +60,9 @@ def find(library: Library, key: str, like: str | None = None) -> Fitted:
             covers=None,
             is_own=False,
         )
+    if is_far:
+        held = ((float("inf"), *network.BAND),)
+        return Fitted(network.HEALTHY, None, held, False, "a healthy network")
     typical = {name: value for name, (value, _) in links.PRIOR.items()}
     return Fitted(typical, None, _GUESS, False, "typical values of the model")
 
@@ -60,6 +70,14 @@ def find(library: Library, key: str, like: str | None = None) -> Fitted:
 def _bands(library: Library, strangers: str) -> Bands:
     known = library.link(strangers) or library.link(ELSEWHERE)
     return fitted(known).bands if known else _GUESS
+
+
+def _of_other_links(library: Library) -> Bands:
+    """On a fabric of the same kind whose links have another rate, and for other ranks, which none
+    of the published ones shows: half way, in logarithm, to not knowing the fabric."""
+    _, low, high = _bands(library, STRANGE_FABRIC)[-1]
+    low, high = math.sqrt(low), math.sqrt(high)
+    return tuple((end, min(a, low), max(b, high)) for end, a, b in _bands(library, ELSEWHERE))
 
 
 def _fabric(key: str) -> str:

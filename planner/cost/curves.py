@@ -255,8 +255,13 @@ def of_source(key: str, source: str) -> str:
 
 def is_from(curve: Curve, source: str | None) -> bool:
     """Whether a curve was learnt from what this source measured, among others."""
-    words = source.split() if source else []
-    return bool(words) and words[0].lower() in curve.source.lower()
+    return source is not None and is_named(curve.source, source)
+
+
+def is_named(text: str, source: str) -> bool:
+    """Whether what a curve says of where it is from names a source of measurements."""
+    words = source.split()
+    return bool(words) and words[0].lower() in text.lower()
 
 
 @cache

@@ -51,6 +51,7 @@ class Messages:
 def collective_us(works: Messages, at: Mapping[str, float]) -> Array:
     """Microseconds of each collective."""
     moved_us = works.moved_bytes / works.link
-    start = at["alpha"] * (1 + at["hop"] * np.log2(works.ranks))
+    steps = 1.0 if works.kind == "send_recv" else np.log2(works.ranks)
+    start = at["alpha"] * (1 + at["hop"] * steps)
     total: Array = start + at["ramp"] * np.sqrt(moved_us) + moved_us / min(at["share"], 1.0)
     return total

@@ -4,7 +4,7 @@
     row    = bytes of one row / what one block draws, times waves of rows
 
 Kernels of one block a row (normalisation, softmax, gated activation) are bound by the row as long
-as there are fewer rows than multiprocessors.
+as there are fewer rows than multiprocessors; rows beyond a megabyte are split over blocks.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ PRIOR: Mapping[str, tuple[float, float]] = {
 }
 """Parameter -> (typical value, spread in natural logarithm), relative as for products but for
 `row_rate`, bytes per microsecond of one block: hardly a matter of the device."""
+_LONGEST_ROW_BYTES = 2.0**20
+"""Of a row that one block walks: libraries give longer ones to several (cub::DeviceReduce splits at
+some thousand elements a thread block)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def traffic_us(works: Flows, machine: Machine, at: Mapping[str, float]) -> Array
     memory = works.size_bytes / (rate * (1 + (at["cache"] - 1) * in_cache))
     rows = np.maximum(works.rows, 1.0)
     waves = np.maximum(rows / machine.units, 1.0)
-    row = works.size_bytes / rows / at["row_rate"] * waves
+    row = np.minimum(works.size_bytes / rows, _LONGEST_ROW_BYTES) / at["row_rate"] * waves
     row = np.where(works.rows > 0, row, 0.0)
     longest = np.maximum(np.maximum(memory, row), 1e-9)
     power = min(max(at["sharpness"], BLUNTEST), SHARPEST)
