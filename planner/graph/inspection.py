@@ -62,9 +62,11 @@ def _check_tensors(model: ModelProto, folder: Path) -> tuple[list[Path], list[st
         extent = weights.check_bytes(tensor, folder)
         if extent is not None:
             external.add(extent.path)
-        if not weights.is_finite(tensor, extent):
-            odd.append(proto.short(tensor.name, 40))
-    notes = [f"NaN or infinite values in {_some(odd)}: quantising these is left out"] if odd else []
+        is_mask = math.prod(tensor.dims) == 1  # what a single infinite number is for
+        if not is_mask and not weights.is_finite(tensor, extent):
+            odd.append(proto.short(tensor.name, 40) or "a constant without a name")
+    named = _some(list(dict.fromkeys(odd)))
+    notes = [f"NaN or infinite values in {named}: quantising these is left out"] if odd else []
     return sorted(external), notes
 
 

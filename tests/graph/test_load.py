@@ -273,6 +273,15 @@ def test_the_unusual_is_accepted_with_a_note(tmp_path: Path, made: ModelProto, w
     assert any(words in note for note in _inspect(made, tmp_path).notes)
 
 
+@pytest.mark.parametrize(("size", "is_told"), [(1, False), (4, True)])
+def test_infinite_constants_without_names(size: int, is_told: bool, tmp_path: Path) -> None:
+    held = weight("", np.full(size, -np.inf, np.float32))  # a single one is there to mask with
+    nodes = [node("Constant", [], ["c"], value=held), node("Max", ["x", "c"], ["y"])]
+    notes = [note for note in _inspect(model(nodes), tmp_path).notes if "infinite" in note]
+    assert len(notes) == is_told
+    assert not is_told or "in 'a constant without a name': quantising" in notes[0]
+
+
 def _half(kind: str) -> TensorProto:
     return TensorProto(
         name="W",
