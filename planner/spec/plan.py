@@ -93,8 +93,8 @@ class Decision(Document):
     """Name of the group (kernel) it runs in."""
     format: str
     predicted_us: float
-    """Its group's expected latency over the workload; reported once, at the group's first operator,
-    else 0."""
+    """Its group's expected latency over the workload; reported once, at the operator that does most
+    of the group's work, else 0."""
     error: float
     """Contribution to the output NMSE."""
     reason: str

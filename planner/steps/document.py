@@ -23,6 +23,7 @@ from planner.spec.session import SessionSettings
 from planner.steps.case import Case
 from planner.steps.choices import Choices
 from planner.steps.contest import Outcome
+from planner.steps.foremost import foremost
 from planner.steps.settle import Settled
 from planner.steps.variants import Variant
 from planner.units import format_duration
@@ -149,13 +150,15 @@ def _decisions(material: Material) -> tuple[Decision, ...]:
     kinds = {op.name: op.kind for op in material.case.prepared.graph.ops}
     rivals = _rivals(material)
     found: dict[str, Decision] = {}
-    for region in material.cut.partition.regions:
+    regions = material.cut.partition.regions
+    told = foremost(material.case.prepared.graph, [region.ops for region in regions])
+    for region in regions:
         price = sum(
             shape.share * material.cut.price(kernel, material.setting, number).expected_us
             for number, shape in enumerate(material.case.prepared.shapes)
             for kernel in region.kernels
         )
-        for position, op in enumerate(region.ops):
+        for op in region.ops:
             form = material.shipped.realised.get(op, NATIVE)
             rival = rivals.get(op)
             found[op] = Decision(
@@ -163,7 +166,7 @@ def _decisions(material: Material) -> tuple[Decision, ...]:
                 op_type=kinds[op],
                 group=region.ops[0],
                 format=str(form),
-                predicted_us=price if position == 0 else 0.0,
+                predicted_us=price if op in told else 0.0,
                 error=material.case.errors.get((op, form), 0.0),
                 reason=_reason(str(form), price, rival, material),
                 runner_up=rival,
