@@ -22,6 +22,7 @@ from planner.graph.bind import Shapes
 from planner.graph.bodies import simplify_branches
 from planner.graph.rewrite.affine import absorb_after, absorb_before, swap
 from planner.graph.rewrite.gates import gate
+from planner.graph.rewrite.gelu import respell
 from planner.graph.rewrite.means import is_pooling, pool
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
@@ -32,7 +33,16 @@ from planner.graph.rewrite.splits import split
 from planner.graph.rewrite.views import merge
 
 Rule = Callable[[Net, Node], bool]
-_FOLDING: tuple[Rule, ...] = (gate, absorb_after, absorb_before, swap, pool, straighten, postpone)
+_FOLDING: tuple[Rule, ...] = (
+    respell,
+    gate,
+    absorb_after,
+    absorb_before,
+    swap,
+    pool,
+    straighten,
+    postpone,
+)
 _ALL: tuple[Rule, ...] = (*_FOLDING, merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (
     _ALL,
