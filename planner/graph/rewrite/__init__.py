@@ -23,6 +23,7 @@ from planner.graph.bodies import simplify_branches
 from planner.graph.rewrite.affine import absorb_after, absorb_before, swap
 from planner.graph.rewrite.gates import gate
 from planner.graph.rewrite.gelu import respell
+from planner.graph.rewrite.lookups import look_up, one_hot_cost
 from planner.graph.rewrite.means import is_pooling, pool
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.products import flatten
@@ -34,6 +35,7 @@ from planner.graph.rewrite.views import merge
 
 Rule = Callable[[Net, Node], bool]
 _FOLDING: tuple[Rule, ...] = (
+    look_up,
     respell,
     gate,
     absorb_after,
@@ -121,16 +123,21 @@ def _cost(model: ModelProto) -> int:
 
 
 def _surcharge(net: Net, node: Node) -> int:
-    """What an operator costs beyond one. The product of a bare vector is slow. A bias is fused with
-    a product of two dimensions; with one of more, behind two reshapes. The mean of an image takes a
-    change of layout, and pooling may take a view; so does a learnt slope. Factors of rows pass over
-    all that a product is about to sum."""
+    """What an operator costs beyond one. The mean of an image takes a change of layout, and pooling
+    may take a view; so does a learnt slope. Factors of rows pass over all that a product is about
+    to sum."""
     if is_pooling(net, node):
         return 2
     if bent(net, node) is not None:
         return _SLOPES_SURCHARGE
     if node.kind != "MatMul":
         return postponed_cost(net, node)
+    return one_hot_cost(net, node) or _product_surcharge(net, node)
+
+
+def _product_surcharge(net: Net, node: Node) -> int:
+    """The product of a bare vector is slow. A bias is fused with a product of two dimensions; with
+    one of more, behind two reshapes."""
     left, right = (net.shape(name) or () for name in node.inputs)
     if 1 in (len(left), len(right)):
         return _VECTOR_SURCHARGE
