@@ -11,6 +11,7 @@ The interface other floors build on:
     predictor.launch_us                              # of one kernel behind another, on the device
     predictor.memory                                 # MemoryModel: what a model occupies
     predictor.runtime_context_bytes                  # what context and libraries occupy
+    predictor.bare_context_bytes                     # what the driver's context alone does
     predictor.workspace_bytes                        # what the libraries of products ask for
 
 `kernel` takes any `planner.cost.work.Work` (Product, Convolution, Attention, Traffic, Recurrence)
@@ -98,6 +99,11 @@ class Predictor:
     def runtime_context_bytes(self) -> float:
         """What driver, libraries and allocators keep."""
         return self.memory.context_bytes
+
+    @property
+    def bare_context_bytes(self) -> float:
+        """What the driver keeps of an engine that loads no library."""
+        return min(memory.DRIVER_BYTES, self.memory.context_bytes)
 
     def why_not(self, format: str) -> str | None:
         """The reason why the device cannot multiply in this format, or None."""

@@ -37,7 +37,8 @@ class Form:
     """`fp16`, `fp32`, ..."""
     error: float
     """NMSE at the outputs."""
-    weights_size_bytes: int
+    resident_size_bytes: int
+    """Weights, and what driver and libraries keep."""
     overhead_us: tuple[float, ...]
     """What a call costs besides its launches, per workload shape: its start, other parts."""
 
@@ -114,7 +115,7 @@ def pose(
             Setting(
                 form.name,
                 tuple(_interval(time_us) for time_us in form.overhead_us),
-                size_bytes=form.weights_size_bytes,
+                size_bytes=form.resident_size_bytes,
             )
             for form in forms
         ),

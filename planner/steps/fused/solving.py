@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from planner.cost.predictor import Predictor
 from planner.cost.rates import rates_of
 from planner.errors import NoPlanInTimeError
 from planner.fuse.ahead import brought
@@ -84,7 +85,10 @@ def decide(
         for i, program in _programs(found)
     ]
     overhead = tuple(_overhead_us(found, rates) for found in cuts)
-    forms = [Form(f.name, f.error, _weights_size_bytes(cuts[0], f), overhead) for f in usable]
+    runtime = runtime_bytes(cuts, Predictor(profile))
+    forms = [
+        Form(f.name, f.error, _weights_size_bytes(cuts[0], f) + runtime, overhead) for f in usable
+    ]
     allowed = limits(constraints)
     if allowed.error is None:
         allowed = replace(allowed, error=LOOSE_ERROR)
@@ -108,6 +112,14 @@ def decide(
         for name, one in measured.drafts.items()
     }
     return Decided(groups, solution, form, rates, final, measured.device_us)
+
+
+def runtime_bytes(cuts: Sequence[Cut], predictor: Predictor) -> int:
+    """What is gone of the device before an engine holds anything: as in plans of library kernels
+    where ONNX Runtime runs a part, else what the driver takes."""
+    if all(segment.program is not None for found in cuts for segment in found.segments):
+        return int(predictor.bare_context_bytes)
+    return int(predictor.runtime_context_bytes + predictor.workspace_bytes)
 
 
 def _programs(found: Cut) -> list[tuple[int, Program]]:
