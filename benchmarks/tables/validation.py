@@ -125,15 +125,16 @@ def _unseen_device_wholes(study: Study, files: Sequence[FitFile]) -> list[Predic
 
 
 def unseen_models(study: Study) -> list[Predicted]:
-    """By fits that left out every row of the row's model, on whatever device."""
+    """By fits that left out every row of the row's model, on whatever device; kernels of no model
+    tell on those of every one, of their own source first."""
     found = []
-    named = [(row, item) for row, item in study.rows.kernels if model_name(row)]
-    for group in by(named, lambda t: f"{t.device} {t.key}").values():
-        labels = [model_name(row) for row, _ in group]
-        if len(group) >= FEWEST and len(set(labels)) > 1:
-            learnt = learn_kernel([item for _, item in group], labels)
-            edges = _kernel_edges(study, group, learnt)
-            found += _crossed(group, learnt, edges, range(len(group)))
+    for group in by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values():
+        for part, wanted in _parts(group) if any(model_name(row) for row, _ in group) else ():
+            labels = [model_name(row) for row, _ in part]
+            named = [i for i in wanted if labels[i]]
+            if named and len(set(labels)) > 1:
+                learnt = learn_kernel([item for _, item in part], labels)
+                found += _crossed(part, learnt, _kernel_edges(study, part, learnt), named)
     timings, _ = study.timings()
     latencies = crossing.crossed(timings, crossing.model_label, own_device=True)
     return found + _banded([(timings, latencies)], crossing.model_label)
