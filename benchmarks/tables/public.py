@@ -36,6 +36,10 @@ def _vit(layers: int, hidden: int, heads: int) -> Transformer:
     return Transformer("encoder", layers, hidden, heads, heads, 4 * hidden, 0)
 
 
+def _sparse(shape: Transformer, experts: int, active: int, head_dim: int = 0) -> Transformer:
+    return replace(shape, experts=experts, active_experts=active, head_dim=head_dim)
+
+
 def _mixtral(layers: int, hidden: int, heads: int, ffn: int) -> Transformer:
     shape = _llama(layers, hidden, heads, 8, ffn)
     return replace(shape, experts=8, active_experts=2)
@@ -60,13 +64,15 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"\b(?:vit|deit)[-_ ]?t", _vit(12, 192, 3)),
     (r"\b(?:vit|deit)[-_ ]?s", _vit(12, 384, 6)),
     (r"\b(?:vit|deit|beit)", _vit(12, 768, 12)),
-    (r"gpt-?2[-_ ]?xl", _gpt(48, 1600, 25, 50257)),
-    (r"gpt-?2[-_ ]?large", _gpt(36, 1280, 20, 50257)),
-    (r"gpt-?2[-_ ]?medium", _gpt(24, 1024, 16, 50257)),
+    (r"gpt-?oss.*120b", _sparse(_llama(36, 2880, 64, 8, 2880, 201088), 128, 4, 64)),
+    (r"gpt-?oss", _sparse(_llama(24, 2880, 64, 8, 2880, 201088), 32, 4, 64)),
+    (r"gpt-?2[-_ ]?xl|gpt-?2\b.*1\.5b", _gpt(48, 1600, 25, 50257)),
+    (r"gpt-?2[-_ ]?large|gpt-?2\b.*7[67]\dm", _gpt(36, 1280, 20, 50257)),
+    (r"gpt-?2[-_ ]?medium|gpt-?2\b.*3[45]\dm", _gpt(24, 1024, 16, 50257)),
     (r"gpt-?2", _gpt(12, 768, 12, 50257)),
     (r"gpt-?neox|neox-20b", _gpt(44, 6144, 64, 50432)),
     (r"gpt-?j", _gpt(28, 4096, 16, 50400)),
-    (r"gpt.*530b|mt-nlg|megatron.*530", _gpt(105, 20480, 128)),
+    (r"gpt.*530b|nlg.*530b|mt-nlg|megatron.*530", _gpt(105, 20480, 128)),
     (r"gpt.*175b|gpt[-_ ]?3\b(?!.*(?:\db|\dm|xl|small|medium|large))", _gpt(96, 12288, 96)),
     (r"gpt.*89b", _gpt(48, 12288, 96)),
     (r"gpt.*39b", _gpt(48, 8192, 64)),
@@ -91,6 +97,7 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"\bopt[-_ ]?1\.3b", _gpt(24, 2048, 32, 50272)),
     (r"\bopt[-_ ]?350m", _gpt(24, 1024, 16, 50272)),
     (r"\bopt[-_ ]?125m", _gpt(12, 768, 12, 50272)),
+    (r"bloom-?7b1?", _gpt(30, 4096, 32, 250880)),
     (r"bloom-?176b|bloom$", _gpt(70, 14336, 112, 250880)),
     (r"llama[-_ ]?3.*70b", _llama(80, 8192, 64, 8, 28672, 128256)),
     (r"llama[-_ ]?3.*405b", _llama(126, 16384, 128, 8, 53248, 128256)),
@@ -105,7 +112,17 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"(llama|vicuna).*7b", _llama(32, 4096, 32, 32, 11008)),
     (r"mixtral.*8x22b", _mixtral(56, 6144, 48, 16384)),
     (r"mixtral", _mixtral(32, 4096, 32, 14336)),
+    (r"dbrx", _sparse(_llama(40, 6144, 48, 8, 10752, 100352), 16, 4)),
+    (r"mistral.*large", _llama(88, 12288, 96, 8, 28672, 32768)),
+    (r"mistral.*nemo", replace(_llama(40, 5120, 32, 8, 14336, 131072), head_dim=128)),
+    (r"mistral.*24b", replace(_llama(40, 5120, 32, 8, 32768, 131072), head_dim=128)),
     (r"mistral.*7b", _llama(32, 4096, 32, 8, 14336)),
+    (r"qwen-?3.*30b-?a3b", _sparse(_llama(48, 2048, 32, 4, 768, 151936), 128, 8, 128)),
+    (r"qwen-?3.*235b", _sparse(_llama(94, 4096, 64, 4, 1536, 151936), 128, 8, 128)),
+    (r"qwen-?3.*14b", _llama(40, 5120, 40, 8, 17408, 151936)),
+    (r"qwen-?2\.5.*32b", _llama(64, 5120, 40, 8, 27648, 152064)),
+    (r"qwen-?2\.5.*14b", _llama(48, 5120, 40, 8, 13824, 152064)),
+    (r"qwen-?2\.5.*1\.5b", _llama(28, 1536, 12, 2, 8960, 151936)),
     (r"qwen-?2.*72b", _llama(80, 8192, 64, 8, 29568, 152064)),
     (r"qwen-?2.*7b", _llama(28, 3584, 28, 4, 18944, 152064)),
     (r"qwen-?3.*32b", replace(_llama(64, 5120, 64, 8, 25600, 151936), head_dim=128)),
@@ -114,8 +131,23 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"qwen.*7b", _llama(32, 4096, 32, 32, 11008, 151936)),
     (r"phi-?2", _gpt(32, 2560, 32, 51200)),
     (r"phi[-_ ]?3.*mini", _llama(32, 3072, 32, 32, 8192, 32064)),
+    (r"phi[-_ ]?3.*medium", _llama(40, 5120, 40, 10, 17920, 32064)),
+    (r"gemma[-_ ]?2[-_ ]9b", replace(_llama(42, 3584, 16, 8, 14336, 256000), head_dim=256)),
+    (r"gemma[-_ ]?2[-_ ]27b", replace(_llama(46, 4608, 32, 16, 36864, 256000), head_dim=128)),
     (r"gemma[-_ ]?2b", replace(_llama(18, 2048, 8, 1, 16384, 256000), head_dim=256)),
     (r"gemma[-_ ]?7b", replace(_llama(28, 3072, 16, 16, 24576, 256000), head_dim=256)),
+    (r"falcon-?180b", Transformer("decoder", 80, 14848, 232, 8, 59392, 65024)),
+    (r"falcon-?40b", Transformer("decoder", 60, 8192, 128, 8, 32768, 65024)),
+    (r"\byi-?34b", _llama(60, 7168, 56, 8, 20480, 64000)),
+    (r"\byi-?6b", _llama(32, 4096, 32, 4, 11008, 64000)),
+    (r"\bmpt-?30b", _gpt(48, 7168, 64, 50432)),
+    (r"\bmpt-?7b", _gpt(32, 4096, 32, 50432)),
+    (r"starcoder-?2?.*15b", Transformer("decoder", 40, 6144, 48, 4, 24576, 49152)),
+    (r"chatglm[23].*6b", _llama(28, 4096, 32, 2, 13696, 65024)),
+    (r"baichuan-?2.*13b", _llama(40, 5120, 40, 40, 13696, 125696)),
+    (r"baichuan-?2.*7b", _llama(32, 4096, 32, 32, 11008, 125696)),
+    (r"internlm-?2.*20b", _llama(48, 6144, 48, 8, 16384, 92544)),
+    (r"internlm-?20b", _llama(60, 5120, 40, 40, 13824, 103168)),
     (r"falcon-?7b", Transformer("decoder", 32, 4544, 71, 1, 18176, 65024)),
 )
 """Name -> configuration, from the models' own publications; the first that matches holds. None:
