@@ -205,6 +205,14 @@ def test_throughputs_count_what_they_name() -> None:
     assert whole_of(row(LLAMA | {"metric": "tokens/s"})).value(1e6) == pytest.approx(4 * 32)
 
 
+def test_serving_engines_gain_from_more_devices(files: list[FitFile]) -> None:
+    """Their own all-reduce starts fast enough for one token of a model of 7B on NVLink."""
+    at = LLAMA | {"metric": "tpot_ms", "notes": "TensorRT-LLM 0.9"}
+    rows = [at | {"tp": str(n), "n_gpus": str(n)} for n in (1, 2, 4)]
+    us = [one.expected for one in predicted(rows, files)]
+    assert us[0] > us[1] > us[2]
+
+
 @pytest.mark.parametrize(
     ("column", "text", "number"),
     [("batch", "1,024", 1024), ("tp", "TP4", 4), ("n_gpus", "8x", 8), ("seq_in", "2048.0", 2048)],

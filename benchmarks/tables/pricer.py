@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.offload import Placement, host_us, unpacked_bytes
+from benchmarks.tables.software import collectives_of
 from benchmarks.tables.wholes import Whole
 from planner.cost.curves import Library
 from planner.cost.family import family_of
@@ -56,17 +57,21 @@ class Pricer:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._predictors: dict[tuple[str, str, str | None], Predictor] = {}
+        self._predictors: dict[tuple[str, str, str | None, str], Predictor] = {}
         self._bare: dict[tuple[str, Work], float] = {}
 
     def predictor(
-        self, device: DeviceProfile, node: NodeProfile | None, like: str | None = None
+        self,
+        device: DeviceProfile,
+        node: NodeProfile | None,
+        like: str | None = None,
+        collectives: str = "nccl",
     ) -> Predictor:
-        """One for each device, machine and source of measurements."""
-        key = (device.name, node.name if node else "", like)
+        """One for each device, machine, source of measurements and software of collectives."""
+        key = (device.name, node.name if node else "", like, collectives)
         if key not in self._predictors:
             self._predictors[key] = Predictor(
-                device, node, self._library, as_measured=True, like=like
+                device, node, self._library, collectives, as_measured=True, like=like
             )
         return self._predictors[key]
 
@@ -129,7 +134,8 @@ class Pricer:
         self, case: Whole, kind: Collective, size_bytes: float, ranks: int | None = None
     ) -> float:
         """Not a number where the machine does not host the ranks."""
-        predictor = self.predictor(case.device, case.node)
+        software = collectives_of(case.runtime)
+        predictor = self.predictor(case.device, case.node, collectives=software)
         degree = case.row.number("tp", 1) if ranks is None else ranks
         try:
             return predictor.collective(kind, size_bytes, degree).expected_us

@@ -21,6 +21,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"dense eff|ft dense|ft sparse|sparse eff", "fastertransformer-sparsity"),
     (r"eff-ft|ft-tf|\bft\b|fastertransformer", "fastertransformer"),
     (r"onnx ?runtime", "onnxruntime"),
+    (r"sglang", "sglang"),
     (r"vllm", "vllm"),
     (r"megatron", "megatron"),
     (r"deepspeed", "deepspeed"),
@@ -40,6 +41,7 @@ SIMILAR = {
     "paddle": "torchscript",
     "tensorrt-llm": "fastertransformer",
     "vllm": "fastertransformer",
+    "sglang": "fastertransformer",
     "deepspeed": "fastertransformer",
     "megatron": "torchscript",
 }
@@ -66,6 +68,13 @@ def calls_kernels(runtime: str) -> bool:
     them by heads before several positions are attended to, and, before the next norm of a decoder,
     one that adds bias and residual (FasterTransformer: bert_guide.md, gpt_guide.md, workflow)."""
     return runtime.startswith("fastertransformer")
+
+
+def collectives_of(runtime: str) -> str:
+    """Whose all-reduce a software runs between devices that see each other's memory: serving
+    engines bring kernels of their own, which start in a fifth of NCCL's time (vLLM's and SGLang's
+    custom_all_reduce, TensorRT-LLM's AllReduce plugin)."""
+    return "custom" if runtime in ("tensorrt-llm", "vllm", "sglang") else "nccl"
 
 
 def runtime_of(row: Row) -> str:
