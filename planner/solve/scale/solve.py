@@ -28,6 +28,7 @@ from planner.solve.scale.dual import Dual, Point
 from planner.solve.scale.fleet import fleet
 from planner.solve.scale.prepared import prepared
 from planner.solve.scale.refute import is_refuted
+from planner.solve.scale.restream import restream
 from planner.solve.scale.rows import SPREAD, rows
 from planner.solve.scale.sizes import capacity_bytes, unit_of
 from planner.solve.scale.staged import RESERVE, Staged
@@ -116,6 +117,7 @@ class Large:
 
     def _polish(self, bound: float, close: float) -> None:
         """Moves and windows in turn, until neither gains or the time ends."""
+        restream(self.state, self.row, self.number, bound)
         moves = Tabu(self.state, self.row, self.number, bound)
         windows = Windows(self.state, self.row, self.number)
         before = math.inf
