@@ -62,7 +62,7 @@ def search(
     found: list[tuple[Streams, Way]] = []
     for way in ways(line, needed_bytes):
         _try(line, CLOSE * needed_bytes, way, NARROW, deadline, found)
-    found.sort(key=lambda pair: _worth(*pair, needed_bytes))
+    found.sort(key=lambda pair: _worth(pair[0], pair[1], needed_bytes))
     for _, way in found[:BEST]:
         for finer, price in product(FINER, PRICES):
             wide = Way(tuple(finer * cap for cap in way.caps), way.price * price)

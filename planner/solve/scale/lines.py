@@ -18,7 +18,7 @@ CAPS = (0.85, 1.0, 1.1, 1.2, 1.4, math.inf)
 where a stage is short."""
 OTHER_CAPS = (1.0, 1.4, math.inf)
 """The same of other stores."""
-MOST = 500
+MOST = 300
 """Weights above which nothing is tried: each step copies the states."""
 
 

@@ -15,8 +15,8 @@ from planner.solve.scale.sizes import capacity_bytes
 from planner.solve.stages.exact import Exact
 
 
-def restream(state: Exact, row: int, number: int, bound: float) -> None:
-    """Offers the incumbent with better streams, if some are found."""
+def restream(state: Exact, row: int, number: int, bound: float, until: float) -> None:
+    """Offers the incumbent with better streams, if some are found in time."""
     problem, plan = state.problem, state.best
     assert plan is not None
     chosen = look_up(problem, plan, state.names)
@@ -32,7 +32,7 @@ def restream(state: Exact, row: int, number: int, bound: float) -> None:
         stage = old
         if stage.stored and standing.place is not None:
             needs = _needs(problem, chosen, standing, row)
-            streams = search(_line(problem, standing, row), needs, room, state.deadline)
+            streams = search(_line(problem, standing, row), needs, room, until)
             stage = _stored(problem, stage, standing, streams)
         stages.append(stage)
         kept = dict(stages[-1].stored)
@@ -40,7 +40,6 @@ def restream(state: Exact, row: int, number: int, bound: float) -> None:
             r = _number(problem, kept.get(option.name))
             if r in room:
                 room[r] -= option.weight_size_bytes * standing.degree
-    state.is_clocked |= state.remaining_s <= 0
     anew = replace(plan.choice, stages=tuple(stages))
     state.offer(anew, "streams anew", bound, number)
 

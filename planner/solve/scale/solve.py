@@ -52,6 +52,8 @@ QUICK_SHARE = 0.01
 """Share of the time before the first plan;"""
 DUAL_SHARE = 0.2
 """for the dual of all places;"""
+STREAMS_SHARE = 0.15
+"""for streams that delay the best plan, chosen anew;"""
 RAISING_SHARE = 0.3
 """for bounds of few places, each time;"""
 REFUTING_SHARE = 0.3
@@ -106,6 +108,7 @@ class Large:
                 refuted = is_refuted(labelled, bounds.graph, bounds.rows, bounds.fleet, until)
             if refuted:
                 return math.inf
+        self._restream(bounds.bound)
         with self._share(DUAL_SHARE) as until:
             point = bounds.start(until, ROUNDS, point)
         self._raise(bounds, point)
@@ -117,16 +120,24 @@ class Large:
 
     def _polish(self, bound: float, close: float) -> None:
         """Moves and windows in turn, until neither gains or the time ends."""
-        restream(self.state, self.row, self.number, bound)
         moves = Tabu(self.state, self.row, self.number, bound)
         windows = Windows(self.state, self.row, self.number)
         before = math.inf
+        self._restream(bound)
         while self.state.values[self.number] < before and self.state.remaining_s > 0:
             before = self.state.values[self.number]
             moves.descend(close)
             windows.run(bound, close)
             moves.descend(close)
             moves.search(close)
+
+    def _restream(self, bound: float) -> None:
+        """Streams of the incumbent anew."""
+        name = self.problem.settings[self.row].name
+        if self.state.best is None or self.state.best.setting != name:
+            return
+        with self._share(STREAMS_SHARE) as until:
+            restream(self.state, self.row, self.number, bound, until)
 
     @contextmanager
     def _share(self, share: float) -> Iterator[float]:
