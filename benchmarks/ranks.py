@@ -2,10 +2,12 @@
 
     python benchmarks/ranks.py [--model MODEL --shapes x:1x128 ...] [--json FILE]
                                [--formats int8_wo,int4_wo --max-error 3e-3]
+                               [--device cuda --size LAYERS,WIDTH,HEADS,WORDS,POSITIONS]
 
 Each line: what was predicted, what was measured, and how far the answers are from the whole model's
 (NMSE). The GPT is built here: 4 layers of width 512, 8 heads, causal, a vocabulary of 4096, 128
-positions, random weights.
+positions (or of another `--size`), random weights. In the end all engines are called in turn, and
+of those whose tensors stay in place the share of a run that ranks spend talking is measured.
 """
 
 from __future__ import annotations
@@ -15,6 +17,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +29,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from planner.runtime import load  # noqa: E402
+from planner.runtime.ranks.shares import measure_shares  # noqa: E402
+from planner.runtime.tensors import read_tensors  # noqa: E402
+
 LAYERS, WIDTH, HEADS, WORDS, POSITIONS = 4, 512, 8, 4096, 128
+ROUNDS, CALLS = 15, 8
 SPREADS = {"2 ranks, sharded": ("--tensor", "2"), "2 stages": ("--pipeline", "2")}
 
 
@@ -110,20 +123,23 @@ def measured(plan: Path, engine: Path) -> dict[str, Any]:
     }
 
 
-def run(model: Path, shapes: list[str], how: list[str], folder: Path) -> dict[str, Any]:
+def run(model: Path, options: argparse.Namespace, how: list[str], folder: Path) -> dict[str, Any]:
     """Whole, sharded, pipelined.
 
     Args:
         how: options of `infopt plan`: formats and the error that they may make.
     """
     plan = folder / f"{model.stem}.json"
-    given = [word for shape in shapes for word in ("--shapes", shape)]
-    infopt("plan", str(model), *given, *how, "-o", str(plan))
-    found = {"1 process": measured(plan, folder / f"{model.stem}-whole")}
-    for name, options in SPREADS.items():
-        spread = folder / f"{model.stem}-{options[0]}.json"
-        infopt("spread", str(plan), *options, "-o", str(spread))
-        found[name] = measured(spread, folder / f"{model.stem}{options[0]}")
+    given = [word for shape in options.shapes for word in ("--shapes", shape)]
+    target = ["--target", "cuda"] if options.device == "cuda" else []
+    infopt("plan", str(model), *given, *how, *target, "-o", str(plan))
+    engines = {"1 process": folder / f"{model.stem}-whole"}
+    found = {"1 process": measured(plan, engines["1 process"])}
+    for name, spread_options in SPREADS.items():
+        spread = folder / f"{model.stem}-{spread_options[0]}.json"
+        engines[name] = folder / f"{model.stem}{spread_options[0]}"
+        infopt("spread", str(plan), *spread_options, "--device", options.device, "-o", str(spread))
+        found[name] = measured(spread, engines[name])
     for name, one in found.items():
         predicted, taken = one["predicted_us"], one["measured_us"]["expected"]
         print(
@@ -132,7 +148,41 @@ def run(model: Path, shapes: list[str], how: list[str], folder: Path) -> dict[st
             f"{taken / 1e3:7.2f} ms ({100 * one['off']:+.0f} %), NMSE {one['nmse']:.1e}",
             flush=True,
         )
+    for name, times in interleaved(engines).items():
+        found[name]["interleaved_us"] = times
+        print(f"{model.stem:10} {name:18} in turn: p50 {times['p50']:.0f} us", flush=True)
+    for name in SPREADS:
+        shares = [asdict(one) | {"talking": one.talking} for one in measure_shares(engines[name])]
+        found[name]["shares"] = shares
+        for rank, one in enumerate(shares):
+            print(
+                f"{model.stem:10} {name:18} rank {rank}: {one['run_us']:.0f} us, alone "
+                f"{one['alone_us']:.0f} us, talking {100 * one['talking']:.0f} %, "
+                f"{'one graph' if one['is_captured'] else 'step by step'}",
+                flush=True,
+            )
     return found
+
+
+def interleaved(engines: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+    """All engines loaded at once and called in turn, a few calls each; microseconds."""
+    taken: dict[str, list[float]] = {name: [] for name in engines}
+    with ExitStack() as stack:
+        sessions = {name: stack.enter_context(load(path)) for name, path in engines.items()}
+        golden = sessions["1 process"].manifest.golden[0].inputs
+        feeds = read_tensors(engines["1 process"] / golden)
+        for round_number in range(ROUNDS + 1):
+            for name, session in sessions.items():
+                for _ in range(CALLS):
+                    start = time.perf_counter()
+                    session.run(feeds)
+                    if round_number:  # the first warms up
+                        taken[name].append((time.perf_counter() - start) * 1e6)
+    points = {"p25": 0.25, "p50": 0.5, "p75": 0.75}
+    return {
+        name: {point: float(np.quantile(times, at)) for point, at in points.items()}
+        for name, times in taken.items()
+    }
 
 
 def main() -> None:
@@ -145,7 +195,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--formats", help="weight-only ones make the fewest bytes the objective")
     parser.add_argument("--max-error", default="1e-9")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--size", help="of the GPT: layers,width,heads,words,positions")
     options = parser.parse_args()
+    if options.size:
+        sizes = map(int, options.size.split(","))
+        global LAYERS, WIDTH, HEADS, WORDS, POSITIONS
+        LAYERS, WIDTH, HEADS, WORDS, POSITIONS = sizes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = options.model
@@ -155,7 +211,7 @@ def main() -> None:
         how = ["--max-error", options.max_error]
         if options.formats:
             how += ["--formats", options.formats, "--objective", "memory"]
-        found = run(model, options.shapes, how, folder)
+        found = run(model, options, how, folder)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -15,14 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from planner.runtime.ort import bind, make_session
+from planner.runtime.device_run import can_bind
+from planner.runtime.ort import bind, make_session, tensor_specs
 from planner.runtime.ranks.fabric import slice_of
 from planner.spec.manifest import CollectiveSegment
 from planner.spec.session import SessionSettings
@@ -61,10 +62,14 @@ class PartTimes:
     """(operation, bytes of the whole tensor) of each collective."""
     crossings: tuple[int, ...]
     """Bytes of each tensor that passes from one stage to the next."""
-    outputs: Mapping[str, Array]
-    """All that rank 0 has in the end, the results of the model among it."""
+    sizes: Mapping[str, int]
+    """Bytes of each tensor that rank 0 has or would get, the results of the model among them."""
     fed_bytes: int
     """What the driver hands to ranks."""
+    is_resident: bool = True
+    """Whether shapes are fixed, so that tensors stay where they are."""
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    """All that rank 0 has in the end, where values were computed."""
 
 
 def time_parts(
@@ -83,6 +88,7 @@ def time_parts(
     talks: list[tuple[str, int]] = []
     crossings: dict[tuple[str, tuple[int, ...]], int] = {}
     fed: dict[tuple[int, str], int] = {}
+    is_resident = True
     for part in parts:
         members = part.ranks
         if hasattr(part, "segment"):
@@ -95,10 +101,18 @@ def time_parts(
             if name in feeds:
                 fed.update(((rank, name), feeds[name].nbytes) for rank in members)
         with _pollers(ranks - len(members) if polls else 0):
-            spans.append(_run(part, alive))
+            span, is_fixed = _run(part, alive)
+        spans.append(span)
+        is_resident &= is_fixed
         home.update(dict.fromkeys(part.outputs, members))
     return PartTimes(
-        tuple(spans), tuple(talks), tuple(crossings.values()), alive[0], sum(fed.values())
+        tuple(spans),
+        tuple(talks),
+        tuple(crossings.values()),
+        {name: value.nbytes for name, value in alive[0].items()},
+        sum(fed.values()),
+        is_resident,
+        alive[0],
     )
 
 
@@ -115,12 +129,14 @@ def _pollers(count: int) -> Iterator[None]:
             each.wait()
 
 
-def _run(part: _Part, alive: list[dict[str, Array]]) -> Span:
-    """The part on every rank; the slowest rank's time."""
+def _run(part: _Part, alive: list[dict[str, Array]]) -> tuple[Span, bool]:
+    """The part on every rank: the slowest rank's time, and whether all its shapes are fixed."""
     calls: list[Callable[[], object]] = []
+    is_fixed = True
     paths = [part.onnx_path, *part.shard_paths]
     for place, rank in enumerate(part.ranks):
         session = make_session(paths[place if part.shard_paths else 0], part.settings)
+        is_fixed &= all(map(can_bind, tensor_specs(session)))
         run = bind(session, part.outputs)
         own = {name: alive[rank][name] for name in part.inputs}
         calls.append(partial(run, own))
@@ -128,8 +144,8 @@ def _run(part: _Part, alive: list[dict[str, Array]]) -> Span:
     for rank in set(range(len(alive))) - set(part.ranks):
         alive[rank].update({name: alive[part.ranks[0]][name] for name in part.outputs})
     if part.settings.provider != "cpu":  # here all would share one device
-        return max((_timed([call]) for call in calls), key=lambda span: span[1])
-    return _timed(calls)
+        return max((_timed([call]) for call in calls), key=lambda span: span[1]), is_fixed
+    return _timed(calls), is_fixed
 
 
 def _timed(calls: Sequence[Callable[[], object]]) -> Span:

@@ -94,12 +94,20 @@ def session_options(settings: SessionSettings) -> Any:
     return options
 
 
-def make_session(source: Path | bytes, settings: SessionSettings, *, has_arena: bool = True) -> Any:
+def make_session(
+    source: Path | bytes,
+    settings: SessionSettings,
+    *,
+    has_arena: bool = True,
+    stream: int | None = None,
+) -> Any:
     """An `onnxruntime.InferenceSession` of an ONNX file (or its bytes, without external data).
 
     Args:
         has_arena: whether it keeps memory of activations for its next run. Of many sessions that
             run one after the other each would keep as much as all of them need at a time.
+        stream: handle of the CUDA stream on which the caller orders its runs with other work, and
+            which it may capture: the session then makes no graph of its own.
 
     Raises:
         ModelError: damaged, invalid or unsupported model.
@@ -116,7 +124,7 @@ def make_session(source: Path | bytes, settings: SessionSettings, *, has_arena: 
         session = onnxruntime.InferenceSession(
             source if isinstance(source, bytes) else str(source),
             options,
-            providers=_providers(provider, settings, has_arena=has_arena),
+            providers=_providers(provider, settings, has_arena, stream),
         )
     except ORT_ERRORS as error:
         raise _load_error(error, where) from None
@@ -130,10 +138,14 @@ def make_session(source: Path | bytes, settings: SessionSettings, *, has_arena: 
     return session
 
 
-def _providers(provider: str, settings: SessionSettings, *, has_arena: bool) -> list[Any]:
+def _providers(
+    provider: str, settings: SessionSettings, has_arena: bool, stream: int | None
+) -> list[Any]:
     """The provider with its options, and the CPU for what it has no kernels for."""
     if provider == _PROVIDERS["cuda"]:
         graph = {"enable_cuda_graph": "1"} if settings.cuda_graph else {}
+        if stream is not None:
+            graph = {"user_compute_stream": str(stream)}
         grows = {} if has_arena else {"arena_extend_strategy": "kSameAsRequested"}
         return [(provider, {**graph, **grows}), _PROVIDERS["cpu"]]
     return list(dict.fromkeys((provider, _PROVIDERS["cpu"])))

@@ -65,12 +65,35 @@ def bind(
         VerificationError: it is not in the list of files, or not what the manifest says.
         EnvironmentMismatchError: a provider is absent, or the memory does not suffice.
     """
+    session = open_part(directory, segment, file, listed, has_arena=has_arena)
+    return Bound(ort.bind(session, segment.outputs), segment.inputs, segment.outputs, dead, file)
+
+
+def open_part(
+    directory: Path,
+    segment: OrtSegment,
+    file: str,
+    listed: set[str],
+    *,
+    has_arena: bool = True,
+    stream: int | None = None,
+) -> Any:
+    """An ONNX Runtime session of the part in `file`.
+
+    Args:
+        has_arena, stream: as in `ort.make_session`.
+
+    Raises:
+        VerificationError: it is not in the list of files, or not what the manifest says.
+        EnvironmentMismatchError: a provider is absent, or the memory does not suffice.
+    """
     if file not in listed:
         raise VerificationError(
             f"segment file {file!r} is not in the list of files",
             where=str(directory / integrity.MANIFEST),
         )
-    session = ort.make_session(directory / file, segment.settings, has_arena=has_arena)
+    settings = segment.settings
+    session = ort.make_session(directory / file, settings, has_arena=has_arena, stream=stream)
     inputs, outputs = ort.tensor_specs(session)
     declared = {spec.name for spec in inputs}, {spec.name for spec in outputs}
     if set(segment.inputs) != declared[0] or not set(segment.outputs) <= declared[1]:
@@ -78,7 +101,7 @@ def bind(
             "its inputs and outputs are not those the manifest declares",
             where=str(directory / file),
         )
-    return Bound(ort.bind(session, segment.outputs), segment.inputs, segment.outputs, dead, file)
+    return session
 
 
 def bind_fused(

@@ -20,11 +20,14 @@ from planner.graph.sandbox import Bounds, Sandbox
 from planner.ir.graph import Graph
 from planner.ops.sharding import Index
 from planner.place.shares import stage_ends, tensor_cuts
+from planner.profiling.chains import time_chains
 from planner.profiling.parts import PartTimes, time_parts
 from planner.runtime.devices import count_gpus
 from planner.runtime.fingerprint import usable_cores
+from planner.runtime.fused.driver import Driver
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.ranks.bench import Links, measure_links
+from planner.runtime.ranks.board import CudaBoard
 from planner.runtime.ranks.fabric import MPI, choose
 from planner.runtime.tensors import read_tensors
 from planner.spec.execution import StageExecution
@@ -84,12 +87,16 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
     if wish.device == "cuda" and count_gpus() < wish.ranks:
         warning = f"not timed: {wish.ranks} GPUs are not here, so the time is that of one device"
         return spread_plan.model_copy(update={"warnings": (*plan.warnings, warning)})
-    links = measure_links(choose(wish.device), wish.ranks)
+    library = choose(wish.device)
     parts = _parts(spread_plan, part, work)
-    predicted = {
-        shape.name: _predict(spread_plan, part, parts, shape, files, links, work)
+    times = {
+        shape.name: _times(spread_plan, part, parts, shape, files, library, work)
         for shape in plan.workload
     }
+    is_resident = all(found.is_resident for found in times.values())
+    links = measure_links(library, wish.ranks, on_device=is_resident)
+    names = [spec.name for spec in tensor_specs(make_session(part, SessionSettings()))[1]]
+    predicted = {name: _sum(found, names, links) for name, found in times.items()}
     tails = {
         name: plan.prediction.latency_slo_us[name].expected / found.expected
         for name, found in plan.prediction.latency_p50_us.items()
@@ -177,34 +184,30 @@ def _parts(plan: Plan, part: Path, work: Workspace) -> tuple[Part | Talk, ...]:
     return partition(proto, graphs, cuts, work.scratch / "spread", plan.settings, part.parent)
 
 
-def _predict(
+def _times(
     plan: Plan,
     part: Path,
     parts: Sequence[Part | Talk],
     shape: WorkloadShape,
     files: Files,
-    links: Links,
+    library: str,
     work: Workspace,
-) -> Estimate:
+) -> PartTimes:
     kept = files.inputs_path(shape.shapes)
-    inputs, outputs = tensor_specs(make_session(part, SessionSettings()))
+    inputs, _ = tensor_specs(make_session(part, SessionSettings()))
     feeds = read_tensors(kept) if kept.exists() else synthetic(shape, files, inputs, work)
-    times: PartTimes
-    if any(stage.device == "cuda" for stage in plan.execution):
-        times = time_parts(parts, dict(feeds), plan.ranks)  # CUDA does not fit into a sandbox
-    else:
-        bounds = Bounds().for_size(plan.model.size_bytes)
-        sandbox = Sandbox("timing the parts", str(part), bounds)
-        polls = links.library == MPI
-        times = sandbox.call(time_parts, parts, dict(feeds), plan.ranks, polls)
-    made = (spec.name for spec in outputs if spec.name in times.outputs)
-    returned = sum(times.outputs[name].nbytes for name in made)
-    return _sum(times, returned, links)
+    if any(stage.device == "cuda" for stage in plan.execution):  # CUDA does not fit into a sandbox
+        found = time_chains(parts, dict(feeds), plan.ranks, lambda: CudaBoard(Driver()))
+        return found or time_parts(parts, dict(feeds), plan.ranks)
+    bounds = Bounds().for_size(plan.model.size_bytes)
+    sandbox = Sandbox("timing the parts", str(part), bounds)
+    times: PartTimes = sandbox.call(time_parts, parts, dict(feeds), plan.ranks, library == MPI)
+    return times
 
 
-def _sum(times: PartTimes, returned: int, links: Links) -> Estimate:
+def _sum(times: PartTimes, outputs: Sequence[str], links: Links) -> Estimate:
     """One after the other: parts until their slowest rank is done, what ranks say, the driver."""
-    handed = times.fed_bytes + returned
+    handed = times.fed_bytes + sum(times.sizes.get(name, 0) for name in outputs)
     spans = [links.driven_us(handed), *times.parts_us]
     spans += [links.time_us(kind, size) for kind, size in times.talks]
     spans += [links.time_us("send", size) for size in times.crossings]

@@ -17,7 +17,7 @@ from planner.emit.golden import Golden
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
 from planner.spec.io import sealed
-from planner.spec.manifest import Manifest, TensorSpec
+from planner.spec.manifest import Manifest, OrtSegment, TensorSpec
 from planner.spec.plan import (
     AccuracyReport,
     Estimate,
@@ -218,3 +218,15 @@ def resealed(manifest: Manifest, **changes: Any) -> Manifest:
 def spec(name: str, dtype: str = "float32", shape: tuple[int | None, ...] = ()) -> TensorSpec:
     """Shorthand."""
     return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+
+def segment(inputs: tuple[str, ...], outputs: tuple[str, ...], shards: int = 1) -> OrtSegment:
+    """An ONNX part in files that need not exist."""
+    files = [f"parts/{outputs[0]}/{n}.onnx" for n in range(shards)]
+    return OrtSegment(
+        file=files[0],
+        shards=tuple(files[1:]),
+        inputs=inputs,
+        outputs=outputs,
+        settings=SETTINGS,
+    )

@@ -45,7 +45,11 @@ class FakeDriver(ModuleType):
         self.CUstream_flags = names(CU_STREAM_NON_BLOCKING=1)
         self.CUfunction_attribute = names(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
         self.CUlaunchAttributeID = names(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6)
-        self.CUstreamCaptureMode = names(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
+        self.CUstreamCaptureMode = names(
+            CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1, CU_STREAM_CAPTURE_MODE_RELAXED=2
+        )
+        self.CUmemorytype = names(CU_MEMORYTYPE_DEVICE=2)
+        self.CUDA_MEMCPY2D = SimpleNamespace
         self.CUlaunchConfig = SimpleNamespace
         self.CUlaunchAttribute = lambda: names(value=names())
 
@@ -80,6 +84,21 @@ class FakeDriver(ModuleType):
         return (0,)
 
     cuMemcpyHtoDAsync = cuMemcpyDtoHAsync = cuMemcpyDtoDAsync = _move  # noqa: N815
+
+    def cuMemsetD8Async(  # noqa: N802
+        self, target: int, value: int, size: int, stream: Any
+    ) -> tuple[int]:
+        self._do(lambda: ctypes.memset(target, value, size))
+        return (0,)
+
+    def cuMemcpy2DAsync(self, copy: Any, stream: Any) -> tuple[int]:  # noqa: N802
+        def rows() -> None:
+            for row in range(copy.Height):
+                target = copy.dstDevice + row * copy.dstPitch
+                ctypes.memmove(target, copy.srcDevice + row * copy.srcPitch, copy.WidthInBytes)
+
+        self._do(rows)
+        return (0,)
 
     def _do(self, work: Callable[[], object]) -> None:
         """Now, or at each replay of what is being captured."""

@@ -28,7 +28,7 @@ from planner.runtime.ranks.group import RankLostError
 from planner.runtime.ranks.program import Compute, Receive, Send, Together, programs
 from planner.runtime.ranks.session import GroupSession
 from planner.runtime.verify import verify_outputs
-from planner.spec.manifest import CollectiveSegment, OrtSegment, Stage
+from planner.spec.manifest import CollectiveSegment, Stage
 from tests.runtime import build
 
 LIBRARIES = {"mpi": "mpi4py", "gloo": "torch"}
@@ -283,18 +283,6 @@ def test_no_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> 
         fabric.choose("cuda")
 
 
-def segment(inputs: tuple[str, ...], outputs: tuple[str, ...], shards: int = 1) -> OrtSegment:
-    """An ONNX part in files that need not exist."""
-    files = [f"parts/{outputs[0]}/{n}.onnx" for n in range(shards)]
-    return OrtSegment(
-        file=files[0],
-        shards=tuple(files[1:]),
-        inputs=inputs,
-        outputs=outputs,
-        settings=build.SETTINGS,
-    )
-
-
 def test_programs_of_a_sharded_pipeline(tmp_path: Path) -> None:
     reduce = CollectiveSegment(operation="all_reduce", tensor="a", result="b")
     plain = integrity.read_manifest(build.tiny_engine(tmp_path))
@@ -303,9 +291,9 @@ def test_programs_of_a_sharded_pipeline(tmp_path: Path) -> None:
             "inputs": (build.spec("x"), build.spec("mask")),
             "outputs": (build.spec("y"), build.spec("b")),
             "stages": (
-                Stage(ranks=(0, 1), segments=(segment(("x",), ("a",), 2), reduce)),
-                Stage(ranks=(2,), segments=(segment(("b", "mask"), ("c",)),)),
-                Stage(ranks=(3, 1), segments=(segment(("c", "b"), ("y",), 2),)),
+                Stage(ranks=(0, 1), segments=(build.segment(("x",), ("a",), 2), reduce)),
+                Stage(ranks=(2,), segments=(build.segment(("b", "mask"), ("c",)),)),
+                Stage(ranks=(3, 1), segments=(build.segment(("c", "b"), ("y",), 2),)),
             ),
         }
     )
@@ -331,6 +319,6 @@ def test_programs_of_a_sharded_pipeline(tmp_path: Path) -> None:
 def test_programs_refuse_what_nobody_makes(tmp_path: Path) -> None:
     manifest = integrity.read_manifest(build.tiny_engine(tmp_path))
     (stage,) = manifest.stages
-    late = stage.model_copy(update={"ranks": (1,), "segments": (segment(("lost",), ("y",)),)})
+    late = stage.model_copy(update={"ranks": (1,), "segments": (build.segment(("lost",), ("y",)),)})
     with pytest.raises(VerificationError, match="'lost'"):
         programs(manifest.model_copy(update={"stages": (late,)}))

@@ -123,6 +123,18 @@ class Driver:
         """Device to host, in stream order."""
         self._call(self.api.cuMemcpyDtoHAsync, target, address, size_bytes, self.stream)
 
+    def copy_rows(
+        self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, rows: int
+    ) -> None:
+        """Rows of `width` bytes from device to device, in stream order."""
+        copy = self.api.CUDA_MEMCPY2D()
+        memory = self.api.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcMemoryType = copy.dstMemoryType = memory
+        copy.srcDevice, copy.srcPitch = source, source_pitch
+        copy.dstDevice, copy.dstPitch = target, target_pitch
+        copy.WidthInBytes, copy.Height = width, rows
+        self._call(self.api.cuMemcpy2DAsync, copy, self.stream)
+
     def load(self, cubin: bytes, entry: str, shared_size_bytes: int) -> Any:
         """A kernel of a cubin, allowed its shared memory.
 
@@ -173,9 +185,16 @@ class Driver:
         self._call(api.cuLaunchKernelEx, config, function, ctypes.addressof(pointers), 0)
         del values  # alive until here: `pointers` points at them
 
-    def capture(self, body: Callable[[], None]) -> Any:
-        """What `body` queues, as an executable graph."""
-        mode = self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    def capture(self, body: Callable[[], None], *, is_relaxed: bool = False) -> Any:
+        """What `body` queues, as an executable graph.
+
+        Args:
+            is_relaxed: libraries that queue it may take memory meanwhile.
+        """
+        modes = self.api.CUstreamCaptureMode
+        mode = modes.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        if is_relaxed:
+            mode = modes.CU_STREAM_CAPTURE_MODE_RELAXED
         self._call(self.api.cuStreamBeginCapture, self.stream, mode)
         try:
             body()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from planner.runtime.ranks.board import Board
 from planner.runtime.ranks.fabric import Fabric, Group
 from planner.runtime.ranks.group import RankGroup
+from planner.runtime.ranks.place import Place
 from planner.runtime.ranks.program import Program
-from planner.runtime.ranks.worker import Action, serve
+from planner.runtime.ranks.resident import Resident
+from planner.runtime.ranks.talk import Talk
+from planner.runtime.ranks.worker import Answer, Call, serve
 
 SIZES_BYTES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 22)
 _MOST_RUNS = 60
@@ -30,6 +34,10 @@ _DRIVER_RUNS = 60
 _TIMEOUT_S = 60.0
 _HOST, _DEVICE = "host", "device"
 _IDLE = Program((), (), ())
+_QUEUED = 10
+"""Collectives that are queued before the host waits."""
+Probe = tuple[str, int, Callable[[], object], int]
+"""Kind, bytes, what to time, how many of that kind it does."""
 _ECHO = Program(("value",), (), ("value",))
 
 
@@ -72,8 +80,8 @@ def measure_links(library: str, ranks: int, *, on_device: bool = False) -> Links
     """Starts ranks, has them talk, and ends them; a few seconds.
 
     Args:
-        on_device: tensors stay in the devices' memory; else they come from the host and go back to
-            it, as they do between the parts of an engine.
+        on_device: tensors stay where they are, as in engines of fixed shapes; else they come from
+            the host and go back to it for each.
 
     Raises:
         EnvironmentMismatchError: they cannot be started.
@@ -104,29 +112,91 @@ def _quartiles(call: Callable[[], object], most: int) -> tuple[float, float, flo
     return float(low), float(middle), float(high)
 
 
-def _prepare(world: int, place: str, fabric: Fabric) -> tuple[Program, list[Action], object]:
+def _prepare(world: int, place: str, fabric: Fabric) -> tuple[Call, object]:
     group = fabric.group(tuple(range(world)))
+    probes = _resident(world, fabric, group) if place == _DEVICE else _hosted(world, fabric, group)
     found: dict[str, dict[int, tuple[float, float, float]]] = {}
+    for kind, size, call, repeats in probes:
+        times = _quartiles(call, _agreed(group, call))
+        found.setdefault(kind, {})[size] = _scaled(times, 1 / repeats)
+    if fabric.rank != 0:
+        return _nothing, found
+    return (_echo(fabric.talk()) if place == _DEVICE else _back), found
 
-    def timed(kind: str, size: int, call: Callable[[], object]) -> None:
-        runs = _agreed(group, call)
-        found.setdefault(kind, {})[size] = _quartiles(call, runs)
 
+def _back(feeds: Sequence[Any]) -> Answer:
+    return None, list(feeds)
+
+
+def _nothing(feeds: Sequence[Any]) -> Answer:
+    return None, []
+
+
+def _echo(talk: Talk) -> Call:
+    """To the device and back, as a rank that computes nothing."""
+    kinds = {size: (np.dtype(np.float32), (size // 4,)) for size in SIZES_BYTES}
+    ways = {size: Resident(_ECHO, {"value": kind}, {}, {}, talk) for size, kind in kinds.items()}
+    for way in ways.values():
+        way.prepare(lambda holds: holds)
+    return lambda feeds: ways[feeds[0].nbytes](feeds)
+
+
+def _hosted(world: int, fabric: Fabric, group: Group) -> Iterator[Probe]:
+    """Tensors come from the host and go back to it, as between parts of open shapes."""
     for size in SIZES_BYTES:
-        whole = _placed(fabric, place, np.ones((world, size // 4 // world), np.float32))
-        part = _placed(fabric, place, np.ones((1, size // 4 // world), np.float32))
-        timed("all_reduce", size, partial(group.all_reduce, whole))
-        timed("all_gather", size, partial(group.all_gather, part, 0))
-        timed("reduce_scatter", size, partial(group.reduce_scatter, whole, 0))
-        timed("send", size, partial(_there_and_back, fabric, world, whole))
-    found["send"] = {size: _halved(times) for size, times in found["send"].items()}
-    return _ECHO if fabric.rank == 0 else _IDLE, [], found
+        whole = np.ones((world, size // 4 // world), np.float32)
+        yield "all_reduce", size, partial(group.all_reduce, whole), 1
+        yield "all_gather", size, partial(group.all_gather, whole[:1], 0), 1
+        yield "reduce_scatter", size, partial(group.reduce_scatter, whole, 0), 1
+        yield "send", size, partial(_there_and_back, fabric, world, whole), 2
 
 
-def _placed(fabric: Fabric, place: str, value: Any) -> Any:
-    """In the memory of the device, where that is asked for and there is one."""
-    move = getattr(fabric, "on_device", None) if place == _DEVICE else None
-    return value if move is None else move(value)
+def _resident(world: int, fabric: Fabric, group: Group) -> Iterator[Probe]:
+    """Tensors stay where they are, and several collectives are queued at once, as in an engine."""
+    talk = fabric.talk()
+    board = talk.board
+    for size in SIZES_BYTES:
+        shape = (world, size // 4 // world)
+        whole, other, piece = (
+            Place(board.allocate(size), np.dtype(np.float32), each)
+            for each in (shape, shape, (1, shape[1]))
+        )
+        for kind, axis, source, target in (
+            ("all_reduce", None, whole, whole),
+            ("all_gather", 0, piece, other),
+            ("reduce_scatter", 0, whole, piece),
+        ):
+            work = partial(talk.together, group, kind, axis, source, target)
+            yield kind, size, _queued(board, work), _QUEUED
+        swap = partial(_swap, talk, fabric.rank, world, whole)
+        yield "send", size, _queued(board, swap), 2 * _QUEUED
+
+
+def _queued(board: Board, work: Callable[[], object]) -> Callable[[], None]:
+    """The same many times over, captured where that goes; the host waits for the last."""
+
+    def several() -> None:
+        for _ in range(_QUEUED):
+            work()
+
+    several()
+    board.finish()
+    replay = board.capture(several) or several
+
+    def call() -> None:
+        replay()
+        board.finish()
+
+    return call
+
+
+def _swap(talk: Talk, rank: int, world: int, place: Place) -> None:
+    """From the first rank to the last and back."""
+    if rank not in (0, world - 1):
+        return
+    calls = (talk.send, talk.receive)
+    for call in calls if rank == 0 else calls[::-1]:
+        call(place, world - 1 - rank)
 
 
 def _agreed(group: Group, call: Callable[[], object]) -> int:
@@ -140,11 +210,6 @@ def _agreed(group: Group, call: Callable[[], object]) -> int:
 
 def _there_and_back(fabric: Fabric, world: int, value: object) -> None:
     """From the first rank to the last and back."""
-    if not isinstance(value, np.ndarray):
-        if fabric.rank in (0, world - 1):
-            swap = fabric.swap  # type: ignore[attr-defined]
-            swap(value, world - 1 - fabric.rank, is_first=fabric.rank == 0)
-        return
     if fabric.rank == 0:
         fabric.send(value, world - 1)
         fabric.receive(world - 1)
@@ -153,9 +218,9 @@ def _there_and_back(fabric: Fabric, world: int, value: object) -> None:
         fabric.send(value, 0)
 
 
-def _halved(times: tuple[float, float, float]) -> tuple[float, float, float]:
-    low, middle, high = times
-    return low / 2, middle / 2, high / 2
+def _scaled(times: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
+    low, middle, high = (time * factor for time in times)
+    return low, middle, high
 
 
 if __name__ == "__main__":

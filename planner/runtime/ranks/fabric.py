@@ -4,7 +4,7 @@
 |---|---|---|
 | mpi | mpi4py and an MPI (the `mpich` wheel) | CPU: 5 us for a small all-reduce |
 | gloo | torch | CPU, where MPI is absent |
-| nccl | torch with CUDA | GPUs |
+| nccl | NCCL and cuda-bindings | GPUs |
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from planner.errors import EnvironmentMismatchError
+from planner.runtime.ranks.nccl import library_path
+from planner.runtime.ranks.talk import Talk
 
 Array = np.ndarray[Any, Any]
 
@@ -47,6 +49,9 @@ class Fabric(Protocol):
     def group(self, ranks: tuple[int, ...]) -> Group:
         """A group; every rank of the engine asks for the same groups in the same order."""
 
+    def talk(self) -> Talk:
+        """The same from memory to memory that never moves."""
+
     def send(self, value: Any, to: int) -> None:
         """Hand a tensor over; None says that it could not be made."""
 
@@ -63,11 +68,11 @@ def choose(device: str) -> str:
     Raises:
         EnvironmentMismatchError: none is installed.
     """
-    has_torch = importlib.util.find_spec("torch") is not None
     if device == "cuda":
-        if not has_torch:
-            raise _absent("NCCL, through torch", "distributed")
+        if library_path() is None:
+            raise _absent("NCCL", "nccl")
         return NCCL
+    has_torch = importlib.util.find_spec("torch") is not None
     if importlib.util.find_spec("mpi4py") is not None:
         return MPI
     if has_torch:
@@ -94,6 +99,10 @@ def join(library: str, rank: int, world: int, meeting: str) -> Fabric:
         from planner.runtime.ranks.mpi import MpiFabric
 
         return MpiFabric(rank, world)
+    if library == NCCL:
+        from planner.runtime.ranks.nccl_fabric import NcclFabric
+
+        return NcclFabric(rank, world, meeting)
     from planner.runtime.ranks.torch_fabric import TorchFabric
 
     return TorchFabric(library, rank, world, meeting)

@@ -271,7 +271,10 @@ def _mpiexec() -> str:
 def _environment(gpu: int | None = None) -> dict[str, str]:
     """This package for the ranks; their talk stays on this machine; each sees its own GPU only."""
     paths = [path for path in sys.path if path]
-    defaults = {"GLOO_SOCKET_IFNAME": "lo", "FI_PROVIDER": "shm", "HYDRA_IFACE": "lo"}
+    defaults = {
+        **{"GLOO_SOCKET_IFNAME": "lo", "FI_PROVIDER": "shm", "HYDRA_IFACE": "lo"},
+        **{"NCCL_SOCKET_IFNAME": "lo", "NCCL_GRAPH_REGISTER": "0"},
+    }
     found = {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     if gpu is not None:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.errors import EnvironmentMismatchError
 from planner.runtime.ranks.fabric import Array, slice_of, summable
+from planner.runtime.ranks.talk import HostTalk
 
 
 class MpiFabric:
@@ -37,6 +38,10 @@ class MpiFabric:
             return MpiGroup(self._mpi, None)
         members = self._world.group.Incl(list(ranks))
         return MpiGroup(self._mpi, self._world.Create_group(members))
+
+    def talk(self) -> HostTalk:
+        """Between places of this process."""
+        return HostTalk(self)
 
     def send(self, value: Array | None, to: int) -> None:
         """Type and shape first, then the bytes; strings and None as they are."""

@@ -10,20 +10,25 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from planner.errors import InfoptError
 from planner.runtime import integrity
+from planner.runtime.ort import tensor_specs
 from planner.runtime.ranks.channel import Channel
 from planner.runtime.ranks.fabric import MPI, Fabric, Group, join
 from planner.runtime.ranks.fault import Fault, LostError, fault_of
+from planner.runtime.ranks.layout import kinds_of
 from planner.runtime.ranks.program import Compute, Program, Receive, Send, Step, Together, programs
-from planner.runtime.segments import bind
-from planner.spec.manifest import CollectiveSegment, Manifest
+from planner.runtime.ranks.resident import Resident
+from planner.runtime.segments import bind, open_part
+from planner.spec.manifest import CollectiveSegment, Manifest, TensorSpec
 
 Alive = dict[str, Any]
 
@@ -37,22 +42,27 @@ class Action:
     """Once a step before has failed: what keeps the other ranks from waiting for this one."""
 
 
+Answer = tuple[Fault | None, list[Any]]
+Call = Callable[[Sequence[Any]], Answer]
+"""What one run of this rank is: feeds in, what it hands back out."""
+
+
 def main(arguments: list[str]) -> int:
     """Serves until the driver hangs up."""
     directory = Path(arguments[0])
 
-    def prepare(fabric: Fabric) -> tuple[Program, Sequence[Action], object]:
+    def prepare(fabric: Fabric) -> tuple[Call, object]:
         manifest = integrity.read_manifest(directory)
-        program = programs(manifest)[fabric.rank]
-        return program, _actions(directory, manifest, program, fabric), None
+        call = prepared(directory, manifest, fabric)
+        told = {"resident": isinstance(call, Resident), "captured": False}
+        if isinstance(call, Resident):
+            told["captured"] = call.is_captured
+        return call, told
 
     return serve(arguments, prepare)
 
 
-def serve(
-    arguments: Sequence[str],
-    prepare: Callable[[Fabric], tuple[Program, Sequence[Action], object]],
-) -> int:
+def serve(arguments: Sequence[str], prepare: Callable[[Fabric], tuple[Call, object]]) -> int:
     """Joins the others, prepares, says so (with what there is to tell), and serves."""
     _, address, library, world, meeting, *rest = arguments
     connection = socket.socket(socket.AF_UNIX)
@@ -60,28 +70,67 @@ def serve(
     channel = Channel(connection)
     try:
         fabric = join(library, int(rest[0]) if rest else 0, int(world), meeting)
-        program, actions, told = prepare(fabric)
+        call, told = prepare(fabric)
     except Exception as error:  # noqa: BLE001 - whatever it is, the driver must hear of it
         channel.send(("refused", fault_of(error)))
         return 1
     channel.send(("ready", fabric.rank, os.getpid(), told))
     with contextlib.suppress(EOFError, OSError):
-        _serve(channel, program, actions)
+        while True:
+            number, feeds = channel.receive()
+            channel.send((number, *call(feeds)))
     if library != MPI:
         fabric.close()
     return 0
 
 
-def _serve(channel: Channel, program: Program, actions: Sequence[Action]) -> None:
-    while True:
-        number, feeds = channel.receive()
-        alive: Alive = dict(zip(program.feeds, feeds, strict=True))
-        fault = _run(actions, alive)
-        returned = [] if fault else [alive[name] for name in program.returns]
-        channel.send((number, fault, returned))
+def prepared(directory: Path, manifest: Manifest, fabric: Fabric) -> Call:
+    """This rank's part of a run: on memory that never moves where all shapes are fixed."""
+    program = programs(manifest)[fabric.rank]
+    groups: dict[tuple[int, ...], Group] = {}
+    for stage in manifest.stages:
+        if len(stage.ranks) > 1 and stage.ranks not in groups:
+            groups[stage.ranks] = fabric.group(stage.ranks)
+    everyone = fabric.group(tuple(range(manifest.ranks)))
+
+    def agreed(holds: bool) -> bool:
+        found = everyone.all_reduce(np.array([holds], np.int32))
+        return int(found[0]) == manifest.ranks
+
+    try:
+        resident = _resident(directory, manifest, program, fabric, groups)
+    except Exception:
+        agreed(False)
+        raise
+    if agreed(resident is not None) and resident is not None:
+        resident.prepare(agreed)
+        return resident
+    return partial(_run, program, _actions(directory, manifest, program, fabric, groups))
 
 
-def _run(actions: Sequence[Action], alive: Alive) -> Fault | None:
+def _resident(
+    directory: Path,
+    manifest: Manifest,
+    program: Program,
+    fabric: Fabric,
+    groups: Mapping[tuple[int, ...], Group],
+) -> Resident | None:
+    listed = {entry.path for entry in manifest.files}
+    talk = fabric.talk()
+    stream = talk.board.stream
+    sessions: dict[str, Any] = {}
+    known: list[TensorSpec] = [*manifest.inputs, *manifest.outputs]
+    for step in program.steps:
+        if isinstance(step, Compute):
+            part = open_part(directory, step.segment, step.file, listed, stream=stream)
+            sessions[step.file] = part
+            known += [spec for specs in tensor_specs(part) for spec in specs]
+    kinds = kinds_of(program, known)
+    return None if kinds is None else Resident(program, kinds, sessions, groups, talk)
+
+
+def _run(program: Program, actions: Sequence[Action], feeds: Sequence[Any]) -> Answer:
+    alive: Alive = dict(zip(program.feeds, feeds, strict=True))
     fault: Fault | None = None
     for action in actions:
         if fault is not None:
@@ -91,15 +140,17 @@ def _run(actions: Sequence[Action], alive: Alive) -> Fault | None:
             action.do(alive)
         except InfoptError as error:
             fault = fault_of(error)
-    return fault
+    return fault, [] if fault else [alive[name] for name in program.returns]
 
 
-def _actions(directory: Path, manifest: Manifest, program: Program, fabric: Fabric) -> list[Action]:
+def _actions(
+    directory: Path,
+    manifest: Manifest,
+    program: Program,
+    fabric: Fabric,
+    groups: Mapping[tuple[int, ...], Group],
+) -> list[Action]:
     listed = {entry.path for entry in manifest.files}
-    groups: dict[tuple[int, ...], Group] = {}
-    for stage in manifest.stages:
-        if len(stage.ranks) > 1 and stage.ranks not in groups:
-            groups[stage.ranks] = fabric.group(stage.ranks)
 
     def action(step: Step) -> Action:
         if isinstance(step, Compute):

@@ -1,0 +1,391 @@
+"""Engines of fixed shapes on memory that never moves: real processes, and a GPU that stands in."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from planner import runtime
+from planner.emit.engine import Part, Talk, write_engine
+from planner.errors import DataError, UsageError
+from planner.runtime import integrity
+from planner.runtime.devices import count_gpus
+from planner.runtime.fused.driver import Driver
+from planner.runtime.ort import make_session, tensor_specs
+from planner.runtime.ranks import part as parts
+from planner.runtime.ranks.bench import measure_links
+from planner.runtime.ranks.board import CudaBoard, HostBoard
+from planner.runtime.ranks.layout import kinds_of, placed
+from planner.runtime.ranks.nccl import library_path
+from planner.runtime.ranks.program import Compute, Program, Receive, Send, programs
+from planner.runtime.ranks.resident import Resident
+from planner.runtime.ranks.session import GroupSession
+from planner.runtime.ranks.shares import measure_shares
+from planner.runtime.ranks.talk import HostTalk
+from planner.runtime.verify import verify_outputs
+from planner.spec.manifest import CollectiveSegment
+from planner.spec.session import SessionSettings
+from tests.runtime import build, fake_cuda
+
+PAIR = (0, 1)
+needs_library = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None and importlib.util.find_spec("torch") is None,
+    reason="neither mpi4py nor torch is installed",
+)
+needs_two_gpus = pytest.mark.skipif(
+    count_gpus() < 2 or library_path() is None, reason="needs two GPUs and NCCL"
+)
+ROWS, HIDDEN = 6, 16
+AXES = {"all_reduce": None, "all_gather": 1, "reduce_scatter": 0}
+
+
+def product(source: str, target: str, weight: np.ndarray[Any, Any], rows: int) -> onnx.ModelProto:
+    """target = tanh(source · weight)."""
+    inner, outer = weight.shape
+    return build.make_model(
+        [
+            helper.make_node("MatMul", [source, "W"], ["inner"]),
+            helper.make_node("Tanh", ["inner"], [target]),
+        ],
+        [build.tensor(source, TensorProto.FLOAT, [rows, inner])],
+        [build.tensor(target, TensorProto.FLOAT, [rows, outer])],
+        {"W": weight},
+    )
+
+
+def drawn(rows: int, columns: int, seed: int) -> np.ndarray[Any, Any]:
+    """Weights."""
+    made = np.random.default_rng(seed).standard_normal((rows, columns)) / rows**0.5
+    return made.astype(np.float32)
+
+
+def engine_of(
+    folder: Path, kind: str, session_settings: SessionSettings = build.SETTINGS, device: str = "cpu"
+) -> tuple[Path, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]]:
+    """x -> product on each rank -> a collective -> product -> y, and what it answers."""
+    first = [drawn(build.WIDTH, HIDDEN, 10 + rank) for rank in PAIR]
+    gathers, scatters = kind == "all_gather", kind == "reduce_scatter"
+    second = drawn(2 * HIDDEN if gathers else HIDDEN, build.WIDTH, 1)
+    rows = ROWS // 2 if scatters else ROWS
+
+    def save(model: onnx.ModelProto, name: str) -> Path:
+        return build.save(model, folder / name)
+
+    firsts = [save(product("x", "part", first[rank], ROWS), f"first{rank}") for rank in PAIR]
+    last = "z" if scatters else "y"
+    other = save(product("joined", last, second, rows), "second")
+    joined = CollectiveSegment(operation=kind, tensor="part", result="joined", axis=AXES[kind])  # type: ignore[arg-type]
+    steps: list[Part | Talk] = [
+        Part(
+            firsts[0], ("x",), ("part",), session_settings, ranks=PAIR, shard_paths=(firsts[1],),
+            device=device,
+        ),
+        Talk(joined, device, PAIR),
+        Part(
+            other, ("joined",), (last,), session_settings, ranks=PAIR, shard_paths=(other,),
+            device=device,
+        ),
+    ]  # fmt: skip
+    if scatters:
+        back = CollectiveSegment(operation="all_gather", tensor="z", result="y", axis=0)
+        steps.append(Talk(back, device, PAIR))
+
+    def answer(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        hidden = [np.tanh(x @ weight) for weight in first]
+        whole = np.concatenate(hidden, 1) if gathers else np.sum(hidden, axis=0)
+        found: np.ndarray[Any, Any] = np.tanh(whole @ second)
+        return found
+
+    first_plain = save(build.affine("x", "y", seed=0), "plain")
+    plain = build.blueprint([build.part(first_plain)], {"x": build.rows(ROWS)})
+    x = build.rows(ROWS)
+    answers = {"y": answer(x)}
+    golden = replace(plain.goldens[0], outputs=answers, reference=answers)
+    shaped = [
+        tuple(spec.model_copy(update={"shape": (ROWS, build.WIDTH)}) for spec in specs)
+        for specs in (plain.inputs, plain.outputs)
+    ]
+    blueprint = replace(
+        plain, parts=tuple(steps), goldens=(golden,), inputs=shaped[0], outputs=shaped[1]
+    )
+    write_engine(folder / "engine", blueprint)
+    return folder / "engine", answer
+
+
+@needs_library
+@pytest.mark.parametrize("kind", AXES)
+def test_a_sharded_engine_of_fixed_shapes_answers_alike(tmp_path: Path, kind: str) -> None:
+    engine, answer = engine_of(tmp_path, kind)
+    with runtime.load(engine) as session:
+        assert isinstance(session, GroupSession)
+        assert all(told == {"resident": True, "captured": False} for told in _told(session))
+        assert all(check.is_kept for check in verify_outputs(session))
+        given = [build.rows(ROWS, seed) for seed in range(3)]
+        found = [session.run({"x": x})["y"] for x in given]
+        for x, y in zip(given, found, strict=True):
+            np.testing.assert_allclose(y, answer(x), rtol=1e-4, atol=1e-5)
+
+
+def _told(session: GroupSession) -> list[Any]:
+    return list(session.group.told.values())
+
+
+@needs_library
+@pytest.mark.parametrize("places", [(0, 1), (1, 0, 1, 2)])
+def test_a_pipeline_of_fixed_shapes_answers_alike(tmp_path: Path, places: tuple[int, ...]) -> None:
+    names = ["x", *(f"h{n}" for n in range(len(places) - 1)), "y"]
+    weights = [drawn(build.WIDTH, build.WIDTH, n) for n in range(len(places))]
+    steps = [
+        replace(
+            build.part(build.save(product(a, b, weights[n], ROWS), tmp_path / f"s{n}")),
+            ranks=(places[n],),
+        )
+        for n, (a, b) in enumerate(itertools.pairwise(names))
+    ]
+    x = build.rows(ROWS)
+    write_engine(tmp_path / "engine", build.blueprint(steps, {"x": x}))
+    for weight in weights:
+        x = np.tanh(x @ weight)
+    with runtime.load(tmp_path / "engine") as session:
+        assert isinstance(session, GroupSession)
+        assert all(told["resident"] for told in _told(session))
+        np.testing.assert_allclose(session.run({"x": build.rows(ROWS)})["y"], x, rtol=1e-4)
+
+
+@needs_library
+def test_a_fault_on_fixed_memory_leaves_the_ranks_in_step(tmp_path: Path) -> None:
+    """What a rank cannot compute is told; the others, who got something else, go on."""
+    gather = build.make_model(
+        [helper.make_node("Gather", ["table", "x"], ["h"])],
+        [build.tensor("x", TensorProto.INT64, [2])],
+        [build.tensor("h", TensorProto.FLOAT, [2, 2])],
+        {"table": np.arange(8, dtype=np.float32).reshape(4, 2)},
+    )
+    double = build.make_model(
+        [helper.make_node("Add", ["h", "h"], ["y"])],
+        [build.tensor("h", TensorProto.FLOAT, [2, 2])],
+        [build.tensor("y", TensorProto.FLOAT, [2, 2])],
+    )
+    steps = [build.part(build.save(m, tmp_path / f"s{n}")) for n, m in enumerate((gather, double))]
+    placed_steps = [replace(step, ranks=(n,)) for n, step in enumerate(steps)]
+    plain = build.blueprint(steps, {"x": np.array([1, 2])})
+    write_engine(tmp_path / "engine", replace(plain, parts=tuple(placed_steps)))
+    with runtime.load(tmp_path / "engine") as session:
+        assert isinstance(session, GroupSession)
+        assert all(told["resident"] for told in _told(session))
+        for _ in range(3):
+            with pytest.raises(DataError, match="refuses these inputs"):
+                session.run({"x": np.array([1, 99])})
+            assert session.run({"x": np.array([3, 0])})["y"].tolist() == [[12, 14], [0, 2]]
+        assert session.restarts == 0
+
+
+@needs_library
+def test_the_share_of_talking_is_measured(tmp_path: Path) -> None:
+    found = measure_shares(engine_of(tmp_path, "all_reduce")[0])
+    assert len(found) == 2
+    assert all(one.alone_us > 0 and 0 <= one.talking < 1 and not one.is_captured for one in found)
+
+
+@needs_library
+def test_links_between_places_are_measured(tmp_path: Path) -> None:
+    links = measure_links("mpi", 2, on_device=True)
+    assert set(links.times_us) == {"all_reduce", "all_gather", "reduce_scatter", "send"}
+    for times in (*links.times_us.values(), links.driver_us):
+        assert all(0 < low <= middle <= high for low, middle, high in times.values())
+
+
+def plain_program(folder: Path) -> tuple[Program, dict[str, Any]]:
+    """One rank's: x -> tanh(x W) twice, and its sessions."""
+    steps = [
+        build.part(build.save(product(a, b, drawn(4, 4, n), ROWS), folder / f"s{n}"))
+        for n, (a, b) in enumerate([("x", "h"), ("h", "y")])
+    ]
+    write_engine(folder / "engine", build.blueprint(steps, {"x": build.rows(ROWS)}))
+    (program,) = programs(integrity.read_manifest(folder / "engine"))
+    files = [step.file for step in program.steps if isinstance(step, Compute)]
+    return program, {file: make_session(folder / "engine" / file, build.SETTINGS) for file in files}
+
+
+class _Pretended(CudaBoard):
+    """Memory and graphs of a stand-in for the driver; ONNX Runtime finds host memory there."""
+
+    device = "cpu"
+
+
+class _Alone(HostTalk):
+    def __init__(self, board: Any) -> None:
+        self.board = board
+
+
+def resident_of(folder: Path, board: Any) -> Resident:
+    """The program above on a board."""
+    program, sessions = plain_program(folder)
+    known = [spec for each in sessions.values() for specs in tensor_specs(each) for spec in specs]
+    kinds = kinds_of(program, known)
+    assert kinds is not None
+    return Resident(program, kinds, sessions, {}, _Alone(board))
+
+
+@pytest.mark.parametrize("spoils", [False, True])
+def test_a_run_is_captured_unless_the_graph_answers_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoils: bool
+) -> None:
+    fake = fake_cuda.install(monkeypatch)
+    queue = parts.ResidentPart.queue
+    spoilt = drawn(ROWS, build.WIDTH, 3)
+
+    def recorded(part: parts.ResidentPart) -> None:
+        def work() -> None:
+            queue(part)
+            if spoils and fake.recorded is None and replaying:
+                np.copyto(resident._returns[0].place.array, spoilt)
+
+        if fake.recorded is None:
+            work()
+        else:
+            replaying.append(True)
+            fake.recorded.append(work)
+
+    replaying: list[bool] = []
+    monkeypatch.setattr(parts.ResidentPart, "queue", recorded)
+    resident = resident_of(tmp_path, _Pretended(Driver()))
+    resident.prepare(lambda holds: holds)
+    assert resident.is_captured is not spoils
+    replaying.clear()
+    for seed in range(3):
+        x = build.rows(ROWS, seed)
+        fault, (y,) = resident([x])
+        assert fault is None
+        for n in range(2):
+            x = np.tanh(x @ drawn(4, 4, n))
+        np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-6)
+
+
+def test_a_rank_alone_with_its_graph_goes_step_by_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_cuda.install(monkeypatch)
+    resident = resident_of(tmp_path, _Pretended(Driver()))
+    resident.prepare(lambda holds: False)
+    assert not resident.is_captured
+    fault, _ = resident([build.rows(ROWS + 1)])
+    assert fault is not None
+    assert fault.kind is DataError
+    assert resident([build.rows(ROWS)])[0] is None
+
+
+def test_a_board_gives_back_what_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_cuda.install(monkeypatch)
+    freed: list[int] = []
+    monkeypatch.setattr(
+        fake, "cuMemFree", lambda address: (freed.append(address), (0, 0))[1], raising=False
+    )
+    monkeypatch.setattr(
+        fake, "cuMemFreeHost", lambda address: (freed.append(address), (0, 0))[1], raising=False
+    )
+    board = CudaBoard(Driver())
+    address = board.allocate(1000)
+    taken = {address, board.staging(address, 1000), board.allocate(0)}
+    board.close()
+    assert set(freed) == taken
+
+
+def segments_of(draw: Any) -> Program:
+    """A chain of parts, messages and arrivals with random readers."""
+    names = ["x"]
+    steps: list[Any] = []
+    for n in range(draw(st.integers(1, 8))):
+        name = f"t{n}"
+        if draw(st.booleans()):
+            readers = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
+            steps.append(Compute(build.segment(tuple(readers), (name,)), "file"))
+        else:
+            steps.append(Receive(name, 1))
+        names.append(name)
+        if draw(st.booleans()):
+            steps.append(Send(draw(st.sampled_from(names)), 1))
+    return with_deaths(("x",), steps, (names[-1],))
+
+
+def with_deaths(feeds: Sequence[str], steps: Sequence[Any], returns: Sequence[str]) -> Program:
+    """As `programs` says who dies where."""
+    later = set(returns)
+    found = []
+    for step in reversed(steps):
+        touched = {*step.reads, *step.makes}
+        found.append(replace(step, dead=tuple(sorted(touched - later))))
+        later |= set(step.reads)
+    return Program(tuple(feeds), tuple(reversed(found)), tuple(returns))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_is_alive_at_once_never_shares_memory(data: st.DataObject) -> None:
+    program = segments_of(data.draw)
+    names = {name for step in program.steps for name in (*step.reads, *step.makes)} | {"x"}
+    sizes = {name: data.draw(st.integers(0, 40)) for name in sorted(names)}
+    kinds = {name: (np.dtype(np.float32), (size,)) for name, size in sizes.items()}
+    board = HostBoard()
+    first, *places, last = placed(program, kinds, board)
+    ranges: dict[str, tuple[int, int]] = {}
+    alive: set[str] = set(program.feeds)
+    for at, step in zip([first, *places], [None, *program.steps], strict=True):
+        for name, place in at.items():
+            span = (place.address, place.address + place.size_bytes)
+            assert ranges.setdefault(name, span) == span  # it never moves
+        if step is None:
+            continue
+        alive |= {*step.reads, *step.makes}
+        for one, other in itertools.combinations(sorted(alive), 2):
+            (a, b), (c, d) = ranges[one], ranges[other]
+            assert b <= c or d <= a, (one, other)
+        alive -= set(step.dead)
+    assert set(last) == set(program.returns)
+
+
+def test_open_shapes_have_no_layout() -> None:
+    step = Compute(build.segment(("x",), ("y",)), "file")
+    program = with_deaths(("x",), [step], ("y",))
+    fixed, open_ = build.spec("x", shape=(2, 3)), build.spec("y", shape=(None, 3))
+    assert kinds_of(program, [fixed, open_]) is None
+    assert kinds_of(program, [fixed, build.spec("y", "string", (2, 3))]) is None
+    assert set(kinds_of(program, [fixed, build.spec("y", shape=(2, 3))]) or ()) == {"x", "y"}
+
+
+@pytest.mark.gpu
+@needs_two_gpus
+@pytest.mark.parametrize("kind", AXES)
+def test_two_gpus_answer_as_numpy_does_with_one_graph_a_run(tmp_path: Path, kind: str) -> None:
+    cuda = SessionSettings(provider="cuda", intra_op_threads=1, spinning=False)
+    engine, answer = engine_of(tmp_path, kind, cuda, "cuda")
+    with runtime.load(engine) as session:
+        assert isinstance(session, GroupSession)
+        assert all(told == {"resident": True, "captured": True} for told in _told(session))
+        for seed in range(3):
+            x = build.rows(ROWS, seed)
+            np.testing.assert_allclose(session.run({"x": x})["y"], answer(x), rtol=2e-2, atol=2e-3)
+
+
+def test_shares_of_open_shapes_are_refused(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    names = ["x", "m", "y"]
+    steps = [
+        replace(build.part(build.save(build.affine(a, b, seed=n), tmp_path / f"{n}")), ranks=(n,))
+        for n, (a, b) in enumerate(itertools.pairwise(names))
+    ]
+    write_engine(tmp_path / "engine", build.blueprint(steps, {"x": build.rows()}))
+    with pytest.raises(UsageError, match="open"):
+        measure_shares(tmp_path / "engine")
