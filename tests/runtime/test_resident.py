@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from planner.runtime.devices import count_gpus
 from planner.runtime.fused.driver import Driver
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.ranks import part as parts
+from planner.runtime.ranks import windows
 from planner.runtime.ranks.bench import measure_links
 from planner.runtime.ranks.board import CudaBoard, HostBoard
 from planner.runtime.ranks.layout import kinds_of, placed
@@ -189,6 +191,29 @@ def test_a_fault_on_fixed_memory_leaves_the_ranks_in_step(tmp_path: Path) -> Non
                 session.run({"x": np.array([1, 99])})
             assert session.run({"x": np.array([3, 0])})["y"].tolist() == [[12, 14], [0, 2]]
         assert session.restarts == 0
+
+
+@needs_library
+def test_large_results_are_read_where_they_lie(tmp_path: Path) -> None:
+    """By many callers at once, each of whom keeps what it got."""
+    wide = windows.LEAST_BYTES // (4 * ROWS) + 1
+    weights = [drawn(build.WIDTH, build.WIDTH, 0), drawn(build.WIDTH, wide, 1)]
+    steps = [
+        replace(
+            build.part(build.save(product(a, b, weights[n], ROWS), tmp_path / f"s{n}")), ranks=(n,)
+        )
+        for n, (a, b) in enumerate([("x", "m"), ("m", "y")])
+    ]
+    write_engine(tmp_path / "engine", build.blueprint(steps, {"x": build.rows(ROWS)}))
+    given = [build.rows(ROWS, seed) for seed in range(40)]
+    with runtime.load(tmp_path / "engine") as session, ThreadPoolExecutor(6) as pool:
+        assert isinstance(session, GroupSession)
+        assert len(session.group._streets[1]._windows) == 1
+        found = list(pool.map(lambda x: session.run({"x": x})["y"], given))
+    for x, y in zip(given, found, strict=True):
+        np.testing.assert_allclose(
+            y, np.tanh(np.tanh(x @ weights[0]) @ weights[1]), rtol=1e-4, atol=1e-5
+        )
 
 
 @needs_library

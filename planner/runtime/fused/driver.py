@@ -103,6 +103,23 @@ class Driver:
         """Gives host memory back."""
         self._call(self.api.cuMemFreeHost, address)
 
+    def pin(self, address: int, size_bytes: int) -> None:
+        """Page-locks host memory that is there already.
+
+        Raises:
+            EnvironmentMismatchError: the system does not let it.
+        """
+        try:
+            self._call(self.api.cuMemHostRegister, address, size_bytes, 0)
+        except InfoptError as error:
+            raise EnvironmentMismatchError(
+                f"{size_bytes} bytes of host memory cannot be pinned ({error.what})"
+            ) from None
+
+    def unpin(self, address: int) -> None:
+        """Lets it be paged again."""
+        self._call(self.api.cuMemHostUnregister, address)
+
     def free_bytes(self) -> int:
         """Device memory that nobody holds now."""
         return int(self._call(self.api.cuMemGetInfo)[0])

@@ -121,7 +121,7 @@ def _prepare(world: int, place: str, fabric: Fabric) -> tuple[Call, object]:
         found.setdefault(kind, {})[size] = _scaled(times, 1 / repeats)
     if fabric.rank != 0:
         return _nothing, found
-    return (_echo(fabric.talk()) if place == _DEVICE else _back), found
+    return (_Echo(fabric.talk()) if place == _DEVICE else _back), found
 
 
 def _back(feeds: Sequence[Any]) -> Answer:
@@ -132,13 +132,20 @@ def _nothing(feeds: Sequence[Any]) -> Answer:
     return None, []
 
 
-def _echo(talk: Talk) -> Call:
+class _Echo:
     """To the device and back, as a rank that computes nothing."""
-    kinds = {size: (np.dtype(np.float32), (size // 4,)) for size in SIZES_BYTES}
-    ways = {size: Resident(_ECHO, {"value": kind}, {}, {}, talk) for size, kind in kinds.items()}
-    for way in ways.values():
-        way.prepare(lambda holds: holds)
-    return lambda feeds: ways[feeds[0].nbytes](feeds)
+
+    def __init__(self, talk: Talk) -> None:
+        kinds = {size: (np.dtype(np.float32), (size // 4,)) for size in SIZES_BYTES}
+        self._ways = {
+            size: Resident(_ECHO, {"value": kind}, {}, {}, talk) for size, kind in kinds.items()
+        }
+        for way in self._ways.values():
+            way.prepare(lambda holds: holds)
+        self.windows = [block for way in self._ways.values() for block in way.windows]
+
+    def __call__(self, feeds: Sequence[Any]) -> Answer:
+        return self._ways[feeds[0].nbytes](feeds)
 
 
 def _hosted(world: int, fabric: Fabric, group: Group) -> Iterator[Probe]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from planner.errors import InfoptError
 from planner.runtime.fused.driver import Driver
+from planner.runtime.ranks.windows import LEAST_BYTES, Block, can_share
 
 Work = Callable[[], None]
 
@@ -30,6 +31,9 @@ class Board(Protocol):
 
     def staging(self, address: int, size_bytes: int) -> int:
         """Host memory through which values reach, or leave, memory at an address."""
+
+    def block(self, address: int) -> Block | None:
+        """What holds the staging memory at an address, where other processes may be given it."""
 
     def upload(self, target: int, source: int, size_bytes: int) -> None:
         """From its staging memory."""
@@ -60,9 +64,12 @@ class HostBoard:
 
     def __init__(self) -> None:
         self._held: list[Any] = []
+        self._blocks: dict[int, Block] = {}
 
     def allocate(self, size_bytes: int) -> int:
         """Aligned as NumPy and ONNX Runtime like it."""
+        if size_bytes >= LEAST_BYTES and can_share():
+            return _kept(self._blocks, size_bytes).address
         held = (ctypes.c_uint8 * (size_bytes + _ALIGNMENT))()
         self._held.append(held)
         return -(-ctypes.addressof(held) // _ALIGNMENT) * _ALIGNMENT
@@ -70,6 +77,10 @@ class HostBoard:
     def staging(self, address: int, size_bytes: int) -> int:
         """The memory itself."""
         return address
+
+    def block(self, address: int) -> Block | None:
+        """Of all that is large."""
+        return self._blocks.get(address)
 
     def upload(self, target: int, source: int, size_bytes: int) -> None:
         """It is there already."""
@@ -93,6 +104,13 @@ class HostBoard:
     def close(self) -> None:
         """The memory goes with the last view of it."""
         self._held.clear()
+        self._blocks.clear()
+
+
+def _kept(blocks: dict[int, Block], size_bytes: int) -> Block:
+    block = Block(size_bytes)
+    blocks[block.address] = block
+    return block
 
 
 _ALIGNMENT = 64
@@ -109,6 +127,7 @@ class CudaBoard:
         self.stream: int | None = int(driver.stream)
         self._held: list[int] = []
         self._pinned: list[int] = []
+        self._blocks: dict[int, Block] = {}
         self._graphs: list[Any] = []
 
     def allocate(self, size_bytes: int) -> int:
@@ -120,9 +139,17 @@ class CudaBoard:
 
     def staging(self, address: int, size_bytes: int) -> int:
         """Page-locked, so that a copy needs nobody's attention."""
+        if size_bytes >= LEAST_BYTES and can_share():
+            block = _kept(self._blocks, size_bytes)
+            self._driver.pin(block.address, block.size_bytes)
+            return block.address
         pinned = self._driver.allocate_pinned(size_bytes)
         self._pinned.append(pinned)
         return pinned
+
+    def block(self, address: int) -> Block | None:
+        """Of all that is large."""
+        return self._blocks.get(address)
 
     def upload(self, target: int, source: int, size_bytes: int) -> None:
         """Queued."""
@@ -160,4 +187,6 @@ class CudaBoard:
             self._driver.free(address)
         for pinned in self._pinned:
             self._driver.free_pinned(pinned)
-        self._graphs, self._held, self._pinned = [], [], []
+        for address in self._blocks:
+            self._driver.unpin(address)
+        self._graphs, self._held, self._pinned, self._blocks = [], [], [], {}

@@ -22,7 +22,7 @@ class Channel:
     """One end of a connection. Sending and receiving may go on in different threads."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
+        self._socket = self.connection = connection
 
     def send(self, value: Any) -> None:
         """Raises OSError: the other end is gone."""

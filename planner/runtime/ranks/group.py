@@ -27,6 +27,7 @@ from planner.runtime.ranks.channel import Channel
 from planner.runtime.ranks.fabric import JOIN_S, MPI, NCCL
 from planner.runtime.ranks.fault import Fault, first
 from planner.runtime.ranks.program import Program
+from planner.runtime.ranks.windows import TAKEN, Street
 
 WORKER = "planner.runtime.ranks.worker"
 _LOAD_S = 600.0
@@ -76,6 +77,7 @@ class RankGroup:
         self._waiting: list[Channel] = []
         """Connected, but nobody knows yet which rank it is."""
         self._channels: dict[int, Channel] = {}
+        self._streets: dict[int, Street] = {}
         self.pids: dict[int, int] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -100,8 +102,9 @@ class RankGroup:
             self._accept(listener, time.monotonic() + JOIN_S)
         until = time.monotonic() + _LOAD_S
         for channel in self._waiting:
-            rank, pid, told = self._await_ready(channel, until)
+            rank, pid, told, windows = self._await_ready(channel, until)
             self._channels[rank] = channel
+            self._streets[rank] = Street(channel.connection, windows)
             self.pids[rank] = pid
             self.told[rank] = told
 
@@ -137,7 +140,7 @@ class RankGroup:
             if time.monotonic() > until:
                 raise EnvironmentMismatchError(f"the ranks did not start in {JOIN_S:.0f} s")
 
-    def _await_ready(self, channel: Channel, until: float) -> tuple[int, int, Any]:
+    def _await_ready(self, channel: Channel, until: float) -> tuple[int, int, Any, int]:
         timer = threading.Timer(max(until - time.monotonic(), 0.0), channel.close)
         timer.daemon = True
         timer.start()
@@ -151,7 +154,7 @@ class RankGroup:
             timer.cancel()
         if word != "ready":
             raise rest[0].error
-        return int(rest[0]), int(rest[1]), rest[2]
+        return int(rest[0]), int(rest[1]), rest[2], int(rest[3])
 
     def run(self, feeds: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """The outputs that ranks make, by name.
@@ -181,10 +184,14 @@ class RankGroup:
     def _read(self, rank: int, channel: Channel) -> None:
         try:
             while True:
-                number, fault, returned = channel.receive()
+                number, fault, told = channel.receive()
+                returned, was_shown = self._streets[rank].taken(told)
+                if was_shown:
+                    with self._lock:
+                        channel.send(TAKEN)
                 names = self._programs[rank].returns if fault is None else ()
                 self._answered(number, fault, dict(zip(names, returned, strict=True)))
-        except EOFError:
+        except (EOFError, OSError):
             self.end(f"rank {rank} ended: {self._last_words()}")
         except Exception as error:  # noqa: BLE001 - who waits for an answer must hear of it
             self.end(f"rank {rank} does not make sense: {error}")

@@ -22,6 +22,7 @@ from planner.runtime.ranks.part import ResidentPart
 from planner.runtime.ranks.place import Array, Place, array_at
 from planner.runtime.ranks.program import Compute, Program, Send, Step, Together
 from planner.runtime.ranks.talk import Talk
+from planner.runtime.ranks.windows import Block
 
 _WARM_UP_RUNS = 2
 """Libraries choose kernels and take memory in the first; the second is what later ones are like."""
@@ -83,6 +84,12 @@ class Resident:
 
     def _door(self, place: Place) -> _Door:
         return _Door(place, self.board.staging(place.address, place.size_bytes))
+
+    @property
+    def windows(self) -> list[Block]:
+        """What the driver may look into for results."""
+        found = (self.board.block(door.staging) for door in self._returns)
+        return [block for block in found if block is not None]
 
     @property
     def is_captured(self) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from planner.runtime.ranks.fault import Fault, LostError, fault_of
 from planner.runtime.ranks.layout import kinds_of
 from planner.runtime.ranks.program import Compute, Program, Receive, Send, Step, Together, programs
 from planner.runtime.ranks.resident import Resident
+from planner.runtime.ranks.windows import TAKEN, Shop
 from planner.runtime.segments import bind, open_part
 from planner.spec.manifest import CollectiveSegment, Manifest, TensorSpec
 
@@ -74,14 +76,29 @@ def serve(arguments: Sequence[str], prepare: Callable[[Fabric], tuple[Call, obje
     except Exception as error:  # noqa: BLE001 - whatever it is, the driver must hear of it
         channel.send(("refused", fault_of(error)))
         return 1
-    channel.send(("ready", fabric.rank, os.getpid(), told))
+    shop = Shop(getattr(call, "windows", ()))
+    channel.send(("ready", fabric.rank, os.getpid(), told, len(shop.descriptors)))
+    shop.open(connection)
     with contextlib.suppress(EOFError, OSError):
-        while True:
-            number, feeds = channel.receive()
-            channel.send((number, *call(feeds)))
+        _serve(channel, call, shop)
     if library != MPI:
         fabric.close()
     return 0
+
+
+def _serve(channel: Channel, call: Call, shop: Shop) -> None:
+    """Until the driver hangs up. What an answer shows is not touched until it was taken."""
+    waiting: deque[Any] = deque()
+    while True:
+        number, feeds = waiting.popleft() if waiting else channel.receive()
+        fault, returned = call(feeds)
+        told, must_wait = shop.show(returned)
+        channel.send((number, fault, told))
+        while must_wait:
+            word = channel.receive()
+            must_wait = word != TAKEN
+            if must_wait:
+                waiting.append(word)
 
 
 def prepared(directory: Path, manifest: Manifest, fabric: Fabric) -> Call:
