@@ -40,6 +40,11 @@ ROUNDS, CALLS = 15, 8
 SPREADS = {"2 ranks, sharded": ("--tensor", "2"), "2 stages": ("--pipeline", "2")}
 
 
+def random(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Weights, normally distributed."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
 def gpt() -> onnx.ModelProto:
     """A decoder without a cache, as published: norms first, GELU, logits of every position."""
     rng = np.random.default_rng(0)
@@ -49,9 +54,9 @@ def gpt() -> onnx.ModelProto:
         "merged": np.array([1, POSITIONS, WIDTH]),
         "root": np.array(np.sqrt(WIDTH / HEADS), np.float32),
         "mask": np.triu(np.full((POSITIONS, POSITIONS), -1e4, np.float32), 1),
-        "table": rng.standard_normal((WORDS, WIDTH)).astype(np.float32) * np.float32(0.5),
-        "places": rng.standard_normal((POSITIONS, WIDTH)).astype(np.float32) * np.float32(0.5),
-        "to_words": rng.standard_normal((WIDTH, WORDS)).astype(np.float32) / np.float32(20),
+        "table": random((WORDS, WIDTH), rng) * np.float32(0.5),
+        "places": random((POSITIONS, WIDTH), rng) * np.float32(0.5),
+        "to_words": random((WIDTH, WORDS), rng) / np.float32(20),
     }
 
     def add(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
@@ -60,8 +65,8 @@ def gpt() -> onnx.ModelProto:
 
     def linear(value: str, name: str, inner: int, outer: int) -> str:
         scale = np.float32(1 / np.sqrt(inner))
-        weights[f"{name}.w"] = rng.standard_normal((inner, outer)).astype(np.float32) * scale
-        weights[f"{name}.b"] = rng.standard_normal(outer).astype(np.float32) * np.float32(0.1)
+        weights[f"{name}.w"] = random((inner, outer), rng) * scale
+        weights[f"{name}.b"] = random((outer,), rng) * np.float32(0.1)
         return add("Add", [add("MatMul", [value, f"{name}.w"], f"{name}.p"), f"{name}.b"], name)
 
     def norm(value: str, name: str) -> str:

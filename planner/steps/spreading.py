@@ -96,17 +96,15 @@ def spread(plan: Plan, wish: Wish, model: Path | None, work: Workspace) -> Plan:
     is_resident = all(found.is_resident for found in times.values())
     links = measure_links(library, wish.ranks, on_device=is_resident)
     names = [spec.name for spec in tensor_specs(make_session(part, SessionSettings()))[1]]
-    predicted = {name: _sum(found, names, links) for name, found in times.items()}
+    expected = {name: predicted(found, names, links) for name, found in times.items()}
     tails = {
         name: plan.prediction.latency_slo_us[name].expected / found.expected
         for name, found in plan.prediction.latency_p50_us.items()
     }
     prediction = plan.prediction.model_copy(
         update={
-            "latency_p50_us": predicted,
-            "latency_slo_us": {
-                name: found.scaled(tails[name]) for name, found in predicted.items()
-            },
+            "latency_p50_us": expected,
+            "latency_slo_us": {name: found.scaled(tails[name]) for name, found in expected.items()},
         }
     )
     return spread_plan.model_copy(update={"prediction": prediction, "machine_state_us": None})
@@ -122,7 +120,7 @@ def _execution(part: Path, shapes: Sequence[Shapes], wish: Wish) -> tuple[StageE
             ends = stage_ends(graph, known, wish.pipeline)
         except ValueError as error:
             raise ModelError(str(error), where=str(part)) from None
-    choices = _choices(graph, known, wish)
+    choices = cut_choices(graph, known, wish)
     threads = max(usable_cores() // wish.ranks, 1) if wish.device == "cpu" else 0
     found = []
     start = 0
@@ -161,7 +159,14 @@ def _tell_whole(part: Path, execution: Sequence[StageExecution], work: Workspace
         )
 
 
-def _choices(graph: Graph, known: Mapping[str, Sequence[Index]], wish: Wish) -> Mapping[str, Index]:
+def cut_choices(
+    graph: Graph, known: Mapping[str, Sequence[Index]], wish: Wish
+) -> Mapping[str, Index]:
+    """Along what each operator is cut; those that are not named stay whole.
+
+    Raises:
+        EnvironmentMismatchError: nothing is worth sharing.
+    """
     if wish.tensor == 1:
         return {}
 
@@ -205,7 +210,7 @@ def _times(
     return times
 
 
-def _sum(times: PartTimes, outputs: Sequence[str], links: Links) -> Estimate:
+def predicted(times: PartTimes, outputs: Sequence[str], links: Links) -> Estimate:
     """One after the other: parts until their slowest rank is done, what ranks say, the driver."""
     handed = times.fed_bytes + sum(times.sizes.get(name, 0) for name in outputs)
     spans = [links.driven_us(handed), *times.parts_us]
