@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def sharded(path: Path, folder: Path, settings: SessionSettings) -> list[Part | 
     graph = graphs[0]
     choices = cut_choices(graph, options(proto, graphs), Wish(tensor=2))
     names = frozenset(op.name for op in graph.ops)
-    cuts = [StageCut(PAIR, names, dict(choices))]
+    cuts = [StageCut(PAIR, names, dict(choices), settings.provider)]
     return list(partition(proto, graphs, cuts, folder / "parts", settings, path.parent))
 
 
@@ -88,7 +88,7 @@ def run(device: str, folder: Path) -> dict[str, Any]:
     one = bind(whole, ["logits"])
     (expected,) = one(feeds)
     tell("one process loaded")
-    parts = [replace(part, device=device) for part in sharded(path, folder, settings)]
+    parts = sharded(path, folder, settings)
     tell(len(parts), "parts")
     times = time_chains(parts, feeds, 2, lambda: CudaBoard(Driver()) if is_cuda else HostBoard())
     assert times is not None

@@ -17,7 +17,7 @@ import numpy as np
 
 from planner.profiling.parts import PartTimes, Span
 from planner.runtime import dtypes
-from planner.runtime.device_run import can_bind
+from planner.runtime.device_run import can_bind, wants_host
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.ranks.board import Board
 from planner.runtime.ranks.part import ResidentPart
@@ -98,7 +98,7 @@ class _Chain:
     _places: dict[str, Place] = field(default_factory=dict)
 
     def load(self, own: Sequence[Any], feeds: Values, rank: int) -> bool:
-        """Whether all shapes are fixed."""
+        """Whether all shapes are fixed, and all parts take and leave tensors on the device."""
         for part in own:
             if hasattr(part, "segment"):
                 self._talk(part)
@@ -108,6 +108,8 @@ class _Chain:
             session = make_session(path, part.settings, stream=self.board.stream)
             specs = [spec for each in tensor_specs(session) for spec in each]
             if not can_bind(specs):
+                return False
+            if self.board.stream is not None and wants_host(session, outputs=True):
                 return False
             places = {spec.name: self._place(spec, feeds) for spec in specs}
             inputs = {name: places[name] for name in part.inputs}

@@ -61,6 +61,26 @@ def can_bind(specs: Sequence[TensorSpec]) -> bool:
     )
 
 
+def wants_host(session: Any, *, outputs: bool = False) -> bool:
+    """Whether kernels of a session on a GPU take an input from host memory.
+
+    Such an input cannot be bound to device memory: ONNX Runtime would copy it once, while binding,
+    and read that copy in every run.
+
+    Args:
+        outputs: whether results that are left in host memory count, too.
+    """
+    infos = list(session.get_input_memory_infos())
+    if outputs:
+        infos += session.get_output_memory_infos()
+    names = [info.name.lower() for info in infos]
+    return any(name.startswith(_HOST) or name.endswith(_PINNED) for name in names)
+
+
+_HOST, _PINNED = "cpu", "pinned"
+"""Names of memory as ONNX Runtime gives them: `Cpu`, `CudaPinned`; the device's is `Cuda`."""
+
+
 def _buffer(spec: TensorSpec, device: str, ordinal: int) -> Any:
     shape = [size for size in spec.shape if size is not None]
     kind = dtypes.numpy_dtype(spec.dtype)

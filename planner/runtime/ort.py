@@ -25,7 +25,7 @@ from planner.errors import (
     UsageError,
 )
 from planner.runtime import dtypes
-from planner.runtime.device_run import DeviceRun, can_bind
+from planner.runtime.device_run import DeviceRun, can_bind, wants_host
 from planner.runtime.refusals import hint
 from planner.spec.manifest import TensorSpec
 from planner.spec.session import GraphLevel, SessionSettings
@@ -232,7 +232,7 @@ def bind(session: Any, outputs: Sequence[str], *, is_direct: bool = True) -> Bou
     run = _direct(session, names) if is_direct else partial(session.run, names)
     if session.get_providers()[0] == "CUDAExecutionProvider":
         wanted = [next(spec for spec in made if spec.name == name) for name in names]
-        if can_bind((*inputs, *wanted)):
+        if can_bind((*inputs, *wanted)) and not wants_host(session):
             return DeviceRun(session, inputs, wanted)
     if not any(dtypes.is_extended(kind) for kind in (*taken.values(), *given.values())):
         return run

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
-from planner.runtime.device_run import DeviceRun, can_bind
+from planner.runtime.device_run import DeviceRun, can_bind, wants_host
 from planner.runtime.ort import make_session, tensor_specs
 from tests.runtime import build
 
@@ -32,3 +34,22 @@ def test_what_has_no_fixed_address_is_told_apart() -> None:
     assert not can_bind([build.spec("x", "float32", (None, 3))])
     assert not can_bind([build.spec("x", "string", (2,))])
     assert not can_bind([build.spec("x", "bfloat16", (2,))])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "expected"),
+    [
+        (["Cuda", "Cuda"], ["Cuda"], (False, False)),
+        (["Cuda", "Cpu"], ["Cuda"], (True, True)),
+        (["CudaPinned"], ["Cuda"], (True, True)),
+        (["Cuda"], ["Cpu"], (False, True)),
+    ],
+)
+def test_what_kernels_take_from_the_host_is_not_bound_to_the_device(
+    inputs: list[str], outputs: list[str], expected: tuple[bool, bool]
+) -> None:
+    session = SimpleNamespace(
+        get_input_memory_infos=lambda: [SimpleNamespace(name=name) for name in inputs],
+        get_output_memory_infos=lambda: [SimpleNamespace(name=name) for name in outputs],
+    )
+    assert (wants_host(session), wants_host(session, outputs=True)) == expected

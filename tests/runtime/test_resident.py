@@ -217,6 +217,29 @@ def test_large_results_are_read_where_they_lie(tmp_path: Path) -> None:
 
 
 @needs_library
+def test_large_inputs_and_results_of_many_runs_at_once_do_not_wait_in_a_circle(
+    tmp_path: Path,
+) -> None:
+    """More than a socket holds, both ways, while the first stage is two runs ahead of the last."""
+    wide = 40_000
+    weights = [drawn(wide, build.WIDTH, 0), drawn(build.WIDTH, wide, 1)]
+    steps = [
+        replace(
+            build.part(build.save(product(a, b, weights[n], ROWS), tmp_path / f"s{n}")), ranks=(n,)
+        )
+        for n, (a, b) in enumerate([("x", "m"), ("m", "y")])
+    ]
+    x = drawn(ROWS, wide, 2)
+    write_engine(tmp_path / "engine", build.blueprint(steps, {"x": x}))
+    expected = np.tanh(np.tanh(x @ weights[0]) @ weights[1])
+    with runtime.load(tmp_path / "engine") as session, ThreadPoolExecutor(4) as pool:
+        for y in pool.map(lambda _: session.run({"x": x})["y"], range(24)):
+            np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
+        assert isinstance(session, GroupSession)
+        assert session.restarts == 0
+
+
+@needs_library
 def test_the_share_of_talking_is_measured(tmp_path: Path) -> None:
     found = measure_shares(engine_of(tmp_path, "all_reduce")[0])
     assert len(found) == 2

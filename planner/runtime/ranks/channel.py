@@ -10,6 +10,7 @@ import contextlib
 import pickle
 import socket
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +20,11 @@ _MOST_PIECES = 512
 
 
 class Channel:
-    """One end of a connection. Sending and receiving may go on in different threads."""
+    """One end of a connection. Several threads may send, another one receives meanwhile."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = self.connection = connection
+        self._sending = threading.Lock()
 
     def send(self, value: Any) -> None:
         """Raises OSError: the other end is gone."""
@@ -31,7 +33,8 @@ class Channel:
         views = [buffer.raw() for buffer in buffers]
         sizes = [len(body), *(view.nbytes for view in views)]
         head = _COUNT.pack(len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)
-        self._send_all([memoryview(head), memoryview(body), *views])
+        with self._sending:
+            self._send_all([memoryview(head), memoryview(body), *views])
 
     def _send_all(self, pieces: Sequence[memoryview]) -> None:
         left = [piece for piece in pieces if piece.nbytes]

@@ -186,9 +186,8 @@ class RankGroup:
             while True:
                 number, fault, told = channel.receive()
                 returned, was_shown = self._streets[rank].taken(told)
-                if was_shown:
-                    with self._lock:
-                        channel.send(TAKEN)
+                if was_shown:  # not under the lock: who sends a run may wait for this very rank
+                    channel.send(TAKEN)
                 names = self._programs[rank].returns if fault is None else ()
                 self._answered(number, fault, dict(zip(names, returned, strict=True)))
         except (EOFError, OSError):

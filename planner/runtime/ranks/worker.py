@@ -21,6 +21,7 @@ import numpy as np
 
 from planner.errors import InfoptError
 from planner.runtime import integrity
+from planner.runtime.device_run import wants_host
 from planner.runtime.ort import tensor_specs
 from planner.runtime.ranks.channel import Channel
 from planner.runtime.ranks.fabric import MPI, Fabric, Group, join
@@ -141,6 +142,8 @@ def _resident(
         if isinstance(step, Compute):
             part = open_part(directory, step.segment, step.file, listed, stream=stream)
             sessions[step.file] = part
+            if stream is not None and wants_host(part, outputs=True):
+                return None
             known += [spec for specs in tensor_specs(part) for spec in specs]
     kinds = kinds_of(program, known)
     return None if kinds is None else Resident(program, kinds, sessions, groups, talk)
