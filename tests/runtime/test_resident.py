@@ -69,7 +69,8 @@ def product(source: str, target: str, weight: np.ndarray[Any, Any], rows: int) -
 def drawn(rows: int, columns: int, seed: int) -> np.ndarray[Any, Any]:
     """Weights."""
     made = np.random.default_rng(seed).standard_normal((rows, columns)) / rows**0.5
-    return made.astype(np.float32)
+    found: np.ndarray[Any, Any] = made.astype(np.float32)
+    return found
 
 
 def engine_of(
@@ -337,12 +338,13 @@ def test_a_rank_alone_with_its_graph_goes_step_by_step(
 def test_a_board_gives_back_what_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = fake_cuda.install(monkeypatch)
     freed: list[int] = []
-    monkeypatch.setattr(
-        fake, "cuMemFree", lambda address: (freed.append(address), (0, 0))[1], raising=False
-    )
-    monkeypatch.setattr(
-        fake, "cuMemFreeHost", lambda address: (freed.append(address), (0, 0))[1], raising=False
-    )
+
+    def free(address: int) -> tuple[int, int]:
+        freed.append(address)
+        return 0, 0
+
+    monkeypatch.setattr(fake, "cuMemFree", free, raising=False)
+    monkeypatch.setattr(fake, "cuMemFreeHost", free, raising=False)
     board = CudaBoard(Driver())
     address = board.allocate(1000)
     taken = {address, board.staging(address, 1000), board.allocate(0)}
