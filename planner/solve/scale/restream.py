@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from planner.ir.problem import Problem
 from planner.ir.solution import Stage
-from planner.solve.price import memory_size_bytes
+from planner.solve.check import TOLERANCE
+from planner.solve.price import fetch_us, memory_size_bytes, streamed_us
 from planner.solve.running import Chosen, look_up
 from planner.solve.running import Running as Standing
 from planner.solve.scale.beam import search
@@ -30,10 +32,10 @@ def restream(state: Exact, row: int, number: int, bound: float, until: float) ->
     stages: list[Stage] = []
     for old, standing in zip(plan.stages, chosen.stages, strict=True):
         stage = old
-        if stage.stored and standing.place is not None:
+        line = _line(problem, standing, row) if stage.stored else None
+        if line is not None and _is_late(line, standing):
             needs = _needs(problem, chosen, standing, row)
-            streams = search(_line(problem, standing, row), needs, room, until)
-            stage = _stored(problem, stage, standing, streams)
+            stage = _stored(problem, stage, standing, search(line, needs, room, until))
         stages.append(stage)
         kept = dict(stages[-1].stored)
         for option in standing.options:
@@ -55,6 +57,17 @@ def _needs(problem: Problem, chosen: Chosen, standing: Standing, row: int) -> fl
     fixed = problem.activation_size_bytes + chosen.setting.size_bytes
     resident = memory_size_bytes(problem, chosen, replace(standing, stored={}))
     return resident - fixed - capacity_bytes(problem, row, k)
+
+
+def _is_late(line: Running, standing: Standing) -> bool:
+    """Whether streams delay a stage."""
+    stored = (standing.stored.get(option.name) for option in line.options)
+    pairs = zip(line.options, stored, strict=True)
+    fetches = [(s, fetch_us(s, option, line.degree)) if s else None for option, s in pairs]
+    return any(
+        streamed_us(times, line.positions, fetches) > math.fsum(times) * (1 + TOLERANCE)
+        for times in line.times_us
+    )
 
 
 def _line(problem: Problem, standing: Standing, row: int) -> Running:
