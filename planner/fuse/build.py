@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import InfoptError
+from planner.fuse.drafts import Draft as Draft
 from planner.fuse.greedy import group
+from planner.fuse.roll import rolled_up
 from planner.fuse.schedule import schedule
 from planner.kernels.compile import Compiled, compile_all
 from planner.kernels.pack import Sheet, numbers_for, write
-from planner.kernels.source import Kernel, Numbers, Part, kernel
+from planner.kernels.source import Numbers, Part, kernel
 from planner.kernels.stage import Config, Stage
 from planner.ops.nest import Program
 from planner.runtime.fused.manifest import FusedManifest
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A program cut into launches, with the source of each; nothing compiled yet."""
-
-    program: Program
-    numbers: Numbers
-    stages: tuple[Stage, ...]
-    launches: tuple[tuple[tuple[Part, ...], Kernel], ...]
-    waiting: frozenset[str] = frozenset()
-    """Kernels that start only when the launch in front of them has ended (`planner.fuse.tune`)."""
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """In launch order; equal ones repeat."""
-        return tuple(item for _, item in self.launches)
 
 
 def draft(
@@ -99,7 +83,8 @@ def build(
         plan: a draft, or one per bucket, by the name of its workload shape.
         compiled: (kernel, architecture) -> what is there already.
     """
-    drafts = plan if isinstance(plan, Mapping) else {"default": plan}
+    given = plan if isinstance(plan, Mapping) else {"default": plan}
+    drafts = {name: rolled_up(one) for name, one in given.items()}
     wanted = tuple(architectures)
     kernels = [item for one in drafts.values() for item in one.kernels]
     made = dict(compiled or {})

@@ -97,6 +97,21 @@ class Live:
         driver.release(graph)
         return statistics.median(taken)
 
+    @property
+    def units(self) -> int:
+        """Multiprocessors of the device."""
+        kinds = self._driver.api.CUdevice_attribute
+        return self._driver.attribute(kinds.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+
+    def of_another(self, plan: Draft, compiled: Mapping[str, Compiled]) -> float:
+        """What another draft's graph takes, in memory of its own."""
+        other = type(self)(self._driver, plan)
+        try:
+            other.load(compiled)
+            return other.graph_us(plan.kernels, plan.waiting)
+        finally:
+            other.close()
+
     def agrees(self, one: Kernel, other: Kernel) -> bool:
         """Whether two kernels of the same stages make the same of the same random memory.
 
@@ -131,6 +146,7 @@ class Live:
                 made.shared_size_bytes,
                 [*self._addresses(item), 0, 0],
                 ahead=made.waits and position > 0 and item.name not in waiting,
+                together=item.steps > 1,
             )
 
     def _addresses(self, item: Kernel) -> list[int]:

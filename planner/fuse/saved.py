@@ -30,6 +30,7 @@ def as_record(plan: Draft) -> Record:
             }
             for parts, item in plan.launches
         ],
+        "loops": [list(one) for one in plan.loops],
     }
 
 
@@ -56,7 +57,8 @@ def draft_of(record: Record, program: Program, numbers: Numbers) -> Draft:
     )
     waiting = frozenset(item.name for parts, item in launches if waits[parts[0].stage.root])
     plan = replace(made, launches=launches, waiting=waiting)
-    return as_told(plan, [one["kernel"] for one in listed])
+    loops = tuple((int(first), int(last)) for first, last in record.get("loops", ()))
+    return replace(as_told(plan, [one["kernel"] for one in listed]), loops=loops)
 
 
 def part_of(program: Program, given: Record) -> Part:

@@ -83,11 +83,11 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
         source = compiler.ASTSource(
             fn=function,
             signature={**signature, "AHEAD": "constexpr"},
-            constexprs={"AHEAD": (2 if kernel.lets_go_early else 1) if ahead else 0},
+            constexprs={"AHEAD": _ahead(kernel, ahead)},
             attrs={(i,): [["tt.divisibility", 16]] for i in range(len(kernel.types))},
         )
         options = {"num_warps": kernel.warps, "num_stages": kernel.pipeline}
-        if ahead:
+        if ahead and kernel.steps == 1:
             options["launch_pdl"] = True
         try:
             made = triton.compile(
@@ -129,6 +129,13 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
         read_resources(cubin, entry),
         "griddepcontrol.wait" in ptx,
     )
+
+
+def _ahead(kernel: Kernel, has_dependent_launch: bool) -> int:
+    """0: waits for nothing; 1 and 2: see `planner.kernels.source`, `planner.kernels.rolled`."""
+    if kernel.steps > 1:
+        return 1
+    return (2 if kernel.lets_go_early else 1) if has_dependent_launch else 0
 
 
 def compile_all(

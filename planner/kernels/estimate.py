@@ -37,6 +37,8 @@ class Rates:
     """The same between empty kernels (measured)."""
     barrier_us: float = 1.29
     """Grid barrier inside a kernel, weights fetched while waiting (measured)."""
+    handed_over_us: float = 1.12
+    """Grid barrier with words handed over through it, nothing else done (measured)."""
     l2_bytes_per_us: float = 7.2e6
     """L2 read, slices of 4 to 50 MB (measured, lower end)."""
     dram_bytes_per_us: float = 4.65e6

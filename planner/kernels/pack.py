@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def lives(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> dict
     first: dict[str, int] = dict.fromkeys(program.inputs, -1)
     last: dict[str, int] = dict.fromkeys(program.outputs, len(kernels))
     for position, item in enumerate(kernels):
-        for name in (parameter.tensor for parameter in item.parameters):
+        for name in _touched(item):
             if name in program.constants:
                 continue
             first.setdefault(name, position)
@@ -74,6 +75,12 @@ def lives(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> dict
         name: Life(begin, last.get(name, begin), _size_bytes(program, numbers, name))
         for name, begin in first.items()
     }
+
+
+def _touched(item: Kernel) -> Iterator[str]:
+    """Tensors that a kernel reads or writes."""
+    yield from (parameter.tensor for parameter in item.parameters)
+    yield from (name for strip in item.strips for name in strip)
 
 
 def arena_size_bytes(program: Program, kernels: Sequence[Kernel], numbers: Numbers) -> int:
@@ -85,12 +92,13 @@ def arena(
     program: Program, kernels: Sequence[Kernel], numbers: Numbers
 ) -> tuple[dict[str, int], int]:
     """(offset of each tensor, bytes in all). Inputs lie side by side, and so do outputs: each of
-    the two is one copy."""
+    the two is one copy. So do the tensors of a strip."""
     living = lives(program, kernels, numbers)
     found: dict[str, int] = {}
     inner = dict(living)
     offsets_of: dict[str, dict[str, int]] = {}
-    for block, names in (("<in>", program.inputs), ("<out>", program.outputs)):
+    strips = [(f"<strip {chain[0]}>", chain) for chain in chains(kernels)]
+    for block, names in (("<in>", program.inputs), ("<out>", program.outputs), *strips):
         own = tuple(dict.fromkeys(name for name in names if name in inner))
         offsets, total = blocks({name: living[name].size_bytes for name in own})
         offsets_of[block] = offsets
@@ -106,6 +114,21 @@ def arena(
         else:
             found.update({member: offset + start for member, start in members.items()})
     return found, size_bytes
+
+
+def chains(kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:
+    """Strips of all kernels, those that share tensors as one."""
+    following: dict[str, str] = {}
+    for item in kernels:
+        for strip in item.strips:
+            following.update(pairwise(strip))
+    found = []
+    for start in sorted(following.keys() - set(following.values())):
+        chain = [start]
+        while chain[-1] in following:
+            chain.append(following[chain[-1]])
+        found.append(tuple(chain))
+    return found
 
 
 def _size_bytes(program: Program, numbers: Numbers, name: str) -> int:
@@ -238,4 +261,4 @@ def _launch(
         moved = start + parameter.offset * storage_dtype(kind).itemsize
         arguments.append(Argument(space, moved))
     made = tuple(name for part in parts for name in part.stage.makes)
-    return Launch(item.name, item.programs, tuple(arguments), made, ahead)
+    return Launch(item.name, item.programs, tuple(arguments), made, ahead, item.steps > 1)

@@ -25,6 +25,9 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 """
 
 
+_WAIT = ("if AHEAD:", "    gdc_wait()", "if AHEAD == 1:", "    gdc_launch_dependents()")
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """How a program's tensors are stored and multiplied."""
@@ -70,16 +73,28 @@ class Kernel:
     lets_go_early: bool = False
     """Whether what follows may start as soon as this does, not only once this has its inputs.
     Chains of tiny kernels want it; blocks that wait take the place of blocks that work."""
+    strips: tuple[tuple[str, ...], ...] = ()
+    """Tensors that must lie one behind the other: a loop over steps walks along them."""
+    steps: int = 1
+    """More than one: a loop whose blocks wait for each other (`planner.kernels.rolled`), so that
+    all of them must be on the device at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """The lines of a stage, and the addresses it wants as `p0, p1, ...`."""
 
-    lines: tuple[str, ...]
+    early: tuple[str, ...]
+    """What reads nothing but weights: before the wait for the kernel in front."""
+    late: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     types: tuple[str, ...]
     helpers: frozenset[str]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All of them, with the wait between."""
+        return (*self.early, *_WAIT, *self.late)
 
 
 def kernel(program: Program, parts: Sequence[Part], numbers: Numbers) -> Kernel:
@@ -209,10 +224,10 @@ def stage_body(program: Program, part: Part, numbers: Numbers) -> Body:
         e.siblings = {item.key: (item.nest, item.binding) for item in alike if not item.is_guarded}
     stores = [_store(e, nests[name], place, numbers) for name in part.stage.makes]
     scope = e.scopes.open[0]
-    wait = ["if AHEAD:", "    gdc_wait()", "if AHEAD == 1:", "    gdc_launch_dependents()"]
     parameters = tuple(Parameter(*key) for key in e.pointers)
     return Body(
-        (*scope.early, *wait, *scope.lines, *stores),
+        tuple(scope.early),
+        (*scope.lines, *stores),
         parameters,
         tuple(numbers.storage[parameter.tensor] for parameter in parameters),
         frozenset(e.helpers),

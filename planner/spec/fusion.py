@@ -9,8 +9,9 @@ from pydantic import Field
 from planner.spec.base import Document
 
 NumberFormat = Literal["float16", "bfloat16", "float32"]
-Edge = Literal["first", "dependent launch", "graph node"]
-"""How a launch follows its predecessor: early, waiting inside for its data; or once that ended."""
+Edge = Literal["first", "dependent launch", "graph node", "loop"]
+"""How a launch follows its predecessor: early, waiting inside for its data; once that ended; or as
+the next step of a loop in one kernel, whose blocks wait for each other."""
 
 
 class StagePlan(Document):

@@ -18,6 +18,8 @@ _STATIC_SHARED_LIMIT_BYTES = 48 * 1024
 """More shared memory a block must be asked for (CUDA programming guide)."""
 _NOT_READY = 600
 """CUDA_ERROR_NOT_READY"""
+_TOO_LARGE = 720
+"""CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE"""
 
 
 def _text(value: Any) -> str:
@@ -181,8 +183,17 @@ class Driver:
         addresses: Sequence[int],
         *,
         ahead: bool,
+        together: bool = False,
     ) -> None:
-        """Queues a kernel whose parameters are addresses; `ahead`: before its predecessor ends."""
+        """Queues a kernel whose parameters are addresses.
+
+        Args:
+            ahead: it may start before its predecessor ends.
+            together: only with all its blocks at once (cooperative launch).
+
+        Raises:
+            EnvironmentMismatchError: the device does not hold that many blocks.
+        """
         api = self.api
         config = api.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = programs, 1, 1
@@ -196,10 +207,22 @@ class Driver:
             )
             attribute.value.programmaticStreamSerializationAllowed = 1
             attributes.append(attribute)
+        if together:
+            attribute = api.CUlaunchAttribute()
+            attribute.id = api.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+            attribute.value.cooperative = 1
+            attributes.append(attribute)
         config.numAttrs, config.attrs = len(attributes), attributes
         values = [ctypes.c_void_p(address) for address in addresses]
         pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
-        self._call(api.cuLaunchKernelEx, config, function, ctypes.addressof(pointers), 0)
+        error = api.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0)[0]
+        if int(error) == _TOO_LARGE:
+            raise EnvironmentMismatchError(
+                f"the GPU does not hold {programs} blocks of {threads} threads at once",
+                fix="an engine planned for this GPU",
+            )
+        if int(error) != 0:
+            raise InfoptError(f"cuLaunchKernelEx: {error.name}")
         del values  # alive until here: `pointers` points at them
 
     def capture(self, body: Callable[[], None], *, is_relaxed: bool = False) -> Any:

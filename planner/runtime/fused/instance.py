@@ -67,6 +67,7 @@ class Instance:
             item.shared_size_bytes,
             [*(self._address(a) for a in launch.arguments), 0, 0],
             ahead=ahead and item.waits,
+            together=launch.together,
         )
 
     def binary_of(self, launch: Launch) -> Binary:

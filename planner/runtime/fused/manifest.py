@@ -50,6 +50,8 @@ class Launch:
     """Root tensors, for people and for debugging."""
     ahead: bool = True
     """Whether it may start before what is in front of it has ended (dependent launch)."""
+    together: bool = False
+    """Whether its blocks wait for each other: all of them must be on the device at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ def _slot(item: Mapping[str, Any]) -> Slot:
 def _launch(item: Mapping[str, Any]) -> Launch:
     arguments = tuple(Argument(**argument) for argument in item["arguments"])
     made, ahead = tuple(item["makes"]), bool(item.get("ahead", True))
-    return Launch(item["kernel"], item["programs"], arguments, made, ahead)
+    together = bool(item.get("together", False))
+    return Launch(item["kernel"], item["programs"], arguments, made, ahead, together)
 
 
 def check_files(directory: Path, manifest: FusedManifest) -> None:

@@ -12,6 +12,7 @@ from planner.errors import InfoptError, VerificationError
 from planner.fuse.ahead import as_told
 from planner.fuse.build import Draft, build, drafted
 from planner.fuse.candidates import closure
+from planner.fuse.roll import loops_of, rolled_up
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.segments import Segment, extract
 from planner.kernels.cache import KernelCache
@@ -115,7 +116,8 @@ def _generated(
 
 
 def _compiled(drafts: Iterable[Draft], fusion: FusionPlan, cache: KernelCache) -> _Made:
-    kernels = [item for draft in drafts for item in draft.kernels]
+    listed = list(drafts)
+    kernels = [item for draft in listed for item in (*draft.kernels, *rolled_up(draft).kernels)]
     return cache.compiled(kernels, fusion.architectures, workers=os.cpu_count() or 1)
 
 
@@ -128,7 +130,8 @@ def _draft(program: Program, launches: Sequence[LaunchPlan], number_format: str)
     try:
         groups = [[_stage_part(program, stage) for stage in launch.stages] for launch in launches]
         made = drafted(program, numbers_for(program, number_format), groups)
-        return as_told(_with_edges(made, launches), [launch.kernel for launch in launches])
+        told = as_told(_with_edges(made, launches), [launch.kernel for launch in launches])
+        return replace(told, loops=loops_of([launch.edge for launch in launches]))
     except (KeyError, TypeError, InfoptError) as error:
         raise VerificationError(
             f"the plan's kernels do not fit the model as this version reads it: {error}",
@@ -171,7 +174,25 @@ def _repaired(
             parts, item = _rival(draft, parts, fusion, made, cache)
             work.reporter.note(f"{parts[0].stage.root}: the chosen configuration is refused")
         launches.append((parts, item))
-    return replace(draft, launches=tuple(launches))
+    changed = replace(draft, launches=tuple(launches))
+    if changed.launches != draft.launches or not _loops_are_sound(draft, fusion, made):
+        changed = replace(changed, loops=())
+    return changed
+
+
+def _loops_are_sound(
+    draft: Draft, fusion: FusionPlan, made: Mapping[tuple[str, int], Compiled]
+) -> bool:
+    """Whether all of it compiles everywhere, and no loop spills."""
+    items = rolled_up(draft).kernels
+    spills = any(
+        made[item.name, a].resources.stack_size_bytes
+        for item in items
+        if item.steps > 1
+        for a in fusion.architectures
+        if (item.name, a) in made
+    )
+    return not spills and all(_is_there(item, fusion, made) for item in items)
 
 
 def _is_there(item: Kernel, fusion: FusionPlan, made: Mapping[tuple[str, int], Compiled]) -> bool:

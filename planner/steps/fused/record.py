@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from planner.cost.rates import capability
 from planner.fuse.build import Draft
+from planner.fuse.loops import saved_us
 from planner.graph.segments import Cut, Segment
 from planner.kernels.compile import ARCHITECTURES
 from planner.kernels.estimate import Rates, floor, launch_floor_us, launch_us
@@ -115,6 +116,10 @@ def _launch(
     item = draft.kernels[number]
     is_ahead = rates.has_dependent_launch and item.name not in draft.waiting
     edge: Edge = "dependent launch" if is_ahead else "graph node"
+    loop = next((one for one in draft.loops if one[0] <= number <= one[1]), None)
+    if loop is not None and number > loop[0]:
+        edge = "loop"
+    gained_us = saved_us(draft, loop[0], rates) if loop is not None else 0.0
 
     def size_bytes(name: str) -> int:
         return program.types[name].size * storage_dtype(numbers.storage[name]).itemsize
@@ -129,7 +134,7 @@ def _launch(
         level=level,
         programs=sum(part.tiling.programs for part in parts),
         warps=max(part.tiling.config.warps for part in parts),
-        predicted_us=launch_us(program, parts, numbers, rates),
+        predicted_us=launch_us(program, parts, numbers, rates) - gained_us,
         floor_us=launch_floor_us(program, parts, numbers, rates),
         kept_bytes=sum(size_bytes(n) for n in kept if not program.by_name[n].is_view),
         moved_bytes=sum(size_bytes(name) for name in moved if name not in program.constants),

@@ -12,6 +12,8 @@ from planner.fuse.ahead import brought
 from planner.fuse.build import Draft, drafted
 from planner.fuse.candidates import explore
 from planner.fuse.groups import Bucket, Choice, Form, Groups, pose
+from planner.fuse.loops import with_loops
+from planner.fuse.roll import rolled_up
 from planner.graph.segments import Cut, Segment
 from planner.ir.solution import Solution, Status
 from planner.kernels.estimate import Rates
@@ -108,7 +110,7 @@ def decide(
     }
     measured = tuned_here(drafts, profile, reporter)
     final = {
-        name: one if name in measured.device_us else brought(one, rates)
+        name: one if name in measured.device_us else with_loops(brought(one, rates), rates)
         for name, one in measured.drafts.items()
     }
     return Decided(groups, solution, form, rates, final, measured.device_us)
@@ -198,4 +200,5 @@ def _draft(bucket: Bucket, chosen: Sequence[Choice], form: Rounding) -> Draft:
 
 def arena_bytes(draft: Draft) -> int:
     """Bytes of a bucket's intermediates, inputs and outputs, planned by liveness."""
-    return arena_size_bytes(draft.program, draft.kernels, draft.numbers)
+    made = rolled_up(draft)
+    return arena_size_bytes(made.program, made.kernels, made.numbers)
