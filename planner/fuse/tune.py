@@ -4,7 +4,8 @@ Stages with equal bodies (layers, experts, steps) are one *class* and change tog
 tried in each of its configurations with everything else as it stands, the most expensive class
 first; then, kernel by kernel, whether its launch waits for the end of the one in front of it, and
 whether it lets go of what follows at its start or once it has its inputs; last, whether launches
-ask for the weights of what follows them (`planner.fuse.ahead`).
+ask for the weights of what follows them (`planner.fuse.ahead`), and whether runs of equal launches
+become loops (`planner.fuse.roll`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from planner.errors import InfoptError
 from planner.fuse.ahead import brought
 from planner.fuse.build import Draft
 from planner.fuse.live import Live
@@ -159,7 +161,10 @@ def _try_loops(found: Tuned, live: Live, compile_each: Compile) -> None:
         one = compiled.get(item.name)
         if one is None or (item.steps > 1 and not is_sound(item, one, live.units)):
             return
-    taken_us = live.of_another(made, compiled)
+    try:
+        taken_us = live.of_another(made, compiled)
+    except InfoptError:
+        return  # the device does not hold all its blocks after all
     found.trials += 1
     if taken_us < found.best_us * GAIN:
         found.plan, found.best_us = other, taken_us

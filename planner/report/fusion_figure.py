@@ -181,7 +181,7 @@ def _notes(one: LaunchPlan | SegmentPlan) -> str:
         return f"{format_duration(one.predicted_us)}  by ONNX Runtime"
     kept = f", {format_size(one.kept_bytes)} on chip" if one.kept_bytes else ""
     beside = f", {len(one.stages)} side by side" if len(one.stages) > 1 else ""
-    late = ", graph node" if one.edge == "graph node" else ""
+    late = f", {one.edge}" if one.edge in ("graph node", "loop") else ""
     return f"{format_duration(one.predicted_us)}{kept}{beside}{late}"
 
 
@@ -189,6 +189,6 @@ def _legend(height: float, built: Built) -> str:
     mark = "; black line: measured" if built.measured_us else ""
     return (
         f'<text class="s" x="{_ARCS}" y="{height - 12}">colour: kernel (equal launches share one); '
-        f"bar: predicted time{mark}; arcs: data from earlier launches; no barriers inside kernels: "
-        f"each row is one boundary</text>"
+        f"bar: predicted time{mark}; arcs: data from earlier launches; each row is one boundary, or "
+        f"a step of a loop inside a kernel</text>"
     )
