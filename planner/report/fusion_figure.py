@@ -189,6 +189,6 @@ def _legend(height: float, built: Built) -> str:
     mark = "; black line: measured" if built.measured_us else ""
     return (
         f'<text class="s" x="{_ARCS}" y="{height - 12}">colour: kernel (equal launches share one); '
-        f"bar: predicted time{mark}; arcs: data from earlier launches; each row is one boundary, or "
+        f"bar: predicted time{mark}; arcs: data from earlier launches; each row is one boundary or "
         f"a step of a loop inside a kernel</text>"
     )

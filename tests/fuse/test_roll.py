@@ -64,7 +64,7 @@ def _model(
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, (_STEPS, batch, width))],
         weights,
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 CASES = {
