@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from planner.kernels.expressions import HELPERS
@@ -87,9 +87,9 @@ def rolled(
     sizes = [part.tiling.programs for part in parts]
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, body in enumerate(bodies):
-        strides = tuple(moves.strides.get(p, 0) for p in body.parameters)
+        moved = tuple(moves.strides.get(p, 0) for p in body.parameters)
         awaited = len(moves.awaited[position])
-        key = (body.lines, body.types, sizes[position], strides, awaited)
+        key = (body.lines, body.types, sizes[position], moved, awaited)
         groups.setdefault(key, []).append(position)
     functions, calls, start = [], [], 0
     waits = sorted({len(one) for one in moves.awaited} - {0})
@@ -200,7 +200,7 @@ def _function(name: str, body: Body, strides: Sequence[int], awaited: int, moves
 _WORD = re.compile(r"\b[a-z]+\d+\b")
 
 
-def _by_need(body: Body, known: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+def _by_need(body: Body, known: Set[str]) -> tuple[list[str], list[str], list[str]]:
     """Loads that need no other stage's step, loads that do, and the rest. Loads stand first, so
     that all of them are on their way together.
 

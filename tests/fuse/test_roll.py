@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +41,7 @@ def _model(
         for weight, shape in shapes.items():
             value = random.standard_normal(shape).astype(np.float32) / hidden**0.5
             weights.append(numpy_helper.from_array(value, weight))
-        extra = {"linear_before_reset": 1} if kind == "GRU" else {}
+        extra: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
         direction = "bidirectional" if ways == 2 else "forward"
         nodes.append(
             helper.make_node(
@@ -53,8 +54,8 @@ def _model(
             )
         )
         nodes.append(helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3]))
-        shape = np.array([_STEPS, batch, ways * hidden])
-        weights.append(numpy_helper.from_array(shape, f"s{layer}"))
+        wanted = np.array([_STEPS, batch, ways * hidden])
+        weights.append(numpy_helper.from_array(wanted, f"s{layer}"))
         name, width = f"o{layer}", ways * hidden
         nodes.append(helper.make_node("Reshape", [f"t{layer}", f"s{layer}"], [name]))
     graph = helper.make_graph(
