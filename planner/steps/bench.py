@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,11 @@ _SECONDS_PER_KERNEL = 0.12
 _MOST_SECONDS = 20.0
 _ALONE_S = 1.0
 """For one kernel, after another took its process down."""
+
+Request = tuple[int, str, int]
+"""A kernel to time: its index, its key in the store, its footprint."""
+Timed = tuple[str, KernelTime]
+"""A key, and the time of what stands there."""
 
 
 class Bench:
@@ -120,8 +125,8 @@ class Bench:
             return alone_key
         return kernel_key(kernel, model_size_bytes, self.target(threads))
 
-    def missing(self, executable: Executable, threads: int) -> list[tuple[int, str, int]]:
-        """(kernel index, key, footprint) of each distinct kernel that was never timed."""
+    def missing(self, executable: Executable, threads: int) -> list[Request]:
+        """Each distinct kernel that was never timed."""
         analysis = self.analysis(executable)
         size = analysis.read_size_bytes
         first: dict[str, int] = {}
@@ -149,7 +154,8 @@ class Bench:
         self._keys = {name: keys for name, keys in self._keys.items() if name[1] <= threads}
         return done
 
-    def _measured(self, executable: Executable, threads: int) -> Any:
+    def _measured(self, executable: Executable, threads: int) -> Iterator[str]:
+        """Times and keeps, telling what after each."""
         requests = self.missing(executable, threads)
         if not requests:
             return
@@ -164,9 +170,9 @@ class Bench:
         self,
         executable: Executable,
         threads: int,
-        requests: Sequence[tuple[int, str, int]],
+        requests: Sequence[Request],
         budget_s: float,
-    ) -> Any:
+    ) -> Iterator[Timed]:
         left = {key: (index, key, footprint) for index, key, footprint in requests}
         try:
             live = self._analysed(executable, threads)
@@ -182,8 +188,8 @@ class Bench:
         self,
         executable: Executable,
         live: AnalysedModel,
-        requests: Sequence[tuple[int, str, int]],
-    ) -> list[tuple[int, str, int]]:
+        requests: Sequence[Request],
+    ) -> list[Request]:
         """The same requests, by the index that each kernel has in a live analysis.
 
         ONNX Runtime does not always optimise a model into the same order of kernels.
@@ -206,8 +212,8 @@ class Bench:
         return found
 
     def _one_by_one(
-        self, executable: Executable, threads: int, requests: Sequence[tuple[int, str, int]]
-    ) -> Any:
+        self, executable: Executable, threads: int, requests: Sequence[Request]
+    ) -> Iterator[Timed]:
         """After a crash: a kernel at a time, in a process that is started anew when it dies.
 
         The whole model ran, or it could not have been analysed; so a kernel that takes ONNX
@@ -230,8 +236,8 @@ class Bench:
         self._process(threads).restart()
 
     def _in_context(
-        self, executable: Executable, threads: int, request: tuple[int, str, int]
-    ) -> Any:
+        self, executable: Executable, threads: int, request: Request
+    ) -> Iterator[Timed]:
         kernel = self.analysis(executable).kernels[request[0]]
         self.work.reporter.note(f"{kernel.name}: {kernel.op_type} runs only among the others")
         try:
@@ -242,8 +248,8 @@ class Bench:
             ) from None
 
     def _one(
-        self, executable: Executable, threads: int, request: tuple[int, str, int], *, alone: bool
-    ) -> Any:
+        self, executable: Executable, threads: int, request: Request, *, alone: bool
+    ) -> Iterator[Timed]:
         live = self._analysed(executable, threads)
         asked = self._located(executable, live, [request])
         process = self._process(threads)
