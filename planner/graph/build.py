@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from planner.errors import ModelError
 from planner.graph import container, infer, names, proto, structure
 from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.selectors import selectors
 from planner.ir.graph import Graph, Op, Tensor
 
 Observed = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -61,6 +62,7 @@ def read_graph(
         tensors=_tensors(model, ops, observed),
         inputs=_fed(model.graph),
         outputs=tuple(value.name for value in model.graph.output),
+        selectors=selectors(model.graph),
     )
 
 

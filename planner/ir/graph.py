@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Graph:
     tensors: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    selectors: Mapping[str, int] = field(default_factory=dict)
+    """Inputs of one integer that the model compares with a constant -> the first such constant."""
 
     @property
     def weights_size_bytes(self) -> int:

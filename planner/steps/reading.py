@@ -124,7 +124,9 @@ def kept_graph(
 ) -> Graph:
     """The graph of a model in a kept folder, whose name says what is in it; `inputs` as in
     `build_graph`."""
-    key = digest("graph", *_readers(), path.parent.name, path.name, sorted(inputs.items()))
+    key = digest(
+        "graph", "selectors", *_readers(), path.parent.name, path.name, sorted(inputs.items())
+    )
 
     def read() -> dict[str, Any]:
         return _graph_payload(build_graph(path, inputs=inputs))
@@ -143,6 +145,7 @@ def _graph_payload(graph: Graph) -> dict[str, Any]:
         ],
         "inputs": graph.inputs,
         "outputs": graph.outputs,
+        "selectors": dict(graph.selectors),
     }
 
 
@@ -160,4 +163,5 @@ def _graph(payload: Mapping[str, Any]) -> Graph:
         tensors={tensor.name: tensor for tensor in tensors},
         inputs=tuple(payload["inputs"]),
         outputs=tuple(payload["outputs"]),
+        selectors=payload["selectors"],
     )
