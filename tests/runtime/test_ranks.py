@@ -111,6 +111,28 @@ def expected(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return found
 
 
+def test_large_values_of_open_shapes_do_not_wait_in_a_circle(library: str, tmp_path: Path) -> None:
+    """More than a socket holds, both ways, from several threads: who sends a run waits for a rank,
+    which waits for whoever takes its last answer."""
+    session = runtime.load(pipelined(tmp_path))
+    rows = build.rows(200_000)
+    expected = session.run({"x": rows})["y"]
+    alike: list[bool] = []
+
+    def call() -> None:
+        for _ in range(4):
+            alike.append(bool(np.array_equal(session.run({"x": rows})["y"], expected)))
+
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 60
+    for thread in threads:
+        thread.join(max(until - time.monotonic(), 0.0))
+    assert alike == [True] * 16
+    session.close()
+
+
 def test_a_sharded_engine_answers_as_the_whole_model(session: GroupSession) -> None:
     assert all(check.is_kept for check in verify_outputs(session))
     for seed, count in enumerate((1, 7, 300)):

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,8 +22,9 @@ from typing import Any
 
 from planner.errors import EnvironmentMismatchError
 from planner.runtime.ranks.channel import Channel
-from planner.runtime.ranks.fabric import JOIN_S, MPI, NCCL
+from planner.runtime.ranks.fabric import JOIN_S
 from planner.runtime.ranks.fault import Fault, first
+from planner.runtime.ranks.launch import launch
 from planner.runtime.ranks.program import Program
 from planner.runtime.ranks.windows import TAKEN, Street
 
@@ -69,6 +68,10 @@ class RankGroup:
         self.told: dict[int, Any] = {}
         """What a rank had to say when it was ready."""
         self._lock = threading.Lock()
+        """Of what follows, for no longer than it takes to look at it."""
+        self._sending = threading.Lock()
+        """All ranks get all runs in one order. Not the lock above: who sends may wait for a rank
+        whose last answer has not been taken, and whoever takes it needs that one."""
         self._pending: dict[int, _Pending] = {}
         self._number = 0
         self._reason: str | None = None
@@ -98,7 +101,7 @@ class RankGroup:
             listener.settimeout(_POLL_S)
             meeting = str(Path(self._folder.name, "meeting"))
             arguments = [str(directory), address, library, str(world), meeting]
-            self._processes = self._launch(library, arguments)
+            self._processes = launch(self._module, library, arguments, world, self._log)
             self._accept(listener, time.monotonic() + JOIN_S)
         until = time.monotonic() + _LOAD_S
         for channel in self._waiting:
@@ -107,26 +110,6 @@ class RankGroup:
             self._streets[rank] = Street(channel.connection, windows)
             self.pids[rank] = pid
             self.told[rank] = told
-
-    def _launch(self, library: str, arguments: Sequence[str]) -> list[subprocess.Popen[bytes]]:
-        command = [sys.executable, "-P", "-m", self._module, *arguments]
-        world = len(self._programs)
-        log = self._log.open("wb")
-        with log:
-            if library == MPI:
-                commands = [([_mpiexec(), "-n", str(world), *command], _environment())]
-            else:
-                commands = [
-                    ([*command, str(rank)], _environment(rank if library == NCCL else None))
-                    for rank in range(world)
-                ]
-            return [
-                subprocess.Popen(
-                    one, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                    start_new_session=True,
-                )
-                for one, environment in commands
-            ]  # fmt: skip
 
     def _accept(self, listener: socket.socket, until: float) -> None:
         while len(self._waiting) < len(self._programs):
@@ -164,12 +147,8 @@ class RankGroup:
             InfoptError: what a rank could not do.
         """
         pending = _Pending(Future(), len(self._programs))
-        with self._lock:
-            if self._reason is not None:
-                raise RankLostError(self._reason)
-            self._number += 1
-            number = self._number
-            self._pending[number] = pending
+        with self._sending:
+            number = self._begun(pending)
             for rank, program in enumerate(self._programs):
                 try:
                     self._channels[rank].send((number, [feeds[name] for name in program.feeds]))
@@ -181,12 +160,21 @@ class RankGroup:
             self.end(f"no answer from all ranks within {timeout_s:g} s")
             raise RankLostError(f"no answer from all ranks within {timeout_s:g} s") from None
 
+    def _begun(self, pending: _Pending) -> int:
+        """The number of a run that is about to be sent."""
+        with self._lock:
+            if self._reason is not None:
+                raise RankLostError(self._reason)
+            self._number += 1
+            self._pending[self._number] = pending
+            return self._number
+
     def _read(self, rank: int, channel: Channel) -> None:
         try:
             while True:
                 number, fault, told = channel.receive()
                 returned, was_shown = self._streets[rank].taken(told)
-                if was_shown:  # not under the lock: who sends a run may wait for this very rank
+                if was_shown:
                     channel.send(TAKEN)
                 names = self._programs[rank].returns if fault is None else ()
                 self._answered(number, fault, dict(zip(names, returned, strict=True)))
@@ -261,29 +249,3 @@ class RankGroup:
             kept = [line.strip() for line in lines if line.strip(" =|")]
             return " ".join(kept)[-_WORDS:] or "it said nothing"
         return "it said nothing"
-
-
-def _mpiexec() -> str:
-    """The launcher beside this interpreter, where mpi4py's own MPI lies, or the system's."""
-    beside = Path(sys.prefix, "bin", "mpiexec")
-    found = str(beside) if beside.exists() else shutil.which("mpiexec")
-    if found is None:
-        raise EnvironmentMismatchError(
-            "mpi4py is installed, but no mpiexec", fix='pip install "infopt[mpi]"'
-        )
-    return found
-
-
-def _environment(gpu: int | None = None) -> dict[str, str]:
-    """This package for the ranks; their talk stays on this machine; each sees its own GPU only."""
-    paths = [path for path in sys.path if path]
-    defaults = {
-        **{"GLOO_SOCKET_IFNAME": "lo", "FI_PROVIDER": "shm", "HYDRA_IFACE": "lo"},
-        **{"NCCL_SOCKET_IFNAME": "lo", "NCCL_GRAPH_REGISTER": "0"},
-    }
-    found = {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    if gpu is not None:
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        visible = [name for name in seen.split(",") if name]
-        found["CUDA_VISIBLE_DEVICES"] = visible[gpu] if visible else str(gpu)
-    return found
