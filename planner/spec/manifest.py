@@ -108,7 +108,7 @@ class CollectiveSegment(Document):
     `reduce_scatter` adds and leaves each rank its slice; `split` keeps the own slice of a whole."""
     tensor: str
     result: str
-    axis: int | None = None
+    axis: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _axis_where_needed(self) -> CollectiveSegment:

@@ -73,6 +73,27 @@ def affine(source: str, target: str, *, seed: int, width: int = WIDTH) -> onnx.M
     )
 
 
+def product(source: str, target: str, weight: np.ndarray[Any, Any], rows: int) -> onnx.ModelProto:
+    """target = tanh(source · weight)."""
+    inner, outer = weight.shape
+    return make_model(
+        [
+            helper.make_node("MatMul", [source, "W"], ["inner"]),
+            helper.make_node("Tanh", ["inner"], [target]),
+        ],
+        [tensor(source, TensorProto.FLOAT, [rows, inner])],
+        [tensor(target, TensorProto.FLOAT, [rows, outer])],
+        {"W": weight},
+    )
+
+
+def drawn(rows: int, columns: int, seed: int) -> np.ndarray[Any, Any]:
+    """Weights."""
+    made = np.random.default_rng(seed).standard_normal((rows, columns)) / rows**0.5
+    found: np.ndarray[Any, Any] = made.astype(np.float32)
+    return found
+
+
 def identities(kinds: Mapping[str, int], shape: Sequence[int | str | None]) -> onnx.ModelProto:
     """One pass-through per named type: `in_<name>` -> `out_<name>`."""
     return make_model(

@@ -14,6 +14,7 @@ import pytest
 from planner.errors import EnvironmentMismatchError
 from planner.runtime.fused.driver import Driver
 from planner.runtime.ranks import nccl as library
+from planner.runtime.ranks.board import CudaBoard
 from planner.runtime.ranks.heads import empty_for, head_of
 from planner.runtime.ranks.nccl_fabric import NcclFabric
 from planner.runtime.ranks.place import Place
@@ -97,6 +98,17 @@ def test_places_are_spoken_of_in_place(each: Each, axis: int) -> None:
     for again, total in each(work):
         np.testing.assert_array_equal(again, given(7, shape))
         np.testing.assert_array_equal(total, WORLD * given(7, shape))
+
+
+def test_lengths_that_vary_do_not_each_keep_memory(each: Each) -> None:
+    def work(fabric: NcclFabric) -> int:
+        group = fabric.group(tuple(range(WORLD)))
+        for length in range(1, 100):
+            group.all_gather(given(fabric.rank, (3, length)), 1)
+        assert isinstance(fabric.board, CudaBoard)
+        return len(fabric.board._held)
+
+    assert max(each(work)) <= 12  # a doubling each, of 16 bytes to 4.8 kB, and two to pass through
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "float16"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from planner import runtime
@@ -28,9 +26,10 @@ from planner.runtime.ranks import part as parts
 from planner.runtime.ranks import windows
 from planner.runtime.ranks.bench import measure_links
 from planner.runtime.ranks.board import CudaBoard, HostBoard
-from planner.runtime.ranks.layout import kinds_of, placed
+from planner.runtime.ranks.fabric import choose
+from planner.runtime.ranks.layout import kinds_of
 from planner.runtime.ranks.nccl import library_path
-from planner.runtime.ranks.program import Compute, Program, Receive, Send, programs
+from planner.runtime.ranks.program import Compute, Program, programs
 from planner.runtime.ranks.resident import Resident
 from planner.runtime.ranks.session import GroupSession
 from planner.runtime.ranks.shares import measure_shares
@@ -52,42 +51,21 @@ ROWS, HIDDEN = 6, 16
 AXES = {"all_reduce": None, "all_gather": 1, "reduce_scatter": 0}
 
 
-def product(source: str, target: str, weight: np.ndarray[Any, Any], rows: int) -> onnx.ModelProto:
-    """target = tanh(source · weight)."""
-    inner, outer = weight.shape
-    return build.make_model(
-        [
-            helper.make_node("MatMul", [source, "W"], ["inner"]),
-            helper.make_node("Tanh", ["inner"], [target]),
-        ],
-        [build.tensor(source, TensorProto.FLOAT, [rows, inner])],
-        [build.tensor(target, TensorProto.FLOAT, [rows, outer])],
-        {"W": weight},
-    )
-
-
-def drawn(rows: int, columns: int, seed: int) -> np.ndarray[Any, Any]:
-    """Weights."""
-    made = np.random.default_rng(seed).standard_normal((rows, columns)) / rows**0.5
-    found: np.ndarray[Any, Any] = made.astype(np.float32)
-    return found
-
-
 def engine_of(
     folder: Path, kind: str, session_settings: SessionSettings = build.SETTINGS, device: str = "cpu"
 ) -> tuple[Path, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]]:
     """x -> product on each rank -> a collective -> product -> y, and what it answers."""
-    first = [drawn(build.WIDTH, HIDDEN, 10 + rank) for rank in PAIR]
+    first = [build.drawn(build.WIDTH, HIDDEN, 10 + rank) for rank in PAIR]
     gathers, scatters = kind == "all_gather", kind == "reduce_scatter"
-    second = drawn(2 * HIDDEN if gathers else HIDDEN, build.WIDTH, 1)
+    second = build.drawn(2 * HIDDEN if gathers else HIDDEN, build.WIDTH, 1)
     rows = ROWS // 2 if scatters else ROWS
 
     def save(model: onnx.ModelProto, name: str) -> Path:
         return build.save(model, folder / name)
 
-    firsts = [save(product("x", "part", first[rank], ROWS), f"first{rank}") for rank in PAIR]
+    firsts = [save(build.product("x", "part", first[rank], ROWS), f"first{rank}") for rank in PAIR]
     last = "z" if scatters else "y"
-    other = save(product("joined", last, second, rows), "second")
+    other = save(build.product("joined", last, second, rows), "second")
     joined = CollectiveSegment(operation=kind, tensor="part", result="joined", axis=AXES[kind])  # type: ignore[arg-type]
     steps: list[Part | Talk] = [
         Part(
@@ -148,10 +126,10 @@ def _told(session: GroupSession) -> list[Any]:
 @pytest.mark.parametrize("places", [(0, 1), (1, 0, 1, 2)])
 def test_a_pipeline_of_fixed_shapes_answers_alike(tmp_path: Path, places: tuple[int, ...]) -> None:
     names = ["x", *(f"h{n}" for n in range(len(places) - 1)), "y"]
-    weights = [drawn(build.WIDTH, build.WIDTH, n) for n in range(len(places))]
+    weights = [build.drawn(build.WIDTH, build.WIDTH, n) for n in range(len(places))]
     steps = [
         replace(
-            build.part(build.save(product(a, b, weights[n], ROWS), tmp_path / f"s{n}")),
+            build.part(build.save(build.product(a, b, weights[n], ROWS), tmp_path / f"s{n}")),
             ranks=(places[n],),
         )
         for n, (a, b) in enumerate(itertools.pairwise(names))
@@ -198,10 +176,11 @@ def test_a_fault_on_fixed_memory_leaves_the_ranks_in_step(tmp_path: Path) -> Non
 def test_large_results_are_read_where_they_lie(tmp_path: Path) -> None:
     """By many callers at once, each of whom keeps what it got."""
     wide = windows.LEAST_BYTES // (4 * ROWS) + 1
-    weights = [drawn(build.WIDTH, build.WIDTH, 0), drawn(build.WIDTH, wide, 1)]
+    weights = [build.drawn(build.WIDTH, build.WIDTH, 0), build.drawn(build.WIDTH, wide, 1)]
     steps = [
         replace(
-            build.part(build.save(product(a, b, weights[n], ROWS), tmp_path / f"s{n}")), ranks=(n,)
+            build.part(build.save(build.product(a, b, weights[n], ROWS), tmp_path / f"s{n}")),
+            ranks=(n,),
         )
         for n, (a, b) in enumerate([("x", "m"), ("m", "y")])
     ]
@@ -223,14 +202,15 @@ def test_large_inputs_and_results_of_many_runs_at_once_do_not_wait_in_a_circle(
 ) -> None:
     """More than a socket holds, both ways, while the first stage is two runs ahead of the last."""
     wide = 40_000
-    weights = [drawn(wide, build.WIDTH, 0), drawn(build.WIDTH, wide, 1)]
+    weights = [build.drawn(wide, build.WIDTH, 0), build.drawn(build.WIDTH, wide, 1)]
     steps = [
         replace(
-            build.part(build.save(product(a, b, weights[n], ROWS), tmp_path / f"s{n}")), ranks=(n,)
+            build.part(build.save(build.product(a, b, weights[n], ROWS), tmp_path / f"s{n}")),
+            ranks=(n,),
         )
         for n, (a, b) in enumerate([("x", "m"), ("m", "y")])
     ]
-    x = drawn(ROWS, wide, 2)
+    x = build.drawn(ROWS, wide, 2)
     write_engine(tmp_path / "engine", build.blueprint(steps, {"x": x}))
     expected = np.tanh(np.tanh(x @ weights[0]) @ weights[1])
     with runtime.load(tmp_path / "engine") as session, ThreadPoolExecutor(4) as pool:
@@ -248,8 +228,8 @@ def test_the_share_of_talking_is_measured(tmp_path: Path) -> None:
 
 
 @needs_library
-def test_links_between_places_are_measured(tmp_path: Path) -> None:
-    links = measure_links("mpi", 2, on_device=True)
+def test_links_between_places_are_measured() -> None:
+    links = measure_links(choose("cpu"), 2, on_device=True)
     assert set(links.times_us) == {"all_reduce", "all_gather", "reduce_scatter", "send"}
     for times in (*links.times_us.values(), links.driver_us):
         assert all(0 < low <= middle <= high for low, middle, high in times.values())
@@ -258,7 +238,7 @@ def test_links_between_places_are_measured(tmp_path: Path) -> None:
 def plain_program(folder: Path) -> tuple[Program, dict[str, Any]]:
     """One rank's: x -> tanh(x W) twice, and its sessions."""
     steps = [
-        build.part(build.save(product(a, b, drawn(4, 4, n), ROWS), folder / f"s{n}"))
+        build.part(build.save(build.product(a, b, build.drawn(4, 4, n), ROWS), folder / f"s{n}"))
         for n, (a, b) in enumerate([("x", "h"), ("h", "y")])
     ]
     write_engine(folder / "engine", build.blueprint(steps, {"x": build.rows(ROWS)}))
@@ -293,7 +273,7 @@ def test_a_run_is_captured_unless_the_graph_answers_otherwise(
 ) -> None:
     fake = fake_cuda.install(monkeypatch)
     queue = parts.ResidentPart.queue
-    spoilt = drawn(ROWS, build.WIDTH, 3)
+    spoilt = build.drawn(ROWS, build.WIDTH, 3)
 
     def recorded(part: parts.ResidentPart) -> None:
         def work() -> None:
@@ -318,7 +298,7 @@ def test_a_run_is_captured_unless_the_graph_answers_otherwise(
         fault, (y,) = resident([x])
         assert fault is None
         for n in range(2):
-            x = np.tanh(x @ drawn(4, 4, n))
+            x = np.tanh(x @ build.drawn(4, 4, n))
         np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-6)
 
 
@@ -352,66 +332,15 @@ def test_a_board_gives_back_what_it_took(monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(freed) == taken
 
 
-def segments_of(draw: Any) -> Program:
-    """A chain of parts, messages and arrivals with random readers."""
-    names = ["x"]
-    steps: list[Any] = []
-    for n in range(draw(st.integers(1, 8))):
-        name = f"t{n}"
-        if draw(st.booleans()):
-            readers = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
-            steps.append(Compute(build.segment(tuple(readers), (name,)), "file"))
-        else:
-            steps.append(Receive(name, 1))
-        names.append(name)
-        if draw(st.booleans()):
-            steps.append(Send(draw(st.sampled_from(names)), 1))
-    return with_deaths(("x",), steps, (names[-1],))
-
-
-def with_deaths(feeds: Sequence[str], steps: Sequence[Any], returns: Sequence[str]) -> Program:
-    """As `programs` says who dies where."""
-    later = set(returns)
-    found = []
-    for step in reversed(steps):
-        touched = {*step.reads, *step.makes}
-        found.append(replace(step, dead=tuple(sorted(touched - later))))
-        later |= set(step.reads)
-    return Program(tuple(feeds), tuple(reversed(found)), tuple(returns))
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_what_is_alive_at_once_never_shares_memory(data: st.DataObject) -> None:
-    program = segments_of(data.draw)
-    names = {name for step in program.steps for name in (*step.reads, *step.makes)} | {"x"}
-    sizes = {name: data.draw(st.integers(0, 40)) for name in sorted(names)}
-    kinds = {name: (np.dtype(np.float32), (size,)) for name, size in sizes.items()}
-    board = HostBoard()
-    first, *places, last = placed(program, kinds, board)
-    ranges: dict[str, tuple[int, int]] = {}
-    alive: set[str] = set(program.feeds)
-    for at, step in zip([first, *places], [None, *program.steps], strict=True):
-        for name, place in at.items():
-            span = (place.address, place.address + place.size_bytes)
-            assert ranges.setdefault(name, span) == span  # it never moves
-        if step is None:
-            continue
-        alive |= {*step.reads, *step.makes}
-        for one, other in itertools.combinations(sorted(alive), 2):
-            (a, b), (c, d) = ranges[one], ranges[other]
-            assert b <= c or d <= a, (one, other)
-        alive -= set(step.dead)
-    assert set(last) == set(program.returns)
-
-
-def test_open_shapes_have_no_layout() -> None:
-    step = Compute(build.segment(("x",), ("y",)), "file")
-    program = with_deaths(("x",), [step], ("y",))
-    fixed, open_ = build.spec("x", shape=(2, 3)), build.spec("y", shape=(None, 3))
-    assert kinds_of(program, [fixed, open_]) is None
-    assert kinds_of(program, [fixed, build.spec("y", "string", (2, 3))]) is None
-    assert set(kinds_of(program, [fixed, build.spec("y", shape=(2, 3))]) or ()) == {"x", "y"}
+@pytest.mark.parametrize("of_gpu", [False, True])
+def test_a_board_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch, of_gpu: bool) -> None:
+    fake_cuda.install(monkeypatch)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    board = CudaBoard(Driver()) if of_gpu else HostBoard()
+    address = board.allocate(windows.LEAST_BYTES)
+    assert board.block(board.staging(address, windows.LEAST_BYTES)) is not None
+    board.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.gpu

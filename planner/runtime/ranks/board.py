@@ -102,7 +102,9 @@ class HostBoard:
         return None
 
     def close(self) -> None:
-        """The memory goes with the last view of it."""
+        """Nobody may look at it afterwards."""
+        for block in self._blocks.values():
+            block.close()
         self._held.clear()
         self._blocks.clear()
 
@@ -187,6 +189,7 @@ class CudaBoard:
             self._driver.free(address)
         for pinned in self._pinned:
             self._driver.free_pinned(pinned)
-        for address in self._blocks:
+        for address, block in self._blocks.items():
             self._driver.unpin(address)
+            block.close()
         self._graphs, self._held, self._pinned, self._blocks = [], [], [], {}

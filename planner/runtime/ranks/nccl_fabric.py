@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,13 @@ import numpy as np
 from planner.errors import EnvironmentMismatchError
 from planner.runtime.fused.driver import Driver
 from planner.runtime.ranks.board import Board, CudaBoard
+from planner.runtime.ranks.buffers import Buffers
 from planner.runtime.ranks.fabric import JOIN_S, Array, slice_of
 from planner.runtime.ranks.heads import WORDS, bytes_of, empty_for, head_of
 from planner.runtime.ranks.nccl import ID_BYTES, Nccl
-from planner.runtime.ranks.place import Place, array_at, rows_of
+from planner.runtime.ranks.place import Place, rows_of
 
 _POLL_S = 0.01
-_LEAST_BYTES = 1 << 16
 
 
 class NcclFabric:
@@ -42,7 +41,7 @@ class NcclFabric:
         identity = _identity(Path(meeting), rank, self.nccl.unique_id)
         self._to = self.nccl.join(identity, rank, world)
         self._groups: list[int] = []
-        self._buffers = _Buffers(self.board)
+        self._buffers = Buffers(self.board)
         self._talk = NcclTalk(self, self._to)
 
     def group(self, ranks: tuple[int, ...]) -> NcclGroup:
@@ -117,47 +116,6 @@ def _identity(meeting: Path, rank: int, make: Callable[[], bytes]) -> bytes:
     raise EnvironmentMismatchError(f"the ranks do not meet: no identity within {JOIN_S:.0f} s")
 
 
-@dataclass(slots=True)
-class _Buffers:
-    """Device memory for arrays of the host, with page-locked memory beside it; grows as needed."""
-
-    board: Board
-    _source: tuple[int, int, int] = (0, 0, 0)
-    _target: tuple[int, int, int] = (0, 0, 0)
-    _staged: dict[int, int] = field(default_factory=dict)
-
-    def filled(self, value: Array) -> Place:
-        """The array on the device, once what is queued is done."""
-        self._source = self._grown(self._source, value.nbytes)
-        address, staging, _ = self._source
-        np.copyto(array_at(staging, value.dtype, value.shape), value)
-        self.board.upload(address, staging, value.nbytes)
-        return Place(address, value.dtype, value.shape)
-
-    def room(self, size_bytes: int) -> Place:
-        """Memory for bytes to come."""
-        return self.result((size_bytes,), np.dtype(np.uint8))
-
-    def result(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Place:
-        """Memory for a tensor to come."""
-        self._target = self._grown(self._target, math.prod(shape) * dtype.itemsize)
-        return Place(self._target[0], dtype, shape)
-
-    def read(self, place: Place) -> Array:
-        """What came, once all is done."""
-        staging = self._target[1]
-        self.board.download(staging, place.address, place.size_bytes)
-        self.board.finish()
-        return array_at(staging, place.dtype, place.shape).copy()
-
-    def _grown(self, held: tuple[int, int, int], size_bytes: int) -> tuple[int, int, int]:
-        if size_bytes <= held[2]:
-            return held
-        size = max(2 * size_bytes, _LEAST_BYTES)
-        address = self.board.allocate(size)
-        return address, self.board.staging(address, size), size
-
-
 class NcclGroup:
     """Some of the ranks."""
 
@@ -208,6 +166,7 @@ class NcclTalk:
         self._world = world
         self._stream = fabric.board.stream or 0
         self._scratch: dict[int, int] = {}
+        """Bytes -> address; none is given back, for graphs may hold it."""
 
     def together(
         self, group: NcclGroup, operation: str, axis: int | None, source: Place, target: Place
@@ -262,10 +221,13 @@ class NcclTalk:
         return joined
 
     def _room(self, size_bytes: int) -> int:
-        """Memory between two copies; the stream's order lets all of one size share it."""
-        if size_bytes not in self._scratch:
-            self._scratch[size_bytes] = self.board.allocate(size_bytes)
-        return self._scratch[size_bytes]
+        """Memory between two copies; the stream's order lets all share it. It doubles, so that ever
+        longer tensors of open shapes hold no more than four times the longest."""
+        fitting = min((size for size in self._scratch if size >= size_bytes), default=None)
+        if fitting is None:
+            fitting = max(size_bytes, 2 * max(self._scratch, default=0))
+            self._scratch[fitting] = self.board.allocate(fitting)
+        return self._scratch[fitting]
 
     def send(self, place: Place, to: int) -> None:
         """Queued."""

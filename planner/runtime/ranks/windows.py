@@ -37,6 +37,11 @@ class Block:
         self._map = mmap.mmap(self.descriptor, self.size_bytes)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
 
+    def close(self) -> None:
+        """Gives the memory back; whoever else was given it keeps it."""
+        os.close(self.descriptor)
+        self._map.close()
+
 
 def can_share() -> bool:
     """Whether this system has files in memory."""
