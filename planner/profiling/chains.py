@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.profiling.parts import PartTimes, Span
+from planner.profiling.parts import PartTimes, Span, passed
 from planner.runtime import dtypes
 from planner.runtime.device_run import can_bind, wants_host
 from planner.runtime.ort import make_session, tensor_specs
@@ -53,7 +53,7 @@ def time_chains(
             sizes = {**chain.sizes, **sizes}
         finally:
             chain.close()
-    talks, crossings, fed = _passed(parts, feeds, sizes)
+    talks, crossings, fed = passed(parts, feeds, sizes)
     slowest = tuple(max(each, key=lambda span: span[1]) for each in spans.values())
     return PartTimes(slowest, talks, crossings, sizes, fed)
 
@@ -62,30 +62,6 @@ def _members(own: Sequence[Any]) -> tuple[int, ...]:
     """The ranks of the stage that a rank belongs to."""
     members: tuple[int, ...] = own[0].ranks
     return members
-
-
-def _passed(
-    parts: Sequence[Any], feeds: Values, sizes: Mapping[str, int]
-) -> tuple[tuple[tuple[str, int], ...], tuple[int, ...], int]:
-    """Collectives, what crosses between stages, and bytes that the driver hands out."""
-    home: dict[str, tuple[int, ...]] = {}
-    talks: list[tuple[str, int]] = []
-    crossings: dict[tuple[str, tuple[int, ...]], int] = {}
-    fed: set[tuple[int, str]] = set()
-    for part in parts:
-        if hasattr(part, "segment"):
-            segment = part.segment
-            gathers = segment.operation == "all_gather"
-            talks.append((segment.operation, sizes[segment.result if gathers else segment.tensor]))
-            home[segment.result] = part.ranks
-            continue
-        for name in part.inputs:
-            if home.get(name, part.ranks) != part.ranks:
-                crossings[name, part.ranks] = sizes[name]
-            if name in feeds:
-                fed.update((rank, name) for rank in part.ranks)
-        home.update(dict.fromkeys(part.outputs, part.ranks))
-    return tuple(talks), tuple(crossings.values()), sum(sizes[name] for _, name in fed)
 
 
 @dataclass(slots=True)
@@ -153,7 +129,7 @@ class _Chain:
             lambda: self.board.copy_rows(spare, size, spare + size, size, size, 1)
         )
         low, middle, high = self._timed(self._queue)
-        least = low / 2  # a chain cannot take less than none of the time that was measured
+        least = low / 2  # `idle` is measured apart: its noise must not take all of a short chain
         return max(low - idle, least), max(middle - idle, least), max(high - idle, least)
 
     def _queue(self) -> None:

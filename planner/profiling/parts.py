@@ -83,37 +83,43 @@ def time_parts(
         polls: whether ranks that wait for others keep a core busy.
     """
     alive: list[dict[str, Array]] = [dict(feeds) for _ in range(ranks)]
-    home: dict[str, tuple[int, ...]] = {}
     spans: list[Span] = []
-    talks: list[tuple[str, int]] = []
-    crossings: dict[tuple[str, tuple[int, ...]], int] = {}
-    fed: dict[tuple[int, str], int] = {}
     is_resident = True
     for part in parts:
-        members = part.ranks
         if hasattr(part, "segment"):
-            talks.append(_talk(part, alive))
-            home[part.segment.result] = members
+            _talk(part, alive)
             continue
-        for name in part.inputs:
-            if home.get(name, members) != members:
-                crossings[name, members] = alive[members[0]][name].nbytes
-            if name in feeds:
-                fed.update(((rank, name), feeds[name].nbytes) for rank in members)
-        with _pollers(ranks - len(members) if polls else 0):
+        with _pollers(ranks - len(part.ranks) if polls else 0):
             span, is_fixed = _run(part, alive)
         spans.append(span)
         is_resident &= is_fixed
-        home.update(dict.fromkeys(part.outputs, members))
-    return PartTimes(
-        tuple(spans),
-        tuple(talks),
-        tuple(crossings.values()),
-        {name: value.nbytes for name, value in alive[0].items()},
-        sum(fed.values()),
-        is_resident,
-        alive[0],
-    )
+    sizes = {name: value.nbytes for name, value in alive[0].items()}
+    talks, crossings, fed_bytes = passed(parts, feeds, sizes)
+    return PartTimes(tuple(spans), talks, crossings, sizes, fed_bytes, is_resident, alive[0])
+
+
+def passed(
+    parts: Sequence[Any], feeds: Mapping[str, Array], sizes: Mapping[str, int]
+) -> tuple[tuple[tuple[str, int], ...], tuple[int, ...], int]:
+    """Collectives, what crosses between stages, and bytes that the driver hands out."""
+    home: dict[str, tuple[int, ...]] = {}
+    talks: list[tuple[str, int]] = []
+    crossings: dict[tuple[str, tuple[int, ...]], int] = {}
+    fed: set[tuple[int, str]] = set()
+    for part in parts:
+        if hasattr(part, "segment"):
+            segment = part.segment
+            gathers = segment.operation == "all_gather"
+            talks.append((segment.operation, sizes[segment.result if gathers else segment.tensor]))
+            home[segment.result] = part.ranks
+            continue
+        for name in part.inputs:
+            if home.get(name, part.ranks) != part.ranks:
+                crossings[name, part.ranks] = sizes[name]
+            if name in feeds:
+                fed.update((rank, name) for rank in part.ranks)
+        home.update(dict.fromkeys(part.outputs, part.ranks))
+    return tuple(talks), tuple(crossings.values()), sum(sizes[name] for _, name in fed)
 
 
 @contextmanager
@@ -169,7 +175,7 @@ def _timed(calls: Sequence[Callable[[], object]]) -> Span:
     return float(low), float(middle), float(high)
 
 
-def _talk(talk: _Talk, alive: list[dict[str, Array]]) -> tuple[str, int]:
+def _talk(talk: _Talk, alive: list[dict[str, Array]]) -> None:
     segment, members = talk.segment, talk.ranks
     values = [alive[rank][segment.tensor] for rank in members]
     joined: Array = (
@@ -184,4 +190,3 @@ def _talk(talk: _Talk, alive: list[dict[str, Array]]) -> tuple[str, int]:
         alive[rank][segment.result] = made
     for rank in set(range(len(alive))) - set(members):
         alive[rank][segment.result] = alive[members[0]][segment.result]
-    return segment.operation, joined.nbytes
