@@ -70,6 +70,13 @@ def test_one_slope_for_all_is_a_leaky_relu(shape: tuple[int, ...], tmp_path: Pat
     assert kinds == ["Conv", "LeakyRelu"]
 
 
+def test_slopes_that_would_cost_digits_stay(tmp_path: Path) -> None:
+    slopes = np.array([0.25, 1e6, -1e6, 1.0]).reshape(4, 1, 1)
+    assert _rewritten(slopes, tmp_path, _BESIDE_CONV, 4) == ["Conv", "PRelu"]
+    same = np.full((4, 1, 1), -1e6)
+    assert _rewritten(same, tmp_path, _BESIDE_CONV, 4) == ["Conv", "LeakyRelu"]
+
+
 @pytest.mark.parametrize("shape", [(5,), (4, 1), (4, 1, 5), (4, 4, 5)])
 def test_slopes_of_places_stay(shape: tuple[int, ...], tmp_path: Path) -> None:
     slopes = np.random.default_rng(1).uniform(-1, 1, shape)

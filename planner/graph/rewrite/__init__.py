@@ -1,9 +1,11 @@
-"""Exact rewrites that leave fewer operators: for models whose operators cost more than their work.
+"""Rewrites that leave fewer operators: for models whose operators cost more than their work.
 
 A small model spends most of its time on what every operator costs, however little it does; about
-half of a small network's operators only change how elements are counted. Rules here keep every
-element (`views`, `sinking`, `products`, `splits`); nothing is rounded otherwise than before, but
-for products whose sums a library takes in another order.
+half of a small network's operators only change how elements are counted. Some rules keep every
+element (`views`, `sinking`, `products`, `splits`, `lookups`); nothing is rounded otherwise than
+before, but for products whose sums a library takes in another order. Others compute the same of
+real numbers in other steps (`affine`, `gates`, `means`, `slopes`, `rows`, `gelu`): answers differ
+by rounding, which whoever uses the result compares with the original.
 
 Only tensors of fixed shapes are touched. Branches are rewritten as models of their own; bodies of
 loops stay.
