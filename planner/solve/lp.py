@@ -72,7 +72,7 @@ def minimise(
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("solver", str(method))
-    solver.setOptionValue("time_limit", limit_s)
+    solver.setOptionValue("time_limit", max(limit_s, 0.0))  # less is refused, and then ignored
     solver.passModel(_model(program))
     solver.run()
     status = solver.getModelStatus()

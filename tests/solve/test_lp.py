@@ -57,6 +57,17 @@ def test_unbounded_is_not_called_infeasible() -> None:
     assert minimise(unbounded) == NoVertex(is_infeasible=False)
 
 
+@pytest.mark.parametrize("limit_s", [0.0, -1.0])
+def test_no_time_is_a_limit(limit_s: float) -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = 400, 400
+    matrix = rng.random((rows, columns))
+    program = LinearProgram(
+        -rng.random(columns), matrix, matrix.sum(axis=1) / 3, np.zeros(columns), np.ones(columns)
+    )
+    assert minimise(program, limit_s=limit_s) == NoVertex(is_infeasible=False)
+
+
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     minimise(LinearProgram(np.ones(1), np.ones((1, 1)), np.ones(1), np.zeros(1), np.ones(1)))
     assert capfd.readouterr() == ("", "")

@@ -135,15 +135,15 @@ def _step(
 ) -> tuple[_States, IntArray, IntArray]:
     """One weight more: the best states, from which they come, and its store in each."""
     count = len(states.free_us)
-    ways = [(np.arange(count), -1, states.free_us, states.late_us[:, a])]
+    taken = [(np.arange(count), -1, states.free_us, states.late_us[:, a])]
     for r in range(len(line.running.stores)):
         kept = _may(line, states, a, r, way)
         if len(kept):
-            ways.append((kept, r, *_fetched(line, states, a, r, kept)))
-    source = np.concatenate([kept for kept, *_ in ways])
-    store = np.concatenate([np.full(len(kept), r) for kept, r, *_ in ways])
-    free = np.concatenate([each for _, _, each, _ in ways])
-    late = np.concatenate([each for *_, each in ways])
+            taken.append((kept, r, *_fetched(line, states, a, r, kept)))
+    source = np.concatenate([kept for kept, *_ in taken])
+    store = np.concatenate([np.full(len(kept), r) for kept, r, *_ in taken])
+    free = np.concatenate([each for _, _, each, _ in taken])
+    late = np.concatenate([each for *_, each in taken])
     streamed = states.streamed[source, :, a]
     size = line.running.options[line.weights[a]].weight_size_bytes
     streams = np.flatnonzero(store >= 0)
