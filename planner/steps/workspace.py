@@ -101,6 +101,14 @@ def _trim(kept: Path) -> None:
     if not kept.exists():
         return
     folders = [path for path in kept.iterdir() if not path.name.startswith(_MAKING)]
-    folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    folders.sort(key=_used_at, reverse=True)
     for folder in folders[_KEEP_MODELS:]:
         remove_unheld(folder, _MAKING)
+
+
+def _used_at(folder: Path) -> float:
+    """When it was used last, in seconds since the epoch; 0 where another planner has removed it."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

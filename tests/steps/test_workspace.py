@@ -25,6 +25,14 @@ def test_what_another_planner_kept_meanwhile_is_what_both_go_on_with(tmp_path: P
     theirs.close()
 
 
+def test_a_folder_that_another_planner_removes_meanwhile_is_no_matter(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.sqlite")
+    with workspace(Silent(), store) as work:
+        work.kept.mkdir(parents=True)
+        (work.kept / "gone").symlink_to(tmp_path / "nothing")  # is listed, and is not there
+    store.close()
+
+
 def test_a_folder_in_use_outlives_another_planner_that_tidies_up(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.sqlite")
 
