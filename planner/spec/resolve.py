@@ -7,7 +7,6 @@ are relative to that file; paths in flags and environment to the current directo
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from planner.spec.constraints import Constraints
 from planner.spec.devices import is_file_name
 from planner.spec.problems import KeyPath, explain, path_text
 from planner.spec.quantities import FROM_TEXT
+from planner.spec.shape_words import workload_of
 from planner.spec.yaml_source import YamlSource
 
 SHORT_FORMS: dict[KeyPath, str] = {("slo",): "latency", ("target",): "device"}
@@ -66,42 +66,6 @@ def _pins(words: tuple[str, ...]) -> Any:
     return pins
 
 
-_SHAPE = re.compile(r":[\dx\s]*$")
-"""How a shape of an input ends."""
-
-
-def parse_shape(text: str) -> tuple[str, list[int]]:
-    """`audio:1x16000` -> ("audio", [1, 16000]); nothing after the colon is a scalar.
-
-    Raises:
-        UsageError: no colon, or a dimension that is not a whole number.
-    """
-    name, colon, shape = text.rpartition(":")
-    dims = [part.strip() for part in shape.split("x")] if shape.strip() else []
-    if not colon or not name or not all(part.isascii() and part.isdigit() for part in dims):
-        raise UsageError(
-            f"{text!r} is no shape", fix="write NAME:1x3x224x224, or NAME: for a scalar"
-        )
-    return name, [int(part) for part in dims]
-
-
-def _workload(words: tuple[str, ...]) -> Any:
-    each = (part for word in words for part in _shapes_apart(word))
-    return [{"shapes": dict(parse_shape(part) for part in each)}]
-
-
-def _shapes_apart(text: str) -> list[str]:
-    """`x:1x4,state:2x1x8` -> both of them; a comma inside a name stays."""
-    found: list[str] = []
-    pending = ""
-    for part in text.split(","):
-        pending = f"{pending},{part}" if pending else part
-        if _SHAPE.search(pending):
-            found.append(pending.strip())
-            pending = ""
-    return [*found, pending] if pending or not found else found
-
-
 @dataclass(frozen=True, slots=True)
 class Flag:
     """A command line flag and the YAML key it sets."""
@@ -139,7 +103,7 @@ FLAGS = (
     Flag("memory", ("target", "memory")),
     Flag("price", ("target", "price")),
     Flag("offload", ("target", "offload"), _list, is_repeated=True),
-    Flag("shapes", ("workload",), _workload, is_repeated=True),
+    Flag("shapes", ("workload",), workload_of, is_repeated=True),
     Flag("formats", ("compression", "formats"), _list, is_repeated=True),
     Flag("pin", ("compression", "pin"), _pins, is_repeated=True),
     Flag("objective", ("objective",)),

@@ -19,7 +19,7 @@ from planner.graph.equality import run_with_onnxruntime
 from planner.graph.inspection import inspect
 from planner.graph.model import BoundModel, LoadedModel, Port
 from planner.graph.normal import Binding, normalise
-from planner.spec.resolve import parse_shape
+from planner.spec.shape_words import parse_shape
 from tests.graph import nasties
 from tests.graph.nasties import model, node, value, weight
 

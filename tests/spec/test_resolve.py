@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from planner.errors import SpecError
-from planner.spec.resolve import FLAGS, parse_shape, resolve
+from planner.errors import SpecError, UsageError
+from planner.spec.resolve import FLAGS, resolve
+from planner.spec.shape_words import parse_shape
 from planner.spec.yaml_source import YamlSource, loads
 
 YAML = loads("model: m.onnx\nslo: {latency: {p99: 30ms}}\nsolver:\n  gap: 2%\n", Path("d/c.yaml"))
@@ -96,6 +97,12 @@ def test_shapes_that_are_none(text: str) -> None:
     with pytest.raises(SpecError, match="no shape") as refused:
         resolve({"model": ("m",), "shapes": (text,)}, {})
     assert refused.value.where == "--shapes"
+
+
+@pytest.mark.parametrize("words", [("a:1x4", "a:1x8"), ("a:1x4,a:",)])
+def test_an_input_has_one_shape(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="'a' is given two shapes"):
+        resolve({"model": ("m",), "shapes": words}, {})
 
 
 @pytest.mark.parametrize(
