@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,24 +171,33 @@ def run(model: Path, options: argparse.Namespace, how: list[str], folder: Path) 
 
 
 def interleaved(engines: Mapping[str, Path]) -> dict[str, dict[str, float]]:
-    """All engines loaded at once and called in turn, a few calls each; microseconds."""
-    taken: dict[str, list[float]] = {name: [] for name in engines}
+    """All engines loaded at once and called in turn."""
     with ExitStack() as stack:
         sessions = {name: stack.enter_context(load(path)) for name, path in engines.items()}
         golden = sessions["1 process"].manifest.golden[0].inputs
         feeds = read_tensors(engines["1 process"] / golden)
-        for round_number in range(ROUNDS + 1):
-            for name, session in sessions.items():
-                for _ in range(CALLS):
-                    start = time.perf_counter()
-                    session.run(feeds)
-                    if round_number:  # the first warms up
-                        taken[name].append((time.perf_counter() - start) * 1e6)
+        return in_turn({name: partial(one.run, feeds) for name, one in sessions.items()})
+
+
+def in_turn(calls: Mapping[str, Callable[[], object]]) -> dict[str, dict[str, float]]:
+    """Quartiles of each, a few calls of one after a few of the other; microseconds."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for round_number in range(ROUNDS + 1):
+        for name, call in calls.items():
+            times = [_once_us(call) for _ in range(CALLS)]
+            if round_number:  # the first warms up
+                taken[name] += times
     points = {"p25": 0.25, "p50": 0.5, "p75": 0.75}
     return {
         name: {point: float(np.quantile(times, at)) for point, at in points.items()}
         for name, times in taken.items()
     }
+
+
+def _once_us(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e6
 
 
 def main() -> None:

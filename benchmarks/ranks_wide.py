@@ -27,9 +27,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import ranks  # noqa: E402
 
-from planner.emit.engine import Blueprint, Part, Talk, write_engine  # noqa: E402  # noqa: E402
+from planner.emit.engine import Blueprint, Part, Talk, write_engine  # noqa: E402
 from planner.emit.golden import Golden  # noqa: E402
-from planner.emit.partition import StageCut, options, partition, read  # noqa: E402  # noqa: E402
+from planner.emit.partition import StageCut, options, partition, read  # noqa: E402
 from planner.profiling.chains import time_chains  # noqa: E402
 from planner.runtime import load  # noqa: E402
 from planner.runtime.fingerprint import this_environment  # noqa: E402
@@ -44,7 +44,6 @@ from planner.spec.session import SessionSettings  # noqa: E402
 from planner.steps.spreading import Wish, cut_choices, predicted  # noqa: E402
 from tests.runtime.build import make_plan  # noqa: E402
 
-ROUNDS, CALLS = 15, 8
 PAIR = (0, 1)
 
 
@@ -114,7 +113,7 @@ def run(device: str, folder: Path) -> dict[str, Any]:
         tell("engine loaded")
         found = session.run(feeds)["logits"].astype(np.float64)
         nmse = float(np.sum((found - expected) ** 2) / np.sum(expected.astype(np.float64) ** 2))
-        taken = _interleaved(
+        taken = ranks.in_turn(
             {"1 process": lambda: one(feeds), "2 ranks": lambda: session.run(feeds)}
         )
     tell("nmse", nmse, taken)
@@ -130,21 +129,6 @@ def run(device: str, folder: Path) -> dict[str, Any]:
         "talks": times.talks,
         "links_us": links.times_us,
         "driver_us": links.driver_us,
-    }
-
-
-def _interleaved(calls: dict[str, Any]) -> dict[str, dict[str, float]]:
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(ROUNDS + 1):
-        for name, call in calls.items():
-            for _ in range(CALLS):
-                start = time.perf_counter()
-                call()
-                if round_number:
-                    taken[name].append((time.perf_counter() - start) * 1e6)
-    return {
-        name: {f"p{n}": float(np.percentile(times, n)) for n in (25, 50, 75)}
-        for name, times in taken.items()
     }
 
 
