@@ -93,8 +93,9 @@ class Decision(Document):
     """Name of the group (kernel) it runs in."""
     format: str
     predicted_us: float
-    """Its group's expected latency over the workload; reported once, at the operator that does most
-    of the group's work, else 0."""
+    """Its group's expected latency over the workload; reported once, else 0: at the operator that
+    does most of the group's work where its kernels were priced one by one, else at the first. Where
+    only kinds of operators were timed, each has its share of its kind."""
     error: float
     """Contribution to the output NMSE."""
     reason: str

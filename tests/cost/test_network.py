@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -75,7 +73,7 @@ def test_a_healthy_network_is_as_published(ranks: int, rate: float, size: float,
 
 
 def test_one_slow_cluster_says_nothing_of_the_next() -> None:
-    library = curves.read(Path("profiles/fits"))
+    library = curves.read(resources.folder("profiles") / "fits")
     of_its_own = collective.find(library, NETWORK, "microsoft/vidur")
     assert of_its_own.is_own
     for like in (None, "someone/else"):
