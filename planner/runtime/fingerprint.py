@@ -140,6 +140,11 @@ def has_vnni(cpu: Cpu) -> bool:
     return not exact.isdisjoint(cpu.flags)
 
 
+def convolution_block(cpu: Cpu) -> int:
+    """Channels that ONNX Runtime's convolutions compute together: `MlasNchwcGetBlockSize`."""
+    return 16 if {"avx512f", "asimd"} & set(cpu.flags) else 8
+
+
 def usable_cores() -> int:
     """Logical cores this process may use: affinity, cut by the control group's quota; >= 1."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else psutil.cpu_count() or 1

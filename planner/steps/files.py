@@ -20,6 +20,7 @@ from planner.graph.model import BoundModel, LoadedModel
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.simplify import simplify
 from planner.runtime import dtypes
+from planner.runtime.fingerprint import convolution_block, read_cpu
 from planner.runtime.tensors import write_tensors
 from planner.spec.manifest import TensorSpec
 from planner.spec.plan import Plan
@@ -30,7 +31,7 @@ from planner.steps.workspace import Workspace, digest
 
 _BOUND = "bound.onnx"
 _SIMPLIFIED = "simplified.onnx"
-_METHOD_VERSION = 8
+_METHOD_VERSION = 9
 """Raised whenever these files, or what is noted of them, would come out otherwise."""
 _FACTS = "facts.json"
 _ONE_RUN = Bounds(wall_s=120.0)
@@ -132,7 +133,7 @@ def bound_files(
             _METHOD_VERSION,
             loaded.sha256,
             [sorted(own.items()) for own in shapes],
-            *(["for the CPU"] if for_cpu else []),
+            *(["for the CPU", convolution_block(read_cpu())] if for_cpu else []),
         ),
         make,
     )

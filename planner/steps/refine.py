@@ -17,6 +17,7 @@ from planner.graph.model import BoundModel, LoadedModel
 from planner.graph.rewrite import rewrite
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.wide import widen
+from planner.runtime.fingerprint import convolution_block, read_cpu
 
 _REWRITTEN = "rewritten.onnx"
 _WIDE = "wide.onnx"
@@ -61,7 +62,8 @@ def refine(
         out = path.with_name(_REWRITTEN)
         is_small = loaded.size_bytes <= _MAX_REWRITTEN_BYTES
         rewriting = Sandbox("rewriting the model", where, bounds)
-        if is_small and rewriting.call(rewrite, best, out, bound.shapes):
+        block = convolution_block(read_cpu())
+        if is_small and rewriting.call(rewrite, best, out, bound.shapes, block):
             best = best if refusal(out, MAX_NMSE, run_optimised)[0] else out
     except InfoptError:
         pass  # the simplified model does as well

@@ -14,6 +14,7 @@ loops stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,7 +28,8 @@ from planner.graph.rewrite.gates import gate
 from planner.graph.rewrite.gelu import respell
 from planner.graph.rewrite.lookups import look_up, one_hot_cost
 from planner.graph.rewrite.means import is_pooling, pool
-from planner.graph.rewrite.net import Net, Node
+from planner.graph.rewrite.narrow import fill, tile_of
+from planner.graph.rewrite.net import BLOCK, Net, Node
 from planner.graph.rewrite.products import flatten
 from planner.graph.rewrite.rows import postpone, postponed_cost
 from planner.graph.rewrite.sinking import hoist, sink, sink_all
@@ -46,6 +48,7 @@ _FOLDING: tuple[Rule, ...] = (
     pool,
     straighten,
     postpone,
+    fill,
 )
 _ALL: tuple[Rule, ...] = (*_FOLDING, merge, split, flatten, sink, hoist)
 _CHOICES: tuple[tuple[Rule, ...], ...] = (
@@ -61,49 +64,54 @@ _VECTOR_SURCHARGE = 5
 _SLOPES_SURCHARGE = 4
 """A PRelu between convolutions takes longer than the four operators that replace it, on images of
 four pixels and upwards (`slopes`)."""
+_NARROW_SURCHARGE = 6
+"""A convolution that would be faster as one of tiles, which is up to five operators."""
 _LEAST_OPSET = 7
 """Broadcasting as it is today; shapes of Reshape as an input."""
 
 
-def rewrite(path: Path, out_path: Path, inputs: Shapes = MappingProxyType({})) -> int:
+def rewrite(
+    path: Path, out_path: Path, inputs: Shapes = MappingProxyType({}), block: int = BLOCK
+) -> int:
     """Writes the model at `path` with fewer operators; how many fewer, and in how many branches (0:
     nothing written). Picklable, for a process of its own.
 
     Args:
         inputs: shapes that inputs will have even where the file leaves them open.
+        block: channels that ONNX Runtime's convolutions compute together.
 
     Raises:
         ModelError: the file cannot be read.
     """
     before = container.parse(path)
-    best = _fewest(before)
+    best = _fewest(before, block)
     infer.annotate(best)
-    saved = _cost(before) - _cost(best)
-    saved += simplify_branches(best, _alone, inputs, out_path.parent)
+    saved = _cost(before, block) - _cost(best, block)
+    saved += simplify_branches(best, partial(_alone, block=block), inputs, out_path.parent)
     if saved > 0:
         store.save(best, out_path)
     return saved
 
 
-def _fewest(model: ModelProto) -> ModelProto:
+def _fewest(model: ModelProto, block: int) -> ModelProto:
     """The model itself or, if that costs less, a rewritten copy."""
     found = [model]
     for rules in _CHOICES:
         copy = ModelProto()
         copy.CopyFrom(model)
-        rewrite_in_place(copy, rules)
+        rewrite_in_place(copy, rules, block)
         found.append(copy)
-    return min(found, key=_cost)
+    return min(found, key=partial(_cost, block=block))
 
 
-def _alone(branch: ModelProto) -> ModelProto:
+def _alone(branch: ModelProto, block: int) -> ModelProto:
     infer.annotate(branch)
-    return _fewest(branch)
+    return _fewest(branch, block)
 
 
-def rewrite_in_place(model: ModelProto, rules: Sequence[Rule] = _ALL) -> None:
+def rewrite_in_place(model: ModelProto, rules: Sequence[Rule] = _ALL, block: int = BLOCK) -> None:
     """Applies the rules until none applies; shapes must have been inferred."""
-    net = Net(model)
+    net = Net(model, block)
     if net.opset < _LEAST_OPSET:
         return
     for _ in range(_PASSES):
@@ -118,9 +126,9 @@ def _apply(net: Net, node: Node, rules: Sequence[Rule]) -> bool:
     return any(node in net and rule(net, node) for rule in rules)
 
 
-def _cost(model: ModelProto) -> int:
+def _cost(model: ModelProto, block: int) -> int:
     """Operators, in units of what a small one costs in ONNX Runtime."""
-    net = Net(model)
+    net = Net(model, block)
     return len(net) + sum(_surcharge(net, node) for node in net)
 
 
@@ -132,6 +140,8 @@ def _surcharge(net: Net, node: Node) -> int:
         return 2
     if bent(net, node) is not None:
         return _SLOPES_SURCHARGE
+    if tile_of(net, node) is not None:
+        return _NARROW_SURCHARGE
     if node.kind != "MatMul":
         return postponed_cost(net, node)
     return one_hot_cost(net, node) or _product_surcharge(net, node)

@@ -14,6 +14,8 @@ from planner.graph import proto, structure
 
 Shape = tuple[int, ...]
 Integers = npt.NDArray[np.int64]
+BLOCK = 8
+"""Channels that ONNX Runtime's convolutions compute together on any processor."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,9 +42,14 @@ class Node:
 class Net:
     """The top level of a model while it is rewritten; `finish` puts it back."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, block: int = BLOCK) -> None:
+        """
+        Args:
+            block: channels that the runtime's convolutions compute together.
+        """
         graph = model.graph
         self.model = model
+        self.block = block
         self.opset = next(
             (one.version for one in model.opset_import if proto.domain_of(one.domain) == ""), 1
         )
