@@ -33,7 +33,7 @@ from planner.errors import InfoptError
 from planner.fuse import tune as tuning
 from planner.fuse.build import Draft, build, draft
 from planner.fuse.live import Live
-from planner.fuse.loops import is_sound, saved_us, with_loops
+from planner.fuse.loops import refusal, saved_us, with_loops
 from planner.fuse.repair import repaired
 from planner.fuse.roll import rolled_up
 from planner.fuse.saved import as_record, draft_of
@@ -138,7 +138,9 @@ def with_sound_loops(plan: Draft, compilers: Kept) -> Draft:
     other = with_loops(plan)
     items = rolled_up(other).kernels
     made = compilers(items)
-    fits = all(k.name in made and (k.steps == 1 or is_sound(k, made[k.name], 132)) for k in items)
+    fits = not any(
+        refusal(k, made.get(k.name), 132) for k in items if k.steps > 1 or k.name not in made
+    )
     return other if fits else plan
 
 
@@ -347,8 +349,8 @@ def _measured(
 
     begin = time.perf_counter()
     architecture = Driver().architecture
-    made = compilers(rolled_up(plan).kernels)
-    found = {(name, architecture): one for name, one in made.items()}
+    compiled = compilers([*plan.kernels, *rolled_up(plan).kernels])
+    found = {(name, architecture): one for name, one in compiled.items()}
     manifest = build(plan, folder, [architecture], workers=1, compiled=found)
     built_s = time.perf_counter() - begin
     with exclusive(), load(folder) as session:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
-from planner.errors import InfoptError
+from planner.errors import EnvironmentMismatchError, InfoptError
 from planner.fuse.drafts import Draft as Draft
 from planner.fuse.greedy import group
-from planner.fuse.roll import rolled_up
+from planner.fuse.loops import refusals
+from planner.fuse.roll import rolled_up, steps_of
 from planner.fuse.schedule import schedule
-from planner.kernels.compile import Compiled, compile_all
+from planner.kernels.compile import Compiled, compile_all, compile_kernel
 from planner.kernels.pack import Sheet, numbers_for, write
-from planner.kernels.source import Numbers, Part, kernel
+from planner.kernels.source import Kernel, Numbers, Part, kernel
 from planner.kernels.stage import Config, Stage
 from planner.ops.nest import Program
 from planner.runtime.fused.manifest import FusedManifest
@@ -76,24 +77,55 @@ def build(
     *,
     workers: int = 1,
     compiled: Mapping[tuple[str, int], Compiled] | None = None,
+    refused: Set[tuple[str, int]] = frozenset(),
 ) -> FusedManifest:
     """Compiles what is not yet compiled, and writes the engine directory.
+
+    Loops lie beside their launches. An architecture that compiles a loop badly, or none of whose
+    devices holds it, gets the launches alone.
 
     Args:
         plan: a draft, or one per bucket, by the name of its workload shape.
         compiled: (kernel, architecture) -> what is there already.
+        refused: (loop, architecture) that the compiler was seen to refuse.
     """
     given = plan if isinstance(plan, Mapping) else {"default": plan}
     drafts = {name: rolled_up(one) for name, one in given.items()}
     wanted = tuple(architectures)
-    kernels = [item for one in drafts.values() for item in one.kernels]
+    apart = {name: steps_of(one) for name, one in given.items()}
+    every = [item for one in drafts.values() for item in one.kernels]
+    loops = [item for item in every if item.steps > 1]
+    kernels = [item for item in every if item.steps == 1]
+    kernels += [steps[0][1] for own in apart.values() for steps in own.values()]
     made = dict(compiled or {})
     missing = [item for item in kernels if any((item.name, a) not in made for a in wanted)]
     made.update(compile_all(missing, wanted, workers=workers))
-    names = {item.name for item in kernels}
-    used = {key: one for key, one in made.items() if key[0] in names and key[1] in wanted}
+    made.update(_attempted(loops, wanted, made.keys() | refused))
+    reasons = refusals(loops, made, wanted)
+    names = {item.name for item in every} | {item.name for item in kernels}
+    used = {
+        (name, a): one
+        for (name, a), one in made.items()
+        if name in names and a in wanted and a not in reasons.get(name, {})
+    }
     sheets = [
-        Sheet(name, one.program, one.numbers, one.launches, one.waiting)
+        Sheet(name, one.program, one.numbers, one.launches, one.waiting, apart[name])
         for name, one in drafts.items()
     ]
-    return write(directory, sheets, used)
+    return write(directory, sheets, used, reasons)
+
+
+def _attempted(
+    loops: Sequence[Kernel], architectures: Sequence[int], known: Set[tuple[str, int]]
+) -> Iterator[tuple[tuple[str, int], Compiled]]:
+    """Loops as far as they compile."""
+    for item in {item.name: item for item in loops}.values():
+        for architecture in architectures:
+            if (item.name, architecture) in known:
+                continue
+            try:
+                yield (item.name, architecture), compile_kernel(item, architecture)
+            except EnvironmentMismatchError:
+                raise  # this machine's fault, not the loop's
+            except InfoptError:
+                continue

@@ -21,6 +21,8 @@ class Draft:
     """Kernels that start only when the launch in front of them has ended (`planner.fuse.tune`)."""
     loops: tuple[tuple[int, int], ...] = ()
     """Launches, from one to another, that become one with a loop (`planner.fuse.roll`)."""
+    remarks: tuple[str, ...] = ()
+    """Which runs of equal launches are no loops, and why, for people."""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:

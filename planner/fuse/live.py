@@ -8,7 +8,8 @@ neighbours it does not. So tuning replays all launches each time (`planner.fuse.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from planner.runtime.fused.driver import Driver
 Array = np.ndarray[Any, Any]
 _SMALL_NUMBERS = 0x11
 """A byte that makes small normal numbers in every floating-point type, and small whole ones."""
+_NO_NUMBER = 0xFF
+"""A byte that makes what is not a number in every floating-point type."""
 _REPEATS, _WARM_UPS = 15, 3
 _FAR = 0.1
 """Difference of two kernels, in units of the mean square of what they make, that is no rounding."""
@@ -33,6 +36,15 @@ def noise(size_bytes: int, number_format: str) -> Array:
     dtype = np.dtype(np.float16 if number_format == "float16" else np.float32)
     made = random.standard_normal(-(-size_bytes // dtype.itemsize)) / 2
     return made.astype(dtype).view(np.uint8)[:size_bytes].copy()
+
+
+def some(empty: Array) -> Array:
+    """Random values of an array's type and shape: normal numbers, or zeros and ones."""
+    random = np.random.default_rng(empty.size)
+    made = random.standard_normal(empty.shape) / 2
+    if empty.dtype.kind != "f":
+        made = made > 0
+    return np.asarray(made, empty.dtype)
 
 
 def is_close(one: Array, other: Array) -> bool:
@@ -103,14 +115,42 @@ class Live:
         kinds = self._driver.api.CUdevice_attribute
         return self._driver.attribute(kinds.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
 
-    def of_another(self, plan: Draft, compiled: Mapping[str, Compiled]) -> float:
-        """What another draft's graph takes, in memory of its own."""
+    @contextmanager
+    def another(self, plan: Draft, compiled: Mapping[str, Compiled]) -> Iterator[Live]:
+        """Another draft on the device, in memory of its own."""
         other = type(self)(self._driver, plan)
         try:
             other.load(compiled)
-            return other.graph_us(plan.kernels, plan.waiting)
+            yield other
         finally:
             other.close()
+
+    def answers(
+        self, kernels: Sequence[Kernel], waiting: frozenset[str], runs: int
+    ) -> list[dict[str, Array]]:
+        """Outputs of some runs on random inputs, the same in every run and for every draft of a
+        program. Nothing else in the arena is a number when a run begins."""
+        driver, numbers, types = self._driver, self._plan.numbers, self._plan.program.types
+
+        def empty(name: str) -> Array:
+            return np.empty(types[name].shape, storage_dtype(numbers.storage[name]))
+
+        feeds = [(name, some(empty(name))) for name in self._plan.program.inputs]
+        graph = driver.capture(lambda: self._queue(kernels, waiting))
+        found = []
+        for _ in range(runs):
+            driver.fill(self._arena, _NO_NUMBER, self._size_bytes)
+            for name, held in feeds:
+                driver.upload(self._arena + self._in_arena[name], held.ctypes.data, held.nbytes)
+            driver.replay(graph)
+            made = {name: empty(name) for name in self._plan.program.outputs}
+            for name, held in made.items():
+                driver.download(held.ctypes.data, self._arena + self._in_arena[name], held.nbytes)
+            driver.synchronize()
+            found.append(made)
+        driver.release(graph)
+        driver.fill(self._arena, _SMALL_NUMBERS, self._size_bytes)
+        return found
 
     def agrees(self, one: Kernel, other: Kernel) -> bool:
         """Whether two kernels of the same stages make the same of the same random memory.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from planner.fuse.drafts import Draft
 from planner.fuse.roll import Run, runs
 from planner.kernels.compile import Compiled
 from planner.kernels.estimate import H200, Rates, launch_us
-from planner.kernels.occupancy import blocks_per_unit
+from planner.kernels.occupancy import blocks_per_unit, most_blocks
 from planner.kernels.source import Kernel, Part
 from planner.kernels.stage import Kind
 from planner.kernels.text import ITEM_SIZE_BYTES
@@ -22,18 +22,39 @@ _REGISTERS_A_THREAD = 168
 
 def with_loops(plan: Draft, rates: Rates = H200) -> Draft:
     """The draft with those runs as loops that are cheaper so by their price."""
-    found = [
-        (run.first, run.last)
-        for run in runs(plan)
-        if _may_fit(plan, run, rates) and saved_us(plan, run.first, rates) > 0
-    ]
-    return replace(plan, loops=tuple(found))
+
+    def dearer(run: Run) -> str:
+        saved = saved_us(plan, run.first, rates)
+        return "" if saved > 0 else f"as a loop a step would take {-saved:.2f} us more (modelled)"
+
+    return _chosen(plan, lambda run: _too_large(plan, run, rates) or dearer(run))
 
 
 def with_all_loops(plan: Draft, rates: Rates = H200) -> Draft:
     """The draft with every run as a loop that a device may hold: to be measured."""
-    found = [(run.first, run.last) for run in runs(plan) if _may_fit(plan, run, rates)]
-    return replace(plan, loops=tuple(found))
+    return _chosen(plan, lambda run: _too_large(plan, run, rates))
+
+
+def without_loops(plan: Draft, reason: str) -> Draft:
+    """The draft with its loops as launches, for a reason."""
+    told = tuple(told_of(first, last, reason) for first, last in plan.loops)
+    return replace(plan, loops=(), remarks=(*plan.remarks, *told))
+
+
+def told_of(first: int, last: int, reason: str) -> str:
+    """`004 to 103 are launches: as a loop they spill 16 bytes a thread`."""
+    return f"{first:03d} to {last:03d} are launches: {reason}"
+
+
+def _chosen(plan: Draft, refused: Callable[[Run], str]) -> Draft:
+    loops, told = [], []
+    for run in runs(plan):
+        reason = refused(run)
+        if reason:
+            told.append(told_of(run.first, run.last, reason))
+        else:
+            loops.append((run.first, run.last))
+    return replace(plan, loops=tuple(loops), remarks=tuple(told))
 
 
 def saved_us(plan: Draft, first: int, rates: Rates = H200) -> float:
@@ -54,21 +75,43 @@ def _weights_bytes(plan: Draft, parts: Sequence[Part]) -> int:
     return sum(types[name].size * ITEM_SIZE_BYTES[storage[name]] for name in names)
 
 
-def _may_fit(plan: Draft, run: Run, rates: Rates) -> bool:
-    """Whether all blocks of a step may be on the device at once; what is compiled decides."""
+def _too_large(plan: Draft, run: Run, rates: Rates) -> str:
+    """Why the blocks of a step cannot all be on the device at once; what is compiled decides."""
     parts, item = plan.launches[run.first]
     if any(part.tiling.kind is Kind.PRODUCT for part in parts):
-        return item.programs <= rates.units
-    threads = item.programs * item.warps * _WARP
-    return threads * _REGISTERS_A_THREAD <= rates.units * _REGISTERS_A_UNIT
+        may_fit = item.programs <= rates.units
+    else:
+        threads = item.programs * item.warps * _WARP
+        may_fit = threads * _REGISTERS_A_THREAD <= rates.units * _REGISTERS_A_UNIT
+    return "" if may_fit else f"{item.programs} blocks are not on the device at once"
 
 
-def is_sound(item: Kernel, made: Compiled, units: int) -> bool:
-    """Whether a loop spills nothing and its blocks are all on a device of so many multiprocessors
-    at once."""
+def refusal(item: Kernel, made: Compiled | None, units: int | None = None) -> str:
+    """Why the steps of a loop stay launches; empty where they need not.
+
+    Args:
+        made: the loop compiled; None where the compiler refuses it.
+        units: multiprocessors of the device; else the most that its architecture has.
+    """
+    if made is None:
+        return "as a loop they do not compile"
     if made.resources.stack_size_bytes:
-        return False
-    each = blocks_per_unit(
-        made.architecture, made.threads, made.resources.registers, made.shared_size_bytes
-    )
-    return item.programs <= each * units
+        return f"as a loop they spill {made.resources.stack_size_bytes} bytes a thread"
+    asked = made.architecture, made.threads, made.resources.registers, made.shared_size_bytes
+    held = most_blocks(*asked) if units is None else blocks_per_unit(*asked) * units
+    if held is not None and held < item.programs:
+        return f"{item.programs} blocks wait for each other, no more than {held} fit at once"
+    return ""
+
+
+def refusals(
+    loops: Iterable[Kernel],
+    made: Mapping[tuple[str, int], Compiled],
+    architectures: Sequence[int],
+) -> dict[str, dict[int, str]]:
+    """Loop -> architectures on which its steps stay launches, and why."""
+    found: dict[str, dict[int, str]] = {}
+    for item in loops:
+        told = {a: refusal(item, made.get((item.name, a))) for a in architectures}
+        found[item.name] = {a: reason for a, reason in told.items() if reason}
+    return found

@@ -12,7 +12,7 @@ from planner.fuse.schedule import plan_part
 from planner.kernels.arena import aligned
 from planner.kernels.pack import storage_dtype
 from planner.kernels.rolled import COUNTER_SPACING, MAX_AWAITED, Moves, rolled
-from planner.kernels.source import Kernel, Numbers, Parameter, kernel, let_go
+from planner.kernels.source import Kernel, Numbers, Parameter, Part, kernel, let_go
 from planner.kernels.stage import Stage
 from planner.ops.expr import number
 from planner.ops.index import Var
@@ -79,6 +79,15 @@ def rolled_up(plan: Draft) -> Draft:
         waiting=waiting,
         loops=(),
     )
+
+
+def steps_of(plan: Draft) -> dict[int, tuple[tuple[tuple[Part, ...], Kernel], ...]]:
+    """Launch of the rolled draft that is a loop -> the launches of the draft it stands for."""
+    found, gone = {}, 0
+    for first, last in plan.loops:
+        found[first - gone] = plan.launches[first : last + 1]
+        gone += last - first
+    return found
 
 
 def loops_of(edges: Sequence[str]) -> tuple[tuple[int, int], ...]:

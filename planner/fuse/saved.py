@@ -31,6 +31,7 @@ def as_record(plan: Draft) -> Record:
             for parts, item in plan.launches
         ],
         "loops": [list(one) for one in plan.loops],
+        "remarks": list(plan.remarks),
     }
 
 
@@ -58,7 +59,9 @@ def draft_of(record: Record, program: Program, numbers: Numbers) -> Draft:
     waiting = frozenset(item.name for parts, item in launches if waits[parts[0].stage.root])
     plan = replace(made, launches=launches, waiting=waiting)
     loops = tuple((int(first), int(last)) for first, last in record.get("loops", ()))
-    return replace(as_told(plan, [one["kernel"] for one in listed]), loops=loops)
+    remarks = tuple(str(one) for one in record.get("remarks", ()))
+    told = as_told(plan, [one["kernel"] for one in listed])
+    return replace(told, loops=loops, remarks=remarks)
 
 
 def part_of(program: Program, given: Record) -> Part:

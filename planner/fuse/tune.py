@@ -15,16 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from planner.errors import InfoptError
 from planner.fuse.ahead import brought
 from planner.fuse.build import Draft
 from planner.fuse.live import Live
-from planner.fuse.loops import is_sound, with_all_loops
-from planner.fuse.roll import rolled_up, runs
+from planner.fuse.loop_trial import tried
 from planner.fuse.schedule import plan_part
 from planner.kernels.compile import Compiled
 from planner.kernels.configs import candidates
-from planner.kernels.estimate import H200
 from planner.kernels.source import Kernel, kernel, let_go, stage_body
 from planner.kernels.stage import Config
 from planner.kernels.tiling import shape_of
@@ -148,26 +145,10 @@ def tune(
 
 
 def _try_loops(found: Tuned, live: Live, compile_each: Compile) -> None:
-    """Runs of equal launches as loops, where all their blocks are on the device at once."""
-    found.plan = replace(found.plan, loops=())
-    if next(runs(found.plan), None) is None:
-        return
-    other = with_all_loops(found.plan, replace(H200, units=live.units))
-    if not other.loops:
-        return
-    made = rolled_up(other)
-    compiled = compile_each(made.kernels)
-    for item in made.kernels:
-        one = compiled.get(item.name)
-        if one is None or (item.steps > 1 and not is_sound(item, one, live.units)):
-            return
-    try:
-        taken_us = live.of_another(made, compiled)
-    except InfoptError:
-        return  # the device does not hold all its blocks after all
-    found.trials += 1
-    if taken_us < found.best_us * GAIN:
-        found.plan, found.best_us = other, taken_us
+    """Runs of equal launches as loops (`planner.fuse.loop_trial`)."""
+    trial = tried(found.plan, found.best_us, GAIN, live, compile_each)
+    found.plan, found.best_us = trial.plan, trial.taken_us
+    found.trials += trial.was_timed
 
 
 def _configs(plan: Draft) -> dict[str, Config]:

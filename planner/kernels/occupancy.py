@@ -33,6 +33,18 @@ _LIMITS: Mapping[int, _Limits] = MappingProxyType(
 )
 
 
+_MOST_UNITS: Mapping[int, int] = MappingProxyType({80: 128, 86: 84, 89: 144, 90: 144})
+"""Multiprocessors of the full chips GA100, GA102, AD102 and GH100 (NVIDIA's architecture
+whitepapers): products have as many or fewer."""
+
+
+def most_blocks(architecture: int, threads: int, registers: int, shared_bytes: int) -> int | None:
+    """Blocks that the largest device of an architecture holds at once; None where none is known."""
+    units = _MOST_UNITS.get(architecture)
+    each = blocks_per_unit(architecture, threads, registers, shared_bytes)
+    return None if units is None else each * units
+
+
 def blocks_per_unit(architecture: int, threads: int, registers: int, shared_bytes: int) -> int:
     """Blocks that are resident side by side on one multiprocessor."""
     limits = _LIMITS.get(architecture, _LIMITS[80])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from planner.kernels import compile as compiler
 from planner.kernels.arena import Life, aligned, blocks, joined, place
 from planner.kernels.compile import Compiled
 from planner.kernels.source import Kernel, Numbers, Part
+from planner.kernels.steps import loop_of
 from planner.ops.nest import Program
 from planner.runtime.fused import manifest as manifests
 from planner.runtime.fused.manifest import (
@@ -146,6 +148,8 @@ class Sheet:
     launches: Sequence[tuple[Sequence[Part], Kernel]]
     waiting: frozenset[str] = frozenset()
     """Kernels that start only when the launch in front of them has ended."""
+    apart: Mapping[int, Sequence[tuple[Sequence[Part], Kernel]]] = field(default_factory=dict)
+    """Launch that is a loop -> the launches it stands for."""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -180,9 +184,16 @@ def pack_weights(sheets: Sequence[Sheet]) -> tuple[bytes, tuple[dict[str, int], 
 
 
 def write(
-    directory: Path, sheets: Sequence[Sheet], compiled: Mapping[tuple[str, int], Compiled]
+    directory: Path,
+    sheets: Sequence[Sheet],
+    compiled: Mapping[tuple[str, int], Compiled],
+    refused: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
 ) -> FusedManifest:
-    """Writes the engine directory; the same input gives the same bytes."""
+    """Writes the engine directory; the same input gives the same bytes.
+
+    Args:
+        refused: loop -> architectures that get its launches only, and why.
+    """
     weights, in_weights = pack_weights(sheets)
     directory.mkdir(parents=True, exist_ok=True)
     written = [_write(directory, manifests.WEIGHTS, weights)]
@@ -194,7 +205,7 @@ def write(
     manifest = FusedManifest(
         manifests.VERSION,
         f"triton {compiler.version()}",
-        tuple(_bucket(sheet, own) for sheet, own in zip(sheets, in_weights, strict=True)),
+        tuple(_bucket(sheet, own, refused) for sheet, own in zip(sheets, in_weights, strict=True)),
         len(weights),
         tuple(binaries),
         tuple(written),
@@ -203,17 +214,27 @@ def write(
     return manifest
 
 
-def _bucket(sheet: Sheet, in_weights: Mapping[str, int]) -> Bucket:
+def _bucket(
+    sheet: Sheet, in_weights: Mapping[str, int], refused: Mapping[str, Mapping[int, str]]
+) -> Bucket:
     program, numbers = sheet.program, sheet.numbers
     in_arena, size_bytes = arena(program, sheet.kernels, numbers)
+
+    def launches(listed: Sequence[tuple[Sequence[Part], Kernel]]) -> tuple[Launch, ...]:
+        return tuple(
+            _launch(parts, item, in_weights, in_arena, ahead=item.name not in sheet.waiting)
+            for parts, item in listed
+        )
+
     return Bucket(
         sheet.name,
         tuple(_slot(program, numbers, name, in_arena) for name in program.inputs),
         tuple(_slot(program, numbers, name, in_arena) for name in program.outputs),
         size_bytes,
+        launches(sheet.launches),
         tuple(
-            _launch(parts, item, in_weights, in_arena, ahead=item.name not in sheet.waiting)
-            for parts, item in sheet.launches
+            loop_of(at, launches(steps), refused.get(sheet.kernels[at].name, {}))
+            for at, steps in sheet.apart.items()
         ),
     )
 

@@ -8,6 +8,7 @@ from planner.errors import SpecError, UsageError
 from planner.report.fusion import NOTHING_BUILT, Built
 from planner.report.fusion_figure import figure
 from planner.runtime.fused import manifest as fused
+from planner.runtime.fused.loops import described
 from planner.runtime.fused.manifest import Binary
 from planner.runtime.integrity import VERIFIED, read_manifest
 from planner.spec.io import read_verified_file
@@ -26,21 +27,23 @@ def built_of(engine: Path | None, plan: Plan) -> Built:
     verified = _verified(engine)
     wanted = verified.architecture if verified else max(plan.fusion.architectures)
     binaries: dict[str, Binary] = {}
+    loops: list[str] = []
     for segment in read_manifest(engine).fused_segments:
-        for item in sorted(
-            fused.read(engine / segment.folder).binaries, key=lambda item: item.architecture
-        ):
+        found = fused.read(engine / segment.folder)
+        loops += described(found)
+        for item in sorted(found.binaries, key=lambda item: item.architecture):
             if item.architecture <= wanted:
                 binaries[item.kernel] = item
     if verified is None:
-        return Built(binaries, {}, {})
+        return Built(binaries, {}, {}, tuple(loops))
+    here = [f"on {verified.device}: {text}" for one in verified.segments for text in one.loops]
     timed = verified.segments
     measured = {kernel: us for one in timed for kernel, us in one.kernel_us.items()}
     calls = {
         "kernels": sum(sum(one.fused_us.values()) for one in timed),
         "ONNX Runtime": sum(sum(one.library_us.values()) for one in timed),
     }
-    return Built(binaries, measured, {way: us for way, us in calls.items() if us})
+    return Built(binaries, measured, {way: us for way, us in calls.items() if us}, (*loops, *here))
 
 
 def _verified(engine: Path) -> Verified | None:

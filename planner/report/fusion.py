@@ -29,6 +29,8 @@ class Built:
     """By kernel; empty before `infopt verify` ran on the device."""
     part_us: Mapping[str, float]
     """`kernels`, `ONNX Runtime` -> microseconds of a call, all parts together."""
+    loops: tuple[str, ...] = ()
+    """How steps of loops run, where the engine was built for and where it was verified."""
 
 
 NOTHING_BUILT = Built({}, {}, {})
@@ -87,11 +89,23 @@ def tables(plan: Plan, built: Built = NOTHING_BUILT) -> RenderableType:
     if built.part_us:
         listed = ", ".join(f"{w} {format_duration(us)}" for w, us in built.part_us.items())
         parts.append(Text(f"a call, measured on the device: {listed}"))
+    parts += [Text.from_markup(safe(text)) for text in (*built.loops, *_remarks(fusion))]
     for bucket in fusion.buckets:
         parts += [Text(), _groups(bucket, built, plan.label(bucket.shape))]
     if built.binaries:
         parts += [Text(), _binaries(fusion, built)]
     return Group(*parts)
+
+
+def _remarks(fusion: FusionPlan) -> list[str]:
+    """Which runs of equal launches are no loops, and why."""
+    kinds = [(bucket, one) for bucket in fusion.buckets for one in bucket.segments]
+    return [
+        f"{bucket.shape}: " * (len(fusion.buckets) > 1) + text
+        for bucket, one in kinds
+        if one.kind == "fused"
+        for text in one.reasons
+    ]
 
 
 def _groups(bucket: BucketPlan, built: Built, label: str) -> Table:

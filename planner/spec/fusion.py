@@ -74,7 +74,8 @@ class SegmentPlan(Document):
     launches: tuple[LaunchPlan, ...] = ()
     predicted_us: float
     reasons: tuple[str, ...] = ()
-    """Of `ort`: why no code is generated, operator by operator."""
+    """Of `ort`: why no code is generated, operator by operator; of `fused`: which runs of equal
+    launches are no loops, and why."""
 
 
 class BucketPlan(Document):

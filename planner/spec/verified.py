@@ -29,6 +29,8 @@ class SegmentTiming(Document):
     kernel_us: dict[str, float] = Field(default_factory=dict)
     """One launch of each kernel in a chain of its like."""
     note: str = ""
+    loops: tuple[str, ...] = ()
+    """Of each loop: whether it is one here, or why its launches run."""
 
 
 class Verified(Document):

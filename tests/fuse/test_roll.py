@@ -28,7 +28,13 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 def _model(
-    kind: str, *, layers: int = 1, ways: int = 1, batch: int = 1, hidden: int = 16
+    kind: str,
+    *,
+    layers: int = 1,
+    ways: int = 1,
+    batch: int = 1,
+    hidden: int = 16,
+    steps: int = _STEPS,
 ) -> onnx.ModelProto:
     random = np.random.default_rng(3)
     nodes, weights, width, name = [], [], _INPUTS, "x"
@@ -54,15 +60,15 @@ def _model(
             )
         )
         nodes.append(helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3]))
-        wanted = np.array([_STEPS, batch, ways * hidden])
+        wanted = np.array([steps, batch, ways * hidden])
         weights.append(numpy_helper.from_array(wanted, f"s{layer}"))
         name, width = f"o{layer}", ways * hidden
         nodes.append(helper.make_node("Reshape", [f"t{layer}", f"s{layer}"], [name]))
     graph = helper.make_graph(
         nodes,
         "steps",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (_STEPS, batch, _INPUTS))],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, (_STEPS, batch, width))],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (steps, batch, _INPUTS))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, (steps, batch, width))],
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

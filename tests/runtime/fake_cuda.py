@@ -37,14 +37,23 @@ class FakeDriver(ModuleType):
         self.answers = True
         self.loads_fail = False
         self.memory_limit_bytes = 1 << 30
+        self.architecture, self.units, self.blocks_a_unit = SM, 132, 1
+        self.is_cooperative = True
+        self.functions: list[bytes] = []
+        self.loaded: list[bytes] = []
         names = SimpleNamespace
         self.CUdevice_attribute = names(
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major",
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor",
+            CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT="units",
+            CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH="cooperative",
         )
         self.CUstream_flags = names(CU_STREAM_NON_BLOCKING=1)
         self.CUfunction_attribute = names(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
-        self.CUlaunchAttributeID = names(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6)
+        self.CUlaunchAttributeID = names(
+            CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6,
+            CU_LAUNCH_ATTRIBUTE_COOPERATIVE=2,
+        )
         self.CUstreamCaptureMode = names(
             CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1, CU_STREAM_CAPTURE_MODE_RELAXED=2
         )
@@ -64,7 +73,18 @@ class FakeDriver(ModuleType):
         return call
 
     def cuDeviceGetAttribute(self, kind: str, device: Any) -> tuple[int, int]:  # noqa: N802
-        return 0, SM // 10 if kind == "major" else SM % 10
+        known = {
+            "major": self.architecture // 10,
+            "minor": self.architecture % 10,
+            "units": self.units,
+            "cooperative": int(self.is_cooperative),
+        }
+        return 0, known[kind]
+
+    def cuOccupancyMaxActiveBlocksPerMultiprocessor(  # noqa: N802
+        self, function: Any, threads: int, shared_size_bytes: int
+    ) -> tuple[int, int]:
+        return 0, self.blocks_a_unit
 
     def cuMemAlloc(self, size_bytes: int) -> tuple[Any, int]:  # noqa: N802
         if size_bytes > self.memory_limit_bytes:
@@ -114,6 +134,7 @@ class FakeDriver(ModuleType):
         return (Error("CUDA_ERROR_UNSUPPORTED_PTX_VERSION") if self.loads_fail else 0), cubin
 
     def cuModuleGetFunction(self, module: Any, entry: bytes) -> tuple[Any, bytes]:  # noqa: N802
+        self.loaded.append(entry)
         return 0, entry
 
     def cuLaunchKernelEx(  # noqa: N802
@@ -128,6 +149,7 @@ class FakeDriver(ModuleType):
             source, target, words = values
             self._do(lambda: ctypes.memmove(target, source, 16 * words))
             return (0,)
+        self.functions.append(function)
         source, target = values
         self._do(lambda: _double(source, target))
         self.launched.append((config.gridDimX, config.numAttrs > 0, config.blockDimX))

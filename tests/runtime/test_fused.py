@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from planner.errors import DataError, EngineHungError, EnvironmentMismatchError, UsageError
+from planner.runtime.fused.binaries import choose
 from planner.runtime.fused.dlpack import DeviceTensor
 from planner.runtime.fused.driver import Driver
-from planner.runtime.fused.session import choose, load
+from planner.runtime.fused.session import load
 from tests.runtime.fake_cuda import FakeDriver, engine, install
 
 

@@ -70,6 +70,15 @@ class Driver:
         """A property of the device."""
         return int(self._call(self.api.cuDeviceGetAttribute, kind, self.device))
 
+    def blocks_at_once(self, function: Any, threads: int, shared_size_bytes: int) -> int | None:
+        """How many blocks of a kernel the device holds at once; None where it promises nothing."""
+        kinds = self.api.CUdevice_attribute
+        if not self.attribute(kinds.CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH):
+            return None
+        ask = self.api.cuOccupancyMaxActiveBlocksPerMultiprocessor
+        each = int(self._call(ask, function, threads, shared_size_bytes))
+        return each * self.attribute(kinds.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+
     def allocate(self, size_bytes: int) -> int:
         """The address of new device memory.
 

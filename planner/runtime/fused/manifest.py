@@ -16,7 +16,9 @@ from planner.errors import VerificationError
 
 FILE = "fused.json"
 WEIGHTS = "weights.bin"
-VERSION = 2
+VERSION = 3
+READABLE = (2, 3)
+"""In version 2 no launches lie beside a loop: such an engine runs where its loops fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,30 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """An architecture that an engine holds no loop for."""
+
+    architecture: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What a launch whose blocks wait for each other stands for: the same steps as launches, for
+    devices that do not hold all its blocks at once."""
+
+    position: int
+    """Of the launch in its bucket."""
+    steps: int
+    first: Launch
+    """The first step as a launch of its own; it makes what all steps together make."""
+    strides_bytes: tuple[int, ...]
+    """By how much each argument moves from one step to the next."""
+    refused: tuple[Refusal, ...] = ()
+    """Architectures without a kernel for the loop, but with one for its steps."""
+
+
+@dataclass(frozen=True, slots=True)
 class Binary:
     """A kernel for one architecture."""
 
@@ -90,6 +116,7 @@ class Bucket:
     outputs: tuple[Slot, ...]
     arena_size_bytes: int
     launches: tuple[Launch, ...]
+    loops: tuple[Loop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +136,21 @@ class FusedManifest:
         """Of all buckets, one after another."""
         return tuple(launch for bucket in self.buckets for launch in bucket.launches)
 
+    @property
+    def loop_kernels(self) -> frozenset[str]:
+        """Kernels that an architecture may do without: their steps are there as launches."""
+        return frozenset(
+            bucket.launches[loop.position].kernel
+            for bucket in self.buckets
+            for loop in bucket.loops
+        )
+
+    @property
+    def needed_kernels(self) -> frozenset[str]:
+        """Kernels that every architecture needs."""
+        steps = {loop.first.kernel for bucket in self.buckets for loop in bucket.loops}
+        return frozenset({launch.kernel for launch in self.launches} | steps) - self.loop_kernels
+
     def text(self) -> str:
         """The same manifest is the same bytes."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
@@ -123,7 +165,7 @@ def read(directory: Path) -> FusedManifest:
     path = directory / FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if data["version"] != VERSION:
+        if data["version"] not in READABLE:
             raise VerificationError(
                 f"version {data['version']}, this infopt reads {VERSION}", where=str(path)
             )
@@ -152,6 +194,7 @@ def _bucket(item: Mapping[str, Any]) -> Bucket:
         outputs=tuple(_slot(slot) for slot in item["outputs"]),
         arena_size_bytes=int(item["arena_size_bytes"]),
         launches=tuple(_launch(launch) for launch in item["launches"]),
+        loops=tuple(_loop(loop, len(item["launches"])) for loop in item.get("loops", ())),
     )
 
 
@@ -164,6 +207,15 @@ def _launch(item: Mapping[str, Any]) -> Launch:
     made, ahead = tuple(item["makes"]), bool(item.get("ahead", True))
     together = bool(item.get("together", False))
     return Launch(item["kernel"], item["programs"], arguments, made, ahead, together)
+
+
+def _loop(item: Mapping[str, Any], launches: int) -> Loop:
+    first, strides = _launch(item["first"]), tuple(int(one) for one in item["strides_bytes"])
+    position, steps = int(item["position"]), int(item["steps"])
+    if not 0 <= position < launches or len(strides) != len(first.arguments):
+        raise ValueError(f"a loop of {steps} steps at {position}")
+    refused = tuple(Refusal(**one) for one in item["refused"])
+    return Loop(position, steps, first, strides, refused)
 
 
 def check_files(directory: Path, manifest: FusedManifest) -> None:

@@ -17,10 +17,12 @@ import numpy as np
 
 from planner.errors import DataError, EngineHungError, EnvironmentMismatchError, UsageError
 from planner.runtime.fused import manifest as manifests
+from planner.runtime.fused.binaries import choose
 from planner.runtime.fused.dlpack import Streams
 from planner.runtime.fused.driver import Driver
 from planner.runtime.fused.inputs import borrowed, fitting, missing, refuse_elsewhere, target
 from planner.runtime.fused.instance import Instance
+from planner.runtime.fused.loops import fitted
 from planner.runtime.fused.manifest import Binary, Bucket, FusedManifest
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +45,6 @@ class FusedSession:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Loads kernels and weights, and captures the graphs (see `load`)."""
-        self.manifest = manifest
         self.driver = driver
         self.timeout_s = timeout_s
         self._hung: EngineHungError | None = None
@@ -52,21 +53,22 @@ class FusedSession:
         _refuse_too_little_memory(manifest, driver, copies)
         self.weights_address = driver.allocate(manifest.weights_size_bytes)
         self._upload(directory / manifests.WEIGHTS)
-        functions = {
-            name: driver.load(
-                (directory / item.file).read_bytes(), item.entry, item.shared_size_bytes
-            )
-            for name, item in binaries.items()
-        }
+
+        def loaded(item: Binary) -> Any:
+            cubin = (directory / item.file).read_bytes()
+            return driver.load(cubin, item.entry, item.shared_size_bytes)
+
+        made = fitted(manifest, binaries, driver, loaded)
+        self.manifest, self.loops = made.manifest, made.ways
         self._instances: list[Instance] = []
         self._free: dict[str, queue.SimpleQueue[Instance]] = {}
-        for bucket in manifest.buckets:
+        for bucket in self.manifest.buckets:
             waiting = self._free[bucket.name] = queue.SimpleQueue()
             for _ in range(copies):
                 own = driver if not self._instances else Driver(driver.ordinal)
-                made = Instance(bucket, own, functions, binaries, self.weights_address)
-                self._instances.append(made)
-                waiting.put(made)
+                one = Instance(bucket, own, made.functions, binaries, self.weights_address)
+                self._instances.append(one)
+                waiting.put(one)
         self._is_open = True
 
     def _upload(self, weights: Path) -> None:
@@ -78,6 +80,12 @@ class FusedSession:
     def first(self) -> Instance:
         """Of the first bucket, for measuring: nobody else may run meanwhile."""
         return self._instances[0]
+
+    @property
+    def loops_text(self) -> tuple[str, ...]:
+        """How each loop runs here: `100 steps as one loop of 80 blocks`."""
+        several = len(self.manifest.buckets) > 1
+        return tuple(f"{way.bucket}: " * several + way.text for way in self.loops)
 
     @property
     def is_healthy(self) -> bool:
@@ -238,33 +246,6 @@ def open_checked(
     """
     manifest = manifests.read(directory)
     return FusedSession(directory, manifest, Driver(device), copies=copies, timeout_s=timeout_s)
-
-
-def choose(manifest: FusedManifest, architecture: int) -> dict[str, Binary]:
-    """The binary of every kernel for this device.
-
-    A cubin runs on its own architecture and on later ones of the same major version.
-
-    Raises:
-        EnvironmentMismatchError: the engine was not built for this device.
-    """
-    fitting_ones = [
-        item
-        for item in manifest.binaries
-        if item.architecture // 10 == architecture // 10 and item.architecture <= architecture
-    ]
-    best: dict[str, Binary] = {}
-    for item in sorted(fitting_ones, key=lambda item: item.architecture):
-        best[item.kernel] = item
-    missing = {launch.kernel for launch in manifest.launches} - set(best)
-    if missing:
-        built = sorted({item.architecture for item in manifest.binaries})
-        raise EnvironmentMismatchError(
-            f"this GPU is sm_{architecture}, the engine holds kernels for "
-            + ", ".join(f"sm_{value}" for value in built),
-            fix="build the engine for this GPU",
-        )
-    return best
 
 
 def _refuse_too_little_memory(manifest: FusedManifest, driver: Driver, copies: int) -> None:

@@ -24,6 +24,7 @@ from planner.kernels.source import Part as StagePart
 from planner.kernels.stage import Config, Stage
 from planner.kernels.tiling import shape_of, tile
 from planner.ops.nest import Program
+from planner.runtime.fused.loops import described
 from planner.spec.fusion import FusionPlan, LaunchPlan, SegmentPlan, StagePlan
 from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
@@ -111,8 +112,17 @@ def _generated(
     made = _compiled(drafts.values(), fusion, cache)
     drafts = {name: _repaired(draft, fusion, made, cache, work) for name, draft in drafts.items()}
     folder = work.scratch / f"fused-{number}"
-    build(drafts, folder, fusion.architectures, compiled=made)
+    loops = _loops(drafts.values())
+    refused = {(name, a) for name in loops for a in fusion.architectures} - made.keys()
+    built = build(drafts, folder, fusion.architectures, compiled=made, refused=refused)
+    if any(loop.refused for bucket in built.buckets for loop in bucket.loops):
+        for text in described(built):
+            work.reporter.note(text)
     return folder
+
+
+def _loops(drafts: Iterable[Draft]) -> set[str]:
+    return {k.name for draft in drafts for k in rolled_up(draft).kernels if k.steps > 1}
 
 
 def _compiled(drafts: Iterable[Draft], fusion: FusionPlan, cache: KernelCache) -> _Made:
@@ -175,24 +185,12 @@ def _repaired(
             work.reporter.note(f"{parts[0].stage.root}: the chosen configuration is refused")
         launches.append((parts, item))
     changed = replace(draft, launches=tuple(launches))
-    if changed.launches != draft.launches or not _loops_are_sound(draft, fusion, made):
+    others = [item for item in rolled_up(draft).kernels if item.steps == 1]
+    is_whole = all(_is_there(item, fusion, made) for item in others)
+    if draft.loops and (changed.launches != draft.launches or not is_whole):
+        work.reporter.note("no loops: a kernel beside them is refused")
         changed = replace(changed, loops=())
     return changed
-
-
-def _loops_are_sound(
-    draft: Draft, fusion: FusionPlan, made: Mapping[tuple[str, int], Compiled]
-) -> bool:
-    """Whether all of it compiles everywhere, and no loop spills."""
-    items = rolled_up(draft).kernels
-    spills = any(
-        made[item.name, a].resources.stack_size_bytes
-        for item in items
-        if item.steps > 1
-        for a in fusion.architectures
-        if (item.name, a) in made
-    )
-    return not spills and all(_is_there(item, fusion, made) for item in items)
 
 
 def _is_there(item: Kernel, fusion: FusionPlan, made: Mapping[tuple[str, int], Compiled]) -> bool:

@@ -37,6 +37,8 @@ class GeneratedPart:
     note: str
     kernel_us: Callable[[], dict[str, float]]
     """Times each kernel."""
+    loops: tuple[str, ...] = ()
+    """How its loops run here."""
     times: dict[tuple[str, str], float] = field(default_factory=dict)
     """(shape, `fused` or `library`) -> median microseconds."""
 
@@ -66,7 +68,12 @@ def generated_parts(kernels: Session, library: Session | None, note: str) -> lis
     ways = zip(kernels.parts, others, strict=True)
     return [
         GeneratedPart(
-            own.file, own.call, None if other is None else other.call, note, own.kernels.kernel_us
+            own.file,
+            own.call,
+            None if other is None else other.call,
+            note,
+            own.kernels.kernel_us,
+            own.kernels.loops_text,
         )
         for own, other in ways
         if own.kernels is not None
@@ -142,6 +149,7 @@ def keep(
                 library_us=_of(part, "library"),
                 kernel_us=part.kernel_us(),
                 note=part.note,
+                loops=part.loops,
             )
             for part in parts
         ),

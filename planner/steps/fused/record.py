@@ -96,6 +96,7 @@ def _fused(segment: Segment, draft: Draft, rates: Rates) -> SegmentPlan:
         inputs=segment.inputs,
         outputs=segment.outputs,
         launches=launches,
+        reasons=draft.remarks,
         predicted_us=rates.launch_us + sum(launch.predicted_us for launch in launches),
     )
 

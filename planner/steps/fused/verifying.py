@@ -17,6 +17,7 @@ from planner.runtime import integrity
 from planner.runtime.engine import Session, load
 from planner.runtime.fused import manifest as fused
 from planner.runtime.fused.driver import Driver
+from planner.runtime.fused.loops import described
 from planner.runtime.tensors import read_tensors
 from planner.runtime.verify import verify_outputs
 from planner.spec.io import read_plan
@@ -59,11 +60,12 @@ def verify_fused(engine: Path, work: Workspace) -> Verdict:
 
 
 def _kernels(engine: Path, segment: FusedSegment) -> Check:
-    """Every launch has a binary for every architecture, and none of them spills."""
+    """Every launch has a binary for every architecture, and none of them spills; loops may be
+    launches instead."""
     found = fused.read(engine / segment.folder)
     architectures = sorted({item.architecture for item in found.binaries})
     there = {(item.kernel, item.architecture) for item in found.binaries}
-    wanted = {(launch.kernel, a) for launch in found.launches for a in architectures}
+    wanted = {(kernel, a) for kernel in found.needed_kernels for a in architectures}
     spilling = sorted({item.kernel for item in found.binaries if item.stack_size_bytes})
     names = ", ".join(f"sm_{value}" for value in architectures)
     detail = (
@@ -72,6 +74,7 @@ def _kernels(engine: Path, segment: FusedSegment) -> Check:
     )
     if spilling:
         detail += f"; {len(spilling)} keep values in local memory"
+    detail += "".join(f"; {text}" for text in described(found))
     if wanted - there:
         detail += f"; {len(wanted - there)} binaries are absent"
     return Check(name="kernels", passed=wanted <= there, detail=detail)
@@ -108,6 +111,11 @@ def _verified(
     checks += [
         Check(name=found.name, passed=found.is_kept, detail=found.detail)
         for found in verify_outputs(kernels)
+    ]
+    checks += [
+        Check(name="loops", passed=True, detail=f"{part.folder}: {text}")
+        for part in generated_parts(kernels, None, "")
+        for text in part.loops
     ]
     work.reporter.stage("measure")
     library, note = library_path(engine)

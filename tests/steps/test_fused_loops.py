@@ -1,0 +1,92 @@
+"""Recurrences from a model file to a device: what the plan, the engine and the device say of
+loops."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner import pipeline
+from planner.fuse.roll import MIN_STEPS
+from planner.report.built import built_of
+from planner.report.explain import explain
+from planner.runtime.engine import load
+from planner.runtime.fused import manifest as fused
+from planner.runtime.integrity import read_manifest
+from planner.spec.io import write_plan
+from planner.spec.plan import Plan
+from planner.steps.fused.paths import generated_parts
+from tests.fuse.test_roll import _model
+from tests.kernels.run import needs_triton
+from tests.runtime import fake_cuda
+from tests.steps.test_fused import planned, text_of
+
+_STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Two layers of twelve steps that read little: launches, by price."""
+    return planned(_model("LSTM", layers=2, steps=_STEPS), tmp_path_factory.mktemp("plan"))
+
+
+def _run(plan: Plan) -> tuple[int, int]:
+    """First and last launch of what could be a loop, as the plan says."""
+    assert plan.fusion is not None
+    ((text,),) = [one.reasons for one in plan.fusion.buckets[0].segments]
+    found = re.match(r"(\d+) to (\d+) are launches: as a loop a step would take .* more", text)
+    assert found is not None
+    return int(found[1]), int(found[2])
+
+
+def _looped(plan: Plan) -> Plan:
+    """The plan with that run as a loop all the same."""
+    assert plan.fusion is not None
+    first, last = _run(plan)
+    (bucket,) = plan.fusion.buckets
+    (segment,) = bucket.segments
+    launches = tuple(
+        launch.model_copy(update={"edge": "loop"}) if first < at <= last else launch
+        for at, launch in enumerate(segment.launches)
+    )
+    changed: Any = segment.model_copy(update={"launches": launches, "reasons": ()})
+    bucket = bucket.model_copy(update={"segments": (changed,)})
+    fusion = plan.fusion.model_copy(update={"buckets": (bucket,)})
+    return plan.model_copy(update={"fusion": fusion})
+
+
+def test_a_plan_says_why_steps_stay_launches(plan: Plan) -> None:
+    first, last = _run(plan)
+    assert last - first + 1 >= MIN_STEPS
+    assert f"{first:03d} to {last:03d} are launches" in text_of(explain(plan))
+
+
+@needs_triton
+def test_an_engine_says_what_runs_where(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looped = write_plan(tmp_path / "plan.json", _looped(plan))
+    engine = pipeline.build(looped, tmp_path / "engine")
+    (segment,) = read_manifest(engine).fused_segments
+    found = fused.read(engine / segment.folder)
+    (bucket,) = found.buckets
+    (loop,) = bucket.loops
+    first, last = _run(plan)
+    assert (loop.position, loop.steps) == (first, last - first + 1)
+    assert {b.architecture for b in found.binaries if b.kernel in found.loop_kernels} == {
+        80, 89, 90,
+    }  # fmt: skip
+    said = "one loop on sm_80, sm_89, sm_90 where its"
+    verdict = pipeline.verify(engine)
+    assert verdict.passed
+    assert any(said in check.detail for check in verdict.checks)
+    assert said in " ".join(text_of(explain(looped, None, built_of(engine, looped))).split())
+    fake = fake_cuda.install(monkeypatch)
+    for units, text in ((132, "as one loop"), (1, "as launches: ")):
+        fake.units = units
+        with load(engine, path="fused") as session:
+            (part,) = generated_parts(session, None, "")
+            assert text in part.loops[0]
