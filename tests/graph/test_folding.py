@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, TensorProto
 
 from planner.graph import infer
-from planner.graph.equality import run_with_onnxruntime
 from planner.graph.rewrite import rewrite
-from planner.runtime.compare import nmse
 from tests.graph.nasties import model, node, save, value, weight
+from tests.graph.rewritten import rewritten, shapes_of
 
 Array = np.ndarray[Any, Any]
 _RNG = np.random.default_rng(0)
@@ -33,20 +32,8 @@ def _number(x: float) -> Array:
 
 def _kinds(made: ModelProto, folder: Path) -> list[str]:
     """Operators of the rewritten model, which is seen to answer as before."""
-    infer.annotate(made)
-    path, out = save(made, folder), folder / "rewritten.onnx"
-    if rewrite(path, out) == 0:
-        return [one.op_type for one in made.graph.node]
-    found = onnx.load(out)
-    onnx.checker.check_model(found, full_check=True)
-    shapes = {
-        one.name: [d.dim_value for d in one.type.tensor_type.shape.dim] for one in made.graph.input
-    }
-    feeds = {name: _array(*shape) for name, shape in shapes.items()}
-    (before,), (after,) = (run_with_onnxruntime(one, feeds, 1) for one in (path, out))
-    for name in before:
-        assert nmse(before[name], after[name]) < 1e-10
-    return [one.op_type for one in found.graph.node]
+    feeds = {name: _array(*shape) for name, shape in shapes_of(made).items()}
+    return rewritten(made, folder, feeds, 1e-10)
 
 
 def _image(nodes: Sequence[NodeProto], weights: Sequence[TensorProto]) -> ModelProto:

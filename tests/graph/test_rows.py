@@ -6,38 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto
 
-from planner.graph import infer
-from planner.graph.equality import run_with_onnxruntime
-from planner.graph.rewrite import rewrite
-from planner.runtime.compare import nmse
-from tests.graph.nasties import model, node, save, value, weight
+from tests.graph.nasties import model, node, value, weight
+from tests.graph.rewritten import rewritten, shapes_of
 
 _ROWS, _WIDE, _NARROW = 300, 256, 8
 
 
 def _rewritten(made: ModelProto, folder: Path) -> list[str]:
     """Operators of the rewritten model, which is seen to answer as before."""
-    infer.annotate(made)
-    path, out = save(made, folder), folder / "rewritten.onnx"
-    if rewrite(path, out) == 0:
-        return [one.op_type for one in made.graph.node]
-    found = onnx.load(out)
-    onnx.checker.check_model(found, full_check=True)
     rng = np.random.default_rng(0)
     feeds = {
-        one.name: rng.uniform(0.5, 2.0, [d.dim_value for d in one.type.tensor_type.shape.dim])
-        .astype(np.float32)
-        for one in made.graph.input
-    }  # fmt: skip
-    (before,), (after,) = (run_with_onnxruntime(one, feeds, 1) for one in (path, out))
-    assert nmse(before["y"], after["y"]) < 1e-11
-    return [one.op_type for one in found.graph.node]
+        name: rng.uniform(0.5, 2.0, shape).astype(np.float32)
+        for name, shape in shapes_of(made).items()
+    }
+    return rewritten(made, folder, feeds, 1e-11)
 
 
 def _made(
