@@ -10,16 +10,19 @@ from onnx import ModelProto
 from planner.graph import infer
 from planner.graph.equality import Feeds, run_with_onnxruntime
 from planner.graph.rewrite import rewrite
+from planner.graph.rewrite.net import BLOCK
 from planner.runtime.compare import nmse
 from tests.graph.nasties import save
 
 
-def rewritten(made: ModelProto, folder: Path, feeds: Feeds, max_nmse: float) -> list[str]:
+def rewritten(
+    made: ModelProto, folder: Path, feeds: Feeds, max_nmse: float, block: int = BLOCK
+) -> list[str]:
     """Operators of the rewritten model, which is seen to answer as before; the model's own where
     nothing is gained."""
     infer.annotate(made)
     path, out = save(made, folder), folder / "rewritten.onnx"
-    if rewrite(path, out) == 0:
+    if rewrite(path, out, block=block) == 0:
         return [one.op_type for one in made.graph.node]
     found = onnx.load(out)
     onnx.checker.check_model(found, full_check=True)

@@ -18,6 +18,7 @@ from planner.graph.rewrite.narrow import fill, tile_of
 from planner.graph.rewrite.net import Net
 from planner.runtime.compare import nmse
 from tests.graph.nasties import model, node, save, value, weight
+from tests.graph.rewritten import rewritten
 
 
 def _conv(
@@ -113,6 +114,20 @@ def test_tiles_fit_the_block_of_the_processor() -> None:
         tile = tile_of(net, next(iter(net)))
         assert tile is not None
         assert block / 2 < 3 * tile.size <= block
+
+
+def test_what_folds_into_a_convolution_does_so_first(tmp_path: Path) -> None:
+    made = _conv(0, (200, 200), (3, 3), 3, inputs=32)
+    del made.graph.node[1]
+    numbers = np.arange(1, 4, dtype=np.float32).reshape(3, 1, 1)
+    made.graph.node.extend([node("Mul", ["c", "s"], ["m"]), node("Add", ["m", "s"], ["y"])])
+    made.graph.initializer.append(weight("s", numbers))
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 32, 200, 200)).astype(np.float32)}
+    kinds = rewritten(made, tmp_path, feeds, 1e-11, block=16)
+    assert [kind for kind in kinds if kind in ("Conv", "Transpose", "Mul", "Add")] == [
+        "Conv",
+        "Transpose",
+    ]
 
 
 @pytest.mark.usefixtures("free")
