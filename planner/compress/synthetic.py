@@ -16,14 +16,15 @@ from planner.spec.manifest import TensorSpec
 def synthetic_samples(
     specs: Sequence[TensorSpec], runs: int, seed: int = 0, graph: Graph | None = None
 ) -> Samples:
-    """Floats standard normal; integers within every table they index; what selects a branch as the
-    model compares it; masks and lengths that let everything through. Same seed, same samples."""
+    """Floats standard normal; integers within every table they index; what indexes none and selects
+    a branch as the model compares it; masks and lengths that let everything through. Same seed,
+    same samples."""
     limits = _index_limits(graph) if graph else {}
     generator = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for spec in specs:
         shape = (runs, *(1 if dim is None else dim for dim in spec.shape))
-        selected = graph.selectors.get(spec.name) if graph else None
+        selected = graph.selectors.get(spec.name) if graph and spec.name not in limits else None
         if selected is not None:
             arrays[spec.name] = np.full(shape, selected, dtypes.numpy_dtype(spec.dtype))
             continue

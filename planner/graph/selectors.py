@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from onnx import AttributeProto, GraphProto, TensorProto, TypeProto, numpy_helper
 
+from planner.graph.weights import is_external
+
 _KEEPS_VALUE = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
 _INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 
@@ -35,7 +37,7 @@ def _is_one_integer(kind: TypeProto) -> bool:
 
 
 def _constants(graph: GraphProto) -> dict[str, int]:
-    """Integer constants of one element, stored or made by `Constant`."""
+    """Integer constants of one element in the file itself, stored or made by `Constant`."""
     held = [(tensor.name, tensor) for tensor in graph.initializer]
     for node in graph.node:
         if node.op_type == "Constant":
@@ -43,7 +45,9 @@ def _constants(graph: GraphProto) -> dict[str, int]:
     return {
         name: int(numpy_helper.to_array(tensor).item())
         for name, tensor in held
-        if tensor.data_type in _INTEGERS and all(dim == 1 for dim in tensor.dims)
+        if tensor.data_type in _INTEGERS
+        and all(dim == 1 for dim in tensor.dims)
+        and not is_external(tensor)
     }
 
 

@@ -66,3 +66,42 @@ def test_synthetic_inputs_take_the_branch_that_the_model_asks_about(tmp_path: Pa
     spec = TensorSpec(name="rate", dtype="int64", shape=())
     samples = synthetic_samples([spec], 2, graph=build_graph(path))
     assert samples.arrays["rate"].tolist() == [16_000, 16_000]
+
+
+def test_constants_in_other_files_are_not_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "rates.onnx"
+    onnx.save(
+        _model([], is_stored=True, is_turned=False),
+        path,
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    assert build_graph(path).selectors == {}
+
+
+def test_what_indexes_a_table_is_drawn_though_it_is_compared(tmp_path: Path) -> None:
+    """A token that is compared with the one for padding is still any token."""
+    table = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("Equal", ["token", "padding"], ["is_padding"]),
+        helper.make_node("Gather", ["table", "token"], ["found"]),
+        helper.make_node("Where", ["is_padding", "nothing", "found"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tokens",
+        [helper.make_tensor_value_info("token", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(table, "table"),
+            numpy_helper.from_array(np.array(3), "padding"),
+            numpy_helper.from_array(np.array(0, np.float32), "nothing"),
+        ],
+    )
+    path = tmp_path / "tokens.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    spec = TensorSpec(name="token", dtype="int64", shape=(1,))
+    drawn = synthetic_samples([spec], 20, graph=build_graph(path)).arrays["token"]
+    assert len(np.unique(drawn)) > 5
