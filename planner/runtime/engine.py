@@ -88,6 +88,16 @@ class Session:
         return self._segments or ()
 
     @property
+    def loops(self) -> tuple[str, ...]:
+        """Of each loop of generated kernels: whether it is one here, or why its launches run."""
+        return tuple(
+            f"{part.file}: {text}"
+            for part in self.parts
+            if part.kernels is not None
+            for text in part.kernels.loops_text
+        )
+
+    @property
     def is_healthy(self) -> bool:
         """False once a GPU gave no answer in time: the process must start anew."""
         parts = self._segments or ()

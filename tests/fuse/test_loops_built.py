@@ -82,6 +82,17 @@ def test_what_launches_need_at_once_lies_apart(case: str) -> None:
 
 
 @needs_triton
+def test_two_loops_of_one_draft_stand_each_for_its_own(tmp_path: Path) -> None:
+    plan = _plan("lstm")
+    ((first, last),) = plan.loops
+    split = replace(plan, loops=((first, first + 3), (first + 4, last)))
+    made = rolled_up(split).kernels
+    assert list(steps_of(split)) == [at for at, item in enumerate(made) if item.steps > 1]
+    found = _unrolled(split, tmp_path)
+    assert [launch.kernel for launch in found[1:]] == [item.name for item in plan.kernels[1:]]
+
+
+@needs_triton
 def test_launches_keep_their_edges(tmp_path: Path) -> None:
     plan = _plan("lstm")
     (run,) = runs(plan)

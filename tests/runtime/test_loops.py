@@ -127,8 +127,8 @@ def test_a_device_without_room_runs_its_launches(
 
 def test_the_smallest_device_that_holds_all_blocks(fake: FakeDriver, tmp_path: Path) -> None:
     _engine(tmp_path)
-    for units, is_loop in ((50, True), (49, False)):
-        fake.units, fake.blocks_a_unit = units, 2
+    for units, blocks_a_unit, is_loop in ((50, 2, True), (49, 2, False), (99, 1, False)):
+        fake.units, fake.blocks_a_unit = units, blocks_a_unit
         with load(tmp_path) as session:
             assert [not way.refusal for way in session.loops] == [is_loop]
 

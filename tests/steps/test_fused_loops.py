@@ -88,5 +88,8 @@ def test_an_engine_says_what_runs_where(
     for units, text in ((132, "as one loop"), (1, "as launches: ")):
         fake.units = units
         with load(engine, path="fused") as session:
+            (told,) = session.loops
+            assert told.startswith(segment.folder)
+            assert text in told
             (part,) = generated_parts(session, None, "")
             assert text in part.loops[0]
