@@ -8,6 +8,7 @@ with another promise finds all of it there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from planner.steps.scratch import hold, remove_unheld, scratch_folder
 _KEEP_MODELS = 8
 _MAKING = ".making-"
 _SCRATCH = "infopt-plan-"
+_IS_THERE = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 def digest(*parts: Any) -> str:
@@ -73,10 +75,18 @@ class Workspace:
                 made = making / "made"
                 made.mkdir()
                 make(made)
-                with contextlib.suppress(OSError):  # another planner was faster: its folder serves
-                    made.rename(target)
+                _move(made, target)
         os.utime(target)
         return target
+
+
+def _move(made: Path, target: Path) -> None:
+    """Where another planner was faster, its folder serves."""
+    try:
+        made.rename(target)
+    except OSError as error:
+        if error.errno not in _IS_THERE:
+            raise
 
 
 @contextmanager

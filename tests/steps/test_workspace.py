@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+
+import pytest
 
 from planner.profiling.store import Store
 from planner.progress import Silent
@@ -30,6 +33,26 @@ def test_a_folder_that_another_planner_removes_meanwhile_is_no_matter(tmp_path: 
     with workspace(Silent(), store) as work:
         work.kept.mkdir(parents=True)
         (work.kept / "gone").symlink_to(tmp_path / "nothing")  # is listed, and is not there
+    store.close()
+
+
+def test_a_folder_that_cannot_be_kept_is_not_made_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def full(path: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, "no space")
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        assert len(made) == 1
+
+    store = Store(tmp_path / "store.sqlite")
+    with workspace(Silent(), store) as work:
+        monkeypatch.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="no space"):
+            work.kept_folder("key", make)
     store.close()
 
 
