@@ -27,6 +27,7 @@ from planner.runtime.ranks.channel import Channel
 from planner.runtime.ranks.fabric import MPI, Fabric, Group, join
 from planner.runtime.ranks.fault import Fault, LostError, fault_of
 from planner.runtime.ranks.layout import kinds_of
+from planner.runtime.ranks.orphan import follow
 from planner.runtime.ranks.program import Compute, Program, Receive, Send, Step, Together, programs
 from planner.runtime.ranks.resident import Resident
 from planner.runtime.ranks.windows import TAKEN, Shop
@@ -70,6 +71,7 @@ def serve(arguments: Sequence[str], prepare: Callable[[Fabric], tuple[Call, obje
     _, address, library, world, meeting, *rest = arguments
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
+    follow(connection)
     channel = Channel(connection)
     try:
         fabric = join(library, int(rest[0]) if rest else 0, int(world), meeting)
