@@ -188,7 +188,8 @@ def _moves(plan: Draft, first: int, last: int) -> Moves | None:
 
 
 def _chains(following: dict[str, str]) -> Iterator[tuple[str, ...]]:
-    for start in following.keys() - set(following.values()):
+    later = set(following.values())
+    for start in (name for name in following if name not in later):
         chain = [start]
         while chain[-1] in following:
             chain.append(following[chain[-1]])
@@ -196,7 +197,7 @@ def _chains(following: dict[str, str]) -> Iterator[tuple[str, ...]]:
 
 
 def _awaited(plan: Draft, first: int, last: int) -> tuple[tuple[int, ...], ...] | None:
-    """Part -> parts of which it reads what an earlier step made; None where a step reads itself."""
+    """Part -> parts of which it reads what an earlier step made; None where those are too many."""
     made: dict[str, tuple[int, int]] = {}
     found: list[set[int]] = [set() for _ in plan.launches[first][0]]
     for at in range(first, last + 1):
