@@ -177,7 +177,9 @@ def test_an_engine_of_before_runs_where_its_loop_fits(fake: FakeDriver, tmp_path
         assert session.loops_text == ()
 
 
-@pytest.mark.parametrize("change", [{"position": 2}, {"strides_bytes": [256]}, {"refused": [{}]}])
+@pytest.mark.parametrize(
+    "change", [{"position": 2}, {"strides_bytes": [256]}, {"refused": [{}]}, {"steps": 0}]
+)
 def test_a_damaged_loop_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     _engine(tmp_path)
     path = tmp_path / manifests.FILE

@@ -212,7 +212,7 @@ def _launch(item: Mapping[str, Any]) -> Launch:
 def _loop(item: Mapping[str, Any], launches: int) -> Loop:
     first, strides = _launch(item["first"]), tuple(int(one) for one in item["strides_bytes"])
     position, steps = int(item["position"]), int(item["steps"])
-    if not 0 <= position < launches or len(strides) != len(first.arguments):
+    if not 0 <= position < launches or steps < 1 or len(strides) != len(first.arguments):
         raise ValueError(f"a loop of {steps} steps at {position}")
     refused = tuple(Refusal(**one) for one in item["refused"])
     return Loop(position, steps, first, strides, refused)
