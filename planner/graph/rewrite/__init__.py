@@ -4,8 +4,8 @@ A small model spends most of its time on what every operator costs, however litt
 half of a small network's operators only change how elements are counted. Some rules keep every
 element (`views`, `sinking`, `products`, `splits`, `lookups`); nothing is rounded otherwise than
 before, but for products whose sums a library takes in another order. Others compute the same of
-real numbers in other steps (`affine`, `gates`, `means`, `slopes`, `rows`, `gelu`): answers differ
-by rounding, which whoever uses the result compares with the original.
+real numbers in other steps (`affine`, `gates`, `means`, `slopes`, `rows`, `gelu`, `narrow`):
+answers differ by rounding, which whoever uses the result compares with the original.
 
 Only tensors of fixed shapes are touched. Branches are rewritten as models of their own; bodies of
 loops stay.
@@ -166,10 +166,10 @@ def _product_surcharge(net: Net, node: Node) -> int:
 
 
 def _has_bias(net: Net, name: str) -> bool:
-    readers = net.readers(name)
-    if len(readers) != 1 or readers[0].kind != "Add" or name in net.pinned:
+    reader = net.only_reader(name)
+    if reader is None or reader.kind != "Add":
         return False
-    return any(len(net.shape(one) or ()) == 1 for one in readers[0].inputs if one in net.constants)
+    return any(len(net.shape(one) or ()) == 1 for one in reader.inputs if one in net.constants)
 
 
 __all__ = ["rewrite", "rewrite_in_place"]

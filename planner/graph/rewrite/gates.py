@@ -22,25 +22,19 @@ def gate(net: Net, node: Node) -> bool:
     """Replaces a clip between 0 and h, and what divides it or its product by h."""
     top = _top(net, node)
     clipped = node.outputs[0]
-    reader = _only_reader(net, clipped) if top is not None else None
+    reader = net.only_reader(clipped) if top is not None else None
     if top is None or reader is None or net.shape(clipped) is None:
         return False
     product = reader if reader.kind == "Mul" and _factor(net, reader, clipped) is None else None
     if product is not None and product.inputs.count(clipped) != 1:
         return False  # a square
     scaled = product.outputs[0] if product is not None else clipped
-    divisor = _only_reader(net, scaled)
+    divisor = net.only_reader(scaled)
     factor = _factor(net, divisor, scaled) if divisor is not None else None
     if divisor is None or factor is None or not math.isclose(factor * top, 1.0, rel_tol=_SAME):
         return False
     _replace(net, node, product, divisor, top)
     return True
-
-
-def _only_reader(net: Net, name: str) -> Node | None:
-    """Who reads a tensor, where that is one operator and nobody else wants it."""
-    readers = net.readers(name)
-    return readers[0] if len(readers) == 1 and name not in net.pinned else None
 
 
 def _top(net: Net, node: Node) -> float | None:

@@ -46,19 +46,13 @@ def respell(net: Net, node: Node) -> bool:
         return False
     root = node
     for _ in range(_STEPS_DOWN):
-        reader = _only_reader(net, root)
+        reader = net.only_reader(root.outputs[0])
         if reader is None:
             return False
         if reader.kind == "Mul" and _replaced(net, reader):
             return True
         root = reader
     return False
-
-
-def _only_reader(net: Net, node: Node) -> Node | None:
-    name = node.outputs[0]
-    readers = net.readers(name)
-    return readers[0] if len(readers) == 1 and name not in net.pinned else None
 
 
 def _replaced(net: Net, root: Node) -> bool:

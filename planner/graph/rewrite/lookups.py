@@ -14,14 +14,12 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from planner.graph.rewrite.net import Net, Node
-from planner.graph.rewrite.values import Floats, floats, store
+from planner.graph.rewrite.values import ELEMENTS_A_US, Floats, floats, store
 from planner.graph.rewrite.views import viewed
 
 _INTEGERS = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}
 _LEAST_OPSET = 12
 """Since when whole numbers are clipped."""
-_ELEMENTS_A_US = 2000
-"""Comparing and casting: as little as an elementwise pass takes."""
 
 
 def look_up(net: Net, node: Node) -> bool:
@@ -52,20 +50,21 @@ def one_hot_cost(net: Net, node: Node) -> int:
     """What comparing, casting and multiplying cost beyond operators, in units of a small one."""
     if _one_hot(net, node) is None:
         return 0
-    return 2 + math.prod(net.shapes[node.inputs[0]]) // _ELEMENTS_A_US
+    return 2 + math.prod(net.shapes[node.inputs[0]]) // ELEMENTS_A_US
 
 
 def _one_hot(net: Net, node: Node) -> tuple[str, Floats] | None:
     """(index, table) of a product with one-hot rows; the index has a last dimension of one."""
     if node.kind != "MatMul" or net.opset < _LEAST_OPSET:
         return None
-    table, cast = floats(net, node.inputs[1]), net.maker(node.inputs[0])
-    if table is None or table.ndim != 2 or not np.isfinite(table).all():
-        return None
+    cast = net.maker(node.inputs[0])
     if cast is None or cast.kind != "Cast" or cast.attribute("to") != TensorProto.FLOAT:
         return None
     equal = net.maker(cast.inputs[0])
     if equal is None or equal.kind != "Equal" or not _is_read_once(net, equal, cast):
+        return None
+    table = floats(net, node.inputs[1])
+    if table is None or table.ndim != 2 or not np.isfinite(table).all():
         return None
     for index, numbers in (equal.inputs, equal.inputs[::-1]):
         if _is_range(net, numbers, len(table)) and _is_column(net, index, equal.outputs[0]):
@@ -74,8 +73,7 @@ def _one_hot(net: Net, node: Node) -> tuple[str, Floats] | None:
 
 
 def _is_read_once(net: Net, *nodes: Node) -> bool:
-    names = [node.outputs[0] for node in nodes]
-    return all(len(net.readers(name)) == 1 and name not in net.pinned for name in names)
+    return all(net.only_reader(node.outputs[0]) is not None for node in nodes)
 
 
 def _is_range(net: Net, name: str, count: int) -> bool:

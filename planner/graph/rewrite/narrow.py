@@ -23,7 +23,7 @@ from math import ceil
 import numpy as np
 
 from planner.graph.rewrite.net import Net, Node, Shape
-from planner.graph.rewrite.values import Floats, floats, store
+from planner.graph.rewrite.values import Floats, floats, is_floats, store
 
 _MACS_A_NS = 25.0
 """Multiplications with addition of one thread (AVX-512 at 2.5 GHz, measured on such layers); of
@@ -55,8 +55,7 @@ class Tile:
 class _Narrow:
     """A convolution whose block of channels is not full."""
 
-    weight: Floats
-    bias: Floats | None
+    weight: Shape
     pads: tuple[int, int, int, int]
     """Top, left, bottom, right."""
     shape: Shape
@@ -64,7 +63,7 @@ class _Narrow:
 
     def macs(self, tile: Tile, block: int) -> int:
         """Multiplications with a tile, of whole blocks of channels."""
-        channels, inputs, height, width = self.weight.shape
+        channels, inputs, height, width = self.weight
         batch, _, rows, columns = self.shape
         places = batch * ceil(rows / tile.rows) * ceil(columns / tile.columns)
         taps = (height + tile.rows - 1) * (width + tile.columns - 1)
@@ -74,21 +73,23 @@ class _Narrow:
 def tile_of(net: Net, node: Node) -> Tile | None:
     """The tile that pays most; None where none pays."""
     found = _narrow(net, node)
-    return None if found is None else _best(found, net.block, has_slices=_has_slices(net))
+    return None if found is None else _best(net, found)
 
 
 def fill(net: Net, node: Node) -> bool:
     """Lets a convolution of few channels compute a tile of positions at once."""
     found = _narrow(net, node)
-    tile = None if found is None else _best(found, net.block, has_slices=_has_slices(net))
-    if found is None or tile is None:
+    tile = None if found is None else _best(net, found)
+    weight = floats(net, node.inputs[1]) if tile is not None else None
+    if found is None or tile is None or weight is None:
         return False
     batch, channels, rows, columns = found.shape
     high, wide = ceil(rows / tile.rows), ceil(columns / tile.columns)
     target = node.outputs[0]
-    inputs = [node.inputs[0], store(net, _tiled(found.weight, tile), f"{target}__tiles")]
-    if found.bias is not None:
-        inputs.append(store(net, np.repeat(found.bias, tile.size), f"{target}__bias"))
+    inputs = [node.inputs[0], store(net, _tiled(weight, tile), f"{target}__tiles")]
+    bias = floats(net, _bias(node)) if _bias(node) else None
+    if bias is not None:
+        inputs.append(store(net, np.repeat(bias, tile.size), f"{target}__bias"))
     net.remove(node)
     top, left, bottom, right = found.pads
     below, beside = high * tile.rows - rows, wide * tile.columns - columns
@@ -134,9 +135,10 @@ def _tiled(weight: Floats, tile: Tile) -> Floats:
     return found.reshape(channels * tile.size, inputs, *taps)
 
 
-def _best(found: _Narrow, block: int, *, has_slices: bool) -> Tile | None:
+def _best(net: Net, found: _Narrow) -> Tile | None:
+    block, has_slices = net.block, net.opset >= _SLICE_BY_INPUTS
     rows, columns = found.shape[2:]
-    most = block // found.weight.shape[0]
+    most = block // found.weight[0]
     tiles = [
         Tile(high, wide)
         for high, wide in product(range(1, most + 1), repeat=2)
@@ -150,29 +152,28 @@ def _best(found: _Narrow, block: int, *, has_slices: bool) -> Tile | None:
     return best if saved_ns > _MARGIN * cost_ns else None
 
 
-def _has_slices(net: Net) -> bool:
-    return net.opset >= _SLICE_BY_INPUTS
-
-
 def _narrow(net: Net, node: Node) -> _Narrow | None:
     """A convolution of images in float32, of one group and without strides."""
     if node.kind != "Conv" or node.attribute("group", 1) != 1:
         return None
-    weight, shape = floats(net, node.inputs[1]), net.shape(node.outputs[0])
-    if weight is None or shape is None or weight.ndim != 4 or len(shape) != 4:
+    weight, shape = net.shape(node.inputs[1]), net.shape(node.outputs[0])
+    if weight is None or shape is None or len(weight) != 4 or len(shape) != 4:
         return None
-    name = (*node.inputs, "")[2]
-    bias = floats(net, name) if name else None
-    if name and bias is None:
+    if not all(is_floats(net, name) for name in (node.inputs[1], _bias(node)) if name):
         return None
     steps = (*node.attribute("strides", ()), *node.attribute("dilations", ()))
     pads = _pads(node, weight)
     if any(step != 1 for step in steps) or pads is None:
         return None
-    return _Narrow(weight, bias, pads, shape)
+    return _Narrow(weight, pads, shape)
 
 
-def _pads(node: Node, weight: Floats) -> tuple[int, int, int, int] | None:
+def _bias(node: Node) -> str:
+    """Empty where there is none."""
+    return (*node.inputs, "")[2]
+
+
+def _pads(node: Node, weight: Shape) -> tuple[int, int, int, int] | None:
     """Spelt out: where nothing is strided, `SAME` pads by the taps less one."""
     kind = node.attribute("auto_pad", b"NOTSET")
     if kind == b"VALID":
@@ -180,7 +181,7 @@ def _pads(node: Node, weight: Floats) -> tuple[int, int, int, int] | None:
     if kind == b"NOTSET":
         top, left, bottom, right = node.attribute("pads", (0, 0, 0, 0))
         return (top, left, bottom, right)
-    height, width = (size - 1 for size in weight.shape[2:])
+    height, width = (size - 1 for size in weight[2:])
     if kind == b"SAME_UPPER":
         return (height // 2, width // 2, height - height // 2, width - width // 2)
     if kind == b"SAME_LOWER":

@@ -91,6 +91,11 @@ class Net:
         """The operators that read a tensor (bodies not counted: see `pinned`)."""
         return list(self._readers.get(name, ()))
 
+    def only_reader(self, name: str) -> Node | None:
+        """Who reads a tensor, where that is one operator and nobody else wants it."""
+        readers = self.readers(name)
+        return readers[0] if len(readers) == 1 and name not in self.pinned else None
+
     def shape(self, name: str) -> Shape | None:
         """Dimensions of a tensor where all are fixed and none is zero."""
         return self.shapes.get(name)

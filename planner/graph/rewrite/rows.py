@@ -13,6 +13,7 @@ import math
 from onnx import TensorProto
 
 from planner.graph.rewrite.net import Net, Node
+from planner.graph.rewrite.values import ELEMENTS_A_US
 
 _LEAST_ELEMENTS = 2**15
 """Saved by the rule, at least: a pass over fewer costs no more than the operators themselves."""
@@ -20,9 +21,6 @@ _LEAST_RATIO = 2
 """How many times shorter rows must become."""
 _BIAS_IS_OPTIONAL = 11
 """Opset since which a Gemm may have no bias."""
-_ELEMENTS_A_US = 2000
-"""A division of 2,708 x 1,433 took 2.5 ns an element on a busy machine (one thread); a fifth of
-that is counted, for smaller ones come from the cache."""
 
 
 def postpone(net: Net, node: Node) -> bool:
@@ -57,19 +55,19 @@ def _behind(net: Net, node: Node, source: str, kind: str, factor: str) -> None:
 
 def postponed_cost(net: Net, node: Node) -> int:
     """What a factor before a product costs beyond an operator, in units of a small one."""
-    return postponed_elements(net, node) // _ELEMENTS_A_US
+    return postponed_elements(net, node) // ELEMENTS_A_US
 
 
 def postponed_elements(net: Net, node: Node) -> int:
     """How many elements fewer a factor of rows would pass over behind the product that reads it; 0
     where it stays."""
     made = node.outputs[0]
-    if node.kind not in ("Mul", "Div") or made in net.pinned or _rows(net, node) is None:
+    if node.kind not in ("Mul", "Div") or _rows(net, node) is None:
         return 0
-    readers = net.readers(made)
-    if len(readers) != 1 or readers[0].inputs.count(made) != 1:
+    reader = net.only_reader(made)
+    if reader is None or reader.inputs.count(made) != 1:
         return 0
-    wide, columns = net.shapes[made], _columns(net, readers[0], made)
+    wide, columns = net.shapes[made], _columns(net, reader, made)
     if columns is None or columns * _LEAST_RATIO > wide[-1]:
         return 0
     saved = math.prod(wide[:-1]) * (wide[-1] - columns)

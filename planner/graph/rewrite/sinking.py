@@ -87,8 +87,7 @@ def _leading_away(net: Net, name: str) -> tuple[str, Shape] | None:
 
 
 def _read_once(net: Net, name: str) -> tuple[str, Shape] | None:
-    is_free = name not in net.pinned and len(net.readers(name)) == 1
-    return view_of(net, name) if is_free else None
+    return view_of(net, name) if net.only_reader(name) is not None else None
 
 
 def _past_recountable(net: Net, node: Node, movable: Movable) -> bool:
