@@ -21,8 +21,11 @@ from planner.runtime.inputs import Inputs
 from planner.runtime.segments import Bound, bind, bind_fused, chain, dead_after
 from planner.runtime.selection import read_verified
 from planner.spec.manifest import FusedSegment, Manifest, OrtSegment
+from planner.spec.verified import Verified
 
 Array = np.ndarray[Any, Any]
+Way = Literal["verified", "fused", "library"]
+"""How parts with generated kernels run."""
 
 
 class Session:
@@ -147,8 +150,9 @@ def load(
     directory: Path | str,
     *,
     verify_hashes: bool = True,
-    path: Literal["verified", "fused", "library"] = "verified",
+    path: Way = "verified",
     copies: int = 1,
+    apart: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Session:
     """Check an engine directory and make it ready to run; ranks are started where there are any.
 
@@ -159,6 +163,8 @@ def load(
         path: how parts with generated kernels run: as `infopt verify` found to be faster on this
             device (kernels where it has not run yet), or all one way.
         copies: calls of generated kernels that may run at once; each has memory of its own.
+        apart: part -> kernels of loops that run as launches here, and why; where not given, as
+            `infopt verify` found with `path="verified"`, else none.
 
     Raises:
         VerificationError: manifest, file list, sizes or hashes are not what was built.
@@ -177,7 +183,10 @@ def load(
 
         return load_streamed(directory, manifest)
     listed = {entry.path for entry in manifest.files}
-    segments = selected(directory, manifest, path)
+    known = known_of(directory, manifest, path)
+    segments = selected(manifest, path, known)
+    if apart is None:
+        apart = known.apart if known is not None else {}
     dead = dead_after(directory, manifest, segments)
     if len(segments) == 1:
         returned = tuple(spec.name for spec in manifest.outputs)
@@ -187,7 +196,7 @@ def load(
     if not keeps:
         give_back_at_once()
     bound = [
-        bind_fused(directory, segment, listed, gone, copies)
+        bind_fused(directory, segment, listed, gone, copies, apart.get(segment.folder, {}))
         if isinstance(segment, FusedSegment)
         else bind(directory, segment, segment.file, listed, gone, has_arena=keeps)
         for segment, gone in zip(segments, dead, strict=True)
@@ -195,17 +204,23 @@ def load(
     return Session(directory, manifest, bound)
 
 
-def selected(
-    directory: Path, manifest: Manifest, path: Literal["verified", "fused", "library"]
-) -> tuple[OrtSegment | FusedSegment, ...]:
-    """Which way each part runs.
+def known_of(directory: Path, manifest: Manifest, path: Way) -> Verified | None:
+    """What `infopt verify` found here, where that decides.
 
     Raises:
         EnvironmentMismatchError: there are kernels to run, and no GPU.
     """
+    if not manifest.fused_segments or path != "verified":
+        return None
+    return read_verified(directory, manifest)
+
+
+def selected(
+    manifest: Manifest, path: Way, known: Verified | None
+) -> tuple[OrtSegment | FusedSegment, ...]:
+    """Which way each part runs."""
     if not manifest.fused_segments or path == "library":
         return manifest.ort_segments
-    known = read_verified(directory, manifest) if path == "verified" else None
     found = [segment for stage in manifest.stages for segment in stage.segments]
     return tuple(
         segment.library

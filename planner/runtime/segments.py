@@ -105,9 +105,17 @@ def open_part(
 
 
 def bind_fused(
-    directory: Path, segment: FusedSegment, listed: set[str], dead: tuple[str, ...], copies: int
+    directory: Path,
+    segment: FusedSegment,
+    listed: set[str],
+    dead: tuple[str, ...],
+    copies: int,
+    apart: Mapping[str, str],
 ) -> Bound:
     """The part's kernels, loaded; their files were checked with the engine's.
+
+    Args:
+        apart: kernels of loops that run as launches here whether they fit or not, and why.
 
     Raises:
         VerificationError: its table of contents is not in the list of files, or damaged.
@@ -121,7 +129,7 @@ def bind_fused(
             f"segment folder {segment.folder!r} is not in the list of files",
             where=str(directory / integrity.MANIFEST),
         )
-    kernels = open_checked(directory / segment.folder, copies=copies)
+    kernels = open_checked(directory / segment.folder, copies=copies, apart=apart)
 
     def run(feeds: dict[str, Any]) -> list[Any]:
         found = kernels.run(feeds)

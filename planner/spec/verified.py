@@ -31,6 +31,8 @@ class SegmentTiming(Document):
     note: str = ""
     loops: tuple[str, ...] = ()
     """Of each loop: whether it is one here, or why its launches run."""
+    apart: dict[str, str] = Field(default_factory=dict)
+    """Kernels of loops whose launches are better here, and why: they run from now on."""
 
 
 class Verified(Document):
@@ -45,6 +47,11 @@ class Verified(Document):
     driver: int
     """Version of the CUDA driver, as it says it: 13000."""
     segments: tuple[SegmentTiming, ...]
+
+    @property
+    def apart(self) -> dict[str, dict[str, str]]:
+        """Part -> kernels of loops that run as launches, and why."""
+        return {timing.folder: timing.apart for timing in self.segments}
 
     def choice(self, folder: str) -> Literal["fused", "library"]:
         """How a part runs; what was not timed runs fused."""

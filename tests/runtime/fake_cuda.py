@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -39,6 +40,9 @@ class FakeDriver(ModuleType):
         self.memory_limit_bytes = 1 << 30
         self.architecture, self.units, self.blocks_a_unit = SM, 132, 1
         self.is_cooperative = True
+        self.doublings: dict[bytes, int] = {}
+        """Kernel -> how often a launch of it doubles; 1 where not named."""
+        self.delays_s: dict[bytes, float] = {}
         self.functions: list[bytes] = []
         self.loaded: list[bytes] = []
         names = SimpleNamespace
@@ -151,7 +155,8 @@ class FakeDriver(ModuleType):
             return (0,)
         self.functions.append(function)
         source, target = values
-        self._do(lambda: _double(source, target))
+        times = self.doublings.get(function, 1)
+        self._do(lambda: _double(source, target, times, self.delays_s.get(function, 0.0)))
         self.launched.append((config.gridDimX, config.numAttrs > 0, config.blockDimX))
         return (0,)
 
@@ -172,10 +177,11 @@ class FakeDriver(ModuleType):
         return (0,)
 
 
-def _double(source: Any, target: Any) -> None:
+def _double(source: Any, target: Any, times: int, delay_s: float) -> None:
+    time.sleep(delay_s)
     values = (ctypes.c_float * 4).from_address(source)
     for i in range(4):
-        (ctypes.c_float * 4).from_address(target)[i] = 2 * values[i]
+        (ctypes.c_float * 4).from_address(target)[i] = 2**times * values[i]
 
 
 class Error(int):

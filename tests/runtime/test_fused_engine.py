@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from planner.emit.engine import write_engine
+from planner.emit.engine import Part, write_engine
 from planner.errors import DataError, EnvironmentMismatchError, UsageError, VerificationError
 from planner.runtime.engine import load
 from planner.runtime.fused.dlpack import DeviceTensor
@@ -30,16 +30,21 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     return fake_cuda.install(monkeypatch)
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Path:
-    """y = 4 x by kernels that double twice; ONNX adds a little, so that the paths differ."""
+def doubling(folder: Path) -> Part:
+    """y = 4 x + 0.5 for ONNX Runtime."""
     model = build.make_model(
         [helper.make_node("Mul", ["x", "four"], ["h"]), helper.make_node("Add", ["h", "c"], ["y"])],
         [build.tensor("x", TensorProto.FLOAT, [4])],
         [build.tensor("y", TensorProto.FLOAT, [4])],
         {"four": np.array(4, np.float32), "c": np.array(0.5, np.float32)},
     )
-    library = build.part(build.save(model, tmp_path / "source"))
+    return build.part(build.save(model, folder / "source"))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    """y = 4 x by kernels that double twice; ONNX adds a little, so that the paths differ."""
+    library = doubling(tmp_path)
     fake_cuda.engine(tmp_path / "kernels")
     made = replace(library, fused_path=tmp_path / "kernels", device="cuda")
     write_engine(

@@ -47,7 +47,7 @@ def _binary(kernel: str, architecture: int) -> Binary:
     return Binary(kernel, architecture, file, kernel, 128, 0, 32, 0, 99, kernel == "step")
 
 
-def _engine(folder: Path, *, without: dict[int, str] | None = None) -> FusedManifest:
+def looped_engine(folder: Path, *, without: dict[int, str] | None = None) -> FusedManifest:
     """x, doubled; then three steps that double, of which the stand-in's loop does only one: so
     that answers tell which of the two ran."""
     refused = without or {}
@@ -83,14 +83,14 @@ def _engine(folder: Path, *, without: dict[int, str] | None = None) -> FusedMani
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    made = _engine(tmp_path, without={80: "it spills"})
+    made = looped_engine(tmp_path, without={80: "it spills"})
     assert manifests.read(tmp_path) == made
     assert made.needed_kernels == {"first", "step"}
     assert made.loop_kernels == {"rolled"}
 
 
 def test_a_device_with_room_runs_the_loop(fake: FakeDriver, tmp_path: Path) -> None:
-    _engine(tmp_path)
+    looped_engine(tmp_path)
     with load(tmp_path) as session:
         np.testing.assert_array_equal(session.run({"x": _X})["y"], 4 * _X)
         assert session.loops_text == ("3 steps as one loop of 100 blocks",)
@@ -115,7 +115,7 @@ def test_a_device_without_room_runs_its_launches(
     reason: str,
 ) -> None:
     fake.units, fake.blocks_a_unit, fake.is_cooperative = units, blocks_a_unit, is_cooperative
-    _engine(tmp_path)
+    looped_engine(tmp_path)
     with load(tmp_path) as session:
         np.testing.assert_array_equal(session.run({"x": _X})["y"], 16 * _X)
         (text,) = session.loops_text
@@ -125,8 +125,16 @@ def test_a_device_without_room_runs_its_launches(
     assert b"rolled" not in fake.functions
 
 
+def test_a_loop_that_lost_runs_as_launches(fake: FakeDriver, tmp_path: Path) -> None:
+    looped_engine(tmp_path)
+    with load(tmp_path, apart={"rolled": "it is slower"}) as session:
+        np.testing.assert_array_equal(session.run({"x": _X})["y"], 16 * _X)
+        assert session.loops_text == ("3 steps as launches: it is slower",)
+    assert b"rolled" not in fake.loaded
+
+
 def test_the_smallest_device_that_holds_all_blocks(fake: FakeDriver, tmp_path: Path) -> None:
-    _engine(tmp_path)
+    looped_engine(tmp_path)
     for units, blocks_a_unit, is_loop in ((50, 2, True), (49, 2, False), (99, 1, False)):
         fake.units, fake.blocks_a_unit = units, blocks_a_unit
         with load(tmp_path) as session:
@@ -136,7 +144,7 @@ def test_the_smallest_device_that_holds_all_blocks(fake: FakeDriver, tmp_path: P
 def test_an_architecture_without_the_loop_takes_no_other_one_for_it(
     fake: FakeDriver, tmp_path: Path
 ) -> None:
-    made = _engine(tmp_path, without={89: "as a loop they spill 16 bytes a thread"})
+    made = looped_engine(tmp_path, without={89: "as a loop they spill 16 bytes a thread"})
     assert "rolled" not in choose(made, 89)
     assert choose(made, 86)["rolled"].architecture == 80
     assert "rolled" in choose(made, 90)
@@ -151,14 +159,14 @@ def test_an_architecture_without_the_loop_takes_no_other_one_for_it(
 
 
 def test_an_architecture_without_its_launches_is_refused(tmp_path: Path) -> None:
-    made = _engine(tmp_path)
+    made = looped_engine(tmp_path)
     kept = tuple(b for b in made.binaries if (b.kernel, b.architecture) != ("step", 90))
     with pytest.raises(EnvironmentMismatchError, match="this GPU is sm_90"):
         choose(replace(made, binaries=kept), 90)
 
 
 def test_steps_are_the_launches_they_stand_for(tmp_path: Path) -> None:
-    (bucket,) = _engine(tmp_path).buckets
+    (bucket,) = looped_engine(tmp_path).buckets
     assert steps_of(bucket.loops[0]) == [
         _launch("step", 256, 512, "a"),
         _launch("step", 512, 768, "b"),
@@ -167,7 +175,7 @@ def test_steps_are_the_launches_they_stand_for(tmp_path: Path) -> None:
 
 
 def test_an_engine_of_before_runs_where_its_loop_fits(fake: FakeDriver, tmp_path: Path) -> None:
-    _engine(tmp_path)
+    looped_engine(tmp_path)
     path = tmp_path / manifests.FILE
     held = json.loads(path.read_text())
     del held["buckets"][0]["loops"]
@@ -181,7 +189,7 @@ def test_an_engine_of_before_runs_where_its_loop_fits(fake: FakeDriver, tmp_path
     "change", [{"position": 2}, {"strides_bytes": [256]}, {"refused": [{}]}, {"steps": 0}]
 )
 def test_a_damaged_loop_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    _engine(tmp_path)
+    looped_engine(tmp_path)
     path = tmp_path / manifests.FILE
     held = json.loads(path.read_text())
     held["buckets"][0]["loops"][0].update(change)

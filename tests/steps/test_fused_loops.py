@@ -13,9 +13,11 @@ from planner import pipeline
 from planner.fuse.roll import MIN_STEPS
 from planner.report.built import built_of
 from planner.report.explain import explain
+from planner.runtime.devices import count_gpus
 from planner.runtime.engine import load
 from planner.runtime.fused import manifest as fused
 from planner.runtime.integrity import read_manifest
+from planner.runtime.tensors import read_tensors
 from planner.spec.io import write_plan
 from planner.spec.plan import Plan
 from planner.steps.fused.paths import generated_parts
@@ -37,9 +39,16 @@ def _run(plan: Plan) -> tuple[int, int]:
     """First and last launch of what could be a loop, as the plan says."""
     assert plan.fusion is not None
     ((text,),) = [one.reasons for one in plan.fusion.buckets[0].segments]
-    found = re.match(r"(\d+) to (\d+) are launches: as a loop a step would take .* more", text)
+    found = re.match(r"(\d+) to (\d+) are launches: .*as a loop", text)
     assert found is not None
     return int(found[1]), int(found[2])
+
+
+def _has_loops(plan: Plan) -> bool:
+    """Where the GPU is here, both were timed."""
+    assert plan.fusion is not None
+    segments = plan.fusion.buckets[0].segments
+    return any(launch.edge == "loop" for one in segments for launch in one.launches)
 
 
 def _looped(plan: Plan) -> Plan:
@@ -93,3 +102,26 @@ def test_an_engine_says_what_runs_where(
             assert text in told
             (part,) = generated_parts(session, None, "")
             assert text in part.loops[0]
+
+
+@pytest.mark.gpu
+@needs_triton
+@pytest.mark.skipif(count_gpus() < 1, reason="needs a GPU")
+def test_a_gpu_answers_to_the_bit_as_loop_and_as_launches(plan: Plan, tmp_path: Path) -> None:
+    looped = plan if _has_loops(plan) else _looped(plan)
+    engine = pipeline.build(write_plan(tmp_path / "plan.json", looped), tmp_path / "engine")
+    manifest = read_manifest(engine)
+    (segment,) = manifest.fused_segments
+    (kernel,) = fused.read(engine / segment.folder).loop_kernels
+    feeds = read_tensors(engine / manifest.golden[0].inputs)
+    answers = []
+    for is_loop in (True, False):
+        apart = {} if is_loop else {segment.folder: {kernel: "asked for"}}
+        with load(engine, path="fused", apart=apart) as session:
+            assert ("as one loop" in session.loops[0]) is is_loop
+            answers.append(session.run(feeds))
+    for name, value in answers[0].items():
+        assert value.tobytes() == answers[1][name].tobytes()
+    verdict = pipeline.verify(engine)
+    assert verdict.passed
+    assert any("us as one kernel" in check.detail for check in verdict.checks)

@@ -110,6 +110,20 @@ class Instance:
         """One inference on what is in the arena; returns at once."""
         self.driver.replay(self.graph)
 
+    def replay_us(self, repeats: int, timeout_s: float) -> float:
+        """Microseconds of one replay of so many in a row.
+
+        Raises:
+            EngineHungError: they do not end in time.
+        """
+        self.driver.activate()
+        self.driver.synchronize()
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            self.replay()
+        self.wait(timeout_s)
+        return (time.perf_counter() - begin) * 1e6 / repeats
+
     def run(self, arrays: Sequence[Array], timeout_s: float) -> dict[str, Array]:
         """Outputs for arrays in the order of the bucket's inputs.
 

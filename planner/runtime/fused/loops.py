@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from planner.runtime.fused.driver import Driver
@@ -46,18 +47,20 @@ def fitted(
     binaries: Mapping[str, Binary],
     driver: Driver,
     loaded: Callable[[Binary], Any],
+    apart: Mapping[str, str] = MappingProxyType({}),
 ) -> Fitted:
     """Chooses for each loop, and loads what then runs and nothing else.
 
     Args:
         loaded: makes a binary a kernel of the device.
+        apart: kernels of loops that are to run as launches though they would fit, and why.
     """
     functions: dict[str, Any] = {}
-    for name in sorted(manifest.loop_kernels & binaries.keys()):
+    for name in sorted((manifest.loop_kernels & binaries.keys()) - apart.keys()):
         functions[name] = loaded(binaries[name])
-    ways = tuple(_ways(manifest, binaries, driver, functions))
-    apart = {way.kernel for way in ways if way.refusal}
-    made = replace(manifest, buckets=tuple(without(b, apart) for b in manifest.buckets))
+    ways = tuple(_ways(manifest, binaries, driver, functions, apart))
+    refused = {way.kernel for way in ways if way.refusal}
+    made = replace(manifest, buckets=tuple(without(b, refused) for b in manifest.buckets))
     for name in dict.fromkeys(launch.kernel for launch in made.launches):
         if name not in functions:
             functions[name] = loaded(binaries[name])
@@ -69,12 +72,15 @@ def _ways(
     binaries: Mapping[str, Binary],
     driver: Driver,
     functions: Mapping[str, Any],
+    apart: Mapping[str, str],
 ) -> Iterator[Way]:
     for bucket in manifest.buckets:
         for loop in bucket.loops:
             launch = bucket.launches[loop.position]
             item = binaries.get(launch.kernel)
-            if item is None:
+            if launch.kernel in apart:
+                reason = apart[launch.kernel]
+            elif item is None:
                 reason = _built_without(loop, driver.architecture)
             else:
                 reason = _too_large(driver, functions[launch.kernel], launch.programs, item)

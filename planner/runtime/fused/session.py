@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +43,7 @@ class FusedSession:
         *,
         copies: int = 1,
         timeout_s: float = TIMEOUT_S,
+        apart: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Loads kernels and weights, and captures the graphs (see `load`)."""
         self.driver = driver
@@ -58,7 +59,7 @@ class FusedSession:
             cubin = (directory / item.file).read_bytes()
             return driver.load(cubin, item.entry, item.shared_size_bytes)
 
-        made = fitted(manifest, binaries, driver, loaded)
+        made = fitted(manifest, binaries, driver, loaded, apart)
         self.manifest, self.loops = made.manifest, made.ways
         self._instances: list[Instance] = []
         self._free: dict[str, queue.SimpleQueue[Instance]] = {}
@@ -142,6 +143,21 @@ class FusedSession:
                     found[launch.kernel] = instance.launch_us(position, repeats)
         return found
 
+    def replay_us(self, feeds: Mapping[str, Array], repeats: int) -> float:
+        """Microseconds of a replay of the graph for such inputs, in a row of its like; nobody else
+        may run.
+
+        Raises: as `run`.
+        """
+        bucket = self._bucket({name: value.shape for name, value in feeds.items()})
+        with self._lent(bucket) as instance:
+            return instance.replay_us(repeats, self.timeout_s)
+
+    def poison(self) -> None:
+        """Leaves no number in any arena: what is read before it is written shows."""
+        for instance in self._instances:
+            instance.poison()
+
     def _bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Bucket:
         """The bucket with these input shapes.
 
@@ -220,13 +236,19 @@ class FusedSession:
 
 
 def load(
-    directory: Path | str, *, device: int = 0, copies: int = 1, timeout_s: float = TIMEOUT_S
+    directory: Path | str,
+    *,
+    device: int = 0,
+    copies: int = 1,
+    timeout_s: float = TIMEOUT_S,
+    apart: Mapping[str, str] = MappingProxyType({}),
 ) -> FusedSession:
     """Checks a fused engine directory and makes it ready to run.
 
     Args:
         copies: calls of one bucket that may run at once; each has an arena of its own.
         timeout_s: longest wait for an answer.
+        apart: kernels of loops that run as launches here whether they fit or not, and why.
 
     Raises:
         VerificationError: the manifest or a file is not what was built.
@@ -234,18 +256,25 @@ def load(
     """
     directory = Path(directory)
     manifests.check_files(directory, manifests.read(directory))
-    return open_checked(directory, device=device, copies=copies, timeout_s=timeout_s)
+    return open_checked(directory, device=device, copies=copies, timeout_s=timeout_s, apart=apart)
 
 
 def open_checked(
-    directory: Path, *, device: int = 0, copies: int = 1, timeout_s: float = TIMEOUT_S
+    directory: Path,
+    *,
+    device: int = 0,
+    copies: int = 1,
+    timeout_s: float = TIMEOUT_S,
+    apart: Mapping[str, str] = MappingProxyType({}),
 ) -> FusedSession:
     """The same, for files that were checked already.
 
     Raises: as `load`.
     """
     manifest = manifests.read(directory)
-    return FusedSession(directory, manifest, Driver(device), copies=copies, timeout_s=timeout_s)
+    return FusedSession(
+        directory, manifest, Driver(device), copies=copies, timeout_s=timeout_s, apart=apart
+    )
 
 
 def _refuse_too_little_memory(manifest: FusedManifest, driver: Driver, copies: int) -> None:

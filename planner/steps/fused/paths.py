@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from planner.runtime.selection import write_verified
 from planner.spec.manifest import Manifest
 from planner.spec.verdict import Check
 from planner.spec.verified import SegmentTiming, Verified
+from planner.steps.fused.loops import Raced, apart_of, reaching
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
 
@@ -39,6 +41,8 @@ class GeneratedPart:
     """Times each kernel."""
     loops: tuple[str, ...] = ()
     """How its loops run here."""
+    apart: Mapping[str, str] = field(default_factory=dict)
+    """Kernels of loops whose launches run here, and why."""
     times: dict[tuple[str, str], float] = field(default_factory=dict)
     """(shape, `fused` or `library`) -> median microseconds."""
 
@@ -62,8 +66,18 @@ def library_path(engine: Path) -> tuple[Session | None, str]:
         return None, f"ONNX Runtime cannot run it here: {error.what}"
 
 
-def generated_parts(kernels: Session, library: Session | None, note: str) -> list[GeneratedPart]:
-    """Those parts of the engine that have kernels; `note` says why there is no library path."""
+def generated_parts(
+    kernels: Session,
+    library: Session | None,
+    note: str,
+    raced: Mapping[str, Sequence[Raced]] = MappingProxyType({}),
+) -> list[GeneratedPart]:
+    """Those parts of the engine that have kernels.
+
+    Args:
+        note: why there is no library path.
+        raced: part -> what its loops took here beside their launches.
+    """
     others = library.parts if library else [None] * len(kernels.parts)
     ways = zip(kernels.parts, others, strict=True)
     return [
@@ -73,7 +87,8 @@ def generated_parts(kernels: Session, library: Session | None, note: str) -> lis
             None if other is None else other.call,
             note,
             own.kernels.kernel_us,
-            own.kernels.loops_text,
+            (*own.kernels.loops_text, *(one.text for one in raced.get(own.file, ()))),
+            apart_of(raced.get(own.file, ())),
         )
         for own, other in ways
         if own.kernels is not None
@@ -87,18 +102,16 @@ def time_parts(
     shape: str,
 ) -> None:
     """Both ways of every part on what really reaches it, alternating."""
-    alive = dict(feeds)
     by_folder = {part.folder: part for part in parts}
-    for own in kernels.parts:
-        given = {name: alive[name] for name in own.inputs}
+    for own, given in reaching(kernels, feeds):
         part = by_folder.get(own.file)
-        if part is not None:
-            ways: dict[str, Run] = {"fused": part.fused}
-            if part.library is not None:
-                ways["library"] = part.library
-            for way, median_us in _alternate(ways, given).items():
-                part.times[shape, way] = median_us
-        alive.update(own.call(given))
+        if part is None:
+            continue
+        ways: dict[str, Run] = {"fused": part.fused}
+        if part.library is not None:
+            ways["library"] = part.library
+        for way, median_us in _alternate(ways, given).items():
+            part.times[shape, way] = median_us
 
 
 def _alternate(ways: Mapping[str, Run], feeds: dict[str, Any]) -> dict[str, float]:
@@ -150,6 +163,7 @@ def keep(
                 kernel_us=part.kernel_us(),
                 note=part.note,
                 loops=part.loops,
+                apart=dict(part.apart),
             )
             for part in parts
         ),

@@ -6,7 +6,7 @@ On a machine without such a GPU only files and cubins can be checked: the engine
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from planner.spec.io import read_plan
 from planner.spec.manifest import FusedSegment, GoldenCheck, Manifest
 from planner.spec.plan import Estimate, Plan
 from planner.spec.verdict import Check, Verdict
+from planner.steps.fused.loops import Raced, apart_of, races
 from planner.steps.fused.paths import (
     WARM_UP,
     faster,
@@ -56,7 +57,10 @@ def verify_fused(engine: Path, work: Workspace) -> Verdict:
     except EnvironmentMismatchError as error:
         return _unverified(engine, manifest, plan, checks, error)
     with kernels:
-        return _verified(engine, manifest, plan, checks, kernels, work)
+        raced = races(engine, manifest, kernels)
+    apart = {folder: apart_of(found) for folder, found in raced.items()}
+    with load(engine, verify_hashes=False, path="fused", apart=apart) as kernels:
+        return _verified(engine, manifest, plan, checks, kernels, raced, work)
 
 
 def _kernels(engine: Path, segment: FusedSegment) -> Check:
@@ -103,6 +107,7 @@ def _verified(
     plan: Plan,
     checks: list[Check],
     kernels: Session,
+    raced: Mapping[str, Sequence[Raced]],
     work: Workspace,
 ) -> Verdict:
     driver = Driver()
@@ -113,9 +118,14 @@ def _verified(
         for found in verify_outputs(kernels)
     ]
     checks += [Check(name="loops", passed=True, detail=text) for text in kernels.loops]
+    checks += [
+        Check(name="loops", passed=True, detail=f"{folder}: {one.text}")
+        for folder, found in raced.items()
+        for one in found
+    ]
     work.reporter.stage("measure")
     library, note = library_path(engine)
-    parts = generated_parts(kernels, library, note)
+    parts = generated_parts(kernels, library, note, raced)
     for golden in manifest.golden:
         time_parts(parts, kernels, read_tensors(engine / golden.inputs), golden.shape)
     checks += [faster(part) for part in parts]

@@ -1,0 +1,99 @@
+"""Loops against their launches: the faster one runs from then on, a wrong one never."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner.emit.engine import write_engine
+from planner.runtime import engine as engines
+from planner.runtime.fused.session import load
+from planner.runtime.integrity import read_manifest
+from planner.runtime.selection import write_verified
+from planner.spec.verified import SegmentTiming, Verified
+from planner.steps.fused import loops
+from planner.steps.fused.loops import Raced, apart_of, race, races
+from tests.runtime import build, fake_cuda
+from tests.runtime.fake_cuda import FakeDriver
+from tests.runtime.test_fused_engine import FOLDER, X, doubling
+from tests.runtime.test_loops import looped_engine
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    """Its loop does what its three steps do."""
+    monkeypatch.setattr(loops, "_ROUNDS", 3)
+    monkeypatch.setattr(loops, "_REPLAYS", 2)
+    made = fake_cuda.install(monkeypatch)
+    made.doublings = {b"rolled": 3}
+    return made
+
+
+def _raced(folder: Path) -> Raced:
+    with load(folder) as session:
+        (found,) = race(folder, session, [{"x": X}])
+    return found
+
+
+@pytest.mark.parametrize(("slow", "is_kept"), [(b"step", True), (b"rolled", False)])
+def test_the_faster_one_runs(fake: FakeDriver, tmp_path: Path, slow: bytes, is_kept: bool) -> None:
+    looped_engine(tmp_path)
+    fake.delays_s = {slow: 2e-3}
+    found = _raced(tmp_path)
+    assert (found.loop_us < found.launches_us) is is_kept
+    assert (apart_of([found]) == {}) is is_kept
+    assert found.text.endswith("the loop runs" if is_kept else "its launches run")
+    assert is_kept or found.refusal.endswith("(measured here)")
+
+
+def test_a_wrong_loop_does_not_run_however_fast(fake: FakeDriver, tmp_path: Path) -> None:
+    looped_engine(tmp_path)
+    fake.doublings, fake.delays_s = {b"rolled": 2}, {b"step": 2e-3}
+    found = _raced(tmp_path)
+    assert found.is_wrong
+    assert "answered otherwise" in apart_of([found])["rolled"]
+
+
+def test_a_loop_that_does_not_fit_races_nobody(fake: FakeDriver, tmp_path: Path) -> None:
+    fake.units = 1
+    looped_engine(tmp_path)
+    with load(tmp_path) as session:
+        assert race(tmp_path, session, [{"x": X}]) == []
+
+
+def test_where_memory_holds_one_engine_the_loop_stays(fake: FakeDriver, tmp_path: Path) -> None:
+    looped_engine(tmp_path)
+    with load(tmp_path) as session:
+        fake.memory_limit_bytes = 1
+        (found,) = race(tmp_path, session, [{"x": X}])
+    assert "not timed beside its launches" in found.text
+    assert not found.refusal
+
+
+def test_an_engine_keeps_what_was_found(fake: FakeDriver, tmp_path: Path) -> None:
+    """The whole engine: raced on what reaches the part, then loaded as it was found."""
+    looped_engine(tmp_path / "kernels")
+    made = replace(doubling(tmp_path), fused_path=tmp_path / "kernels", device="cuda")
+    engine = tmp_path / "engine"
+    write_engine(engine, replace(build.blueprint([made], {"x": X}), built_for="h200-sxm-141gb"))
+    manifest = read_manifest(engine)
+    fake.delays_s = {b"rolled": 5e-3}
+    with engines.load(engine, path="fused") as session:
+        raced = races(engine, manifest, session)
+    apart = apart_of(raced[FOLDER])
+    assert list(apart) == ["rolled"]
+    timing = SegmentTiming(folder=FOLDER, choice="fused", apart=apart)
+    found = Verified(
+        manifest_digest=manifest.digest, device="7", architecture=90, driver=7, segments=(timing,)
+    )
+    write_verified(engine, found)
+    for path, is_loop in (("verified", False), ("fused", True)):
+        way: engines.Way = "fused" if path == "fused" else "verified"
+        with engines.load(engine, path=way) as session:
+            np.testing.assert_array_equal(session.run({"x": X})["y"], 16 * X)
+            assert ("as one loop" in session.loops[0]) is is_loop
+    with engines.load(engine, path="fused", apart={FOLDER: apart}) as session:
+        assert "(measured here)" in session.loops[0]
