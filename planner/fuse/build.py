@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import EnvironmentMismatchError, InfoptError
@@ -70,8 +71,17 @@ def _reads(parts: Sequence[Part]) -> set[str]:
     return {name for part in parts for name in part.stage.reads}
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A draft to be built: of a workload shape, for some of the architectures."""
+
+    name: str
+    draft: Draft
+    architectures: tuple[int, ...]
+
+
 def build(
-    plan: Draft | Mapping[str, Draft],
+    plan: Draft | Mapping[str, Draft] | Sequence[Order],
     directory: Path,
     architectures: Iterable[int],
     *,
@@ -85,34 +95,49 @@ def build(
     devices holds it, gets the launches alone.
 
     Args:
-        plan: a draft, or one per bucket, by the name of its workload shape.
+        plan: a draft; or one per bucket, by the name of its workload shape; or several of a shape,
+            each for some architectures.
         compiled: (kernel, architecture) -> what is there already.
         refused: (loop, architecture) that the compiler was seen to refuse.
     """
-    given = plan if isinstance(plan, Mapping) else {"default": plan}
-    drafts = {name: rolled_up(one) for name, one in given.items()}
     wanted = tuple(architectures)
-    apart = {name: steps_of(one) for name, one in given.items()}
-    every = [item for one in drafts.values() for item in one.kernels]
-    loops = [item for item in every if item.steps > 1]
-    kernels = [item for item in every if item.steps == 1]
-    kernels += [steps[0][1] for own in apart.values() for steps in own.values()]
+    orders = _orders(plan, wanted)
     made = dict(compiled or {})
-    missing = [item for item in kernels if any((item.name, a) not in made for a in wanted)]
-    made.update(compile_all(missing, wanted, workers=workers))
-    made.update(_attempted(loops, wanted, made.keys() | refused))
-    reasons = refusals(loops, made, wanted)
-    names = {item.name for item in every} | {item.name for item in kernels}
-    used = {
-        (name, a): one
-        for (name, a), one in made.items()
-        if name in names and a in wanted and a not in reasons.get(name, {})
-    }
-    sheets = [
-        Sheet(name, one.program, one.numbers, one.launches, one.waiting, apart[name])
-        for name, one in drafts.items()
-    ]
+    reasons: dict[str, dict[int, str]] = {}
+    used: dict[tuple[str, int], Compiled] = {}
+    sheets = []
+    for order in orders:
+        one, own = rolled_up(order.draft), order.architectures
+        apart = steps_of(order.draft)
+        loops = [item for item in one.kernels if item.steps > 1]
+        kernels = [item for item in one.kernels if item.steps == 1]
+        kernels += [steps[0][1] for steps in apart.values()]
+        missing = [item for item in kernels if any((item.name, a) not in made for a in own)]
+        made.update(compile_all(missing, own, workers=workers))
+        made.update(_attempted(loops, own, made.keys() | refused))
+        for name, told in refusals(loops, made, own).items():
+            reasons.setdefault(name, {}).update(told)
+        names = {item.name for item in (*loops, *kernels)}
+        used.update(
+            ((name, a), found)
+            for (name, a), found in made.items()
+            if name in names and a in own and a not in reasons.get(name, {})
+        )
+        limited = own if set(own) != set(wanted) else ()
+        sheets.append(
+            Sheet(order.name, one.program, one.numbers, one.launches, one.waiting, apart, limited)
+        )
     return write(directory, sheets, used, reasons)
+
+
+def _orders(
+    plan: Draft | Mapping[str, Draft] | Sequence[Order], architectures: tuple[int, ...]
+) -> list[Order]:
+    if isinstance(plan, Draft):
+        plan = {"default": plan}
+    if isinstance(plan, Mapping):
+        return [Order(name, one, architectures) for name, one in plan.items()]
+    return list(plan)
 
 
 def _attempted(

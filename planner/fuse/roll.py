@@ -81,6 +81,19 @@ def rolled_up(plan: Draft) -> Draft:
     )
 
 
+def kept(plan: Draft) -> Draft:
+    """The draft with those of its loops that its launches, changed since, still are."""
+    return replace(plan, loops=tuple(loop for loop in plan.loops if _is_loop(plan, *loop)))
+
+
+def _is_loop(plan: Draft, first: int, last: int) -> bool:
+    kernels = [plan.launches[at][1] for at in range(first, last + 1)]
+    if len({item.name for item in kernels}) > 1:
+        return False
+    steps = {_step(plan, one, other, Strips()) for one, other in pairwise(kernels)}
+    return len(steps) == 1 and None not in steps and _moves(plan, first, last) is not None
+
+
 def steps_of(plan: Draft) -> dict[int, tuple[tuple[tuple[Part, ...], Kernel], ...]]:
     """Launch of the rolled draft that is a loop -> the launches of the draft it stands for."""
     found, gone = {}, 0

@@ -150,6 +150,8 @@ class Sheet:
     """Kernels that start only when the launch in front of them has ended."""
     apart: Mapping[int, Sequence[tuple[Sequence[Part], Kernel]]] = field(default_factory=dict)
     """Launch that is a loop -> the launches it stands for."""
+    architectures: tuple[int, ...] = ()
+    """GPUs it is for; empty: all."""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -236,6 +238,7 @@ def _bucket(
             loop_of(at, launches(steps), refused.get(sheet.kernels[at].name, {}))
             for at, steps in sheet.apart.items()
         ),
+        sheet.architectures,
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from planner import pipeline
 from planner.fuse.roll import MIN_STEPS
+from planner.kernels.cache import KernelCache
+from planner.kernels.compile import Compiled
 from planner.report.built import built_of
 from planner.report.explain import explain
 from planner.runtime.devices import count_gpus
@@ -102,6 +104,40 @@ def test_an_engine_says_what_runs_where(
             assert text in told
             (part,) = generated_parts(session, None, "")
             assert text in part.loops[0]
+
+
+@needs_triton
+def test_what_one_architecture_refuses_the_others_keep(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sm_89 refuses the kernel of the steps: it gets another one, and sm_90 runs as planned."""
+    assert plan.fusion is not None
+    (segment,) = plan.fusion.buckets[0].segments
+    step = segment.launches[_run(plan)[0]].kernel
+    compiled = KernelCache.compiled
+
+    def refusing(self: KernelCache, *given: Any, **named: Any) -> dict[tuple[str, int], Compiled]:
+        found = compiled(self, *given, **named)
+        return {key: made for key, made in found.items() if key != (step, 89)}
+
+    monkeypatch.setattr(KernelCache, "compiled", refusing)
+    engine = pipeline.build(write_plan(tmp_path / "p.json", _looped(plan)), tmp_path / "engine")
+    (part,) = read_manifest(engine).fused_segments
+    found = fused.read(engine / part.folder)
+    assert [one.architectures for one in found.buckets] == [(80, 90), (89,)]
+    assert all(one.loops for one in found.buckets[:1])
+    planned_, other = ({b.kernel for b in found.binaries if b.architecture == a} for a in (90, 89))
+    assert step in planned_
+    assert step not in other
+    assert pipeline.verify(engine).passed
+    fake = fake_cuda.install(monkeypatch)
+    for architecture, kernels in ((90, planned_), (86, planned_), (89, other)):
+        fake.architecture = architecture
+        with load(engine, path="fused") as session:
+            (own,) = session.parts
+            assert own.kernels is not None
+            (bucket,) = own.kernels.manifest.buckets
+            assert {launch.kernel for launch in bucket.launches} <= kernels
 
 
 @pytest.mark.gpu

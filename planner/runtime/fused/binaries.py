@@ -20,7 +20,7 @@ def choose(manifest: FusedManifest, architecture: int) -> dict[str, Binary]:
         for item in manifest.binaries
         if item.architecture // 10 == architecture // 10 and item.architecture <= architecture
     ]
-    closest = max((item.architecture for item in fitting_ones), default=0)
+    closest = manifest.closest(architecture)
     loops = manifest.loop_kernels
     best: dict[str, Binary] = {}
     for item in sorted(fitting_ones, key=lambda item: item.architecture):

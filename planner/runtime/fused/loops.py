@@ -117,7 +117,7 @@ def described(manifest: FusedManifest) -> list[str]:
             kernel = bucket.launches[loop.position].kernel
             built = sorted(b.architecture for b in manifest.binaries if b.kernel == kernel)
             text = f"{loop.steps} steps from {loop.first.makes[0]} on: "
-            if len(manifest.buckets) > 1:
+            if len({one.name for one in manifest.buckets}) > 1:
                 text = f"{bucket.name}: {text}"
             if built:
                 text += f"one loop on {', '.join(f'sm_{a}' for a in built)} where its "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from planner.errors import VerificationError
 
 FILE = "fused.json"
 WEIGHTS = "weights.bin"
-VERSION = 3
-READABLE = (2, 3)
-"""In version 2 no launches lie beside a loop: such an engine runs where its loops fit."""
+VERSION = 4
+READABLE = (2, 3, 4)
+"""In version 2 no launches lie beside a loop: such an engine runs where its loops fit. Up to
+version 3 every bucket is for all architectures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,9 @@ class Bucket:
     arena_size_bytes: int
     launches: tuple[Launch, ...]
     loops: tuple[Loop, ...] = ()
+    architectures: tuple[int, ...] = ()
+    """GPUs that it is for, by the closest architecture built for; empty: all of them. Where one of
+    them refuses a kernel, the others keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,21 @@ class FusedManifest:
     binaries: tuple[Binary, ...]
     files: tuple[FileDigest, ...]
     """Every file except this one."""
+
+    def on(self, architecture: int) -> FusedManifest:
+        """With those buckets only that are for such a device."""
+        closest = self.closest(architecture)
+        if not closest:
+            return self
+        own = tuple(b for b in self.buckets if not b.architectures or closest in b.architectures)
+        return replace(self, buckets=own)
+
+    def closest(self, architecture: int) -> int:
+        """The architecture whose kernels run there: of the same major version, the latest that is
+        not later; 0 where there is none."""
+        built = {item.architecture for item in self.binaries}
+        family = (a for a in built if a // 10 == architecture // 10 and a <= architecture)
+        return max(family, default=0)
 
     @property
     def launches(self) -> tuple[Launch, ...]:
@@ -195,6 +214,7 @@ def _bucket(item: Mapping[str, Any]) -> Bucket:
         arena_size_bytes=int(item["arena_size_bytes"]),
         launches=tuple(_launch(launch) for launch in item["launches"]),
         loops=tuple(_loop(loop, len(item["launches"])) for loop in item.get("loops", ())),
+        architectures=tuple(int(one) for one in item.get("architectures", ())),
     )
 
 

@@ -50,6 +50,7 @@ class FusedSession:
         self.timeout_s = timeout_s
         self._hung: EngineHungError | None = None
         self._lock = threading.Lock()
+        manifest = manifest.on(driver.architecture)
         binaries = choose(manifest, driver.architecture)
         _refuse_too_little_memory(manifest, driver, copies)
         self.weights_address = driver.allocate(manifest.weights_size_bytes)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from planner.emit.engine import Part
 from planner.errors import InfoptError, VerificationError
 from planner.fuse.ahead import as_told
-from planner.fuse.build import Draft, build, drafted
+from planner.fuse.build import Draft, Order, build, drafted
 from planner.fuse.candidates import closure
-from planner.fuse.roll import loops_of, rolled_up
+from planner.fuse.roll import kept, loops_of, rolled_up
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.graph.segments import Segment, extract
 from planner.kernels.cache import KernelCache
@@ -110,19 +110,22 @@ def _generated(
     }
     work.reporter.stage("compile")
     made = _compiled(drafts.values(), fusion, cache)
-    drafts = {name: _repaired(draft, fusion, made, cache, work) for name, draft in drafts.items()}
+    orders = [
+        one
+        for name, draft in drafts.items()
+        for one in _orders(name, draft, fusion, made, cache, work)
+    ]
     folder = work.scratch / f"fused-{number}"
-    loops = _loops(drafts.values())
-    refused = {(name, a) for name in loops for a in fusion.architectures} - made.keys()
-    built = build(drafts, folder, fusion.architectures, compiled=made, refused=refused)
+    wanted = {(name, a) for one in orders for name in _loops(one.draft) for a in one.architectures}
+    built = build(orders, folder, fusion.architectures, compiled=made, refused=wanted - made.keys())
     if any(loop.refused for bucket in built.buckets for loop in bucket.loops):
         for text in described(built):
             work.reporter.note(text)
     return folder
 
 
-def _loops(drafts: Iterable[Draft]) -> set[str]:
-    return {k.name for draft in drafts for k in rolled_up(draft).kernels if k.steps > 1}
+def _loops(draft: Draft) -> set[str]:
+    return {item.name for item in rolled_up(draft).kernels if item.steps > 1}
 
 
 def _compiled(drafts: Iterable[Draft], fusion: FusionPlan, cache: KernelCache) -> _Made:
@@ -174,37 +177,55 @@ def _configured(program: Program, stage: Stage, config: Config) -> StagePart:
 
 
 # ---------------------------------------------------------------------- what does not compile
+def _orders(
+    name: str, draft: Draft, fusion: FusionPlan, made: _Made, cache: KernelCache, work: Workspace
+) -> list[Order]:
+    """The draft for each architecture: as planned wherever it compiles, so that a device that has
+    less of something (shared memory, registers) costs the others nothing."""
+    found: dict[object, Order] = {}
+    for architecture in fusion.architectures:
+        one = _repaired(draft, architecture, made, cache, work)
+        key = tuple(item.name for item in one.kernels), one.loops
+        known = found.get(key, Order(name, one, ()))
+        found[key] = replace(known, architectures=(*known.architectures, architecture))
+    return list(found.values())
+
+
 def _repaired(
-    draft: Draft, fusion: FusionPlan, made: _Made, cache: KernelCache, work: Workspace
+    draft: Draft, architecture: int, made: _Made, cache: KernelCache, work: Workspace
 ) -> Draft:
-    """The draft with another configuration wherever a kernel did not compile for some device."""
+    """The draft with another configuration wherever a kernel does not compile for a device."""
     launches = []
+    refused: dict[str, list[str]] = {}
     for parts, item in draft.launches:
-        if not _is_there(item, fusion, made):
-            parts, item = _rival(draft, parts, fusion, made, cache)
-            work.reporter.note(f"{parts[0].stage.root}: the chosen configuration is refused")
+        if (item.name, architecture) not in made:
+            refused.setdefault(item.name, []).append(parts[0].stage.root)
+            parts, item = _rival(draft, parts, architecture, made, cache)
         launches.append((parts, item))
-    changed = replace(draft, launches=tuple(launches))
-    others = [item for item in rolled_up(draft).kernels if item.steps == 1]
-    is_whole = all(_is_there(item, fusion, made) for item in others)
-    if draft.loops and (changed.launches != draft.launches or not is_whole):
-        work.reporter.note("no loops: a kernel beside them is refused")
-        changed = replace(changed, loops=())
-    return changed
-
-
-def _is_there(item: Kernel, fusion: FusionPlan, made: Mapping[tuple[str, int], Compiled]) -> bool:
-    return all((item.name, architecture) in made for architecture in fusion.architectures)
+    for roots in refused.values():
+        more = f" and of {len(roots) - 1} like it" if len(roots) > 1 else ""
+        work.reporter.note(
+            f"{roots[0]}: the chosen configuration of it{more} is refused for sm_{architecture}"
+        )
+    changed = kept(replace(draft, launches=tuple(launches)))
+    if not changed.loops:
+        return changed
+    rolled = rolled_up(changed).kernels
+    made.update(cache.compiled(rolled, [architecture], workers=1))
+    if all((item.name, architecture) in made for item in rolled if item.steps == 1):
+        return changed
+    work.reporter.note(f"no loops on sm_{architecture}: a kernel beside them is refused")
+    return replace(changed, loops=())
 
 
 def _rival(
     draft: Draft,
     parts: Sequence[StagePart],
-    fusion: FusionPlan,
+    architecture: int,
     made: _Made,
     cache: KernelCache,
 ) -> tuple[tuple[StagePart, ...], Kernel]:
-    """Raises InfoptError: no configuration compiles for every architecture."""
+    """Raises InfoptError: no configuration compiles for the architecture."""
     choices = [candidates(shape_of(draft.program, part.stage))[:_RIVALS] for part in parts]
     for attempt in range(_RIVALS):
         moved = tuple(
@@ -212,10 +233,11 @@ def _rival(
             for part, listed in zip(parts, choices, strict=True)
         )
         item = kernel(draft.program, moved, draft.numbers)
-        made.update(cache.compiled([item], fusion.architectures, workers=1))
-        if _is_there(item, fusion, made):
+        made.update(cache.compiled([item], [architecture], workers=1))
+        if (item.name, architecture) in made:
             return moved, item
     raise InfoptError(
-        f"no configuration of the kernel that makes {parts[0].stage.root!r} compiles",
+        f"no configuration of the kernel that makes {parts[0].stage.root!r} compiles for "
+        f"sm_{architecture}",
         fix="plan again without this device's architectures, or report the model",
     )

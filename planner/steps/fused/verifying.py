@@ -69,12 +69,13 @@ def _kernels(engine: Path, segment: FusedSegment) -> Check:
     found = fused.read(engine / segment.folder)
     architectures = sorted({item.architecture for item in found.binaries})
     there = {(item.kernel, item.architecture) for item in found.binaries}
-    wanted = {(kernel, a) for kernel in found.needed_kernels for a in architectures}
+    wanted = {(kernel, a) for a in architectures for kernel in found.on(a).needed_kernels}
+    newest = found.on(architectures[-1]) if architectures else found
     spilling = sorted({item.kernel for item in found.binaries if item.stack_size_bytes})
     names = ", ".join(f"sm_{value}" for value in architectures)
     detail = (
-        f"{segment.folder}: {len(found.launches)} launches of "
-        f"{len({launch.kernel for launch in found.launches})} kernels for {names}"
+        f"{segment.folder}: {len(newest.launches)} launches of "
+        f"{len({launch.kernel for launch in newest.launches})} kernels for {names}"
     )
     if spilling:
         detail += f"; {len(spilling)} keep values in local memory"
