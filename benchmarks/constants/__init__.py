@@ -1,0 +1,1 @@
+"""Sections of gpu_constants.py, a file each."""
