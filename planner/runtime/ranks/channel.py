@@ -26,6 +26,12 @@ class Channel:
         self._socket = self.connection = connection
         self._sending = threading.Lock()
 
+    def limit(self, stall_s: float) -> None:
+        """From now on, a message that stops in its middle for so long counts as the end."""
+        whole, part = divmod(stall_s, 1)
+        value = struct.pack("@ll", int(whole), int(part * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+
     def send(self, value: Any) -> None:
         """Raises OSError: the other end is gone."""
         buffers: list[pickle.PickleBuffer] = []

@@ -1,13 +1,14 @@
 """The ranks of one engine as the driver sees them: started together, ended together.
 
-No rank is ever waited for alone: when one ends, its socket ends, and the reader that notices ends
-all others and tells every run in flight. A group does not come back; who needs it starts another.
+No rank is ever waited for alone: when one ends, its socket ends, and whoever notices ends all
+others and tells every run in flight. A group does not come back; who needs it starts another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -15,18 +16,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from planner.errors import EnvironmentMismatchError
+from planner.errors import EnvironmentMismatchError, InfoptError
 from planner.runtime.ranks.channel import Channel
 from planner.runtime.ranks.fabric import JOIN_S
-from planner.runtime.ranks.fault import Fault, first
+from planner.runtime.ranks.fault import first
+from planner.runtime.ranks.inbox import Inbox, Pending
 from planner.runtime.ranks.launch import launch
 from planner.runtime.ranks.program import Program
-from planner.runtime.ranks.windows import TAKEN, Street
+from planner.runtime.ranks.spin import spin_s
+from planner.runtime.ranks.windows import Street
 
 WORKER = "planner.runtime.ranks.worker"
 _LOAD_S = 600.0
@@ -34,22 +35,13 @@ _LOAD_S = 600.0
 _POLL_S = 0.2
 _DISAGREE_S = 5.0
 """Once a rank has reported a fault, the others answer within this time or wait for it forever."""
+_STALL_S = 60.0
+"""A message that stops in its middle for so long does not go on."""
 _WORDS = 400
 
 
 class RankLostError(EnvironmentMismatchError):
     """A rank's process ended or hung; the group is gone with it."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A run in flight."""
-
-    answer: Future[dict[str, Any]]
-    left: int
-    """Ranks that have not answered."""
-    outputs: dict[str, Any] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
 
 
 class RankGroup:
@@ -72,7 +64,6 @@ class RankGroup:
         self._sending = threading.Lock()
         """All ranks get all runs in one order. Not the lock above: who sends may wait for a rank
         whose last answer has not been taken, and whoever takes it needs that one."""
-        self._pending: dict[int, _Pending] = {}
         self._number = 0
         self._reason: str | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="infopt-ranks-")
@@ -89,8 +80,11 @@ class RankGroup:
             self._end()
             self._folder.cleanup()
             raise
-        for rank, channel in self._channels.items():
-            threading.Thread(target=self._read, args=(rank, channel), daemon=True).start()
+        returns = [program.returns for program in programs]
+        self._inbox = Inbox(
+            self._channels, self._streets, returns, self._on_divided, spin_s(len(programs))
+        )
+        threading.Thread(target=self._watch, name="ranks", daemon=True).start()
 
     def _start(self, directory: Path, library: str) -> None:
         world = len(self._programs)
@@ -108,6 +102,7 @@ class RankGroup:
             rank, pid, told, windows = self._await_ready(channel, until)
             self._channels[rank] = channel
             self._streets[rank] = Street(channel.connection, windows)
+            channel.limit(_STALL_S)
             self.pids[rank] = pid
             self.told[rank] = told
 
@@ -146,68 +141,61 @@ class RankGroup:
             RankLostError: a rank ended, or nobody answered in time.
             InfoptError: what a rank could not do.
         """
-        pending = _Pending(Future(), len(self._programs))
         with self._sending:
-            number = self._begun(pending)
+            number, pending = self._begun()
             for rank, program in enumerate(self._programs):
                 try:
                     self._channels[rank].send((number, [feeds[name] for name in program.feeds]))
-                except OSError:  # its reader finds out, too, and ends the group
+                except OSError:  # the others would wait for it
+                    self.end(self._ended(rank))
                     break
         try:
-            return pending.answer.result(timeout_s)
+            return self._inbox.collect(pending, timeout_s)
         except TimeoutError:
-            self.end(f"no answer from all ranks within {timeout_s:g} s")
-            raise RankLostError(f"no answer from all ranks within {timeout_s:g} s") from None
+            reason = f"no answer from all ranks within {timeout_s:g} s"
+        except (EOFError, OSError):
+            reason = f"a rank ended: {self._last_words()}"
+        except InfoptError:
+            raise
+        except Exception as error:  # noqa: BLE001 - all who wait for an answer must hear of it
+            reason = f"a rank does not make sense: {error!r}"
+        except BaseException:  # nobody knows where in a message
+            self.end("a run was interrupted")
+            raise
+        self.end(reason)
+        return self._inbox.failed(pending)
 
-    def _begun(self, pending: _Pending) -> int:
+    def _begun(self) -> tuple[int, Pending]:
         """The number of a run that is about to be sent."""
         with self._lock:
             if self._reason is not None:
                 raise RankLostError(self._reason)
             self._number += 1
-            self._pending[self._number] = pending
-            return self._number
+            return self._number, self._inbox.expect(self._number)
 
-    def _read(self, rank: int, channel: Channel) -> None:
-        try:
-            while True:
-                number, fault, told = channel.receive()
-                returned, was_shown = self._streets[rank].taken(told)
-                if was_shown:
-                    channel.send(TAKEN)
-                names = self._programs[rank].returns if fault is None else ()
-                self._answered(number, fault, dict(zip(names, returned, strict=True)))
-        except (EOFError, OSError):
-            self.end(f"rank {rank} ended: {self._last_words()}")
-        except Exception as error:  # noqa: BLE001 - who waits for an answer must hear of it
-            self.end(f"rank {rank} does not make sense: {error}")
-
-    def _answered(self, number: int, fault: Fault | None, outputs: Mapping[str, Any]) -> None:
+    def _watch(self) -> None:
+        """Ends the group once a rank has gone, though nobody waits for it."""
+        poll = select.poll()
         with self._lock:
-            pending = self._pending.get(number)
-            if pending is None:
+            if self._reason is not None:
                 return
-            pending.left -= 1
-            pending.outputs.update(outputs)
-            if fault is not None:
-                pending.faults.append(fault)
-            is_done = not pending.left
-            if is_done:
-                del self._pending[number]
-        if is_done and not pending.answer.done():
-            if pending.faults:
-                pending.answer.set_exception(first(pending.faults).error)
-            else:
-                pending.answer.set_result(pending.outputs)
-        elif fault is not None and not is_done:
-            timer = threading.Timer(_DISAGREE_S, self._settle, (number,))
-            timer.daemon = True
-            timer.start()
+            ranks = {each.connection.fileno(): rank for rank, each in self._channels.items()}
+        for descriptor in ranks:
+            poll.register(descriptor, 0)  # no event asked for: hanging up is always told
+        for descriptor, _ in poll.poll():
+            self.end(self._ended(ranks[descriptor]))
+
+    def _ended(self, rank: int) -> str:
+        return f"rank {rank} ended: {self._last_words()}"
+
+    def _on_divided(self, number: int) -> None:
+        timer = threading.Timer(_DISAGREE_S, self._settle, (number,))
+        timer.daemon = True
+        timer.start()
 
     def _settle(self, number: int) -> None:
         """Some ranks failed, others still wait for them: only a new group can go on."""
-        pending = self._pending.get(number)
+        pending = self._inbox.divided(number)
         if pending is not None:
             self.end(f"only some ranks failed: {first(pending.faults).what}")
 
@@ -222,12 +210,8 @@ class RankGroup:
             if self._reason is not None:
                 return
             self._reason = reason
-            pending, self._pending = list(self._pending.values()), {}
         self._end()
-        for one in pending:
-            if not one.answer.done():
-                error = first(one.faults).error if one.faults else RankLostError(reason)
-                one.answer.set_exception(error)
+        self._inbox.fail(RankLostError(reason))
         self._folder.cleanup()
 
     def _end(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import sys
 from collections import deque
@@ -30,6 +31,7 @@ from planner.runtime.ranks.layout import kinds_of
 from planner.runtime.ranks.orphan import follow
 from planner.runtime.ranks.program import Compute, Program, Receive, Send, Step, Together, programs
 from planner.runtime.ranks.resident import Resident
+from planner.runtime.ranks.spin import spin_s, until_told
 from planner.runtime.ranks.windows import TAKEN, Shop
 from planner.runtime.segments import bind, open_part
 from planner.spec.manifest import CollectiveSegment, Manifest, TensorSpec
@@ -83,16 +85,20 @@ def serve(arguments: Sequence[str], prepare: Callable[[Fabric], tuple[Call, obje
     channel.send(("ready", fabric.rank, os.getpid(), told, len(shop.descriptors)))
     shop.open(connection)
     with contextlib.suppress(EOFError, OSError):
-        _serve(channel, call, shop)
+        _serve(channel, call, shop, spin_s(int(world)))
     if library != MPI:
         fabric.close()
     return 0
 
 
-def _serve(channel: Channel, call: Call, shop: Shop) -> None:
+def _serve(channel: Channel, call: Call, shop: Shop, awake_s: float) -> None:
     """Until the driver hangs up. What an answer shows is not touched until it was taken."""
     waiting: deque[Any] = deque()
+    poll = select.poll()
+    poll.register(channel.connection, select.POLLIN)
     while True:
+        if not waiting:
+            until_told(poll, awake_s)
         number, feeds = waiting.popleft() if waiting else channel.receive()
         fault, returned = call(feeds)
         told, must_wait = shop.show(returned)
