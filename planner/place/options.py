@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from planner.graph.skeleton import Skeleton
 from planner.ir.devices import Place
 from planner.ir.problem import Latency, Option, State
+from planner.place.again import Again, Way, ways
 from planner.place.axes import Axes
 from planner.place.candidates import orders, spans
 from planner.place.energy import Power
@@ -49,6 +50,8 @@ class Variant:
     """Where its weights live between runs."""
     swap_us: tuple[float, ...] = ()
     """What streaming adds to each workload entry."""
+    again: tuple[str, ...] = ()
+    """Activations that it makes again."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,14 @@ class Offers:
     """What energy is reckoned from; None: it is not."""
     tied: Tied | None = None
     """Weights of several groups; None: each group counts its own."""
+    again: Again | None = None
+    """Activations that late groups may make again; `groups` are its groups then."""
 
     def __post_init__(self) -> None:
         self.extents = Extents.find(self.axes, len(self.skeleton.graphs))
         self._spans = spans(self.axes, self.groups)
         self._costed: dict[Hashable, tuple[_Numbering, list[Costed]]] = {}
-        self._spreads: dict[tuple[int, tuple[int, ...], int], Spread] = {}
+        self._spreads: dict[tuple[int, tuple[int, ...], int, bool], Spread] = {}
         self._latencies: dict[tuple[Latency, ...], tuple[tuple[Latency, ...], ...]] = {}
 
     @property
@@ -96,26 +101,31 @@ class Offers:
     def variants(self) -> list[Variant]:
         """All options, group after group."""
         after = _last_readers(self.groups)
-        found = [
-            variant
-            for number, group in enumerate(self.groups)
-            for variant in self._of_group(number, group, after)
-        ]
+        remade = self.again.remade if self.again is not None else {}
+        found: list[Variant] = []
+        for number, group in enumerate(self.groups):
+            found += self._of_group(number, group, after)
+            if number in remade:
+                found += self._of_group(number, remade[number], after, is_again=True)
         made = {state for variant in found for state in variant.option.makes}
         return [v for v in found if not is_tied(v.option) or made >= tied_needs(v.option)]
 
     def spread_of(self, variant: Variant) -> Spread:
         """All of a variant's strategy."""
         ends = variant.ends
-        key = (variant.group, ends.classes, ends.degree)
+        key = (variant.group, ends.classes, ends.degree, bool(variant.again))
         if key not in self._spreads:
             group = self.groups[variant.group]
+            if variant.again and self.again is not None:
+                group = self.again.remade[variant.group]
             self._spreads[key] = spread(
                 group, self.skeleton, self.axes, self.extents, ends.classes, ends.degree
             )
         return self._spreads[key]
 
-    def _of_group(self, number: int, group: Group, after: Mapping[str, int]) -> Iterator[Variant]:
+    def _of_group(
+        self, number: int, group: Group, after: Mapping[str, int], *, is_again: bool = False
+    ) -> Iterator[Variant]:
         numbering = _Numbering()
         key = _signature(group, self.skeleton, self.axes, self._spans, numbering)
         if key not in self._costed:
@@ -128,7 +138,8 @@ class Offers:
             own = ends if model is numbering else ends.renamed(tensors, classes)
             for place in self.places:
                 if place.degree == own.degree:
-                    yield from self._at(number, group, own, each.by_format, place, after)
+                    for way in ways(self.again, number, own, after, is_again=is_again):
+                        yield from self._at(number, group, way, each.by_format, place)
 
     def _cost(self, group: Group) -> list[Costed]:
         """Every strategy worth offering, at every degree, with its prices."""
@@ -154,18 +165,24 @@ class Offers:
         self,
         number: int,
         group: Group,
-        own: Ends,
+        way: Way,
         by_format: Mapping[str, Priced],
         place: Place,
-        after: Mapping[str, int],
     ) -> Iterator[Variant]:
-        caches = self.caches
+        caches, own = self.caches, way.ends
         needs = tuple(
             State(name, form) for name, form in own.needs.items() if name not in caches.given
         )
         makes = tuple(State(name, form) for name, forms in own.makes.items() for form in forms)
         kept = holds(
-            group, own, self.skeleton, self.extents, number, after, caches, len(self.groups)
+            group,
+            way.held,
+            self.skeleton,
+            self.extents,
+            number,
+            way.after,
+            caches,
+            len(self.groups),
         )
         cache = caches.bytes_of(group, own, self.skeleton, self.extents)
         wanted = self.pinned.get(group.name)
@@ -173,7 +190,7 @@ class Offers:
             if wanted is not None and form != wanted:
                 continue
             share = self.errors.get(group.name, 0.0)
-            style = ",".join(map(str, own.classes)) or WHOLE
+            style = f"{','.join(map(str, own.classes)) or WHOLE}{way.mark}"
             held = self._held(number, group, own, form)
             option = Option(
                 name=f"{group.name}:{form}:{place.name}:{style}",
@@ -190,7 +207,7 @@ class Offers:
                 holds=kept,
                 cache_size_bytes=cache,
             )
-            resident = Variant(option, number, own, priced)
+            resident = Variant(option, number, own, priced, again=way.again)
             yield resident
             yield from self._sharing(resident, group, form)
             if self.swaps is not None and priced.weight_size_bytes >= LEAST_STREAMED_BYTES:
@@ -248,7 +265,7 @@ class Offers:
             weight_size_bytes=0,
             holds=(*option.holds, *slots),
         )
-        return Variant(streamed, number, resident.ends, resident.priced, HOST, added)
+        return replace(resident, option=streamed, residency=HOST, swap_us=added)
 
     def _energy(self, row: tuple[Latency, ...], degree: int) -> float:
         return self.power.joules(row, degree) if self.power is not None else 0.0

@@ -154,11 +154,13 @@ def pose(
     """The Problem.
 
     Args:
-        ties: groups that hold a weight for others, and these.
+        ties: groups that hold a weight for others, and these; and groups whose results late ones
+            may make something again from.
         power: what energy is reckoned from; None: it is not.
         fixed_bytes: what every device holds whatever is chosen: runtime, inputs.
     """
-    home = {name: group.name for group in groups for name in group.outputs}
+    start = {name: each.group for each in variants for name in each.ends.makes}
+    home = {name: groups[number].name for name, number in start.items()}
     edges = {
         (home[name], group.name): None for group in groups for name in group.inputs if name in home
     }
@@ -190,7 +192,7 @@ def pose(
         links=links(predictor, machine),
         stages=machine.gpus,
         stores=stores(predictor, machine),
-        transfers=tuple(_transfers(skeleton, needed, made, caches, machine, groups)),
+        transfers=tuple(_transfers(skeleton, needed, made, caches, machine, groups, start)),
     )
 
 
@@ -271,14 +273,18 @@ def _transfers(
     caches: Caches,
     machine: Machine,
     groups: Sequence[Group],
+    start: Mapping[str, int],
 ) -> Iterator[Transfer]:
-    """Whole tensors travel between stages; a stage cuts what it wants cut."""
+    """Whole tensors travel between stages; a stage cuts what it wants cut.
+
+    Args:
+        start: number of the group that makes a tensor.
+    """
     if machine.gpus == 1:
         return
     last: dict[str, int] = {}
     for number, group in enumerate(groups):
         last.update(dict.fromkeys(group.inputs, number))
-    start = {name: n for n, group in enumerate(groups) for name in group.outputs}
     count = len(groups) + 1
     graphs = tuple(skeleton.graphs.values())
     for name in made:

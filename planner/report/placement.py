@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -55,6 +56,7 @@ def _rows(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
         ("answer", f"[bold]{safe(device)}[/]: {safe(placement.layout)}"),
         ("formats", safe(_formats(placement))),
         ("swapped", safe(_swapped(placement))),
+        *_made_again(plan, placement),
         ("time", safe(_query(plan, placement))),
         ("promise", _promise(plan)),
         ("price", safe(_price(placement))),
@@ -87,6 +89,22 @@ def _swapped(placement: PlacementPlan) -> str:
         f"of {len(placement.groups)} groups, {where}; "
         f"up to {format_size(most)} stream into each device per run"
     )
+
+
+def _made_again(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
+    """Activations that are not kept, and what that costs; no line where all are."""
+    found = placement.recomputed
+    if not found:
+        return []
+    size = format_size(sum(each.size_bytes for each in found))
+    times = [
+        f"{format_duration(sum(each.latency_us[shape.name] for each in found))} more for "
+        f"{shape.name}"
+        for shape in plan.workload
+    ]
+    names = ", ".join(each.tensor for each in found)
+    text = f"{size} of activations ({names}) are not kept for late readers: {', '.join(times)}"
+    return [("made again", safe(text))]
 
 
 def _query(plan: Plan, placement: PlacementPlan) -> str:
@@ -250,7 +268,20 @@ def _shares(found: Breakdown, expected_us: float) -> list[str]:
         found.launch_us,
         found.swap_us,
     )
-    return [percent(value / expected_us, 0) if expected_us else "" for value in values]
+    if not expected_us:
+        return [""] * len(values)
+    return [f"{value} %" for value in whole_percents([v / expected_us for v in values])]
+
+
+def whole_percents(shares: Sequence[float]) -> list[int]:
+    """Percents that add up as the shares do: what rounding down leaves goes to those that lose most
+    by it (largest remainders)."""
+    exact = [100 * share for share in shares]
+    found = [math.floor(value) for value in exact]
+    left = round(sum(exact)) - sum(found)
+    for number in sorted(range(len(exact)), key=lambda n: found[n] - exact[n])[:left]:
+        found[number] += 1
+    return found
 
 
 def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:

@@ -67,6 +67,20 @@ class StagePlan(Document):
     """From earlier stages, per workload shape."""
 
 
+class MadeAgain(Document):
+    """An activation that is not kept for a late group, which makes it again."""
+
+    tensor: str
+    group: str
+    """The late group."""
+    ops: tuple[str, ...]
+    """That make it, in order; their weights are stored with the late group once more."""
+    size_bytes: int
+    """What keeping it would take on one device, under the workload shape that needs most."""
+    latency_us: dict[str, float]
+    """What making it again adds, per workload shape."""
+
+
 class Breakdown(Document):
     """Where the expected latency of one workload shape goes, microseconds."""
 
@@ -116,6 +130,8 @@ class PlacementPlan(Document):
     """Of everything without a format of its own."""
     stages: tuple[StagePlan, ...]
     groups: tuple[GroupPlan, ...]
+    recomputed: tuple[MadeAgain, ...] = ()
+    """Activations that are made again, since memory is short."""
     breakdown: dict[str, Breakdown]
     """Per workload shape."""
     query: Estimate

@@ -20,6 +20,12 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
     found = []
     if plan.placement is not None:
         found += _unstreamable(plan, [group.residency for group in plan.placement.groups])
+        again = len(plan.placement.recomputed)
+        if again:
+            found.append(
+                f"{again} activation{'s are' if again > 1 else ' is'} made again, which engines of "
+                "plans for devices elsewhere do not do"
+            )
     made = {Format.FP32, *(method.format for method in METHODS)}
     lacking = Counter(form for form in plan.formats.values() if form not in made)
     found += [

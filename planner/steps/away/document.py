@@ -137,6 +137,7 @@ class Writer(Answer):
         if totals.devices == 1:
             return self._streamed()
         degrees = {place.name: place.degree for place in self._best.problem.places}
+        named = {op.name for op in self._posed.skeleton.graph.ops}  # copies are not the model's
         found, first = [], 0
         for stage in self._solution.stages:
             degree = degrees[stage.place]
@@ -144,7 +145,8 @@ class Writer(Answer):
             shared: dict[str, Cut] = {}
             for variant in self._variants(stage):
                 ops += [op.name for op in self._posed.groups[variant.group].ops]
-                shared.update(cuts(self._posed.offers.spread_of(variant)))
+                own = cuts(self._posed.offers.spread_of(variant))
+                shared.update({name: cut for name, cut in own.items() if name in named})
             ranks = tuple(range(first, first + degree))
             found.append(StageExecution(device="cuda", ranks=ranks, ops=tuple(ops), cuts=shared))
             first += degree
@@ -203,6 +205,8 @@ class Writer(Answer):
 
     def _reason(self, variant: Variant, stage: Stage, number: int) -> str:
         parts = [style(self._posed.offers.spread_of(variant))]
+        if variant.again:
+            parts.append(f"makes again: {', '.join(variant.again)}")
         if len(self._solution.stages) > 1:
             parts.insert(0, f"stage {number + 1}")
         where = residency(variant, stage)

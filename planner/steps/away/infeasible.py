@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
+from planner.ir.problem import Option
 from planner.ir.solution import Status
+from planner.place.again import is_remade
+from planner.place.options import HOST
 from planner.spec.conflict import MEMORY_KEY, ConflictingLimit, ConflictReport
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed
@@ -60,14 +65,41 @@ def _limit(key: str, value: float, nearest: float | None, unit: str) -> Conflict
 
 
 def _capacity(constraints: Constraints, posed: Posed, away: Away) -> list[ConflictingLimit]:
-    """Memory and error: how many bytes the most compressed weights need, without streaming."""
+    """Memory and error: how many bytes the most compressed weights need, without streaming, with
+    what is alive beside them where one device holds all; no value where that would fit."""
     found = []
     if constraints.accuracy.max_error is not None:
         found.append(_limit("accuracy.max_error", constraints.accuracy.max_error, None, "NMSE"))
-    if constraints.target.memory_size_bytes is not None:
-        needed = least_bytes(posed) / away.machine.gpus + posed.fixed_bytes
-        found.append(_limit(MEMORY_KEY, constraints.target.memory_size_bytes, needed, "bytes"))
+    asked = constraints.target.memory_size_bytes
+    if asked is not None:
+        gpus = away.machine.gpus
+        alive = least_activation_bytes(posed) if gpus == 1 else 0
+        needed = least_bytes(posed) / gpus + alive + posed.fixed_bytes
+        found.append(_limit(MEMORY_KEY, asked, needed if needed > asked else None, "bytes"))
     return found
+
+
+def least_activation_bytes(posed: Posed) -> int:
+    """What is alive on one device at the fullest moment, and the largest scratch memory, where
+    every group takes the option with the least of both and nothing is made again."""
+    least: dict[int, Option] = {}
+    for variant in posed.variants.values():
+        if variant.ends.degree > 1 or variant.residency == HOST or is_remade(variant.option):
+            continue
+        known = least.get(variant.group)
+        if known is None or _alive(variant.option) < _alive(known):
+            least[variant.group] = variant.option
+    change: Counter[int] = Counter()
+    for option in least.values():
+        for hold in option.holds:
+            change[hold.start] += hold.size_bytes
+            change[hold.end] -= hold.size_bytes
+    peak = max(accumulate(change[moment] for moment in sorted(change)), default=0)
+    return peak + max((option.workspace_size_bytes for option in least.values()), default=0)
+
+
+def _alive(option: Option) -> int:
+    return sum(hold.size_bytes for hold in option.holds) + option.workspace_size_bytes
 
 
 def least_bytes(posed: Posed) -> float:

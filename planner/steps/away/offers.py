@@ -11,10 +11,12 @@ from planner.errors import UsageError
 from planner.graph.skeleton import Skeleton
 from planner.ir.graph import Graph
 from planner.ir.problem import Limits, Objective, Problem
+from planner.place.again import find as find_again
 from planner.place.axes import Axes, find_axes
 from planner.place.energy import Power
 from planner.place.formats import Offer, offer
 from planner.place.groups import Group, find_weighted, group
+from planner.place.late import LEAST_SHARE
 from planner.place.memory import Caches, inputs_bytes
 from planner.place.options import Offers, Variant
 from planner.place.price import Pricer
@@ -71,6 +73,15 @@ def pose_away(
     share, basis = error_share(skeleton.graph, groups)
     demand = _demand(constraints, away)
     power = _power(away, demand)
+    again = find_again(
+        skeleton,
+        axes,
+        groups,
+        LEAST_SHARE * away.machine.memory_size_bytes,
+        offered.base in ("fp16", "bf16"),
+    )
+    if again is not None:
+        skeleton, axes, groups = again.skeleton, again.axes, again.groups
     tied = None if "peer" in away.machine.offload else Tied.find(groups, skeleton.graph.tensors)
     offers = Offers(
         skeleton,
@@ -85,6 +96,7 @@ def pose_away(
         swaps(away.predictor, away.machine),
         power,
         tied,
+        again,
     )
     variants = offers.variants()
     fixed = away.predictor.runtime_context_bytes + away.predictor.workspace_bytes
@@ -101,7 +113,10 @@ def pose_away(
         demand,
         fixed_bytes,
         power,
-        tied.edges if tied is not None else (),
+        (
+            *(tied.edges if tied is not None else ()),
+            *(again.edges if again is not None else ()),
+        ),
     )
     by_name = {variant.option.name: variant for variant in variants}
     return Posed(

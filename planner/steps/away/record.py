@@ -25,6 +25,7 @@ from planner.steps.away.answer import (
     style,
 )
 from planner.steps.away.offers import whole_ops
+from planner.steps.away.remade import remade
 from planner.steps.away.search import Found
 from planner.units import format_duration, format_size
 
@@ -45,6 +46,11 @@ class Record(Answer):
             base_format=self._posed.offer.base,
             stages=tuple(self._stages()),
             groups=tuple(self._groups()),
+            recomputed=remade(
+                self._posed,
+                [v for stage in self._solution.stages for v in self._variants(stage)],
+                self._names,
+            ),
             breakdown=self._breakdown(),
             query=query,
             price_per_hour=price,
