@@ -90,7 +90,8 @@ def link_extent(messages: Sequence[Message]) -> Array:
 def link_columns(messages: Sequence[Message]) -> Messages:
     """Collectives of one kind as columns."""
     rows = [(m.collective.size_bytes, m.collective.ranks, m.link) for m in messages]
-    return Messages(messages[0].collective.kind, *np.array(rows, dtype=np.float64).T)
+    kind, implementation, fabric = messages[0].key.split("/")
+    return Messages(kind, *np.array(rows, dtype=np.float64).T, implementation, fabric)
 
 
 def general(groups: Mapping[str, Sequence[Timed]]) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Prices collectives by what was learnt, or by the closest that was.
 
-A collective nobody measured on a fabric moves its bytes over the links that others there have shown
-(another implementation, another kind), or as on other fabrics: the model is written in bytes moved
-and in the link's own rate, so parameters carry over, with the interval that such use has shown. A
+A collective nobody measured on a fabric is NCCL's as another benchmark timed it there, or as the
+same source timed it on other wires, with the interval that such use has shown; else the library's
+own model of itself holds (`protocols.py`), for a start is software and clock more than wiring. A
 network between machines is known for the source that measured it alone: what one cluster carries
 says nothing of the next, which is taken for a healthy one (`network.py`).
 """
@@ -10,13 +10,13 @@ says nothing of the next, which is taken for a healthy one (`network.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost import links, network
+from planner.cost import links, network, protocols
 from planner.cost.curves import Library, is_from
 from planner.cost.fitted import Bands, Fitted, fitted
 from planner.cost.links import Messages
@@ -30,7 +30,7 @@ _GUESS = ((float("inf"), 0.4, 2.5),)
 _IMPLEMENTATIONS = ("nccl", "nccl-tests")
 _KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
 _NETWORK = "network"
-_FABRICS = ("nvswitch", "nvlink", "pcie", _NETWORK)
+_FABRICS = ("nvswitch", "nvlink", "pcie")
 
 
 def find(library: Library, key: str, like: str | None = None) -> Fitted:
@@ -40,31 +40,25 @@ def find(library: Library, key: str, like: str | None = None) -> Fitted:
         like: source of measurements whose software is meant.
     """
     is_far = _fabric(key) == _NETWORK
-    for name, has_lattice in _closest(key):
-        if is_far and _fabric(name) != _NETWORK:
-            break
+    for name, has_lattice in _far(key) if is_far else _near(key):
         curve = library.link(name, like)
-        if curve is None or (is_far and not is_from(curve, like)):
+        is_same_source = curve is not None and is_from(curve, like)
+        is_same_fabric = _fabric(name) == _fabric(key)
+        if curve is None or ((is_far or not is_same_fabric) and not is_same_source):
             continue
         found = fitted(curve, has_lattice=has_lattice)
         if name == key:  # on links of another rate, and for other ranks, it is a stranger as well
             return replace(found, beyond=_of_other_links(library))
-        if _fabric(name) == _fabric(key):
+        if is_same_fabric:
             bands, beyond = _bands(library, ELSEWHERE), _of_other_links(library)
             return replace(found, bands=bands, beyond=beyond, is_own=False)
-        is_same_clock = is_from(curve, like)
-        return replace(
-            found,
-            parameters=curve.parameters if is_same_clock else _with_typical_start(curve.parameters),
-            bands=_bands(library, STRANGE_FABRIC),
-            covers=None,
-            is_own=False,
-        )
+        bands = _bands(library, STRANGE_FABRIC)
+        return replace(found, bands=bands, covers=None, is_own=False)
     if is_far:
         held = ((float("inf"), *network.BAND),)
         return Fitted(network.HEALTHY, None, held, False, "a healthy network")
-    typical = {name: value for name, (value, _) in links.PRIOR.items()}
-    return Fitted(typical, None, _GUESS, False, "typical values of the model")
+    bands = _bands(library, STRANGE_FABRIC)
+    return Fitted(protocols.parameters(), None, bands, False, "the library's model of itself")
 
 
 def _bands(library: Library, strangers: str) -> Bands:
@@ -84,24 +78,26 @@ def _fabric(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def _with_typical_start(parameters: Mapping[str, float]) -> dict[str, float]:
-    """Half way to the typical start, in logarithm: a start is software and the clock that measured
-    it at least as much as the fabric, and published ones differ fivefold on one fabric."""
-    typical, _ = links.PRIOR["alpha"]
-    return {**parameters, "alpha": math.sqrt(parameters["alpha"] * typical)}
+def _near(key: str) -> Iterator[tuple[str, bool]]:
+    """Names of curves that tell of a collective inside a machine, closest first, and whether their
+    remainders hold: NCCL timed in another way, then the same on other wires. Other kinds, and NCCL
+    of kernels that are not its own, say less than a library says of itself."""
+    kind, implementation, fabric = key.split("/")
+    yield key, True
+    for other in _IMPLEMENTATIONS if implementation in _IMPLEMENTATIONS else ():
+        yield f"{kind}/{other}/{fabric}", True
+    for other in _FABRICS:
+        yield f"{kind}/{implementation}/{other}", False
 
 
-def _closest(key: str) -> Iterator[tuple[str, bool]]:
-    """Names of curves, closest first, and whether their remainders hold."""
-    kind, _, fabric = key.split("/")
+def _far(key: str) -> Iterator[tuple[str, bool]]:
+    """The same between machines: what is known of one network tells of all kinds there."""
+    kind = key.partition("/")[0]
     yield key, True
     for other in _IMPLEMENTATIONS:
-        yield f"{kind}/{other}/{fabric}", True
+        yield f"{kind}/{other}/{_NETWORK}", True
     for other in _KINDS:
-        yield f"{other}/nccl/{fabric}", False
-    for other in _FABRICS:
-        for each in (kind, *_KINDS):
-            yield f"{each}/nccl/{other}", False
+        yield f"{other}/nccl/{_NETWORK}", False
 
 
 def coordinates(works: Messages) -> Array:
@@ -117,6 +113,8 @@ def extent(works: Messages) -> Array:
 
 def latencies_us(works: Messages, fit: Fitted) -> Array:
     """Microseconds of each."""
+    if protocols.LAUNCH in fit.parameters:
+        return protocols.latency_us(works, fit.parameters)
     latencies = links.collective_us(works, fit.parameters)
     if fit.lattice is not None:
         latencies = latencies * np.exp(fit.lattice.at(coordinates(works)))

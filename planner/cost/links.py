@@ -34,10 +34,14 @@ class Messages:
     ranks: Array
     link: Array
     """Bytes per microsecond of one device into the fabric."""
+    implementation: str = "nccl"
+    fabric: str = "nvswitch"
+    """As in the name of a curve, `kind/implementation/fabric`."""
 
     def part(self, at: npt.NDArray[np.int64] | slice) -> Messages:
         """Some of them."""
-        return Messages(self.kind, self.size_bytes[at], self.ranks[at], self.link[at])
+        columns = (self.size_bytes[at], self.ranks[at], self.link[at])
+        return Messages(self.kind, *columns, self.implementation, self.fabric)
 
     @property
     def moved_bytes(self) -> Array:

@@ -220,7 +220,8 @@ class Predictor:
     def _collective(self, kind: str, size_bytes: float, ranks: int, domain: Domain) -> Cost:
         key = f"{kind}/{self._collectives}/{domain.fabric}"
         link = np.array([link_bytes_per_us(self.node, domain, key, ranks)])
-        works = Messages(kind, np.array([size_bytes]), np.array([float(ranks)]), link)
+        columns = (np.array([size_bytes]), np.array([float(ranks)]), link)
+        works = Messages(kind, *columns, self._collectives, domain.fabric)
         fit = collective.find(self._library, key)
         latencies = collective.latencies_us(works, fit)
         low, high = fit.edges(latencies, collective.extent(works))[0].tolist()
