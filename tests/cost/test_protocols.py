@@ -1,4 +1,4 @@
-"""What NCCL says of itself, against collectives of two H200 that no constant of it was taken from."""
+"""What NCCL says of itself, against collectives of two H200 that it owes no constant to."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import itertools
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from planner import resources
 from planner.cost import collective, protocols
 from planner.cost.curves import Library, read
 from planner.cost.links import Messages
-from planner.spec.fits import FitFile
+from planner.spec.fits import FitFile, read_fits
 from planner.spec.profile import read_profile
 
+Array = npt.NDArray[np.float64]
 NVLINK = 450e3
 MEASURED = re.compile(r"(\w+) of (\d+) KiB on (\d) devices")
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
@@ -22,7 +24,7 @@ WAYS = [(kind, "nccl") for kind in KINDS] + [("all_reduce", "custom")]
 SIZES = 2.0 ** np.arange(8, 33)
 
 
-def priced(kind: str, ranks: int, fabric: str, by: str = "nccl", launch: float = 2.0) -> np.ndarray:
+def priced(kind: str, ranks: int, fabric: str, by: str = "nccl", launch: float = 2.0) -> Array:
     columns = (SIZES, np.full(len(SIZES), float(ranks)), np.full(len(SIZES), NVLINK))
     at = {**protocols.parameters(), protocols.LAUNCH: launch}
     return protocols.latency_us(Messages(kind, *columns, by, fabric), at)
@@ -74,12 +76,8 @@ def test_a_library_speaks_for_itself_where_nobody_timed_it_there() -> None:
 
 
 def test_the_same_source_and_kind_carries_over_to_other_wires_and_nothing_else_does() -> None:
-    shipped = read(resources.folder("profiles") / "fits")
-    curves = {
-        name: curve
-        for name, curve in shipped._files["links"].curves.items()
-        if "nvswitch" not in name
-    }
+    shipped = read_fits(resources.folder("profiles") / "fits" / "links.yaml").curves
+    curves = {name: curve for name, curve in shipped.items() if "nvswitch" not in name}
     library = Library([FitFile(device="links", curves=curves)])
     carried = collective.find(library, "all_reduce/nccl/nvswitch", "microsoft/vidur")
     assert carried.parameters == curves["all_reduce/nccl/nvlink"].parameters
