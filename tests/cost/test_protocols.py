@@ -21,13 +21,18 @@ NVLINK = 450e3
 MEASURED = re.compile(r"(\w+) of (\d+) KiB on (\d) devices")
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
 WAYS = [(kind, "nccl") for kind in KINDS] + [("all_reduce", "custom")]
-SIZES = 2.0 ** np.arange(8, 33)
+SIZES: Array = np.array([2.0**power for power in range(8, 33)])
 
 
 def priced(kind: str, ranks: int, fabric: str, by: str = "nccl", launch: float = 2.0) -> Array:
-    columns = (SIZES, np.full(len(SIZES), float(ranks)), np.full(len(SIZES), NVLINK))
     at = {**protocols.parameters(), protocols.LAUNCH: launch}
-    return protocols.latency_us(Messages(kind, *columns, by, fabric), at)
+    return protocols.latency_us(works(kind, ranks, fabric, by), at)
+
+
+def works(kind: str, ranks: int, fabric: str, by: str) -> Messages:
+    every: Array = np.full(len(SIZES), float(ranks))
+    link: Array = np.full(len(SIZES), NVLINK)
+    return Messages(kind, SIZES, every, link, by, fabric)
 
 
 def test_two_h200_are_as_foretold() -> None:
@@ -53,8 +58,7 @@ def test_larger_messages_and_more_devices_never_take_less(kind: str, by: str, fa
         prices = priced(kind, ranks, fabric, by)
         assert (np.diff(prices) > 0).all()
         assert (prices <= priced(kind, 2 * ranks, fabric, by) * (1 + 1e-9)).all()
-        works = Messages(kind, SIZES, np.full(len(SIZES), float(ranks)), np.full(25, NVLINK))
-        assert (prices > works.moved_bytes / NVLINK).all()
+        assert (prices > works(kind, ranks, fabric, by).moved_bytes / NVLINK).all()
 
 
 def test_a_step_costs_more_over_pcie_and_more_still_over_what_is_not_known() -> None:
