@@ -78,7 +78,7 @@ def run(case: Case, time_limit_s: float, gap: float, seed: int) -> Record:
 
     def hear(progress: Progress) -> None:
         if progress.incumbent is not None and not first:
-            first.append(progress.seconds)
+            first.append(monotonic() - started - built)
 
     solution = solve(problem, time_limit_s=time_limit_s, gap=gap, seed=seed, reporter=hear)
     return Record(

@@ -25,6 +25,7 @@ from planner.solve.scale.clock import OutOfTimeError
 from planner.solve.scale.crossing import Crossing, crossing
 from planner.solve.scale.cuts import Cut, Cutter
 from planner.solve.scale.dual import Dual, Point
+from planner.solve.scale.early import offer_early
 from planner.solve.scale.fleet import fleet
 from planner.solve.scale.prepared import prepared
 from planner.solve.scale.refute import is_refuted
@@ -86,6 +87,10 @@ class Large:
         """Improves the incumbent; the proved bound of the objective."""
         objective = self.problem.objectives[self.number]
         end = ENDS[self.state.end]
+        early = None
+        if self.state.best is None:
+            offer_early(self.state, self.row, self.number)
+            early = self.state.best
         found = prepared(self.problem, self.row, end, self.state.deadline)
         labelled = found.labelled
         if any(not len(kind.rank) for kind in labelled.kinds):
@@ -101,7 +106,7 @@ class Large:
             return math.inf
         for is_even in (False, True):
             for each in self._cuts(bounds, is_even)[:FIRST]:
-                if self.state.best is None or (not is_even and bounds.bound < self._target()):
+                if self.state.best is early or (not is_even and bounds.bound < self._target()):
                     self._work_out(each, bounds, QUICK_ROUNDS, 1)
         if self.state.best is None:
             with self._share(REFUTING_SHARE) as until:

@@ -180,6 +180,11 @@ class Staged:
                 g = labelled.option(op, int(labels[op]))
                 options[g] = int(self._stages.of[op])
                 covered.update(self._problem.options[g].ops)
+        return self.offer(options, "cuts and polish")
+
+    def offer(self, options: dict[int, int], strategy: str) -> Solution | None:
+        """Completes options (with their stages) to a plan that streams what memory asks for, and
+        offers it; None where some state cannot be had or the plan cannot run."""
         used = sorted(set(options.values()))
         where = {p: n for n, p in enumerate(used)}
         places = tuple(self._stages.places[p] for p in used)
@@ -190,7 +195,7 @@ class Staged:
         if plan is None or not isinstance(chosen, Chosen):
             return None
         plan = self._streaming(plan, chosen, used)
-        self._state.offer(plan, "cuts and polish", self._bound, self._number)
+        self._state.offer(plan, strategy, self._bound, self._number)
         return plan
 
     def _streaming(self, plan: Solution, chosen: Chosen, used: list[int]) -> Solution:
