@@ -35,8 +35,9 @@ from benchmarks.tables.learning import (
     link_extent,
 )
 from benchmarks.tables.observations import Message, Timed, observations
+from benchmarks.tables.reading import read_folder
 from benchmarks.tables.results import read_results
-from benchmarks.tables.rows import Row, read_folder
+from benchmarks.tables.rows import Row
 from benchmarks.tables.runtimes import RUNTIMES, learn_memories, learn_runtimes
 from benchmarks.tables.strangers import (
     Missed,

@@ -24,8 +24,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import weigh
+from benchmarks.tables.reading import read_folder
 from benchmarks.tables.results import read_results
-from benchmarks.tables.rows import Row, read_folder
+from benchmarks.tables.rows import Row
 from benchmarks.tables.runtimes import RUNTIMES
 from benchmarks.tables.scores import Predicted, degrees, score, speedups
 from benchmarks.tables.software import runtime_of

@@ -13,7 +13,8 @@ from benchmarks.tables.hardware import device_of
 from benchmarks.tables.kernels import kernel_of
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.pricer import PRIOR
-from benchmarks.tables.rows import Row, UnpredictableError, read_folder
+from benchmarks.tables.reading import read_folder
+from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.runtimes import RUNTIMES
 from benchmarks.tables.scores import Predicted, degrees, rank_correlation, speedups
 from benchmarks.tables.software import runtime_of

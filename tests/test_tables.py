@@ -18,7 +18,8 @@ from benchmarks.tables.graphs import Setting, transformer_pass
 from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.offload import host_us
 from benchmarks.tables.precision import format_of
-from benchmarks.tables.rows import Row, UnpredictableError, read_folder
+from benchmarks.tables.reading import read_folder
+from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.shapes import image_tokens, transformer_of, windows_of
 from benchmarks.tables.software import calls_kernels, joins_activations
 from benchmarks.tables.study import sort

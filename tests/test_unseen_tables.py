@@ -14,7 +14,8 @@ from benchmarks.tables import metrics
 from benchmarks.tables.hardware import device_of
 from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.precision import format_of
-from benchmarks.tables.rows import Row, UnpredictableError, read_folder
+from benchmarks.tables.reading import read_folder
+from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.scores import Predicted
 from benchmarks.tables.study import sort
 from benchmarks.tables.wholes import whole_of

@@ -13,9 +13,9 @@ from planner.spec.profile import DeviceProfile, read_profile
 _FORMS = ("pcie", "sxm2", "sxm", "nvidia")
 _ALIASES = {"hbm3": "sxm", "dgx": "sxm", "nvlink": "sxm", "nvswitch": "sxm", "superpod": "sxm"}
 """Words that imply a form factor."""
-_SAME_CHIP = {"a10g": "a10", "a800": "a100", "h800": "h100", "gh200": "gh200"}
+_SAME_CHIP = {"a10g": "a10", "gh200": "gh200"}
 """Words for a chip that has a profile under another name."""
-_DEFAULT_GB = {"a100": "80", "v100": "16", "h100": "80"}
+_DEFAULT_GB = {"a100": "80", "v100": "16", "h100": "80", "a800": "80", "h800": "80"}
 """Where a text names a family only: the size that published measurements mostly mean."""
 
 

@@ -17,7 +17,10 @@ _ROW_FLOWS = (
 )
 """First word of a kernel's name -> its flow and how many operands it reads."""
 _BY_ROW = frozenset({Flow.SOFTMAX, Flow.NORMALISATION})
-_ROW_SIZES = (("b", "h"), ("m", "n"), ("rows", "cols"), ("batch", "hidden"))
+_ROW_SIZES = (
+    *(("b", "h"), ("m", "n"), ("batch", "hidden"), ("tokens", "hidden"), ("batch", "dim")),
+    *(("rows", name) for name in ("cols", "columns", "width", "hidden", "dim")),
+)
 
 
 def row_kernel(row: Row, sizes: dict[str, int]) -> Traffic | None:

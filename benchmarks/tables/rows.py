@@ -1,16 +1,9 @@
-"""Reads a folder of tables: one measured value a row."""
+"""A row of a table: one measured value, as text."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TextIO
-
-from planner.errors import UsageError
+from dataclasses import dataclass
 
 
 class UnpredictableError(Exception):
@@ -105,37 +98,3 @@ class Row:
 def _plain(text: str) -> float:
     """A number, with or without separators of thousands."""
     return float(text.replace(",", "") if _THOUSANDS.fullmatch(text.strip()) else text)
-
-
-_COLUMNS = [field.name for field in fields(Row) if field.name != "table"]
-
-
-def read_folder(folder: Path) -> dict[str, list[Row]]:
-    """Every `*.csv` and `*.csv.gz` of a folder: table name -> rows.
-
-    Raises:
-        UsageError: a file is no table, or not readable.
-    """
-    found: dict[str, list[Row]] = {}
-    for path in sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]):
-        name = path.name.removesuffix(".gz").removesuffix(".csv")
-        try:
-            with _open(path) as file:
-                found[name] = list(_rows(name, file))
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} is no table: {error}", fix="write CSV in UTF-8") from error
-    return found
-
-
-def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _rows(name: str, file: TextIO) -> Iterator[Row]:
-    records = csv.DictReader(file)
-    records.fieldnames = [name.strip().lower() for name in records.fieldnames or ()]
-    for record in records:
-        values = {column: (record.get(column) or "").strip() for column in _COLUMNS}
-        yield Row(table=name, **values)

@@ -1,0 +1,121 @@
+"""Tables as other people spell them: every row is predicted, or skipped with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.predict import predict, summary
+from benchmarks.tables import headings
+from benchmarks.tables.reading import read_folder
+from benchmarks.tables.rows import Row
+from benchmarks.tables.study import sort
+from planner import resources
+from planner.cost.curves import Library
+from planner.spec.fits import FitFile, read_fits
+
+TABLES = {
+    "products": """GPU Name,Kernel,dtype,M,N,K,latency (us),TFLOPS,Remarks
+A100-SXM4-80GB,gemm,float16,4096,4096,4096,600,229,x
+A100-SXM4-80GB,gemm,float16,4096,4096,4096,600,229,x
+H100-SXM5-80GB,gemm,torch.bfloat16,4096,4096,4096,240,573,
+H800,gemm,torch.bfloat16,4096,4096,4096,240,,
+""",
+    "models": """model,device,num_gpus,tp_size,dtype,bs,input_len,output_len,metric,value,backend
+meta-llama/Llama-3-70B-Instruct,NVIDIA H100 80GB HBM3,8,8,bfloat16,1,1024,128,latency_s,1.9,vLLM 0.4
+Qwen/Qwen2-7B,H100 SXM,1,1,fp8,1,1024,1,TTFT (ms),30,TRT-LLM
+bert-base-uncased,Tesla T4,1,1,fp32,1,128,,latency_ms,9.1,pytorch
+bert-base-uncased,Tesla T4,1,1,fp32,1,128,,latency_ms,9.1,pytorch
+SomeNet-12,Tesla T4,1,1,fp32,1,128,,latency_ms,9.1,pytorch
+bert-base-uncased,AMD MI300X,1,1,fp32,1,128,,latency_ms,9.1,pytorch
+""",
+    "collectives": """op,size_bytes,hardware,world_size,metric,value,library,dtype
+AllReduce,1073741824,8xH100 SXM,8,busbw GB/s,470,nccl-tests,bf16
+all-gather,536870912,8xA800,8,algbw (GB/s),150,nccl-tests,bf16
+p2p,67108864,A100-SXM4-80GB,2,GB/s,250,nccl,bf16
+broadcast,67108864,A100-SXM4-80GB,2,GB/s,250,nccl,bf16
+all_reduce,,A100-SXM4-80GB,2,GB/s,250,nccl,bf16
+""",
+    "nothing": "",
+    "attention": """source;model;gpu;precision;batch;seq_in;metric;value
+x/y;flash_attention heads=32 kv_heads=8 head_dim=128;A100;fp16;4;2048;ms;0.9
+x/y;flash_attention heads=32 kv_heads=8 head_dim=128;A100;fp16;;2048;ms;0.9
+""",
+    "rows": """model\tgpu\tprecision\tms\tUnnamed: 0
+softmax rows=4096 width=4096\tRTX 4090\thalf\t0.06\t1
+layernorm rows=4096\tRTX A6000\tfloat16\t0.03\t2
+matmul 4096x4096x4096\tRTX 3090\ttf32\tNaN\t3
+matmul 4096x4096x4096\tRTX 3090\ttf32\t-4\t4
+matmul 4096x4096x4096\tRTX 3090\ttf32\tsoon\t5
+matmul 0x4096x4096\tRTX 3090\ttf32\t1\t6
+""",
+}
+EXPECTED: dict[str, tuple[int, int, set[str]]] = {
+    "products": (8, 7, {"no value"}),
+    "models": (
+        *(6, 4),
+        {"model 'SomeNet-12' is unknown", "no profile for the device 'AMD MI300X'"},
+    ),
+    "collectives": (5, 3, {"model 'broadcast' is unknown", "no message size"}),
+    "nothing": (0, 0, set()),
+    "attention": (2, 1, {"no batch"}),
+    "rows": (
+        *(6, 1),
+        {
+            *("the size of 'layernorm' is not stated", "the value is no number"),
+            *("the value is not positive", "a size is not positive"),
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files() -> list[FitFile]:
+    return [read_fits(path) for path in resources.fits()]
+
+
+@pytest.mark.parametrize("mode", [None, "shape", "device", "model"])
+def test_every_row_is_predicted_or_has_its_reason(
+    tmp_path: Path, files: list[FitFile], mode: str | None
+) -> None:
+    for name, text in TABLES.items():
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+    tables = read_folder(tmp_path)
+    rows = sort(tables)
+    report = summary(tables, rows, predict(rows, files, mode), Library(files))["tables"]
+    for name, (count, known, reasons) in EXPECTED.items():
+        found = report[name]
+        assert found["rows"] == count == found["predicted"] + sum(found["skipped"].values())
+        assert reasons <= set(found["skipped"])
+        if mode is None:
+            assert (found["predicted"], set(found["skipped"])) == (known, reasons)
+
+
+def read(tmp_path: Path, text: str) -> list[Row]:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    return read_folder(tmp_path)["t"]
+
+
+def test_a_columns_own_name_is_read_before_any_other(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, "GPU,device,value,latency_ms,batch,bs\nL4,other,7,8,,9\n")
+    assert (row.gpu, row.value, row.metric, row.batch) == ("L4", "7", "", "")
+
+
+def test_each_measured_column_is_a_row_where_none_is_called_value(tmp_path: Path) -> None:
+    first, second = read(tmp_path, "model;dev;latency-ms;Throughput img/s\nresnet50;x;1,234.5;\n")
+    assert (first.metric, first.value) == ("latency_ms", "1,234.5")
+    assert (second.metric, second.value) == ("throughput_img/s", "")
+
+
+def test_sizes_in_columns_join_what_they_are_sizes_of(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, "op\tM\tN\tsize_bytes\tms\ngemm m=3\t1\t2\t\t5\n")
+    assert (row.model, row.params) == ("gemm m=3 n=2", "")
+
+
+def test_no_name_of_a_column_means_two() -> None:
+    others = [name for names in headings.ALSO.values() for name in names]
+    assert len(others) == len(set(others))
+    own = set(Row.__dataclass_fields__) - {"table"}
+    assert own == set(headings.ALSO)
+    assert not own & set(others)
