@@ -7,6 +7,8 @@ before, but for products whose sums a library takes in another order. Others com
 real numbers in other steps (`affine`, `gates`, `means`, `slopes`, `rows`, `gelu`, `narrow`):
 answers differ by rounding, which whoever uses the result compares with the original.
 
+Before all of them, channels that are computed twice are merged (`channels`).
+
 Only tensors of fixed shapes are touched. Branches are rewritten as models of their own; bodies of
 loops stay.
 """
@@ -24,6 +26,8 @@ from planner.graph import container, infer, names, store
 from planner.graph.bind import Shapes
 from planner.graph.bodies import simplify_branches
 from planner.graph.rewrite.affine import absorb_after, absorb_before, swap
+from planner.graph.rewrite.channels import merge_channels
+from planner.graph.rewrite.fills import store_fill
 from planner.graph.rewrite.gates import gate
 from planner.graph.rewrite.gelu import respell
 from planner.graph.rewrite.lookups import look_up, one_hot_cost
@@ -39,6 +43,7 @@ from planner.graph.rewrite.views import merge
 
 Rule = Callable[[Net, Node], bool]
 _FOLDING: tuple[Rule, ...] = (
+    store_fill,
     look_up,
     respell,
     gate,
@@ -75,8 +80,8 @@ _LEAST_OPSET = 7
 def rewrite(
     path: Path, out_path: Path, inputs: Shapes = MappingProxyType({}), block: int = BLOCK
 ) -> int:
-    """Writes the model at `path` with fewer operators; how many fewer, and in how many branches (0:
-    nothing written). Picklable, for a process of its own.
+    """Writes the model at `path` with fewer operators and channels; how many fewer, and in how many
+    branches (0: nothing written). Picklable, for a process of its own.
 
     Args:
         inputs: shapes that inputs will have even where the file leaves them open.
@@ -86,9 +91,10 @@ def rewrite(
         ModelError: the file cannot be read.
     """
     before = container.parse(path)
+    merged = merge_channels(before, block)
     best = _fewest(before, block)
     infer.annotate(best)
-    saved = _cost(before, block) - _cost(best, block)
+    saved = merged + _cost(before, block) - _cost(best, block)
     saved += simplify_branches(best, partial(_alone, block=block), inputs, out_path.parent)
     if saved > 0:
         store.save(best, out_path)

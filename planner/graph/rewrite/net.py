@@ -140,6 +140,12 @@ class Net:
         node.outputs[position] = name
         self._makers[name] = node
 
+    def set_attribute(self, node: Node, name: str, value: int) -> None:
+        """Gives an operator's attribute another value."""
+        others = [one for one in node.made.attribute if one.name != name]
+        del node.made.attribute[:]
+        node.made.attribute.extend((*others, helper.make_attribute(name, value)))
+
     def redirect(self, old: str, new: str) -> None:
         """Everybody who reads `old` reads `new`."""
         for node in self.readers(old):
