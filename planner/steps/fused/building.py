@@ -197,10 +197,13 @@ def _repaired(
     """The draft with another configuration wherever a kernel does not compile for a device."""
     launches = []
     refused: dict[str, list[str]] = {}
+    attempts: dict[str, int] = {}
     for parts, item in draft.launches:
         if (item.name, architecture) not in made:
-            refused.setdefault(item.name, []).append(parts[0].stage.root)
-            parts, item = _rival(draft, parts, architecture, made, cache)
+            name = item.name
+            refused.setdefault(name, []).append(parts[0].stage.root)
+            first = attempts.get(name, 0)  # equal kernels: what was refused once is refused again
+            parts, item, attempts[name] = _rival(draft, parts, architecture, made, cache, first)
         launches.append((parts, item))
     for roots in refused.values():
         more = f" and of {len(roots) - 1} like it" if len(roots) > 1 else ""
@@ -224,18 +227,24 @@ def _rival(
     architecture: int,
     made: _Made,
     cache: KernelCache,
-) -> tuple[tuple[StagePart, ...], Kernel]:
-    """Raises InfoptError: no configuration compiles for the architecture."""
+    first: int,
+) -> tuple[tuple[StagePart, ...], Kernel, int]:
+    """The launch in the first configuration from the `first` on that compiles, and which that is.
+
+    Raises:
+        InfoptError: none compiles for the architecture.
+    """
     choices = [candidates(shape_of(draft.program, part.stage))[:_RIVALS] for part in parts]
-    for attempt in range(_RIVALS):
+    for attempt in range(first, _RIVALS):
         moved = tuple(
             _configured(draft.program, part.stage, listed[min(attempt, len(listed) - 1)])
             for part, listed in zip(parts, choices, strict=True)
         )
         item = kernel(draft.program, moved, draft.numbers)
-        made.update(cache.compiled([item], [architecture], workers=1))
+        if (item.name, architecture) not in made:
+            made.update(cache.compiled([item], [architecture], workers=1))
         if (item.name, architecture) in made:
-            return moved, item
+            return moved, item, attempt
     raise InfoptError(
         f"no configuration of the kernel that makes {parts[0].stage.root!r} compiles for "
         f"sm_{architecture}",
