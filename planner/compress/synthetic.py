@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.compress.base import Array
+from planner.compress.ranges import index_limits
 from planner.compress.samples import Samples
 from planner.ir.graph import Graph
 from planner.runtime import dtypes
@@ -16,10 +17,10 @@ from planner.spec.manifest import TensorSpec
 def synthetic_samples(
     specs: Sequence[TensorSpec], runs: int, seed: int = 0, graph: Graph | None = None
 ) -> Samples:
-    """Floats standard normal; integers within every table they index; what indexes none and selects
+    """Floats standard normal; integers within everything they index; what indexes none and selects
     a branch as the model compares it; masks and lengths that let everything through. Same seed,
     same samples."""
-    limits = _index_limits(graph) if graph else {}
+    limits = index_limits(graph) if graph else {}
     generator = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for spec in specs:
@@ -50,29 +51,3 @@ def _synthetic(
             kind
         )
     return generator.standard_normal(shape).astype(kind)
-
-
-_KEEPS_INDEX = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Transpose")
-_PASSES_PART = (*_KEEPS_INDEX, "Slice", "Gather", "Split", "Clip")
-
-
-def _index_limits(graph: Graph) -> dict[str, int]:
-    """Input name -> rows of the smallest table that it indexes, followed through casts and cuts."""
-    limits: dict[str, int] = {}
-    origin = {name: name for name in graph.inputs}
-    for op in graph.ops:
-        if op.kind == "Gather" and op.inputs[1] in origin:
-            rows = _rows(graph, op.inputs[0])
-            source = origin[op.inputs[1]]
-            if rows:
-                limits[source] = min(rows, limits.get(source, rows))
-        if op.kind in _PASSES_PART and op.inputs[0] in origin:
-            origin.update(dict.fromkeys(op.outputs, origin[op.inputs[0]]))
-    return limits
-
-
-def _rows(graph: Graph, table: str) -> int | None:
-    tensor = graph.tensors.get(table)
-    if tensor is None or not tensor.shape or not tensor.is_constant:
-        return None
-    return tensor.shape[0]
