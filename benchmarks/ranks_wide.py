@@ -1,11 +1,11 @@
 """Where two devices beat one: a GPT whose weights take longer to read than its sums take to pass.
 
-    python benchmarks/ranks_wide.py [--device cuda] [--size LAYERS,WIDTH,HEADS,WORDS,POSITIONS]
+    python benchmarks/ranks_wide.py [--device cuda] [--size LAYERS,WIDTH,HEADS,WORDS,POSITIONS ...]
                                     [--json FILE]
 
 One process with ONNX Runtime (a CUDA graph on a GPU) against the same model sharded over two ranks,
 without a plan in between: at most 3 GB of weights are cut, not optimised. Both are called in turn,
-from NumPy to NumPy.
+from NumPy to NumPy. Each size given is one result, written as soon as it is there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from planner.runtime import load  # noqa: E402
 from planner.runtime.fingerprint import this_environment  # noqa: E402
 from planner.runtime.fused.driver import Driver  # noqa: E402
 from planner.runtime.ort import bind, make_session, tensor_specs  # noqa: E402
-from planner.runtime.ranks.bench import measure_links  # noqa: E402
+from planner.runtime.ranks.bench import Links, measure_links  # noqa: E402
 from planner.runtime.ranks.board import CudaBoard, HostBoard  # noqa: E402
 from planner.runtime.ranks.fabric import choose  # noqa: E402
 from planner.runtime.ranks.shares import measure_shares  # noqa: E402
@@ -71,7 +71,7 @@ def sharded(path: Path, folder: Path, settings: SessionSettings) -> list[Part | 
     return list(partition(proto, graphs, cuts, folder / "parts", settings, path.parent))
 
 
-def run(device: str, folder: Path) -> dict[str, Any]:
+def run(device: str, folder: Path, links: Links) -> dict[str, Any]:
     """Both ways, predicted and measured."""
     began = time.perf_counter()
 
@@ -91,7 +91,6 @@ def run(device: str, folder: Path) -> dict[str, Any]:
     tell(len(parts), "parts")
     times = time_chains(parts, feeds, 2, lambda: CudaBoard(Driver()) if is_cuda else HostBoard())
     assert times is not None
-    links = measure_links(choose(device), 2, on_device=True)
     estimate = predicted(times, ["logits"], links)
     tell("predicted", estimate)
     plan = make_plan({"ids": (1, ranks.POSITIONS)})
@@ -138,15 +137,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--size", default="4,4096,32,256,16")
+    parser.add_argument("--size", nargs="+", default=["4,4096,32,256,16"])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    sizes = map(int, given.size.split(","))
-    ranks.LAYERS, ranks.WIDTH, ranks.HEADS, ranks.WORDS, ranks.POSITIONS = sizes
-    with tempfile.TemporaryDirectory() as name:
-        found = run(given.device, Path(name))
-    if given.json is not None:
-        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    links = measure_links(choose(given.device), 2, on_device=True)
+    print("driving a run that echoes", links.driver_us, flush=True)
+    found = []
+    for size in given.size:
+        sizes = map(int, size.split(","))
+        ranks.LAYERS, ranks.WIDTH, ranks.HEADS, ranks.WORDS, ranks.POSITIONS = sizes
+        with tempfile.TemporaryDirectory() as name:
+            found.append(run(given.device, Path(name), links))
+        if given.json is not None:
+            given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
