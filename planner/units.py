@@ -78,11 +78,21 @@ def parse_share(text: str) -> float:
 
 def format_duration(latency_us: float) -> str:
     """Microseconds as a person reads them: three significant digits."""
-    if abs(latency_us) < 1e3:
-        return f"{latency_us:.3g} us"
-    if abs(latency_us) < 1e6:
-        return f"{latency_us / 1e3:.3g} ms"
-    return f"{latency_us / 1e6:.3g} s"
+    for unit, next_us in _READ_AS:
+        value = latency_us / DURATION_US[unit]
+        if abs(latency_us) < next_us:
+            break
+    return f"{_plain(value)} {unit}"
+
+
+_READ_AS = (("us", 1e3), ("ms", 1e6), ("s", 600e6), ("min", 7200e6), ("h", math.inf))
+"""Unit, and from where on the next one is read more easily."""
+
+
+def _plain(value: float) -> str:
+    """Three significant digits, without an exponent for what rounds up to a thousand."""
+    text = f"{value:.3g}"
+    return f"{value:.0f}" if "e+" in text else text
 
 
 def whole_mib(size_bytes: int) -> str:
@@ -94,6 +104,6 @@ def format_size(size_bytes: float) -> str:
     """Bytes as a person reads them, binary prefixes."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size_bytes) < 1024:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.3g} {unit}"
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{_plain(size_bytes)} {unit}"
         size_bytes /= 1024
-    return f"{size_bytes:.3g} TiB"
+    return f"{_plain(size_bytes)} TiB"

@@ -18,7 +18,9 @@ from planner.units import format_duration, format_size
 
 BAR = 32
 """Characters of a bar."""
-_KILO = 1000
+_KILO, _MILLION = 1000, 1e6
+_SMALL_USD = 1e-4
+"""A smaller price is told of a million queries."""
 _CLEARLY = 0.9
 """Share of a price from which on another is told."""
 _AS_FAST = 1.01
@@ -73,8 +75,11 @@ def _formats(placement: PlacementPlan) -> str:
         for name, count in stage.formats.items():
             total[name] = total.get(name, 0) + count
     weighted = sorted(total.items(), key=lambda each: -each[1])
-    text = ", ".join(f"{count} weights {name}" for name, count in weighted) or "nothing weighted"
-    return f"{text}; everything else {placement.base_format}"
+    count = sum(total.values())
+    if not count:
+        return f"no weights to choose for; everything {placement.base_format}"
+    text = ", ".join(f"{count} {name}" for name, count in weighted)
+    return f"of {count} weights {text}; everything else {placement.base_format}"
 
 
 def _swapped(placement: PlacementPlan) -> str:
@@ -140,7 +145,7 @@ def _price(placement: PlacementPlan) -> str:
     if placement.price_per_hour is None or placement.price_per_query is None:
         return placement.price_source
     return (
-        f"{placement.price_per_hour:.2f} USD an hour, {money(placement.price_per_query)} a query "
+        f"{placement.price_per_hour:.2f} USD an hour, {per_query(placement.price_per_query)} "
         f"({placement.price_source}){_cheaper(placement, placement.price_per_query)}"
     )
 
@@ -153,7 +158,7 @@ def _cheaper(placement: PlacementPlan, price: float) -> str:
         if each.status == "feasible" and not each.reason and each.price_per_query is not None
     ]
     best, name = min(rivals, default=(price, ""))
-    return f"; least a query: {money(best)} with {name}" if best < _CLEARLY * price else ""
+    return f"; least: {per_query(best)} with {name}" if best < _CLEARLY * price else ""
 
 
 def _energy(placement: PlacementPlan) -> str:
@@ -164,9 +169,17 @@ def _energy(placement: PlacementPlan) -> str:
     return f"{text} a query (board power under load, while devices work for it)"
 
 
-def money(usd: float) -> str:
-    """`0.0123 USD`."""
-    return f"{usd:.3g} USD"
+def per_query(usd: float) -> str:
+    """`0.0123 USD a query`; of a million, where one costs next to nothing."""
+    if usd < _SMALL_USD:
+        return f"{usd * _MILLION:.3g} USD a million queries"
+    return f"{usd:.3g} USD a query"
+
+
+def _is_small(placement: PlacementPlan) -> bool:
+    """Whether prices are told of a million queries."""
+    price = placement.price_per_query
+    return price is not None and price < _SMALL_USD
 
 
 def _accuracy(plan: Plan, placement: PlacementPlan) -> str:
@@ -291,15 +304,17 @@ def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:
     table.add_column("weights as", overflow="fold")
     for shape in plan.workload:
         table.add_column(safe(shape.name), justify="right", no_wrap=True)
+    many, scale = ("a million queries", _MILLION) if _is_small(placement) else ("one query", 1.0)
     for name in ("query", "gap", "USD", "error"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.caption = "gap: how far a better plan of that row may be, proved; USD: of one query"
+    table.caption = f"gap: how far a better plan of that row may be, proved; USD: of {many}"
     table.caption_justify = "left"
     for each in placement.alternatives:
         if each.query_us is not None:
             style = "bold" if each.status == "chosen" else ""
             note = each.reason or _in_vain(placement.alternatives, each, each.query_us)
-            table.add_row(*_alternative(plan, each, each.query_us, note), style=style)
+            cells = _alternative(plan, each, each.query_us, note, scale)
+            table.add_row(*cells, style=style)
     return table
 
 
@@ -313,7 +328,7 @@ def _in_vain(others: Sequence[Alternative], each: Alternative, query_us: float) 
         and other.devices < each.devices
         and other.query_us <= query_us * _AS_FAST
     ]
-    return f"no faster than {min(fewer)}" if fewer else ""
+    return f"no faster than {min(fewer)} GPU{'s' * (min(fewer) > 1)}" if fewer else ""
 
 
 def _without_plan(placement: PlacementPlan) -> list[str]:
@@ -325,7 +340,9 @@ def _without_plan(placement: PlacementPlan) -> list[str]:
     return [safe(f"{'; '.join(names)}: {reason}") for reason, names in found.items()]
 
 
-def _alternative(plan: Plan, each: Alternative, query_us: float, told: str) -> tuple[str, ...]:
+def _alternative(
+    plan: Plan, each: Alternative, query_us: float, told: str, scale: float
+) -> tuple[str, ...]:
     mark = {"chosen": " <- chosen", "uncertain": " (uncertain)"}.get(each.status, "")
     note = f": {told}" if told else ""
     streams = f"; {format_size(each.streamed_size_bytes)} streamed"
@@ -336,7 +353,7 @@ def _alternative(plan: Plan, each: Alternative, query_us: float, told: str) -> t
         *[format_duration(each.latency_us[shape.name]) for shape in plan.workload],
         format_duration(query_us),
         percent(each.gap, 1) if each.gap is not None else "?",
-        f"{each.price_per_query:.3g}" if each.price_per_query is not None else "",
+        f"{scale * each.price_per_query:.3g}" if each.price_per_query is not None else "",
         f"{each.error:.1e}" if each.error is not None else "",
     )
 

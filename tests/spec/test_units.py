@@ -34,7 +34,17 @@ def test_what_is_no_duration(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value_us", "text"), [(0.5, "0.5 us"), (1234.0, "1.23 ms"), (2.5e6, "2.5 s")]
+    ("value_us", "text"),
+    [
+        (0.5, "0.5 us"),
+        (1234.0, "1.23 ms"),
+        (2.5e6, "2.5 s"),
+        (999.7, "1000 us"),
+        (463e6, "463 s"),
+        (1070e6, "17.8 min"),
+        (3 * 3600e6, "3 h"),
+        (2e9 * 3600, "2000 h"),
+    ],
 )
 def test_durations_as_people_read_them(value_us: float, text: str) -> None:
     assert units.format_duration(value_us) == text

@@ -20,6 +20,7 @@ from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed
 from planner.steps.away.target import Away
+from planner.steps.away.unswapped import unswapped
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 """Numbers of devices tried first."""
@@ -147,7 +148,8 @@ class Search:
         if keep is not None:
             problem = replace(problem, stores=())
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
-        found = Found(name, devices, problem, self._solution(problem, share), has_slo)
+        solution = unswapped(problem, self._solution(problem, share))
+        found = Found(name, devices, problem, solution, has_slo)
         self.tried.append(found)
         return found
 
