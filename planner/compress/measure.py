@@ -9,7 +9,8 @@ from typing import Any
 
 from planner.compress.pooled import PooledError, named
 from planner.compress.samples import Samples
-from planner.runtime.ort import ORT_ERRORS, bind, make_session, run_error, tensor_specs
+from planner.runtime.ort import bind, make_session, tensor_specs
+from planner.runtime.refusals import ORT_ERRORS, run_error
 from planner.spec.session import SessionSettings
 
 

@@ -16,7 +16,8 @@ from planner.compress.apply import save
 from planner.compress.base import Array
 from planner.graph import proto, weights
 from planner.ir.graph import Tensor
-from planner.runtime.ort import ORT_ERRORS, BoundRun, bind, make_session, run_error
+from planner.runtime.ort import BoundRun, bind, make_session
+from planner.runtime.refusals import ORT_ERRORS, run_error
 from planner.spec.session import SessionSettings
 
 _INLINE_SIZE_BYTES = 256 << 20

@@ -63,7 +63,7 @@ def run_optimised(path: Path, feeds: Feeds, times: int) -> list[Outputs]:
 
 
 def _run(path: Path, feeds: Feeds, times: int, level: GraphLevel) -> list[Outputs]:
-    from planner.runtime import ort
+    from planner.runtime import ort, refusals
     from planner.spec.session import SessionSettings
 
     settings = SessionSettings(intra_op_threads=1, graph_level=level, extra=ort.NO_PREPACKING)
@@ -72,8 +72,8 @@ def _run(path: Path, feeds: Feeds, times: int, level: GraphLevel) -> list[Output
     call = ort.bind(session, names)
     try:
         return [dict(zip(names, call(ort.feed_dict(feeds)), strict=True)) for _ in range(times)]
-    except ort.ORT_ERRORS as error:
-        raise ort.run_error(error, str(path)) from None
+    except refusals.ORT_ERRORS as error:
+        raise refusals.run_error(error, str(path)) from None
 
 
 def compare(

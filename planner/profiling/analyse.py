@@ -23,7 +23,8 @@ from planner.profiling.kernel import (
     value_digest,
 )
 from planner.profiling.timing import Sample, fast_interval, interleave, runner
-from planner.runtime.ort import NO_PREPACKING, ORT_ERRORS, bind_all
+from planner.runtime.ort import NO_PREPACKING, bind_all
+from planner.runtime.refusals import ORT_ERRORS
 
 _MESSAGE_LIMIT_BYTES = 1 << 30
 """Protobuf refuses messages of 2 GB; models above this size on disk may come to that."""

@@ -15,7 +15,8 @@ import numpy as np
 
 from planner.errors import InfoptError
 from planner.runtime.allocator import give_back_at_once
-from planner.runtime.ort import ORT_ERRORS, bind, make_session
+from planner.runtime.ort import bind, make_session
+from planner.runtime.refusals import ORT_ERRORS
 from planner.runtime.streaming.mapped import Mapped
 
 Array = np.ndarray[Any, Any]

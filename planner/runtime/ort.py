@@ -7,7 +7,6 @@ a plan priced on one device would then be promised on another.
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,18 +14,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
-from planner.errors import (
-    DataError,
-    EnvironmentMismatchError,
-    InfoptError,
-    ModelError,
-    UsageError,
-)
+from planner.errors import EnvironmentMismatchError, ModelError, UsageError
 from planner.runtime import dtypes
 from planner.runtime.device_run import DeviceRun, can_bind, wants_host
-from planner.runtime.refusals import hint
+from planner.runtime.refusals import ORT_ERRORS, load_error, reason_of
 from planner.spec.manifest import TensorSpec
 from planner.spec.session import GraphLevel, SessionSettings
 
@@ -44,34 +36,7 @@ NO_PREPACKING = {"session.disable_prepacking": "1"}
 layout that kernels like best."""
 _QUIET = 4
 """Fatal only: what matters is raised, not printed."""
-ORT_ERRORS: tuple[type[Exception], ...] = (
-    *(
-        kind
-        for kind in vars(_state).values()
-        if isinstance(kind, type) and issubclass(kind, Exception)
-    ),
-    RuntimeError,
-    ValueError,
-    TypeError,
-    MemoryError,
-)
-_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : (?:Load model from .*? failed:)?")
-_SOURCE = re.compile(r"/\S*onnxruntime\S*\.(?:cc|h|cpp):\d+ (?:.*?\) )?")
-_MEMORY = re.compile(r"bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
-
 onnxruntime.set_default_logger_severity(_QUIET)
-
-
-def reason_of(error: BaseException) -> str:
-    """ONNX Runtime's message as one line, without its status codes and C++ locations."""
-    text = _SOURCE.sub("", _CODE.sub("", str(error)))
-    line = " ".join(text.split()) or type(error).__name__
-    return line if len(line) <= 400 else line[:397] + "..."
-
-
-def is_memory_fault(error: BaseException) -> bool:
-    """Whether memory ran out, as far as ONNX Runtime's words tell."""
-    return isinstance(error, MemoryError) or _MEMORY.search(str(error)) is not None
 
 
 def session_options(settings: SessionSettings) -> Any:
@@ -127,7 +92,7 @@ def make_session(
             providers=_providers(provider, settings, has_arena, stream),
         )
     except ORT_ERRORS as error:
-        raise _load_error(error, where) from None
+        raise load_error(error, where) from None
     session.disable_fallback()
     if session.get_providers()[0] != provider:
         raise EnvironmentMismatchError(
@@ -161,29 +126,6 @@ def _provider(name: str) -> str:
             fix="pip install onnxruntime-gpu, or plan with --target cpu",
         )
     return provider
-
-
-def _load_error(error: Exception, where: str) -> InfoptError:
-    if is_memory_fault(error):
-        return EnvironmentMismatchError(
-            f"not enough memory to load the model: {reason_of(error)}", where=where
-        )
-    if isinstance(error, _state.InvalidProtobuf):
-        return ModelError("not an ONNX model (the protobuf does not parse)", where=where)
-    reason = reason_of(error)
-    return ModelError(f"ONNX Runtime cannot load it: {reason}", where=where, fix=hint(reason))
-
-
-def run_error(error: Exception, where: str) -> InfoptError:
-    """What a failed run becomes: memory is the machine's fault, the rest lies in the inputs.
-
-    Why the inputs: whatever the model itself cannot do has failed at load or on the golden inputs.
-    """
-    if is_memory_fault(error):
-        return EnvironmentMismatchError(
-            f"not enough memory for these inputs: {reason_of(error)}", where=where
-        )
-    return DataError(f"the model refuses these inputs: {reason_of(error)}", where=where)
 
 
 def tensor_specs(session: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.errors import VerificationError
-from planner.runtime import integrity, ort
+from planner.runtime import integrity, ort, refusals
 from planner.spec.manifest import FusedSegment, Manifest, OrtSegment, Segment
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Bound:
         """
         try:
             values = self.run(feeds)
-        except ort.ORT_ERRORS as error:
-            raise ort.run_error(error, self.file) from None
+        except refusals.ORT_ERRORS as error:
+            raise refusals.run_error(error, self.file) from None
         return dict(zip(self.outputs, values))  # noqa: B905 - ONNX Runtime returns what was asked
 
     def advance(self, alive: dict[str, Any]) -> None:

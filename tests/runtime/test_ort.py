@@ -10,14 +10,8 @@ from onnx import TensorProto, helper
 
 from planner.errors import InfoptError, ModelError, UsageError
 from planner.runtime.dtypes import numpy_dtype
-from planner.runtime.ort import (
-    ORT_ERRORS,
-    bind,
-    bind_all,
-    make_session,
-    session_options,
-    tensor_specs,
-)
+from planner.runtime.ort import bind, bind_all, make_session, session_options, tensor_specs
+from planner.runtime.refusals import ORT_ERRORS
 from planner.spec.session import GraphLevel, SessionSettings
 from tests.runtime import build
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from planner.errors import EnvironmentMismatchError
 from planner.profiling.cuda.sampling import Found, Sampler
 from planner.runtime.fused.lab import Lab
-from planner.runtime.ort import ORT_ERRORS, reason_of
+from planner.runtime.refusals import ORT_ERRORS, reason_of
 
 _ONNX = {
     "fp32": TensorProto.FLOAT,

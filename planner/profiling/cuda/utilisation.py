@@ -26,13 +26,8 @@ import onnxruntime
 from planner.errors import EnvironmentMismatchError, InfoptError
 from planner.runtime.device_run import can_bind
 from planner.runtime.fused.lab import Lab
-from planner.runtime.ort import (
-    ORT_ERRORS,
-    bind_all,
-    make_session,
-    session_options,
-    tensor_specs,
-)
+from planner.runtime.ort import bind_all, make_session, session_options, tensor_specs
+from planner.runtime.refusals import ORT_ERRORS
 from planner.spec.session import SessionSettings
 
 _RUNS = 20

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from planner.runtime import ort
+from planner.runtime import refusals
 from planner.runtime.ranks.board import Board
 from planner.runtime.ranks.place import Place
 
@@ -51,5 +51,5 @@ class ResidentPart:
         """
         try:
             self._run(self._binding, self._options)
-        except ort.ORT_ERRORS as error:
-            raise ort.run_error(error, self._file) from None
+        except refusals.ORT_ERRORS as error:
+            raise refusals.run_error(error, self._file) from None
