@@ -184,6 +184,13 @@ def test_other_means_stay(axes: list[int], tmp_path: Path) -> None:
     assert _kinds(made, tmp_path) == ["ReduceMean"]
 
 
+def test_means_of_rows_stay_where_a_normalisation_is_recognised(tmp_path: Path) -> None:
+    nodes = [node("ReduceMean", ["x"], ["m"], axes=[2]), node("Sub", ["x", "m"], ["y"])]
+    made = model(nodes, [value("x", [1, 4, 8])], [value("y", None)], [])
+    made.opset_import[0].version = 13
+    assert _kinds(made, tmp_path) == ["ReduceMean", "Sub"]
+
+
 _AFFINE = st.tuples(
     st.sampled_from(["Mul", "Div", "Add", "Sub"]), st.booleans(), st.booleans()
 )  # operator, constant first, one number instead of one a channel

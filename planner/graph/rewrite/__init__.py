@@ -4,8 +4,8 @@ A small model spends most of its time on what every operator costs, however litt
 half of a small network's operators only change how elements are counted. Some rules keep every
 element (`views`, `sinking`, `products`, `splits`, `lookups`); nothing is rounded otherwise than
 before, but for products whose sums a library takes in another order. Others compute the same of
-real numbers in other steps (`affine`, `gates`, `means`, `slopes`, `rows`, `gelu`, `narrow`):
-answers differ by rounding, which whoever uses the result compares with the original.
+real numbers in other steps (`affine`, `gates`, `means`, `slopes`, `rows`, `gelu`, `narrow`,
+`shallow`): answers differ by rounding, which whoever uses the result compares with the original.
 
 Before all of them, channels that are computed twice are merged (`channels`).
 
@@ -36,6 +36,7 @@ from planner.graph.rewrite.narrow import fill, tile_of
 from planner.graph.rewrite.net import BLOCK, Net, Node
 from planner.graph.rewrite.products import flatten
 from planner.graph.rewrite.rows import postpone, postponed_cost
+from planner.graph.rewrite.shallow import deepen, wide_product
 from planner.graph.rewrite.sinking import hoist, sink, sink_all
 from planner.graph.rewrite.slopes import bent, straighten
 from planner.graph.rewrite.splits import split
@@ -53,6 +54,7 @@ _FOLDING: tuple[Rule, ...] = (
     pool,
     straighten,
     postpone,
+    deepen,
     fill,
 )
 _ALL: tuple[Rule, ...] = (*_FOLDING, merge, split, flatten, sink, hoist)
@@ -73,6 +75,8 @@ _SLOPES_SURCHARGE = 4
 four pixels and upwards (`slopes`)."""
 _NARROW_SURCHARGE = 6
 """A convolution that would be faster as one of tiles, which is up to five operators."""
+_SHALLOW_SURCHARGE = 3
+"""Passes over a wide result that a bias costs: its copy, and that of an output counted anew."""
 _LEAST_OPSET = 7
 """Broadcasting as it is today; shapes of Reshape as an input."""
 
@@ -155,6 +159,8 @@ def _surcharge(net: Net, node: Node) -> int:
         return _SLOPES_SURCHARGE
     if tile_of(net, node) is not None:
         return _NARROW_SURCHARGE
+    if wide_product(net, node) is not None:
+        return _SHALLOW_SURCHARGE
     if node.kind != "MatMul":
         return postponed_cost(net, node)
     return one_hot_cost(net, node) or _product_surcharge(net, node)

@@ -13,6 +13,10 @@ from onnx import TensorProto
 from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.views import add_view
 
+_RANKS = (4, 5)
+"""Of images. Rows of three dimensions have no blocked layout, and ONNX Runtime recognises a layer
+normalisation by its means."""
+
 
 def pool(net: Net, node: Node) -> bool:
     """Replaces a mean over all places of an image."""
@@ -36,7 +40,7 @@ def is_pooling(net: Net, node: Node) -> bool:
     if node.kind != "ReduceMean" or net.shape(node.outputs[0]) is None:
         return False
     shape, axes = net.shape(node.inputs[0]), _axes(net, node)
-    if shape is None or axes is None or not 3 <= len(shape) <= 5:
+    if shape is None or axes is None or len(shape) not in _RANKS:
         return False
     is_spatial = sorted(axis % len(shape) for axis in axes) == list(range(2, len(shape)))
     return is_spatial and net.types.get(node.inputs[0]) == TensorProto.FLOAT

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from planner.graph.rewrite.net import Net, Node
+from planner.graph.rewrite.shallow import wide_product
 from planner.graph.rewrite.views import add_view, viewed
 
 
@@ -24,6 +25,8 @@ def flatten(net: Net, node: Node) -> bool:
     left, right = (net.shape(name) for name in node.inputs)
     if left is None or right is None:
         return False
+    if len(left) > 2 and _copies(net, node):
+        return False
     if len(right) == 2 and len(left) not in (0, 2):
         _multiply(net, node, node.inputs[0], node.inputs[1])
         return True
@@ -31,6 +34,13 @@ def flatten(net: Net, node: Node) -> bool:
         return False
     _multiply(net, node, node.inputs[1], net.transposed(node.inputs[0]))
     return True
+
+
+def _copies(net: Net, node: Node) -> bool:
+    """Whether a view of the result would copy it: it is, or will be, an output of the model."""
+    name = node.outputs[0]
+    reader = net.only_reader(name)
+    return name in net.pinned or (reader is not None and wide_product(net, reader) is not None)
 
 
 def _multiply(net: Net, node: Node, left: str, right: str) -> None:
