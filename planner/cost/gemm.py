@@ -61,6 +61,11 @@ PRIOR: Mapping[str, tuple[float, float]] = {
 """Parameter -> (typical value, its spread in natural logarithm): `start`, `prologue` and `split` in
 microseconds, `cache` in multiples of memory bandwidth, `reach` in multiples of what one
 multiprocessor must draw when all draw; the rest are shares and powers."""
+LONGEST_JOIN_US = 8.0
+"""Of joining splits, which is one more kernel at most: three spreads beyond what is typical. Where
+none of a library's products was split (fp32 of 512 rows and more), fits would have it last for
+milliseconds, and products of few rows, which are split, would take four times too long. Many
+products at once are blocks enough without."""
 _WALK_BYTES = 128
 """Of an activation's row that one step along the inner dimension loads: a line of the cache."""
 _RESIDENT = 2
@@ -155,7 +160,8 @@ def _priced(works: Products, machine: Machine, at: Mapping[str, float]) -> Array
     longest = np.maximum.reduce(bounds)
     shares = np.sum([(bound / longest) ** power for bound in bounds], axis=0)
     total = longest * shares ** (1 / power)
-    total += np.where(splits > 1, at["split"] * (1 + 0.3 * np.log2(splits)), 0.0)
+    join = np.where(batch > 1, at["split"], min(at["split"], LONGEST_JOIN_US))
+    total += np.where(splits > 1, join * (1 + 0.3 * np.log2(splits)), 0.0)
     best: Array = at["start"] + total.min(axis=1)
     return best
 
