@@ -158,6 +158,37 @@ def test_many_callers_at_once_each_get_their_own_answer(session: GroupSession) -
         np.testing.assert_allclose(answer, expected(rows), rtol=1e-4, atol=1e-5)
 
 
+def test_callers_that_wait_awake_get_the_same(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine of many cores."""
+    monkeypatch.setattr("planner.runtime.ranks.group.spin_s", lambda ranks: 0.02)
+    with runtime.load(sharded(tmp_path)) as session, ThreadPoolExecutor(3) as pool:
+        given = [build.rows(1 + seed % 5, seed) for seed in range(30)]
+        answers = list(pool.map(lambda rows: session.run({"x": rows})["y"], given))
+    for rows, answer in zip(given, answers, strict=True):
+        np.testing.assert_allclose(answer, expected(rows), rtol=1e-4, atol=1e-5)
+
+
+def test_an_interrupted_caller_leaves_no_answer_behind(
+    session: GroupSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows where in a message it was: the next call gets new ranks, and its own answer."""
+    first, second = build.rows(2, 1), build.rows(2, 2)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("planner.runtime.ranks.inbox.until_told", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.run({"x": first})
+    np.testing.assert_allclose(
+        session.run({"x": second})["y"], expected(second), rtol=1e-4, atol=1e-5
+    )
+    assert session.restarts == 1
+
+
 def test_bad_inputs_are_refused_before_any_rank_sees_them(session: GroupSession) -> None:
     with pytest.raises(DataError, match="shape"):
         session.run({"x": np.zeros((2, 3), np.float32)})

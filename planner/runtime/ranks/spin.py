@@ -29,6 +29,8 @@ def until_told(
 ) -> list[tuple[int, int]]:
     """What `poll` tells, at the latest `until` (of the monotonic clock): nothing then."""
     awake = time.monotonic() + spin_s
+    if until is not None:
+        awake = min(awake, until)
     while time.monotonic() < awake:
         heard = poll.poll(0)
         if heard:
