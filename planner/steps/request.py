@@ -69,6 +69,13 @@ def _absent(device: str) -> UsageError | EnvironmentMismatchError:
         describe(device)
         return _unmeasurable(device)
     known = (CUDA, *(path.stem for path in resources.profiles()))
+    names = [name.strip() for name in device.split(",")]
+    if len(names) > 1 and set(names) <= {*LOCAL, *known}:
+        return UsageError(
+            f"{device!r} are several kinds of device, and a plan is for one",
+            where="target.device",
+            fix=f"one plan for each: --target {names[0]}",
+        )
     if device not in known:
         return UsageError(
             f"no device is called {device!r}",

@@ -184,3 +184,24 @@ def test_a_model_that_fits_nowhere_is_refused_with_what_it_needs(tmp_path: Path)
             tmp_path, transformer(10, 1024, 8), shapes(1, 8, 1024, 8),
             target={"device": DEVICE, "gpus": "1..2", "memory": memory(DEVICE, 22), "offload": []},
         )  # fmt: skip
+
+
+def test_a_memory_that_the_runtime_fills_is_refused_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ConflictError, match=r"no model fits in 500 MiB .* the runtime"):
+        request(
+            tmp_path, transformer(), shapes(1, 8),
+            target={"device": DEVICE, "gpus": "1", "memory": "500MiB"},
+        )  # fmt: skip
+
+
+def test_fewer_devices_than_asked_for_are_explained(tmp_path: Path) -> None:
+    """A model so small that a second device only costs time."""
+    plan = request(tmp_path, transformer(), shapes(1, 8), target={"device": DEVICE, "gpus": "2..4"})
+    assert placed(plan).devices == 1
+    assert any("2 GPUs were asked for at least, 1 used" in text for text in plan.warnings)
+
+
+def test_devices_of_two_kinds_are_told_to_plan_for_each(tmp_path: Path) -> None:
+    both = "a100-sxm-80gb,h100-sxm-80gb"
+    with pytest.raises(UsageError, match="several kinds of device, and a plan is for one"):
+        request(tmp_path, transformer(), shapes(1, 8), target={"device": both})

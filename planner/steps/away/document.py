@@ -286,6 +286,12 @@ class Writer(Answer):
         if whole:
             kinds = ", ".join(f"{count} {kind}" for kind, count in list(whole.items())[:6])
             texts.append(f"no rule cuts these, so every rank computes them whole: {kinds}")
+        asked, totals = self._constraints.target.gpus, found.totals
+        if asked is not None and totals is not None and totals.devices < asked.minimum:
+            texts.append(
+                f"{asked.minimum} GPUs were asked for at least, {totals.devices} used: no plan "
+                "was found that is faster with all of them"
+            )
         if found.is_uncertain:
             texts.append("the latency promise holds at the expected or lower, not at the upper end")
         if found.hit_time_limit:

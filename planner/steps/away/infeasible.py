@@ -35,7 +35,7 @@ def refusal(
         limits.append(_limit(_slo_key(constraints), latency, fastest, "us"))
     if fastest is None:
         limits += _capacity(constraints, posed, away)
-    reason = _reason(constraints, away, fastest)
+    reason = _reason(constraints, posed, away, fastest)
     return ConflictError(
         ConflictReport(
             model=str(constraints.model),
@@ -112,7 +112,7 @@ def least_bytes(posed: Posed) -> float:
     return sum(least.values())
 
 
-def _reason(constraints: Constraints, away: Away, fastest: float | None) -> str:
+def _reason(constraints: Constraints, posed: Posed, away: Away, fastest: float | None) -> str:
     promise = constraints.promise
     device = f"{away.machine.gpus} x {away.device.name}"
     if promise.latency_us is not None and fastest is not None:
@@ -121,6 +121,11 @@ def _reason(constraints: Constraints, away: Away, fastest: float | None) -> str:
             "with the other limits, even at the lower ends of all intervals"
         )
     size = format_size(away.machine.memory_size_bytes)
+    if posed.fixed_bytes >= away.machine.memory_size_bytes:
+        return (
+            f"no model fits in {size} of a {away.device.name}: the runtime with its libraries, and "
+            f"what this model is given, take {format_size(posed.fixed_bytes)}"
+        )
     return (
         f"the model does not fit on up to {device} with {size} each within the error budget; "
         "more --gpus, a larger --max-error, or offload: [host]"
