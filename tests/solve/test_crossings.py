@@ -26,9 +26,12 @@ from planner.solve.assign.glue import least_load_us
 from planner.solve.assign.ideals import TooManyError
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, spread
+from planner.solve.assign.linear import Cut, slots_of
 from planner.solve.assign.narrowed import Known, Narrowed
 from planner.solve.assign.ordered import best_ordered
+from planner.solve.assign.program import Effort
 from planner.solve.assign.walk import chain_of, walk
+from planner.solve.assign.within import ALL_ROWS, settle_within
 from planner.solve.solve import solve
 from tests.solve.test_assign import Maker, answers, wide
 
@@ -50,6 +53,7 @@ def problems() -> Iterator[Problem]:
         yield layers(seed, 7)
 
 
+EFFORT = Effort(20.0, linearization=ALL_ROWS)
 EXAMPLES = max(16, int(os.environ.get("INFOPT_EXAMPLES", "0")))
 
 
@@ -108,6 +112,32 @@ def test_the_best_chain_of_all_orders_is_the_optimum() -> None:
         for each in narrowed(groups, 0.999 * least, 1):
             assert each.is_refuted or best_ordered(each, lambda: False) is None
     assert lists >= 15
+
+
+def load_of(groups: Groups, cut: Cut) -> float:
+    """The largest load of a chain."""
+    slots = slots_of(groups, cut)
+    return state_of(groups, [slots[members[0]] for members in groups.members]).largest
+
+
+def test_cp_sat_within_boundaries_finds_the_optimum_and_nothing_below_it() -> None:
+    """No plan is cut off by boundaries or rounding, and what is found is priced as it is."""
+    solved = 0
+    for groups, least in optima():
+        for factor, turns in ((1.0001, 1), (1.2, 0)):
+            bounds, cuts = [], list[Cut]()
+            for each in narrowed(groups, factor * least, turns):
+                if not each.is_refuted:
+                    found = settle_within(each, EFFORT, cuts.append)
+                    bounds.append(found.bound_us)
+                    solved += found.is_solved
+            assert min(bounds) == pytest.approx(least, rel=1e-8)
+            loads = [load_of(groups, cut) for cut in cuts]
+            assert min(loads) == pytest.approx(least, rel=1e-8)
+        for each in narrowed(groups, 0.999 * least, 1):
+            if not each.is_refuted:
+                assert settle_within(each, EFFORT, cuts.append).bound_us == each.cutoff_us
+    assert solved >= 15
 
 
 def test_listing_gives_up_where_ideals_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,22 +24,32 @@ from planner.solve.assign.closure import nets_of
 from planner.solve.assign.ideals import TooManyError
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
-from planner.solve.assign.linear import slots_of
+from planner.solve.assign.linear import Cut, slots_of
 from planner.solve.assign.narrowed import Known, Narrowed
 from planner.solve.assign.ordered import best_ordered
+from planner.solve.assign.program import Effort
+from planner.solve.assign.within import ALL_ROWS, rounding_of, settle_within
+from planner.solve.trusted import NAME
 
 MOST_ORDERS = 64
 """Orders of kinds up to which all are looked at."""
-CLOSE = 1e-4
+CLOSE = 1e-7
 """Relative distance of cutoffs at which an order of kinds is done."""
 ROUNDS = 12
-"""Cutoffs of one order of kinds."""
+"""Cutoffs of one order of kinds, each with more work than the one before."""
 FEW_FREE = 800
 """Groups that are free at a boundary, all boundaries together, up to which these are narrowed."""
 NEAR = 0.01
 """Cutoffs are no farther from the bound, relative to it: boundaries would have too much room."""
-TURNS = 2
-"""Of narrowing."""
+STEP, LAST = 1 / 2, 1e-3
+"""Part of the way from the bound to the best plan at which cutoffs lie, and how close both are at
+last: a low cutoff is refuted fast, or the plans below it are better for all orders."""
+TURNS = 1
+"""Of narrowing,"""
+SEARCHED = 250
+"""where more groups than these are free: CP-SAT does not need it for fewer."""
+WORK = 0.5
+"""Deterministic seconds of the first search by CP-SAT for an order of kinds; others take more."""
 EXACT = 1 - 2**-40
 """Sums of floats in another order."""
 
@@ -91,9 +101,10 @@ def raise_by_crossings(best: Incumbent, groups: Groups, until: float) -> None:
         top = min(open_us, best.cutoff_us)
         if tried >= ROUNDS or (np.isfinite(open_us) and top - bound <= CLOSE * top):
             return
-        cutoff = (bound + top) / 2 if np.isfinite(open_us) else top
+        is_last = top - bound <= LAST * top
+        cutoff = top if is_last else bound + STEP * (top - bound)
         cutoff = min(cutoff, bound * (1 + NEAR)) if bound > 0 else cutoff
-        least, is_solved = _attempt(best, known, kinds, cutoff, until)
+        least, is_solved = _attempt(best, known, kinds, cutoff, until, WORK * (1 + tried))
         raised = max(bound, min(least, cutoff))
         open_us = raised if is_solved else open_us if least >= cutoff else cutoff
         heapq.heapreplace(queue, (raised, kinds, open_us, tried + 1))
@@ -101,7 +112,12 @@ def raise_by_crossings(best: Incumbent, groups: Groups, until: float) -> None:
 
 
 def _attempt(
-    best: Incumbent, known: Known, kinds: Sequence[int], cutoff_us: float, until: float
+    best: Incumbent,
+    known: Known,
+    kinds: Sequence[int],
+    cutoff_us: float,
+    until: float,
+    work: float = WORK,
 ) -> tuple[float, bool]:
     """What plans below a cutoff cost at least with these kinds in order, and whether that is the
     best of them."""
@@ -113,7 +129,7 @@ def _attempt(
     narrowed.bound()
     if narrowed.is_refuted or narrowed.free > FEW_FREE:
         return narrowed.bound_us, False
-    for _ in range(TURNS):
+    for _ in range(TURNS if narrowed.free > SEARCHED else 0):
         is_narrower = narrowed.narrow(is_over)
         narrowed.bound()
         if not is_narrower or is_over():
@@ -123,8 +139,24 @@ def _attempt(
     try:
         found = best_ordered(narrowed, is_over)
     except TooManyError:
-        return narrowed.bound_us, False
+        if is_over():
+            return narrowed.bound_us, False
+        return _searched(best, narrowed, until, work)
     if found is None:
         return cutoff_us, False
     best.offer(slots_of(known.groups, found), "boundaries")
     return found.value_us * EXACT, True
+
+
+def _searched(best: Incumbent, narrowed: Narrowed, until: float, work: float) -> tuple[float, bool]:
+    """As `_attempt`, by CP-SAT."""
+
+    def on_cut(cut: Cut) -> None:
+        best.offer(slots_of(narrowed.known.groups, cut), NAME)
+
+    effort = Effort(max(until - monotonic(), 0.0), best.seed, 1, 0.0, work, ALL_ROWS)
+    found = settle_within(narrowed, effort, on_cut)
+    best.is_interrupted |= found.is_interrupted
+    if found.is_solved:
+        best.rounding = max(best.rounding, rounding_of(narrowed))
+    return found.bound_us, found.is_solved

@@ -21,7 +21,7 @@ from planner.solve.assign.narrowed import Narrowed
 from planner.solve.assign.windows import SLACK
 from planner.solve.data import BoolArray, FloatArray
 
-MOST_ROWS = 100_000
+MOST_ROWS = 30_000
 """Ideals of one boundary, finished or not, up to which they are listed."""
 
 

@@ -20,7 +20,7 @@ from planner.solve.assign.listing import limits, list_ideals
 from planner.solve.assign.narrowed import Narrowed
 from planner.solve.data import BoolArray, FloatArray, IntArray
 
-MOST_PAIRS = 200_000_000
+MOST_PAIRS = 60_000_000
 """Pairs of ideals of neighbouring boundaries, all boundaries together: some seconds."""
 CHUNK = 4_000_000
 """Pairs that are looked at together."""

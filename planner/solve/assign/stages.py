@@ -86,11 +86,16 @@ def build(groups: Groups, cutoff_us: float, precision: float = PRECISION) -> Sta
     kind = _kinds(program, groups, stages)
     load = program.column(0, math.floor(cutoff_us / unit))
     model = StageModel(groups, cutoff_us, unit, program, reach, kind, load)
-    _order(model)
-    for stage in range(stages):
-        _loads(model, stage)
-    program.minimise([(1, load)])
+    add_rules(model)
     return model
+
+
+def add_rules(model: StageModel) -> None:
+    """Chains of ideals and loads, the largest of which is minimised."""
+    _order(model)
+    for stage in range(model.groups.slot_count):
+        _loads(model, stage)
+    model.program.minimise([(1, model.load)])
 
 
 def _kinds(program: Program, groups: Groups, stages: int) -> list[list[int]]:
