@@ -12,6 +12,7 @@ from rich.text import Text
 from planner.errors import UsageError
 from planner.report import streaming
 from planner.report.fusion import NOTHING_BUILT, Built, tables
+from planner.report.remade import remade_rows
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import facts, safe
 from planner.spec.plan import Decision, Plan, RunnerUp
@@ -28,7 +29,7 @@ def explain(plan: Plan, layer: str | None = None, built: Built = NOTHING_BUILT) 
     if layer is None and plan.fusion is not None:
         return Group(tables(plan, built), Text(), _legend(plan))
     if layer is None:
-        found = streaming.rows(plan)
+        found = [*streaming.rows(plan), *remade_rows(plan)]
         more: list[RenderableType] = [facts(found), Text()] if found else []
         return Group(_table(plan.decisions), Text(), *more, _legend(plan))
     chosen = matching(plan, layer)

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.report.remade import remade_rows
 from planner.report.text import facts, percent, safe
 from planner.spec.placement import Alternative, Breakdown, MemoryBar, PlacementPlan, StagePlan
 from planner.spec.plan import Plan
@@ -58,7 +59,7 @@ def _rows(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
         ("answer", f"[bold]{safe(device)}[/]: {safe(placement.layout)}"),
         ("formats", safe(_formats(placement))),
         ("swapped", safe(_swapped(placement))),
-        *_made_again(plan, placement),
+        *remade_rows(plan),
         ("time", safe(_query(plan, placement))),
         ("promise", _promise(plan)),
         ("price", safe(_price(placement))),
@@ -78,8 +79,11 @@ def _formats(placement: PlacementPlan) -> str:
     count = sum(total.values())
     if not count:
         return f"no weights to choose for; everything {placement.base_format}"
-    text = ", ".join(f"{count} {name}" for name, count in weighted)
-    return f"of {count} weights {text}; everything else {placement.base_format}"
+    base = placement.base_format
+    if len(weighted) == 1:
+        return f"all {count} weights {weighted[0][0]}; everything else {base}"
+    text = ", ".join(f"{many} {name}" for name, many in weighted)
+    return f"of {count} weights {text}; everything else {base}"
 
 
 def _swapped(placement: PlacementPlan) -> str:
@@ -94,22 +98,6 @@ def _swapped(placement: PlacementPlan) -> str:
         f"of {len(placement.groups)} groups, {where}; "
         f"up to {format_size(most)} stream into each device per run"
     )
-
-
-def _made_again(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
-    """Activations that are not kept, and what that costs; no line where all are."""
-    found = placement.recomputed
-    if not found:
-        return []
-    size = format_size(sum(each.size_bytes for each in found))
-    times = [
-        f"{format_duration(sum(each.latency_us[shape.name] for each in found))} more for "
-        f"{shape.name}"
-        for shape in plan.workload
-    ]
-    names = ", ".join(each.tensor for each in found)
-    text = f"{size} of activations ({names}) are not kept for late readers: {', '.join(times)}"
-    return [("made again", safe(text))]
 
 
 def _query(plan: Plan, placement: PlacementPlan) -> str:
@@ -200,7 +188,8 @@ def certificate(plan: Plan) -> str:
         fewest = "fewer devices are ruled out; " if proved else "fewer devices are not ruled out; "
     return (
         f"{solver.status}, {gap} of {goals[0] if goals else 'nothing'}: {fewest}least {names} "
-        f"among {solver.options:,} options, {solver.rounds} solves ({solver.solver})"
+        f"among {solver.options:,} options, {solver.rounds} solve{'s' * (solver.rounds > 1)} "
+        f"({solver.solver})"
     )
 
 

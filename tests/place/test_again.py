@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from benchmarks.zoo_families.builder import Builder, save
 from planner import pipeline
+from planner.report.explain import explain
 from planner.report.placement import summary
 from planner.spec.constraints import Constraints
 from planner.spec.plan import Plan
@@ -94,15 +95,20 @@ def test_what_does_not_fit_is_made_again(
     assert "32 MiB of activations" in text
     assert "made again" in text
     assert "made again" not in shown(ample)
+    assert "32 MiB of activations" in printed(explain(short))
     assert any("made again" in each for each in obstacles(short))
 
 
 def shown(plan: Plan) -> str:
     """The page that a person sees."""
     assert plan.placement is not None
+    return printed(summary(plan, plan.placement))
+
+
+def printed(page: RenderableType) -> str:
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(summary(plan, plan.placement))
+        console.print(page)
     return captured.get()
 
 
