@@ -122,7 +122,7 @@ def test_reasons_are_said(plan: Draft) -> None:
         (text,) = found.plan.remarks
         return text
 
-    assert "as a loop they spill 8 bytes a thread" in remark(Device(), 8)
+    assert "as a loop they spill 40 bytes a thread" in remark(Device(), 40)
     assert "as a loop they do not compile" in remark(Device(), refused=True)
     assert "100.0 us as a loop, 100.0 us as launches" in remark(Device(us=100.0))
     assert "did not run here (too many blocks)" in remark(Device(error="too many blocks"))

@@ -112,7 +112,8 @@ def test_why_a_loop_is_none() -> None:
         return refusal(replace(item, programs=blocks), one, units)
 
     assert told(128) == ""
-    assert "spill 12 bytes" in told(128, 12)
+    assert "spill 36 bytes" in told(128, 36)
+    assert told(128, 32) == told(128, 0)
     assert "do not compile" in refusal(item, None)
     assert told(128, blocks=288) == ""
     assert "289 blocks wait for each other, no more than 288" in told(128, blocks=289)
@@ -175,7 +176,7 @@ def test_an_architecture_that_spills_gets_launches_only(
     plan, made, _ = built
     (loop,) = (k for k in rolled_up(plan).kernels if k.steps > 1)
     spilling = made[loop.name, 89]
-    resources = replace(spilling.resources, stack_size_bytes=16)
+    resources = replace(spilling.resources, stack_size_bytes=64)
     given = {**made, (loop.name, 89): replace(spilling, resources=resources)}
     del given[loop.name, 80]
     refused = frozenset({(loop.name, 80)})
@@ -183,7 +184,7 @@ def test_an_architecture_that_spills_gets_launches_only(
     (told,) = found.buckets[0].loops
     assert {one.architecture: one.reason for one in told.refused} == {
         80: "as a loop they do not compile",
-        89: "as a loop they spill 16 bytes a thread",
+        89: "as a loop they spill 64 bytes a thread",
     }
     assert [b.architecture for b in found.binaries if b.kernel == loop.name] == [90]
     fake = fake_cuda.install(monkeypatch)
