@@ -44,10 +44,34 @@ def model(folder: Path, way: str) -> Path:
     return path
 
 
-def planned(path: Path, free_mib: float, gpus: str = "1") -> Plan:
+IMAGE = (1, 64, 512, 512)
+"""As many elements as the skip connection has."""
+
+
+def convolved(folder: Path) -> Path:
+    """The same of convolutions: the skip is made of the picture by one of 3 x 3."""
+    b = Builder("convolved", "float32")
+    x = b.input("x", IMAGE)
+
+    def conv(source: str, inner: int, outer: int, size: int) -> str:
+        weight = b.weight("weight", outer, inner, size, size)
+        made = b.node("Conv", source, weight, kernel_shape=[size] * 2, pads=[size // 2] * 4)
+        return b.node("Relu", made)
+
+    skip = conv(x, 64, 64, 3)
+    hidden = conv(conv(conv(conv(skip, 64, 512, 1), 512, 512, 1), 512, 64, 1), 64, 64, 3)
+    b.output(b.node("Add", hidden, skip), "y", IMAGE)
+    path = folder / "convolved.onnx"
+    save(b.build(), path)
+    return path
+
+
+def planned(
+    path: Path, free_mib: float, gpus: str = "1", shape: tuple[int, ...] = (ROWS, WIDTH)
+) -> Plan:
     given: dict[str, Any] = {
         "model": path, "no_weights": True, "compression": {"formats": ["fp16"]},
-        "workload": [{"shapes": {"x": (ROWS, WIDTH)}}],
+        "workload": [{"shapes": {"x": shape}}],
         "target": {
             "device": DEVICE, "gpus": gpus, "memory": memory(DEVICE, free_mib), "offload": [],
         },
@@ -55,10 +79,10 @@ def planned(path: Path, free_mib: float, gpus: str = "1") -> Plan:
     return pipeline.plan(Constraints.model_validate(given)).plan
 
 
-def enough_mib(path: Path) -> float:
+def enough_mib(path: Path, shape: tuple[int, ...] = (ROWS, WIDTH)) -> float:
     """What a refusal says is enough with everything kept, beside the runtime's."""
     with pytest.raises(ConflictError) as found:
-        planned(path, 300)
+        planned(path, 300, shape=shape)
     (limit,) = (each for each in found.value.report.limits if each.key == "target.memory")
     assert limit.nearest is not None
     assert limit.value < limit.nearest
@@ -121,3 +145,19 @@ def test_ranks_make_theirs_again(tmp_path: Path, gpus: str) -> None:
     assert plan.placement is not None
     names = {name for stage in plan.execution for name in (*stage.ops, *stage.cuts)}
     assert not any("@again" in name for name in names)
+
+
+def test_a_convolution_is_run_again(tmp_path: Path) -> None:
+    """With its weights stored once more, beside what reads the skip connection late."""
+    path = convolved(tmp_path)
+    kept = enough_mib(path, IMAGE)
+    short = planned(path, kept - SKIP_MIB + 4, shape=IMAGE)
+    assert short.placement is not None
+    (again,) = short.placement.recomputed
+    assert len(again.ops) == 2
+    assert again.latency_us["default"] > 0
+    ample = planned(path, kept + 4, shape=IMAGE)
+    assert ample.placement is not None
+    assert not ample.placement.recomputed
+    weights = [each.placement.stages[0].memory.weights for each in (short, ample) if each.placement]
+    assert weights[0] - weights[1] == 64 * 64 * 9 * 2
