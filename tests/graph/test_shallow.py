@@ -54,6 +54,7 @@ def test_any_head_answers_as_before(
     after.CopyFrom(before)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shallow, "_LEAST_RESULTS", 1)
+        patch.setattr(shallow, "_WIDER", 0)
         rewrite_in_place(after, (deepen,))
     assert [one.op_type for one in after.graph.node] == ["Tanh", "Concat", "MatMul"]
     folder = tmp_path_factory.mktemp("shallow")
@@ -72,8 +73,11 @@ def test_scores_of_many_words_are_written_once(tmp_path: Path) -> None:
     assert rewritten(made, tmp_path, feeds, 1e-10) == ["Tanh", "Concat", "MatMul"]
 
 
-@pytest.mark.parametrize(("depth", "columns"), [(shallow.DEEPEST + 1, 5000), (16, 64)])
-def test_deep_and_narrow_products_keep_their_bias(depth: int, columns: int) -> None:
-    made = _head((16,), depth, columns, is_first=False)
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"),
+    [(16, shallow.DEEPEST + 1, 5000), (16, 16, 64), (70_000, 32, 1), (2048, 64, 64)],
+)
+def test_deep_and_narrow_products_keep_their_bias(rows: int, depth: int, columns: int) -> None:
+    made = _head((rows,), depth, columns, is_first=False)
     rewrite_in_place(made)
     assert [one.op_type for one in made.graph.node] == ["Tanh", "MatMul", "Add"]

@@ -33,7 +33,7 @@ from planner.graph.rewrite.gelu import respell
 from planner.graph.rewrite.lookups import look_up, one_hot_cost
 from planner.graph.rewrite.means import is_pooling, pool
 from planner.graph.rewrite.narrow import fill, tile_of
-from planner.graph.rewrite.net import BLOCK, Net, Node
+from planner.graph.rewrite.net import BLOCK, LEAST_OPSET, Net, Node
 from planner.graph.rewrite.products import flatten
 from planner.graph.rewrite.rows import postpone, postponed_cost
 from planner.graph.rewrite.shallow import deepen, wide_product
@@ -77,8 +77,6 @@ _NARROW_SURCHARGE = 6
 """A convolution that would be faster as one of tiles, which is up to five operators."""
 _SHALLOW_SURCHARGE = 3
 """Passes over a wide result that a bias costs: its copy, and that of an output counted anew."""
-_LEAST_OPSET = 7
-"""Broadcasting as it is today; shapes of Reshape as an input."""
 
 
 def rewrite(
@@ -124,7 +122,7 @@ def _alone(branch: ModelProto, block: int) -> ModelProto:
 def rewrite_in_place(model: ModelProto, rules: Sequence[Rule] = _ALL, block: int = BLOCK) -> None:
     """Applies the rules until none applies; shapes must have been inferred."""
     net = Net(model, block)
-    if net.opset < _LEAST_OPSET:
+    if net.opset < LEAST_OPSET:
         return
     _settle(net, [rule for rule in rules if rule not in _LAST])
     _settle(net, rules)

@@ -16,6 +16,8 @@ Shape = tuple[int, ...]
 Integers = npt.NDArray[np.int64]
 BLOCK = 8
 """Channels that ONNX Runtime's convolutions compute together on any processor."""
+LEAST_OPSET = 7
+"""Broadcasting as it is today; shapes of Reshape as an input."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +55,8 @@ class Net:
         self.opset = next(
             (one.version for one in model.opset_import if proto.domain_of(one.domain) == ""), 1
         )
-        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        fed = {port.name for port in graph.input}
+        self.constants = {one.name: one for one in graph.initializer if one.name not in fed}
         self.shapes = _static_shapes(model)
         self.types = {
             one.name: one.type.tensor_type.elem_type
@@ -64,8 +67,6 @@ class Net:
         outputs = (port.name for port in graph.output)
         self.pinned = {*captured, *outputs}
         """Tensors that keep their names: outputs of the model, and what bodies read."""
-        fed = {port.name for port in graph.input}
-        self.constants = {name: one for name, one in self.constants.items() if name not in fed}
         self._taken = {*fed, *(one.name for one in graph.initializer)}
         self._nodes: dict[Node, None] = {}
         self._makers: dict[str, Node] = {}
@@ -103,9 +104,8 @@ class Net:
     def integers(self, name: str) -> Integers | None:
         """The value of an integer constant, flat."""
         tensor = self.constants.get(name)
-        if tensor is None or tensor.data_type not in (TensorProto.INT64, TensorProto.INT32):
-            return None
-        if not self.is_stored(name):
+        kinds = (TensorProto.INT64, TensorProto.INT32)
+        if tensor is None or tensor.data_type not in kinds or not self.is_stored(name):
             return None
         return numpy_helper.to_array(tensor).astype(np.int64).reshape(-1)
 

@@ -13,7 +13,7 @@ from planner.graph.rewrite.channels.kept import Kept
 from planner.graph.rewrite.channels.passing import Cut
 from planner.graph.rewrite.channels.wires import Wiring
 from planner.graph.rewrite.fills import value_of
-from planner.graph.rewrite.net import Net, Node
+from planner.graph.rewrite.net import LEAST_OPSET, Net, Node
 
 _Rule = Callable[[Net, Wiring, Node], Cut | None]
 _RULES: Mapping[str, _Rule] = {
@@ -30,6 +30,8 @@ _RULES: Mapping[str, _Rule] = {
 def merge_channels(model: ModelProto, block: int) -> int:
     """Rewrites the model in place; how many wires went. Shapes must have been inferred."""
     net = Net(model, block)
+    if net.opset < LEAST_OPSET:
+        return 0
     whole: set[Node] = set()
     while True:
         wiring, cuts = _traced(net, whole)
@@ -77,6 +79,9 @@ def _traced(net: Net, whole: set[Node]) -> tuple[Wiring, dict[Node, Cut]]:
 
 
 def _freeze(net: Net, wiring: Wiring, name: str) -> None:
+    if name in wiring.lanes:
+        wiring.freeze(name)
+        return
     shape = net.shape(name)
     if name in net.constants or shape is None or len(shape) < 2:
         return

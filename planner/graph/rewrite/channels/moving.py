@@ -12,14 +12,19 @@ from planner.graph.rewrite.channels.wires import Lanes, Wiring
 from planner.graph.rewrite.net import Net, Node, Shape
 
 _SWAP = (0, 2, 1)
+_SIZED = ("Reshape", "Squeeze")
+"""Operators whose result depends on sizes: without axes, a squeeze would take the one channel that
+is left."""
 
 
 def concatenation(net: Net, wiring: Wiring, node: Node) -> Cut | None:
     """Side by side along the axis of channels."""
     shape = net.shape(node.outputs[0])
-    lanes = [wiring.lanes.get(name) for name in node.inputs]
     if shape is None or node.attribute("axis") not in (1, 1 - len(shape)):
         return None
+    if not any(name in wiring.lanes for name in node.inputs):
+        return None
+    lanes = [wiring.found(name) for name in node.inputs]
     found = [one for one in lanes if one is not None and one.span == 1]
     if len(found) != len(lanes):
         return None
@@ -42,7 +47,7 @@ def reshaping(net: Net, wiring: Wiring, node: Node) -> Cut | None:
     if grown > 1 and len(after) > 2:
         return None
     wiring.lanes[name] = Lanes(lanes.wires, lanes.labels, lanes.span * grown)
-    return partial(_resize, node=node, shape=after) if node.kind == "Reshape" else _nothing
+    return partial(_resize, node=node, shape=after) if node.kind in _SIZED else _nothing
 
 
 def shuffled(net: Net, node: Node) -> tuple[tuple[Node, Node, Node], Shape] | None:
@@ -84,7 +89,9 @@ def _resize(net: Net, kept: Kept, node: Node, shape: Shape) -> None:
     if not kept.is_cut(node.outputs[0]):
         return
     wanted = (shape[0], kept.size(node.outputs[0]), *shape[2:])
-    net.read(node, 1, net.constant(wanted, node.inputs[1]))
+    source, name = node.inputs[0], node.outputs[0]
+    net.remove(node)
+    net.add("Reshape", [source, net.constant(wanted, f"{name}__shape")], [name])
 
 
 def _shuffle(net: Net, kept: Kept, nodes: tuple[Node, Node, Node], order: list[int]) -> None:

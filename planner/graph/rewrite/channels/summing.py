@@ -21,8 +21,10 @@ Values = npt.NDArray[Any]
 def convolution(net: Net, wiring: Wiring, node: Node) -> Cut | None:
     """In one group or in several."""
     weight = value_of(net, node.inputs[1])
-    lanes = wiring.lanes.get(node.inputs[0])
-    if weight is None or lanes is None or lanes.span > 1:
+    if weight is None or net.shape(node.outputs[0]) is None:
+        return None
+    lanes = wiring.found(node.inputs[0])
+    if lanes is None or lanes.span > 1:
         return None
     groups = int(node.attribute("group", 1))
     if weight.shape[1] * groups != len(lanes) or len(weight) % groups:
@@ -35,14 +37,13 @@ def convolution(net: Net, wiring: Wiring, node: Node) -> Cut | None:
 
 def matrix(net: Net, wiring: Wiring, node: Node) -> Cut | None:
     """Rows times a constant matrix."""
-    weight = value_of(net, node.inputs[1])
-    lanes, shape = wiring.lanes.get(node.inputs[0]), net.shape(node.inputs[0])
-    if weight is None or lanes is None or shape is None or len(shape) != 2:
+    weight, shape = value_of(net, node.inputs[1]), net.shape(node.inputs[0])
+    if weight is None or shape is None or len(shape) != 2:
         return None
-    if node.attribute("transA", 0) or weight.ndim != 2:
+    if node.attribute("transA", 0) or weight.ndim != 2 or net.shape(node.outputs[0]) is None:
         return None
     out_axis = 0 if node.attribute("transB", 0) else 1
-    if weight.shape[1 - out_axis] != shape[1]:
+    if weight.shape[1 - out_axis] != shape[1] or wiring.found(node.inputs[0]) is None:
         return None
     return _begun(net, wiring, node, slices(weight, out_axis), None)
 

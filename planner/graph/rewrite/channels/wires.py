@@ -35,6 +35,9 @@ class Wiring:
     lanes: dict[str, Lanes] = field(default_factory=dict)
     summed: set[str] = field(default_factory=set)
     """Tensors whose channels a product sums."""
+    _whole: dict[str, int] = field(default_factory=dict)
+    """Channels of tensors that stay as they are and that no wire has reached: told apart only where
+    somebody asks, for an axis of a long row has as many as a model has weights."""
     _parents: list[int] = field(default_factory=list)
     _frozen: set[int] = field(default_factory=set)
     _known: dict[Hashable, int] = field(default_factory=dict)
@@ -52,9 +55,17 @@ class Wiring:
 
     def freeze(self, name: str, channels: int = 0) -> None:
         """All channels of a tensor stay; where it is new, each holds something else."""
-        if name not in self.lanes:
-            self.begin(name, range(channels))
-        self._frozen.update(self.lanes[name].wires.tolist())
+        if name in self.lanes:
+            self._frozen.update(self.lanes[name].wires.tolist())
+        else:
+            self._whole[name] = channels
+
+    def found(self, name: str) -> Lanes | None:
+        """The channels of a tensor, those of one that stays included."""
+        if name in self._whole:
+            self.begin(name, range(self._whole.pop(name)))
+            self.freeze(name)
+        return self.lanes.get(name)
 
     def tie(self, first: str, second: str) -> None:
         """Channel by channel, both tensors are on the same wires."""

@@ -1,0 +1,81 @@
+"""Channels that are computed twice, where operators read shapes in ways of their own."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from planner.graph import infer
+from planner.graph.equality import run_with_onnxruntime
+from planner.graph.rewrite.channels import merge_channels
+from planner.runtime.compare import nmse
+from tests.graph.nasties import model, node, save, value, weight
+
+_ALIKE = weight("a", np.ones((32, 4, 1, 1), np.float32))
+_MATRIX = weight("b", np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32))
+
+
+def test_a_squeeze_without_axes_keeps_the_one_channel_that_is_left(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "a"], ["p"]),
+        node("GlobalAveragePool", ["p"], ["q"]),
+        node("Squeeze", ["q"], ["s"]),
+        node("MatMul", ["s", "b"], ["y"]),
+    ]
+    before = model(nodes, [value("x", [2, 4, 6, 6])], [value("y", None)], [_ALIKE, _MATRIX])
+    infer.annotate(before)
+    after = onnx.ModelProto()
+    after.CopyFrom(before)
+    assert merge_channels(after, 8) == 31
+    feeds = {"x": np.random.default_rng(1).standard_normal((2, 4, 6, 6)).astype(np.float32)}
+    (first,), (second,) = (
+        run_with_onnxruntime(save(one, tmp_path, f"{n}.onnx"), feeds, 1)
+        for n, one in enumerate((before, after))
+    )
+    assert nmse(first["y"], second["y"]) < 1e-9
+
+
+def test_sums_by_an_attribute_of_old_opsets_stay() -> None:
+    factors = weight("c", np.arange(32, dtype=np.float32))
+    outer = weight("b", np.ones((5, 32, 1, 1), np.float32))
+    nodes = [
+        node("Conv", ["x", "a"], ["p"]),
+        node("Add", ["p", "c"], ["q"], axis=1, broadcast=1),
+        node("Conv", ["q", "b"], ["y"]),
+    ]
+    old = model(
+        nodes, [value("x", [2, 4, 6, 6])], [value("y", None)], [_ALIKE, factors, outer], opset=6
+    )
+    infer.annotate(old)
+    assert merge_channels(old, 8) == 0
+
+
+def test_an_output_without_places_keeps_its_channels() -> None:
+    alike = weight("a", np.ones((8, 4, 3, 3), np.float32))
+    nodes = [node("Conv", ["x", "a"], ["y"])]
+    empty = model(nodes, [value("x", [1, 4, 2, 2])], [value("y", None)], [alike])
+    infer.annotate(empty)
+    assert [dim.dim_value for dim in empty.graph.output[0].type.tensor_type.shape.dim][2:] == [0, 0]
+    assert merge_channels(empty, 8) == 0
+
+
+@pytest.mark.parametrize("kinds", [("Softmax", "Relu"), ("Softmax", "Add")])
+def test_long_rows_that_no_product_reads_cost_nothing(kinds: tuple[str, str]) -> None:
+    nodes = [
+        node(kind, [f"t{n}"] * (2 if kind == "Add" else 1), [f"t{n + 1}"])
+        for n, kind in enumerate(kinds * 50)
+    ]
+    made = model(nodes, [value("t0", [1, 20_000, 2])], [value("t100", None)], [])
+    infer.annotate(made)
+    tracemalloc.start()
+    start = time.process_time()
+    assert merge_channels(made, 8) == 0
+    taken_s, (_, most_bytes) = time.process_time() - start, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 20e6  # a number for each element of an axis would be 200 MB
+    assert taken_s < 5
