@@ -24,6 +24,7 @@ from planner.emit.engine import Part, Talk, write_engine
 from planner.errors import DataError, EnvironmentMismatchError, UsageError, VerificationError
 from planner.runtime import integrity
 from planner.runtime.ranks import fabric
+from planner.runtime.ranks.channel import Channel
 from planner.runtime.ranks.group import RankLostError
 from planner.runtime.ranks.program import Compute, Receive, Send, Together, programs
 from planner.runtime.ranks.session import GroupSession
@@ -168,6 +169,30 @@ def test_callers_that_wait_awake_get_the_same(
         answers = list(pool.map(lambda rows: session.run({"x": rows})["y"], given))
     for rows, answer in zip(given, answers, strict=True):
         np.testing.assert_allclose(answer, expected(rows), rtol=1e-4, atol=1e-5)
+
+
+def test_a_caller_interrupted_while_it_sends_leaves_no_half_run_behind(
+    session: GroupSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rank has the run, the other has not: nobody may be kept waiting for the other."""
+    first, second = build.rows(2, 1), build.rows(2, 2)
+    send, sent = Channel.send, itertools.count()
+
+    def interrupted(channel: Channel, value: Any) -> None:
+        if next(sent):
+            raise KeyboardInterrupt
+        send(channel, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Channel, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.run({"x": first})
+    start = time.monotonic()
+    np.testing.assert_allclose(
+        session.run({"x": second})["y"], expected(second), rtol=1e-4, atol=1e-5
+    )
+    assert session.restarts == 1
+    assert time.monotonic() - start < 60
 
 
 def test_an_interrupted_caller_leaves_no_answer_behind(

@@ -143,12 +143,11 @@ class RankGroup:
         """
         with self._sending:
             number, pending = self._begun()
-            for rank, program in enumerate(self._programs):
-                try:
-                    self._channels[rank].send((number, [feeds[name] for name in program.feeds]))
-                except OSError:  # the others would wait for it
-                    self.end(self._ended(rank))
-                    break
+            try:
+                self._send(number, feeds)
+            except BaseException:  # nobody knows which ranks have it, or half of it
+                self.end("a run was interrupted")
+                raise
         try:
             return self._inbox.collect(pending, timeout_s)
         except TimeoutError:
@@ -164,6 +163,14 @@ class RankGroup:
             raise
         self.end(reason)
         return self._inbox.failed(pending)
+
+    def _send(self, number: int, feeds: Mapping[str, Any]) -> None:
+        for rank, program in enumerate(self._programs):
+            try:
+                self._channels[rank].send((number, [feeds[name] for name in program.feeds]))
+            except OSError:  # the others would wait for it
+                self.end(self._ended(rank))
+                return
 
     def _begun(self) -> tuple[int, Pending]:
         """The number of a run that is about to be sent."""
