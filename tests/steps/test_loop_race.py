@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from planner.emit.engine import write_engine
 from planner.runtime import engine as engines
+from planner.runtime.fused.loops import Way
 from planner.runtime.fused.session import load
 from planner.runtime.integrity import read_manifest
 from planner.runtime.selection import write_verified
@@ -62,6 +65,53 @@ def test_a_loop_that_does_not_fit_races_nobody(fake: FakeDriver, tmp_path: Path)
     looped_engine(tmp_path)
     with load(tmp_path) as session:
         assert race(tmp_path, session, [{"x": X}]) == []
+
+
+class _Held:
+    """A part with some loops, as large as a device has room for three of."""
+
+    alive = most = 0
+
+    def __init__(self, apart: Iterable[str] = ()) -> None:
+        self.loops = tuple(Way("default", name, 3, 1) for name in "abcdef" if name not in apart)
+        self.took_us = 2.0 + ("a" not in apart) - ("c" not in apart)
+        self._is_open = True
+        _Held.alive += 1
+        _Held.most = max(_Held.most, _Held.alive)
+
+    def replay_us(self, feeds: object, repeats: int) -> float:
+        return self.took_us
+
+    def close(self) -> None:
+        _Held.alive -= self._is_open
+        self._is_open = False
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def test_many_loops_take_no_more_memory_than_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what was given: the best one so far, and its rival."""
+    monkeypatch.setattr(loops, "open_checked", lambda folder, apart: _Held(apart))
+    monkeypatch.setattr(loops, "agree", lambda *_: True)
+    given = _Held()
+    found = race(Path(), given, [{}])  # type: ignore[arg-type]
+    assert list(apart_of(found)) == ["a"]
+    assert _Held.most == 3
+    assert _Held.alive == 1  # what was given is its owner's
+
+
+def test_what_is_timed_runs_on_its_own_inputs(fake: FakeDriver, tmp_path: Path) -> None:
+    """Not on what a poisoned arena holds, where every look-up reads one row."""
+    looped_engine(tmp_path)
+    with load(tmp_path) as session:
+        session.poison()
+        session.replay_us({"x": X}, 2)
+        held = (ctypes.c_float * 4).from_address(session.first.arena_address + 1024)
+        np.testing.assert_array_equal(held, 16 * X)
 
 
 def test_where_memory_holds_one_engine_the_loop_stays(fake: FakeDriver, tmp_path: Path) -> None:

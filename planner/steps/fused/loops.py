@@ -114,7 +114,9 @@ def race(folder: Path, loops: FusedSession, given: Sequence[Feeds]) -> list[Race
                 found.append(Raced(kernel, steps[kernel], 0.0, 0.0, remark))
                 continue
             found.append(_raced(kernel, steps[kernel], best, other, given))
-            best = other if found[-1].refusal else best
+            best, slower = (other, best) if found[-1].refusal else (best, other)
+            if slower is not loops:  # each holds all weights once more
+                slower.close()
     return found
 
 
