@@ -59,10 +59,13 @@ def _sizes(
 ) -> Iterator[int]:
     if index is None:
         return
-    if op.kind in ("GatherND", "ScatterND"):
-        yield from data[: index[-1]] if index else ()
-        return
     result = graph.tensors[op.outputs[0]].shape
+    if op.kind in ("GatherND", "ScatterND"):
+        if index and result is not None:
+            is_picked = op.kind == "GatherND"
+            shared = len(index) - 1 + len(data) - index[-1] - len(result) if is_picked else 0
+            yield from data[shared : shared + index[-1]]
+        return
     for axis, size in enumerate(data):
         if op.kind == "Gather":
             whole = (*data[:axis], *index, *data[axis + 1 :])

@@ -80,6 +80,9 @@ CASES = {
         [node("Unsqueeze", "edges last", "tall"), node("ScatterND", "zero tall ones", "y")],
         NODES,
     ),
+    "one of each row": (
+        (NODES, 1), [FEATURES, node("GatherND", "h edges", "y", batch_dims=1)], WIDTH,
+    ),
     "both a node and a column": (
         (EDGES,),
         [FEATURES, node("Gather", "h edges", "g"), node("Gather", "g edges", "y", axis=1)],
