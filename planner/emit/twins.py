@@ -13,7 +13,7 @@ from itertools import chain
 
 from onnx import GraphProto, ModelProto
 
-from planner.graph import proto
+from planner.graph import proto, weights
 from planner.spec.manifest import Twin
 from planner.spec.session import SessionSettings
 
@@ -32,6 +32,8 @@ class Twins:
         """
         if any(True for node in model.graph.node for _ in proto.subgraphs(node)):
             return None  # what a body reads has names of its own; such parts are few
+        if any(map(weights.is_external, proto.tensors(model))):
+            return None  # every part has a file of that name, with values of its own
         given = _canonical_names(model.graph)
         key = _digest(model, given), settings.model_dump_json()
         known, theirs = self._first.setdefault(key, (file, given))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 from planner.emit.twins import Twins
 from planner.spec.session import SessionSettings
@@ -84,6 +85,16 @@ def test_a_value_that_one_part_reads_twice_is_no_twin_of_two() -> None:
     twins = Twins()
     for name, node in (("a", one), ("b", two)):
         model = helper.make_model(helper.make_graph([node], "g", ports, out))
+        assert twins.of(name, model, SETTINGS) is None
+
+
+def test_constants_in_a_file_beside_each_part_are_not_known_to_be_equal() -> None:
+    twins = Twins()
+    for name in ("a", "b"):
+        model = _layer(name)
+        tensor = model.graph.initializer[0]
+        set_external_data(tensor, "weights.bin", 0, 4)
+        tensor.ClearField("raw_data")
         assert twins.of(name, model, SETTINGS) is None
 
 
