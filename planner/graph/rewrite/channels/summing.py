@@ -37,10 +37,11 @@ def convolution(net: Net, wiring: Wiring, node: Node) -> Cut | None:
 
 def matrix(net: Net, wiring: Wiring, node: Node) -> Cut | None:
     """Rows times a constant matrix."""
-    weight, shape = value_of(net, node.inputs[1]), net.shape(node.inputs[0])
-    if weight is None or shape is None or len(shape) != 2:
+    shape = net.shape(node.inputs[0])
+    if shape is None or len(shape) != 2 or net.shape(node.outputs[0]) is None:
         return None
-    if node.attribute("transA", 0) or weight.ndim != 2 or net.shape(node.outputs[0]) is None:
+    weight = value_of(net, node.inputs[1])
+    if node.attribute("transA", 0) or weight is None or weight.ndim != 2:
         return None
     out_axis = 0 if node.attribute("transB", 0) else 1
     if weight.shape[1 - out_axis] != shape[1] or wiring.found(node.inputs[0]) is None:
