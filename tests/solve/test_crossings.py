@@ -31,7 +31,7 @@ from planner.solve.assign.narrowed import Known, Narrowed
 from planner.solve.assign.ordered import best_ordered
 from planner.solve.assign.program import Effort
 from planner.solve.assign.walk import chain_of, walk
-from planner.solve.assign.within import ALL_ROWS, settle_within
+from planner.solve.assign.within import ALL_ROWS, Settled, settle_within
 from planner.solve.solve import solve
 from tests.solve.test_assign import Maker, answers, wide
 
@@ -201,6 +201,30 @@ def test_orders_of_kinds() -> None:
     assert sorted(sequences((2, 1))) == [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
     assert are_few((6, 1))
     assert not are_few((6, 6))
+
+
+def test_ctrl_c_while_cp_sat_searches_ends_all_searching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CP-SAT hears it in the caller's place; nobody else would."""
+    asked: list[Narrowed] = []
+
+    def stopped(narrowed: Narrowed, *_: object) -> Settled:
+        asked.append(narrowed)
+        return Settled(narrowed.bound_us, is_solved=False, is_interrupted=True)
+
+    monkeypatch.setattr("planner.solve.assign.listing.MOST_ROWS", 1)
+    monkeypatch.setattr("planner.solve.assign.crossings.settle_within", stopped)
+    problem = layers(0, 24)
+    groups = initial(problem)
+    able = [
+        k.slots[0]
+        for k, us in zip(groups.kinds, groups.time_us, strict=True)
+        if np.isfinite(us).all()
+    ]
+    best = Incumbent(problem, time.monotonic() + 20, 0, 1, 0.0)
+    best.offer([able[0]] * len(problem.ops), "one slot")
+    with pytest.raises(KeyboardInterrupt):
+        raise_by_crossings(best, groups, time.monotonic() + 3)
+    assert len(asked) == 1
 
 
 def test_the_bound_rises_and_stays_below_the_optimum() -> None:

@@ -156,7 +156,8 @@ def _searched(best: Incumbent, narrowed: Narrowed, until: float, work: float) ->
 
     effort = Effort(max(until - monotonic(), 0.0), best.seed, 1, 0.0, work, ALL_ROWS)
     found = settle_within(narrowed, effort, on_cut)
-    best.is_interrupted |= found.is_interrupted
+    if found.is_interrupted:  # CP-SAT heard it in the caller's place, and others would search on
+        raise KeyboardInterrupt
     if found.is_solved:
         best.rounding = max(best.rounding, rounding_of(narrowed))
     return found.bound_us, found.is_solved
