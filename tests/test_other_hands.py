@@ -108,6 +108,11 @@ def test_each_measured_column_is_a_row_where_none_is_called_value(tmp_path: Path
     assert (second.metric, second.value) == ("throughput_img/s", "")
 
 
+def test_a_heading_may_take_two_lines(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, 'model,gpu,"latency\n(ms)"\nresnet50,L4,5\n')
+    assert (row.model, row.metric, row.value) == ("resnet50", "latency_(ms)", "5")
+
+
 def test_sizes_in_columns_join_what_they_are_sizes_of(tmp_path: Path) -> None:
     (row,) = read(tmp_path, "op\tM\tN\tsize_bytes\tms\ngemm m=3\t1\t2\t\t5\n")
     assert (row.model, row.params) == ("gemm m=3 n=2", "")

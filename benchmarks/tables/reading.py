@@ -6,6 +6,7 @@ import csv
 import gzip
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -42,8 +43,9 @@ def _open(path: Path) -> TextIO:
 def _rows(name: str, file: TextIO) -> Iterator[Row]:
     head = file.readline()
     mark = headings.delimiter_of(head)
-    names = [headings.name_of(each) for each in next(csv.reader([head], delimiter=mark), [])]
-    for record in csv.DictReader(file, names, delimiter=mark):
+    records = csv.DictReader(chain([head], file), delimiter=mark)
+    records.fieldnames = [headings.name_of(each) for each in records.fieldnames or ()]
+    for record in records:
         cells = {key: (text or "").strip() for key, text in record.items() if isinstance(key, str)}
         for values in headings.rows_of(cells, _COLUMNS):
             yield Row(table=name, **values)
