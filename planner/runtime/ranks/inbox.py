@@ -100,7 +100,8 @@ class Inbox:
         return pending.answer()
 
     def collect(self, pending: Pending, timeout_s: float) -> dict[str, Any]:
-        """Waits for a run.
+        """Waits for a run. Where taking a message in fails, nobody reads on in its middle: others
+        wait for `fail`, which the caller owes them.
 
         Raises:
             TimeoutError: not all ranks answered.
@@ -109,12 +110,10 @@ class Inbox:
         """
         until = time.monotonic() + timeout_s
         while self._is_mine(pending, until):
-            try:
-                self._read(pending, until)
-            finally:
-                with self._changed:
-                    self._is_read = False
-                    self._changed.notify_all()
+            self._read(pending, until)
+            with self._changed:
+                self._is_read = False
+                self._changed.notify_all()
         return pending.answer()
 
     def _is_mine(self, pending: Pending, until: float) -> bool:
