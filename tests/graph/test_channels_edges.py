@@ -12,6 +12,7 @@ import pytest
 
 from planner.graph import infer
 from planner.graph.equality import run_with_onnxruntime
+from planner.graph.rewrite import rewrite_in_place
 from planner.graph.rewrite.channels import merge_channels
 from planner.runtime.compare import nmse
 from tests.graph.nasties import model, node, save, value, weight
@@ -79,3 +80,13 @@ def test_long_rows_that_no_product_reads_cost_nothing(kinds: tuple[str, str]) ->
     tracemalloc.stop()
     assert most_bytes < 20e6  # a number for each element of an axis would be 200 MB
     assert taken_s < 5
+
+
+def test_long_chains_of_views_are_no_deep_recursion() -> None:
+    count = 3000
+    nodes = [node("Identity", [f"t{n}"], [f"t{n + 1}"]) for n in range(count)]
+    made = model(nodes, [value("t0", [1, 8])], [value(f"t{count}", None)], [])
+    infer.annotate(made)
+    assert merge_channels(made, 8) == 0
+    rewrite_in_place(made)
+    assert len(made.graph.node) == 1

@@ -16,6 +16,8 @@ from planner.graph.rewrite.net import Net, Node
 from planner.graph.rewrite.values import floats, store
 
 _VIEWS = ("Identity", "Reshape", "Unsqueeze", "Squeeze")
+_MOST_VIEWS = 8
+"""Between a fill and who reads it: every operator of a long chain of views looks up through it."""
 _STORED_BYTES = 64 * 1024
 """Above this a fill stays computed: it is one number in the file."""
 
@@ -52,15 +54,14 @@ def store_fill(net: Net, node: Node) -> bool:
 
 def _filled(net: Net, node: Node | None, name: str) -> npt.NDArray[Any] | None:
     shape = net.shape(name)
-    if node is None or shape is None:
-        return None
-    if node.kind in _VIEWS:
-        above = _filled(net, net.maker(node.inputs[0]), node.inputs[0])
-        return None if above is None else np.broadcast_to(above.reshape(-1)[:1], shape)
-    if node.kind != "ConstantOfShape":
+    for _ in range(_MOST_VIEWS):
+        if node is None or node.kind not in _VIEWS:
+            break
+        node = net.maker(node.inputs[0])
+    if node is None or shape is None or node.kind != "ConstantOfShape":
         return None
     asked = net.integers(node.inputs[0])
-    if asked is None or tuple(asked.tolist()) != shape:
+    if asked is None or tuple(asked.tolist()) != net.shape(node.outputs[0]):
         return None
     given = node.attribute("value")
     value = np.zeros(1, np.float32) if given is None else numpy_helper.to_array(given).reshape(-1)
