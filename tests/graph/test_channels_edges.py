@@ -90,3 +90,34 @@ def test_long_chains_of_views_are_no_deep_recursion() -> None:
     assert merge_channels(made, 8) == 0
     rewrite_in_place(made)
     assert len(made.graph.node) == 1
+
+
+def test_a_tensor_beside_its_sum_keeps_both_halves(tmp_path: Path) -> None:
+    """Their channels are on the same wires: each half has weights of its own where it is summed."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "a": rng.standard_normal((8, 4, 1, 1)),
+        "s": rng.standard_normal((8, 8, 1, 1)),
+        "c": np.repeat(rng.standard_normal((1, 16, 1, 1)), 32, 0),
+        "d": rng.standard_normal((5, 32, 1, 1)),
+    }
+    nodes = [
+        node("Conv", ["x", "a"], ["p"]),
+        node("Conv", ["p", "s"], ["q"]),
+        node("Add", ["p", "q"], ["r"]),
+        node("Concat", ["r", "p"], ["t"], axis=1),
+        node("Conv", ["t", "c"], ["u"]),
+        node("Conv", ["u", "d"], ["y"]),
+    ]
+    stored = [weight(name, array.astype(np.float32)) for name, array in weights.items()]
+    before = model(nodes, [value("x", [1, 4, 6, 6])], [value("y", None)], stored)
+    infer.annotate(before)
+    after = onnx.ModelProto()
+    after.CopyFrom(before)
+    assert merge_channels(after, 8) == 31
+    feeds = {"x": rng.standard_normal((1, 4, 6, 6)).astype(np.float32)}
+    (first,), (second,) = (
+        run_with_onnxruntime(save(one, tmp_path, f"{n}.onnx"), feeds, 1)
+        for n, one in enumerate((before, after))
+    )
+    assert nmse(first["y"], second["y"]) < 1e-9

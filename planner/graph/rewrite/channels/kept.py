@@ -47,7 +47,11 @@ class Kept:
         roots, span = self._roots[name], self._spans[name]
         kept = self.of(name)
         place = {roots[channel]: n for n, channel in enumerate(kept.tolist())}
-        target = np.array([place[self._twins.get(root, root)] for root in roots])
+        target = np.empty(len(roots), np.int64)
+        target[kept] = np.arange(len(kept))  # one wire may be here twice, with weights of its own
+        for channel, root in enumerate(roots):
+            if root in self._twins:
+                target[channel] = place[self._twins[root]]
         moved = np.moveaxis(value, axis, 0)
         parts = moved.reshape(len(roots), span, *moved.shape[1:])
         made = np.zeros((len(kept), *parts.shape[1:]), np.float64)
