@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.report import alternatives, prices
 from planner.report.remade import remade_rows
 from planner.report.text import facts, percent, safe
-from planner.spec.placement import Alternative, Breakdown, MemoryBar, PlacementPlan, StagePlan
+from planner.spec.placement import Breakdown, MemoryBar, PlacementPlan, StagePlan
 from planner.spec.plan import Plan
 from planner.units import format_duration, format_size
 
 BAR = 32
 """Characters of a bar."""
-_KILO, _MILLION = 1000, 1e6
-_SMALL_USD = 1e-4
-"""A smaller price is told of a million queries."""
-_CLEARLY = 0.9
-"""Share of a price from which on another is told."""
-_AS_FAST = 1.01
-"""Longest time, against another's, that is as good."""
+_KILO = 1000
 _PARTS = (("weights", "█"), ("cache", "▓"), ("activations", "▒"), ("runtime", "░"))
 
 
@@ -41,8 +36,8 @@ def summary(plan: Plan, placement: PlacementPlan) -> RenderableType:
         Text(),
         _latency(plan, placement),
         Text(),
-        _alternatives(plan, placement),
-        *[Text(line, overflow="fold") for line in _without_plan(placement)],
+        alternatives.table(plan, placement),
+        *[Text(line, overflow="fold") for line in alternatives.without_plan(placement)],
         Text(),
         *[Text(f"! {warning}", style="yellow", overflow="fold") for warning in plan.warnings],
     )
@@ -62,7 +57,7 @@ def _rows(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
         *remade_rows(plan),
         ("time", safe(_query(plan, placement))),
         ("promise", _promise(plan)),
-        ("price", safe(_price(placement))),
+        ("price", safe(prices.text(placement))),
         ("energy", _energy(placement)),
         ("accuracy", safe(_accuracy(plan, placement))),
         ("the SLO costs", safe(placement.slo_cost)),
@@ -129,45 +124,12 @@ def _promise(plan: Plan) -> str:
     )
 
 
-def _price(placement: PlacementPlan) -> str:
-    if placement.price_per_hour is None or placement.price_per_query is None:
-        return placement.price_source
-    return (
-        f"{placement.price_per_hour:.2f} USD an hour, {per_query(placement.price_per_query)} "
-        f"({placement.price_source}){_cheaper(placement, placement.price_per_query)}"
-    )
-
-
-def _cheaper(placement: PlacementPlan, price: float) -> str:
-    """The alternative that keeps the promise for least a query, where that is clearly less."""
-    rivals = [
-        (each.price_per_query, each.name)
-        for each in placement.alternatives
-        if each.status == "feasible" and not each.reason and each.price_per_query is not None
-    ]
-    best, name = min(rivals, default=(price, ""))
-    return f"; least: {per_query(best)} with {name}" if best < _CLEARLY * price else ""
-
-
 def _energy(placement: PlacementPlan) -> str:
     joules = placement.energy_per_query_j
     if joules is None:
         return "no source says what this device draws"
     text = f"{joules / 1e3:,.3g} kJ" if joules >= _KILO else f"{joules:.3g} J"
     return f"{text} a query (board power under load, while devices work for it)"
-
-
-def per_query(usd: float) -> str:
-    """`0.0123 USD a query`; of a million, where one costs next to nothing."""
-    if usd < _SMALL_USD:
-        return f"{usd * _MILLION:.3g} USD a million queries"
-    return f"{usd:.3g} USD a query"
-
-
-def _is_small(placement: PlacementPlan) -> bool:
-    """Whether prices are told of a million queries."""
-    price = placement.price_per_query
-    return price is not None and price < _SMALL_USD
 
 
 def _accuracy(plan: Plan, placement: PlacementPlan) -> str:
@@ -284,68 +246,3 @@ def whole_percents(shares: Sequence[float]) -> list[int]:
     for number in sorted(range(len(exact)), key=lambda n: found[n] - exact[n])[:left]:
         found[number] += 1
     return found
-
-
-def _alternatives(plan: Plan, placement: PlacementPlan) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("alternatives", overflow="fold", min_width=11)
-    table.add_column("layout", overflow="fold", min_width=10)
-    table.add_column("weights as", overflow="fold")
-    for shape in plan.workload:
-        table.add_column(safe(shape.name), justify="right", no_wrap=True)
-    many, scale = ("a million queries", _MILLION) if _is_small(placement) else ("one query", 1.0)
-    for name in ("query", "gap", "USD", "error"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.caption = f"gap: how far a better plan of that row may be, proved; USD: of {many}"
-    table.caption_justify = "left"
-    for each in placement.alternatives:
-        if each.query_us is not None:
-            style = "bold" if each.status == "chosen" else ""
-            note = each.reason or _in_vain(placement.alternatives, each, each.query_us)
-            cells = _alternative(plan, each, each.query_us, note, scale)
-            table.add_row(*cells, style=style)
-    return table
-
-
-def _in_vain(others: Sequence[Alternative], each: Alternative, query_us: float) -> str:
-    """Whether fewer devices are as fast, as far as one can tell."""
-    fewer = [
-        other.devices
-        for other in others
-        if other.query_us is not None
-        and not other.reason
-        and other.devices < each.devices
-        and other.query_us <= query_us * _AS_FAST
-    ]
-    return f"no faster than {min(fewer)} GPU{'s' * (min(fewer) > 1)}" if fewer else ""
-
-
-def _without_plan(placement: PlacementPlan) -> list[str]:
-    """Alternatives that have none, those with one reason on one line."""
-    found: dict[str, list[str]] = {}
-    for each in placement.alternatives:
-        if each.query_us is None:
-            found.setdefault(f"{each.status}: {each.reason}", []).append(each.name)
-    return [safe(f"{'; '.join(names)}: {reason}") for reason, names in found.items()]
-
-
-def _alternative(
-    plan: Plan, each: Alternative, query_us: float, told: str, scale: float
-) -> tuple[str, ...]:
-    mark = {"chosen": " <- chosen", "uncertain": " (uncertain)"}.get(each.status, "")
-    note = f": {told}" if told else ""
-    streams = f"; {format_size(each.streamed_size_bytes)} streamed"
-    return (
-        safe(f"{each.name}{mark}{note}"),
-        safe(each.layout),
-        safe(_counts(each.formats) + (streams if each.streamed_size_bytes else "")),
-        *[format_duration(each.latency_us[shape.name]) for shape in plan.workload],
-        format_duration(query_us),
-        percent(each.gap, 1) if each.gap is not None else "?",
-        f"{scale * each.price_per_query:.3g}" if each.price_per_query is not None else "",
-        f"{each.error:.1e}" if each.error is not None else "",
-    )
-
-
-def _counts(formats: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in formats.items())
