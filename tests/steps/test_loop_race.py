@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from planner.emit.engine import write_engine
+from planner.errors import EnvironmentMismatchError
 from planner.runtime import engine as engines
 from planner.runtime.fused.loops import Way
 from planner.runtime.fused.session import load
@@ -20,7 +21,7 @@ from planner.spec.verified import SegmentTiming, Verified
 from planner.steps.fused import loops
 from planner.steps.fused.loops import Raced, apart_of, race, races
 from tests.runtime import build, fake_cuda
-from tests.runtime.fake_cuda import FakeDriver
+from tests.runtime.fake_cuda import Error, FakeDriver
 from tests.runtime.test_fused_engine import FOLDER, X, doubling
 from tests.runtime.test_loops import looped_engine
 
@@ -112,6 +113,30 @@ def test_what_is_timed_runs_on_its_own_inputs(fake: FakeDriver, tmp_path: Path) 
         session.replay_us({"x": X}, 2)
         held = (ctypes.c_float * 4).from_address(session.first.arena_address + 1024)
         np.testing.assert_array_equal(held, 16 * X)
+
+
+def test_an_engine_that_does_not_load_holds_no_memory(
+    fake: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every rival of a loop that does not fit would take some for good."""
+    freed: list[int] = []
+
+    def cuMemFree(address: int) -> tuple[int]:  # noqa: N802
+        freed.append(address)
+        return (0,)
+
+    monkeypatch.setattr(fake, "cuMemFree", cuMemFree, raising=False)
+    monkeypatch.setattr(fake, "cuMemFreeHost", cuMemFree, raising=False)
+    looped_engine(tmp_path)
+    fake.loads_fail = True
+    with pytest.raises(EnvironmentMismatchError):
+        load(tmp_path)
+    assert sorted(freed) == sorted(fake.memory)
+    fake.loads_fail = False
+    monkeypatch.setattr(fake, "cuMemHostAlloc", lambda *_: (Error("CUDA_ERROR_OUT_OF_MEMORY"), 0))
+    with pytest.raises(EnvironmentMismatchError, match="pinned"):
+        load(tmp_path)
+    assert sorted(freed) == sorted(fake.memory)
 
 
 def test_where_memory_holds_one_engine_the_loop_stays(fake: FakeDriver, tmp_path: Path) -> None:

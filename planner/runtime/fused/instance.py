@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import Any
 
@@ -44,13 +45,17 @@ class Instance:
         self._functions = functions
         self._binaries = binaries
         self._weights_address = weights_address
-        self.arena_address = driver.allocate(bucket.arena_size_bytes)
         self._given, self._found = Block.of(bucket.inputs), Block.of(bucket.outputs)
-        self._staging = driver.allocate_pinned(self._given.size_bytes + self._found.size_bytes)
-        self._staging_out = self._staging + self._given.size_bytes
-        self._copier = copier(driver)
-        self.graph = driver.capture(self.queue)
-        self._with_copies = driver.capture(self._queue_with_copies)
+        with ExitStack() as undo:
+            self.arena_address = driver.allocate(bucket.arena_size_bytes)
+            undo.callback(driver.free, self.arena_address)
+            self._staging = driver.allocate_pinned(self._given.size_bytes + self._found.size_bytes)
+            undo.callback(driver.free_pinned, self._staging)
+            self._staging_out = self._staging + self._given.size_bytes
+            self._copier = copier(driver)
+            self.graph = driver.capture(self.queue)
+            self._with_copies = driver.capture(self._queue_with_copies)
+            undo.pop_all()
 
     def queue(self, *, ahead: bool = True) -> None:
         """Queues every launch on the stream; `ahead`: kernels may start early and wait."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -53,24 +53,28 @@ class FusedSession:
         manifest = manifest.on(driver.architecture)
         binaries = choose(manifest, driver.architecture)
         _refuse_too_little_memory(manifest, driver, copies)
-        self.weights_address = driver.allocate(manifest.weights_size_bytes)
-        self._upload(directory / manifests.WEIGHTS)
+        with ExitStack() as undo:  # of what does not load whole, nothing stays on the device
+            self.weights_address = driver.allocate(manifest.weights_size_bytes)
+            undo.callback(driver.free, self.weights_address)
+            self._upload(directory / manifests.WEIGHTS)
 
-        def loaded(item: Binary) -> Any:
-            cubin = (directory / item.file).read_bytes()
-            return driver.load(cubin, item.entry, item.shared_size_bytes)
+            def loaded(item: Binary) -> Any:
+                cubin = (directory / item.file).read_bytes()
+                return driver.load(cubin, item.entry, item.shared_size_bytes)
 
-        made = fitted(manifest, binaries, driver, loaded, apart)
-        self.manifest, self.loops = made.manifest, made.ways
-        self._instances: list[Instance] = []
-        self._free: dict[str, queue.SimpleQueue[Instance]] = {}
-        for bucket in self.manifest.buckets:
-            waiting = self._free[bucket.name] = queue.SimpleQueue()
-            for _ in range(copies):
-                own = driver if not self._instances else Driver(driver.ordinal)
-                one = Instance(bucket, own, made.functions, binaries, self.weights_address)
-                self._instances.append(one)
-                waiting.put(one)
+            made = fitted(manifest, binaries, driver, loaded, apart)
+            self.manifest, self.loops = made.manifest, made.ways
+            self._instances: list[Instance] = []
+            self._free: dict[str, queue.SimpleQueue[Instance]] = {}
+            for bucket in self.manifest.buckets:
+                waiting = self._free[bucket.name] = queue.SimpleQueue()
+                for _ in range(copies):
+                    own = driver if not self._instances else Driver(driver.ordinal)
+                    one = Instance(bucket, own, made.functions, binaries, self.weights_address)
+                    undo.callback(one.close)
+                    self._instances.append(one)
+                    waiting.put(one)
+            undo.pop_all()
         self._is_open = True
 
     def _upload(self, weights: Path) -> None:
