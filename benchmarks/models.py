@@ -12,6 +12,9 @@ exit_code, plan_s, predicted_us, measured_us, baseline_us, speedup, error_nmse, 
 metric_baseline, metric_engine, and message where something was refused. `predicted_us` is the p50
 predicted before anything of the chosen plan was timed as a whole, brought to the machine's speed at
 deploy by the reference probe; `predicted_plan_us` is the same number as the plan states it.
+`undisturbed_predicted_us` and `undisturbed_measured_us` are both of the tenth of the rounds at
+deploy that neighbours on the same hardware slowed down the least: on shared machines medians jump
+between two states that lie a factor of 1.7 apart.
 """
 
 from __future__ import annotations
@@ -203,10 +206,15 @@ def _of_verdict(verdict: Record) -> Record:
     shape = next(iter(verdict["measured_us"]), None)
     if shape is None:
         return {}
-    return {
+    found = {
         "predicted_us": verdict["predicted_us"][shape]["expected"],
         "measured_us": verdict["measured_us"][shape]["expected"],
     }
+    calm = verdict["undisturbed_us"].get(shape)
+    if calm is not None:
+        found["undisturbed_predicted_us"] = calm["predicted"]["expected"]
+        found["undisturbed_measured_us"] = calm["measured_us"]
+    return found
 
 
 def line(record: Record) -> str:
@@ -230,17 +238,28 @@ def summary(records: list[Record]) -> str:
     text = [f"deployed {len(done)} of {len(runnable)} models that ONNX Runtime runs"]
     timed = [record for record in done if "measured_us" in record]
     if timed:
-        off = [abs(record["predicted_us"] / record["measured_us"] - 1) for record in timed]
         speed = [record["speedup"] for record in timed]
-        text.append(
-            f"prediction error: mean {statistics.mean(off):.1%}, median "
-            f"{statistics.median(off):.1%}, worst {max(off):.1%}"
-        )
-        text.append(
+        text += [
+            _errors(timed, "", "p50"),
+            _errors(
+                [record for record in timed if "undisturbed_measured_us" in record],
+                "undisturbed_",
+                "undisturbed tenth of the rounds",
+            ),
             f"speed against plain ONNX Runtime: geometric mean "
-            f"{math.exp(statistics.mean(map(math.log, speed))):.2f}x, least {min(speed):.2f}x"
-        )
+            f"{math.exp(statistics.mean(map(math.log, speed))):.2f}x, least {min(speed):.2f}x",
+        ]
     return "\n".join(text)
+
+
+def _errors(records: list[Record], prefix: str, what: str) -> str:
+    off = [abs(r[f"{prefix}predicted_us"] / r[f"{prefix}measured_us"] - 1) for r in records]
+    if not off:
+        return f"prediction error of the {what}: not measured"
+    return (
+        f"prediction error of the {what}: mean {statistics.mean(off):.1%}, median "
+        f"{statistics.median(off):.1%}, worst {max(off):.1%}"
+    )
 
 
 if __name__ == "__main__":

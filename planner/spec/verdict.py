@@ -19,6 +19,16 @@ class Check(Document):
     """What was found, with numbers."""
 
 
+class Undisturbed(Document):
+    """One workload shape in the tenth of the rounds that neighbours slowed down the least,
+    microseconds: medians jump between two states where neighbours hold the hardware half of the
+    time, this tenth does not."""
+
+    predicted: Estimate
+    """At the machine's speed in these rounds."""
+    measured_us: float
+
+
 class Verdict(Document):
     """Whether an engine keeps what its plan promised, on this machine, now."""
 
@@ -32,6 +42,8 @@ class Verdict(Document):
     """Predicted p50 per workload shape."""
     measured_us: dict[str, Estimate] = Field(default_factory=dict)
     """Measured p50 per workload shape."""
+    undisturbed_us: dict[str, Undisturbed] = Field(default_factory=dict)
+    """Per workload shape, of engines of one part."""
     warnings: tuple[str, ...] = ()
 
 

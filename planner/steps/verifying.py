@@ -10,6 +10,7 @@ import numpy as np
 from planner.cost import tempo
 from planner.profiling.cuda import utilisation
 from planner.profiling.race import Contestant
+from planner.profiling.timing import FAST_SHARE
 from planner.report.text import unprovable_text
 from planner.runtime import integrity
 from planner.runtime.engine import load
@@ -25,7 +26,7 @@ from planner.runtime.verify import verify_outputs
 from planner.spec.io import read_plan
 from planner.spec.manifest import GoldenCheck, Manifest
 from planner.spec.plan import Environment, Estimate, Plan
-from planner.spec.verdict import Check, Verdict
+from planner.spec.verdict import Check, Undisturbed, Verdict
 from planner.steps.gpu.document import ON_CPU
 from planner.steps.racing import at_percentile, race
 from planner.steps.workspace import Workspace
@@ -37,6 +38,8 @@ _SLACK = 1.5
 """How much slower than the upper end of its interval an engine may be, in its faster rounds, before
 the prediction counts as broken: whole models vary by that much from process to process on a shared
 machine. The promise itself (`slo`) knows no slack."""
+_DISTURBED = 1.2
+"""Medians that lie so far above the undisturbed rounds are told beside them."""
 _CALL_US = 10.0
 """What is always allowed beyond the interval: how far calls of models that compute next to nothing
 differ from process to process (5 to 16 us for one that hands on four numbers, on a busy machine).
@@ -87,6 +90,7 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
         checks=tuple(checks),
         predicted_us={found.shape: found.predicted for found in measured},
         measured_us={found.shape: found.p50 for found in measured},
+        undisturbed_us={f.shape: f.undisturbed for f in measured if f.undisturbed is not None},
         warnings=plan.warnings,
     )
 
@@ -158,6 +162,7 @@ class _Measured:
     """p50, at the machine's present speed."""
     factor: float
     """How much slower the machine is than when it was planned."""
+    undisturbed: Undisturbed | None = None
 
 
 def _measured(
@@ -177,6 +182,9 @@ def _measured(
     low, high = np.quantile(found["medians_us"], (0.25, 0.75))
     probe_us, predicted = found["reference_us"], plan.prediction.latency_p50_us[golden.shape]
     planned_us, exponent = plan.machine_state_us or probe_us, plan.machine_exponent
+    calm_us, calm_probe_us = (
+        float(np.quantile(found[name], FAST_SHARE)) for name in ("medians_us", "beside_us")
+    )
     return _Measured(
         shape=golden.shape,
         p50=Estimate(
@@ -185,6 +193,10 @@ def _measured(
         slo_us=at_percentile(found, plan.promise.latency_percentile),
         predicted=tempo.at_state(predicted, probe_us, planned_us, exponent),
         factor=tempo.slowness(probe_us, planned_us, exponent),
+        undisturbed=Undisturbed(
+            predicted=tempo.at_state(predicted, calm_probe_us, planned_us, exponent),
+            measured_us=calm_us,
+        ),
     )
 
 
@@ -210,6 +222,12 @@ def _latency(plan: Plan, found: _Measured, *, is_same_device: bool) -> list[Chec
         f"{format_duration(here.high)}] (machine at {1 / found.factor:.2f}x of its speed when "
         "planned)"
     )
+    calm = found.undisturbed
+    if calm is not None and found.p50.expected > calm.measured_us * _DISTURBED:
+        detail += (
+            f"; its undisturbed rounds {format_duration(calm.measured_us)}, predicted "
+            f"{format_duration(calm.predicted.expected)}"
+        )
     predicted_us = max(here.high, plan.prediction.latency_p50_us[found.shape].high)
     is_kept = keeps_prediction(found.p50.low, predicted_us) or not is_same_device
     checks = [Check(name="latency", passed=is_kept, detail=detail)]
