@@ -3,6 +3,7 @@ its fullest is what its plan counted."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -86,6 +87,9 @@ def load_streamed(directory: Path, manifest: Manifest) -> StreamedSession:
             where=str(directory / integrity.MANIFEST),
         )
     device = providers.pop()
+    if device != "cpu":
+        # Read when a session first multiplies: 150 MB of workspace a session otherwise.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     give_back_at_once()
     stream = Stream(_source(directory, streamed, device))
     try:

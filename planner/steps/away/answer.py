@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Literal
 
 from planner.ir.problem import Latency
@@ -14,6 +15,7 @@ from planner.spec.constraints import Constraints
 from planner.spec.estimate import Estimate
 from planner.spec.execution import Cut
 from planner.steps.away.offers import Posed
+from planner.steps.away.parts import Run, uncounted_bytes
 from planner.steps.away.search import Found
 from planner.steps.away.target import Away
 
@@ -42,6 +44,23 @@ class Answer:
 
     def _variants(self, stage: Stage) -> list[Variant]:
         return [self._posed.variants[name] for name in stage.chosen]
+
+    def _runs(self, stage: Stage) -> list[Run]:
+        """Its groups, as their weights come."""
+        found: list[Run] = []
+        for is_streamed, own in groupby(
+            self._variants(stage), lambda variant: residency(variant, stage) == "host"
+        ):
+            found.append(Run(tuple(v.priced.weight_size_bytes for v in own), is_streamed))
+        return found
+
+    def _handles_bytes(self, stage: Stage) -> int:
+        """Of its memory: what the parts of an engine that streams on one device take besides what
+        the solver counts. No engine streams on several."""
+        totals = self._solution.totals
+        if totals is None or totals.devices > 1:
+            return 0
+        return uncounted_bytes(self._runs(stage))
 
     def _weighted(self, row: Sequence[Latency | None]) -> float:
         cells = zip(self._weights, row, strict=True)

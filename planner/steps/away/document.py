@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import islice
 
 from planner import __version__
 from planner.ir.solution import Stage
@@ -26,6 +27,7 @@ from planner.spec.plan import (
 from planner.spec.session import SessionSettings
 from planner.steps.away.answer import Answer, cuts, residency, style
 from planner.steps.away.offers import whole_ops
+from planner.steps.away.parts import merged
 from planner.steps.away.record import Record
 from planner.steps.away.search import is_proved_below
 from planner.steps.request import unmet_pins
@@ -69,7 +71,7 @@ class Writer(Answer):
             prediction=Prediction(
                 latency_p50_us=latency,
                 latency_slo_us=latency,
-                memory_size_bytes=_exactly(max(totals.stage_memory_size_bytes, default=0)),
+                memory_size_bytes=_exactly(self._memory_bytes()),
                 error=Estimate(
                     low=totals.error / _ERROR_SPREAD,
                     expected=totals.error,
@@ -153,18 +155,25 @@ class Writer(Answer):
         return tuple(found)
 
     def _streamed(self) -> tuple[StageExecution, ...]:
-        """Parts of one device, each group that streams one of its own; none where none does."""
+        """Parts of one device; none where no weights stream."""
         (stage,) = self._solution.stages
+        runs, names = self._runs(stage), iter(self._variants(stage))
+        if not any(run.is_streamed for run in runs):
+            return ()
         found: list[StageExecution] = []
-        for variant in self._variants(stage):
-            ops = tuple(op.name for op in self._posed.groups[variant.group].ops)
-            comes = residency(variant, stage) == "host"
-            last = found[-1] if found else None
-            if last is not None and not comes and not last.is_streamed:
-                found[-1] = last.model_copy(update={"ops": (*last.ops, *ops)})
-                continue
-            found.append(StageExecution(device="cuda", ops=ops, is_streamed=comes))
-        return tuple(found) if any(each.is_streamed for each in found) else ()
+        for run, counts in zip(runs, merged(runs), strict=True):
+            for count in counts:
+                groups = [self._posed.groups[v.group] for v in islice(names, count)]
+                ops = tuple(op.name for group in groups for op in group.ops)
+                found.append(StageExecution(device="cuda", ops=ops, is_streamed=run.is_streamed))
+        return tuple(found)
+
+    def _memory_bytes(self) -> int:
+        """Of the device that holds the most."""
+        totals = self._solution.totals
+        assert totals is not None
+        stages = zip(totals.stage_memory_size_bytes, self._solution.stages, strict=True)
+        return max((used + self._handles_bytes(stage) for used, stage in stages), default=0)
 
     def _formats(self) -> dict[str, str]:
         """Of operators with weights; those that keep the model's own are not in it."""
@@ -286,6 +295,12 @@ class Writer(Answer):
         if whole:
             kinds = ", ".join(f"{count} {kind}" for kind, count in list(whole.items())[:6])
             texts.append(f"no rule cuts these, so every rank computes them whole: {kinds}")
+        held, most = self._memory_bytes(), self._away.machine.memory_size_bytes
+        if held > most:
+            texts.append(
+                f"an engine that streams its weights in parts takes {format_size(held)}, "
+                f"{format_size(held - most)} more than there is to take: ask for more memory"
+            )
         asked, totals = self._constraints.target.gpus, found.totals
         if asked is not None and totals is not None and totals.devices < asked.minimum:
             texts.append(

@@ -105,7 +105,7 @@ class Record(Answer):
             weights=weights,
             cache=cache,
             activations=max(used - weights - cache - fixed, 0),
-            runtime=fixed,
+            runtime=fixed + self._handles_bytes(stage),
             capacity=self._away.machine.memory_size_bytes,
         )
 
