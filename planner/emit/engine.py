@@ -30,7 +30,6 @@ from onnx import TensorProto
 from planner.emit import swap
 from planner.emit.golden import FOLDER as GOLDEN_FOLDER
 from planner.emit.golden import Golden, write_goldens
-from planner.emit.twins import Twins
 from planner.errors import ModelError, UsageError
 from planner.graph import proto
 from planner.runtime.integrity import MANIFEST, VERIFIED, file_entry, manifest_bytes, read_manifest
@@ -209,12 +208,8 @@ def _fill(scratch: Path, blueprint: Blueprint) -> Manifest:
 
 def _write_stages(scratch: Path, parts: Sequence[Part | Talk]) -> tuple[Stage, ...]:
     stages: list[tuple[str, tuple[int, ...], list[Segment]]] = []
-    twins = Twins()
     for index, part in enumerate(parts):
         segment = part.segment if isinstance(part, Talk) else _segment(scratch, index, part)
-        if isinstance(segment, OrtSegment) and segment.streamed is not None:
-            twin = twins.of(segment.file, proto.read(scratch / segment.file), segment.settings)
-            segment = segment.model_copy(update={"twin": twin})
         if not stages or stages[-1][:2] != (part.device, part.ranks):
             stages.append((part.device, part.ranks, []))
         stages[-1][2].append(segment)

@@ -56,15 +56,6 @@ class StreamedWeights(Document):
     tensors: tuple[StreamedTensor, ...] = Field(min_length=1)
 
 
-class Twin(Document):
-    """An earlier segment whose graph is the same but for names."""
-
-    file: str
-    """Its ONNX file; one session of it runs both."""
-    names: dict[str, str]
-    """Of this segment's inputs, weights and outputs: the name that each has there."""
-
-
 class OrtSegment(Document):
     """An ONNX part run by ONNX Runtime."""
 
@@ -79,8 +70,6 @@ class OrtSegment(Document):
     settings: SessionSettings
     streamed: StreamedWeights | None = None
     """Weights that come in while it runs, where it does not keep them itself; on one rank only."""
-    twin: Twin | None = None
-    """Of segments that stream their weights; None: it has a session of its own."""
 
     @model_validator(mode="after")
     def _streams_on_one_rank(self) -> OrtSegment:

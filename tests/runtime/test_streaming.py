@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,13 @@ from planner.errors import (
     UsageError,
     VerificationError,
 )
-from planner.runtime import integrity, ort
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
 from planner.runtime.streaming import on_device
 from planner.runtime.streaming import session as session_of
 from planner.runtime.streaming import stream as streaming
 from planner.runtime.streaming.mapped import Mapped
-from planner.spec.manifest import Manifest, OrtSegment, StreamedTensor, StreamedWeights, Twin
+from planner.spec.manifest import Manifest, OrtSegment, StreamedTensor, StreamedWeights
 from tests.runtime import fake_cuda
 from tests.runtime.build import SETTINGS, make_model, make_plan, tensor
 
@@ -109,58 +108,6 @@ def test_tables_are_read_where_they_lie(tmp_path: Path) -> None:
     _, manifest = engine_of(stack(), tmp_path, "y" * 7)
     kinds = [t.is_table for s in manifest.ort_segments if s.streamed for t in s.streamed.tensors]
     assert kinds == [True] + [False] * LAYERS
-
-
-def test_parts_of_one_graph_share_a_session(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, manifest = engine_of(stack(), tmp_path, "y" * (LAYERS + 1))
-    table, first, *others = manifest.ort_segments
-    assert table.twin is None
-    assert first.twin is None
-    assert {each.twin and each.twin.file for each in others} == {first.file}
-    made: list[str] = []
-    make = ort.make_session
-
-    def counted(source: Path, *given: Any, **named: Any) -> Any:
-        made.append(source.parent.name)
-        return make(source, *given, **named)
-
-    monkeypatch.setattr(ort, "make_session", counted)
-    ids = np.array([0, 1999, 7], np.int64)
-    with runtime.load(engine) as session:
-        found = session.run({"ids": ids})[f"x{LAYERS}"]
-    assert made == ["000", "001"]
-    np.testing.assert_allclose(found, whole(tmp_path, ids), rtol=1e-4, atol=1e-4)
-
-
-def test_a_twin_that_is_none_is_refused(tmp_path: Path) -> None:
-    engine, manifest = engine_of(stack(), tmp_path, "y" * (LAYERS + 1))
-    _rewritten(engine, manifest, lambda twin: twin.model_copy(update={"file": "parts/006/m.onnx"}))
-    with pytest.raises(VerificationError, match="does not stand before it"):
-        runtime.load(engine)
-    _rewritten(engine, manifest, lambda twin: twin.model_copy(update={"names": {}}))
-    with pytest.raises(VerificationError, match="not those the manifest declares"):
-        runtime.load(engine)
-
-
-def _rewritten(engine: Path, manifest: Manifest, change: Callable[[Twin], Twin]) -> None:
-    """The manifest with every twin changed, digest and all."""
-    stages = [
-        stage.model_copy(
-            update={
-                "segments": tuple(
-                    each.model_copy(update={"twin": change(each.twin)})
-                    if isinstance(each, OrtSegment) and each.twin
-                    else each
-                    for each in stage.segments
-                )
-            }
-        )
-        for stage in manifest.stages
-    ]
-    changed = manifest.model_copy(update={"stages": tuple(stages)})
-    (engine / integrity.MANIFEST).write_bytes(integrity.manifest_bytes(changed))
 
 
 def test_many_callers_get_their_own_answers(tmp_path: Path) -> None:
@@ -350,8 +297,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> fake_cuda.FakeDriver:
     def slots(directory: Path, streamed: Sequence[StreamedWeights], _: str) -> Any:
         return on_device.Slots([(directory / each.file, each.tensors) for each in streamed])
 
-    def part(made: Any, outputs: Sequence[str], _: str) -> Any:
-        return on_device.DevicePart(made, outputs)
+    def part(made: Any, segment: OrtSegment) -> Any:
+        return on_device.DevicePart(made, segment.outputs)
 
     monkeypatch.setattr(on_device, "_DEVICE", "cpu")
     monkeypatch.setattr(session_of, "_source", slots)

@@ -105,9 +105,8 @@ def _bound(directory: Path, manifest: Manifest, stream: Stream, listed: set[str]
     dead = dead_after(directory, manifest, segments)
     numbers = _numbers(segments)
     following = [*numbers[1:], numbers[0]]
-    sessions: dict[str, Any] = {}
     return [
-        _bind(directory, segment, listed, gone, partial(_run, stream, own, coming), sessions)
+        _bind(directory, segment, listed, gone, partial(_run, stream, own, coming))
         for segment, gone, own, coming in zip(segments, dead, numbers, following, strict=True)
     ]
 
@@ -159,17 +158,12 @@ def _host(device: str) -> Callable[[Any], Any]:
     return on_host
 
 
-def _call(session: Any, outputs: Sequence[str], provider: str) -> ort.BoundRun:
-    if provider == "cpu":
-        return ort.bind(session, outputs)
+def _call(session: Any, segment: OrtSegment) -> ort.BoundRun:
+    if segment.settings.provider == "cpu":
+        return ort.bind(session, segment.outputs)
     from planner.runtime.streaming.on_device import DevicePart
 
-    return DevicePart(session, outputs)
-
-
-def _renamed(run: ort.BoundRun, names: Mapping[str, str]) -> ort.BoundRun:
-    """A run that takes values by the names of a segment in the session of its twin."""
-    return lambda feeds: run({names[name]: value for name, value in feeds.items()})
+    return DevicePart(session, segment.outputs)
 
 
 def _bind(
@@ -178,12 +172,8 @@ def _bind(
     listed: set[str],
     dead: tuple[str, ...],
     around: Callable[[ort.BoundRun, dict[str, Any]], list[Any]],
-    sessions: dict[str, Any],
 ) -> Bound:
-    """One part, ready to run; in the session of its twin, where it has one.
-
-    Args:
-        sessions: by file, of the parts before it; gains this one's.
+    """One part, ready to run.
 
     Raises:
         VerificationError: it is not in the list of files, or not what the manifest says.
@@ -193,35 +183,17 @@ def _bind(
             f"segment file {segment.file!r} is not in the list of files",
             where=str(directory / integrity.MANIFEST),
         )
-    file = segment.file if segment.twin is None else segment.twin.file
-    if file != segment.file and file not in sessions:
-        raise VerificationError(
-            f"its twin {file!r} does not stand before it", where=str(directory / segment.file)
-        )
-    if file not in sessions:
-        sessions[file] = ort.make_session(directory / file, segment.settings, has_arena=False)
-    session = sessions[file]
-    names = _names(segment)
+    session = ort.make_session(directory / segment.file, segment.settings, has_arena=False)
     inputs, outputs = ort.tensor_specs(session)
     own = segment.streamed.tensors if segment.streamed is not None else ()
     declared = {spec.name for spec in inputs}, {spec.name for spec in outputs}
-    taken = {names.get(name) for name in (*segment.inputs, *(tensor.name for tensor in own))}
-    made = {names.get(name) for name in segment.outputs}
+    taken = {*segment.inputs, *(tensor.name for tensor in own)}
     shapes = {spec.name: (spec.dtype, spec.shape) for spec in inputs}
-    fits = all(shapes.get(names.get(t.name, "")) == (t.dtype, t.shape) for t in own)
-    if taken != declared[0] or not made <= declared[1] or not fits:
+    fits = all(shapes.get(t.name) == (t.dtype, t.shape) for t in own)
+    if taken != declared[0] or not set(segment.outputs) <= declared[1] or not fits:
         raise VerificationError(
             "its inputs, weights and outputs are not those the manifest declares",
             where=str(directory / segment.file),
         )
-    call = _call(session, [names[name] for name in segment.outputs], segment.settings.provider)
-    run = partial(around, call if segment.twin is None else _renamed(call, names))
+    run = partial(around, _call(session, segment))
     return Bound(run, segment.inputs, segment.outputs, dead, segment.file)
-
-
-def _names(segment: OrtSegment) -> Mapping[str, str]:
-    """Of its values: the name that each has in its session."""
-    if segment.twin is not None:
-        return segment.twin.names
-    weights = segment.streamed.tensors if segment.streamed is not None else ()
-    return {name: name for name in (*segment.inputs, *segment.outputs, *(t.name for t in weights))}
