@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from typing import Literal
 
@@ -15,7 +16,7 @@ from planner.spec.constraints import Constraints
 from planner.spec.estimate import Estimate
 from planner.spec.execution import Cut
 from planner.steps.away.offers import Posed
-from planner.steps.away.parts import Run, uncounted_bytes
+from planner.steps.away.parts import Run, StreamingParts
 from planner.steps.away.search import Found
 from planner.steps.away.target import Away
 
@@ -45,22 +46,19 @@ class Answer:
     def _variants(self, stage: Stage) -> list[Variant]:
         return [self._posed.variants[name] for name in stage.chosen]
 
-    def _runs(self, stage: Stage) -> list[Run]:
-        """Its groups, as their weights come."""
-        found: list[Run] = []
-        for is_streamed, own in groupby(
-            self._variants(stage), lambda variant: residency(variant, stage) == "host"
-        ):
-            found.append(Run(tuple(v.priced.weight_size_bytes for v in own), is_streamed))
-        return found
-
-    def _handles_bytes(self, stage: Stage) -> int:
-        """Of its memory: what the parts of an engine that streams on one device take besides what
-        the solver counts. No engine streams on several."""
+    @cached_property
+    def _parts(self) -> StreamingParts:
+        """In which the weights of one device come; none on several, where no engine streams."""
         totals = self._solution.totals
         if totals is None or totals.devices > 1:
-            return 0
-        return uncounted_bytes(self._runs(stage))
+            return StreamingParts(())
+        (stage,) = self._solution.stages
+        return StreamingParts(
+            Run(tuple(v.priced.weight_size_bytes for v in own), is_streamed)
+            for is_streamed, own in groupby(
+                self._variants(stage), lambda variant: residency(variant, stage) == "host"
+            )
+        )
 
     def _weighted(self, row: Sequence[Latency | None]) -> float:
         cells = zip(self._weights, row, strict=True)

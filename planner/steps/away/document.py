@@ -27,7 +27,6 @@ from planner.spec.plan import (
 from planner.spec.session import SessionSettings
 from planner.steps.away.answer import Answer, cuts, residency, style
 from planner.steps.away.offers import whole_ops
-from planner.steps.away.parts import merged
 from planner.steps.away.record import Record
 from planner.steps.away.search import is_proved_below
 from planner.steps.request import unmet_pins
@@ -157,11 +156,11 @@ class Writer(Answer):
     def _streamed(self) -> tuple[StageExecution, ...]:
         """Parts of one device; none where no weights stream."""
         (stage,) = self._solution.stages
-        runs, names = self._runs(stage), iter(self._variants(stage))
-        if not any(run.is_streamed for run in runs):
+        parts, names = self._parts, iter(self._variants(stage))
+        if not parts.is_streamed:
             return ()
         found: list[StageExecution] = []
-        for run, counts in zip(runs, merged(runs), strict=True):
+        for run, counts in zip(parts.runs, parts.counts, strict=True):
             for count in counts:
                 groups = [self._posed.groups[v.group] for v in islice(names, count)]
                 ops = tuple(op.name for group in groups for op in group.ops)
@@ -172,8 +171,7 @@ class Writer(Answer):
         """Of the device that holds the most."""
         totals = self._solution.totals
         assert totals is not None
-        stages = zip(totals.stage_memory_size_bytes, self._solution.stages, strict=True)
-        return max((used + self._handles_bytes(stage) for used, stage in stages), default=0)
+        return max(totals.stage_memory_size_bytes, default=0) + self._parts.uncounted_bytes
 
     def _formats(self) -> dict[str, str]:
         """Of operators with weights; those that keep the model's own are not in it."""

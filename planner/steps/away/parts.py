@@ -12,7 +12,7 @@ places that grow by a twentieth, groups staying whole and in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 SESSION_BYTES = 23_000_000
@@ -88,15 +88,25 @@ def _sizes(sizes: Sequence[int], counts: Sequence[int]) -> Iterator[int]:
         start += count
 
 
-def uncounted_bytes(runs: Sequence[Run]) -> int:
-    """What these parts hold beyond what the solver counts of them: the largest two groups in a row
-    of which one runs while the other comes."""
-    if not any(run.is_streamed for run in runs):
-        return 0
-    counted = max(
-        sum(run.sizes_bytes[first : first + _PLACES])
-        for run in runs
-        if run.is_streamed
-        for first in range(len(run.sizes_bytes))
-    )
-    return max(held_bytes(runs, merged(runs)) - counted, 0)
+class StreamingParts:
+    """The parts of one device, chosen once: places are tried over all groups."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = tuple(runs)
+        self.is_streamed = any(run.is_streamed for run in self.runs)
+        self.counts = merged(self.runs)
+        """Groups of each part, by run."""
+
+    @property
+    def uncounted_bytes(self) -> int:
+        """What they hold beyond what the solver counts of them: the largest two groups in a row, of
+        which one runs while the other comes."""
+        if not self.is_streamed:
+            return 0
+        counted = max(
+            sum(run.sizes_bytes[first : first + _PLACES])
+            for run in self.runs
+            if run.is_streamed
+            for first in range(len(run.sizes_bytes))
+        )
+        return max(held_bytes(self.runs, self.counts) - counted, 0)

@@ -105,7 +105,7 @@ class Record(Answer):
             weights=weights,
             cache=cache,
             activations=max(used - weights - cache - fixed, 0),
-            runtime=fixed + self._handles_bytes(stage),
+            runtime=fixed + self._parts.uncounted_bytes,
             capacity=self._away.machine.memory_size_bytes,
         )
 
