@@ -7,7 +7,9 @@ Sessions may be run from several threads at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -182,7 +184,6 @@ def load(
         from planner.runtime.streaming.session import load_streamed
 
         return load_streamed(directory, manifest)
-    listed = {entry.path for entry in manifest.files}
     known = known_of(directory, manifest, path)
     segments = selected(manifest, path, known)
     if apart is None:
@@ -195,13 +196,28 @@ def load(
     keeps = len(segments) == 1 or any(isinstance(each, FusedSegment) for each in segments)
     if not keeps:
         give_back_at_once()
-    bound = [
-        bind_fused(directory, segment, listed, gone, copies, apart.get(segment.folder, {}))
-        if isinstance(segment, FusedSegment)
-        else bind(directory, segment, segment.file, listed, gone, has_arena=keeps)
-        for segment, gone in zip(segments, dead, strict=True)
-    ]
-    return Session(directory, manifest, bound)
+    listed = {entry.path for entry in manifest.files}
+
+    def bound(segment: OrtSegment | FusedSegment, gone: tuple[str, ...]) -> Bound:
+        if isinstance(segment, FusedSegment):
+            loops = apart.get(segment.folder, {})
+            return bind_fused(directory, segment, listed, gone, copies, loops)
+        return bind(directory, segment, segment.file, listed, gone, has_arena=keeps)
+
+    parts = [partial(bound, each, gone) for each, gone in zip(segments, dead, strict=True)]
+    return Session(directory, manifest, _all_or_none(parts))
+
+
+def _all_or_none(parts: Iterable[Callable[[], Bound]]) -> list[Bound]:
+    """All parts; where one cannot be opened, those before it give the GPU's memory back."""
+    with ExitStack() as undone:
+        found = []
+        for opened in parts:
+            found.append(opened())
+            if (kernels := found[-1].kernels) is not None:
+                undone.callback(kernels.close)
+        undone.pop_all()
+    return found
 
 
 def known_of(directory: Path, manifest: Manifest, path: Way) -> Verified | None:

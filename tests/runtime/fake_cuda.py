@@ -100,6 +100,12 @@ class FakeDriver(ModuleType):
     def cuMemHostAlloc(self, size_bytes: int, flags: int) -> tuple[Any, int]:  # noqa: N802
         return self.cuMemAlloc(size_bytes)
 
+    def cuMemFree(self, address: int) -> tuple[int]:  # noqa: N802
+        del self.memory[address]
+        return (0,)
+
+    cuMemFreeHost = cuMemFree  # noqa: N815
+
     def cuMemGetInfo(self) -> tuple[int, int, int]:  # noqa: N802
         return 0, self.memory_limit_bytes, 1 << 30
 

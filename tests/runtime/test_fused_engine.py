@@ -11,7 +11,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from planner.emit.engine import Part, write_engine
-from planner.errors import DataError, EnvironmentMismatchError, UsageError, VerificationError
+from planner.errors import (
+    DataError,
+    EnvironmentMismatchError,
+    ModelError,
+    UsageError,
+    VerificationError,
+)
 from planner.runtime.engine import load
 from planner.runtime.fused.dlpack import DeviceTensor
 from planner.runtime.integrity import VERIFIED, read_manifest
@@ -130,3 +136,30 @@ def test_a_closed_engine_frees_its_kernels(fake: FakeDriver, engine: Path) -> No
         session.run({"x": X})
     with pytest.raises(UsageError, match="closed"):
         session.run_on_device({"x": X})
+
+
+def test_parts_opened_before_one_that_cannot_be_give_their_memory_back(
+    fake: FakeDriver, tmp_path: Path
+) -> None:
+    fake_cuda.engine(tmp_path / "kernels")
+    first = replace(doubling(tmp_path), fused_path=tmp_path / "kernels", device="cuda")
+    second = build.make_model(
+        [helper.make_node("Neg", ["y"], ["z"])],
+        [build.tensor("y", TensorProto.FLOAT, [4])],
+        [build.tensor("z", TensorProto.FLOAT, [4])],
+        {},
+    )
+    parts = [first, build.part(build.save(second, tmp_path / "second"))]
+    engine = tmp_path / "engine"
+    blueprint = build.blueprint(parts, {"x": X})
+    write_engine(engine, replace(blueprint, built_for="h200-sxm-141gb"))
+    with load(engine) as session:
+        np.testing.assert_array_equal(session.run({"x": X})["z"], -4 * X)
+        held = len(fake.memory)
+    assert held > 0
+    assert not fake.memory
+    damaged = engine / "parts/001/model.onnx"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        load(engine, verify_hashes=False)
+    assert not fake.memory

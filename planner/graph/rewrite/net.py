@@ -156,12 +156,16 @@ class Net:
     def prune(self, name: str) -> None:
         """Drops the operator that makes a tensor if nobody needs anything that it makes; and so on
         upwards."""
-        node = self.maker(name)
-        if node is None or any(self._readers.get(o) or o in self.pinned for o in node.outputs):
-            return
-        self.remove(node)
-        for source in node.inputs:
-            self.prune(source)
+        waiting = [name]
+        while waiting:
+            node = self.maker(waiting.pop())
+            if node is None or self._is_needed(node):
+                continue
+            self.remove(node)
+            waiting.extend(node.inputs)
+
+    def _is_needed(self, node: Node) -> bool:
+        return any(self._readers.get(o) or o in self.pinned for o in node.outputs)
 
     def fresh(self, base: str, shape: Shape) -> str:
         """A name that nobody has, for a tensor of this shape."""
