@@ -61,6 +61,11 @@ class Bounds:
         )
 
 
+MANY_RUNS = Bounds(wall_s=3600.0)
+"""Of a call that runs a model on all samples, after one run is known to end: how long that takes is
+for the samples and the machine to say, so this ends only what hangs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """A fresh process for each call; `task` and `where` word its errors."""

@@ -18,7 +18,7 @@ from planner.compress.metrics import MetricResult, evaluate, pooled
 from planner.compress.samples import Evaluation, Samples
 from planner.compress.user_function import function_digest
 from planner.compress.workload import Specs, evaluations
-from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.spec.plan import AccuracyReport
@@ -34,7 +34,6 @@ from planner.steps.workspace import Workspace, digest, file_digest
 _JOINT_RUNS = 32
 _HOPELESS = 1e6
 """NMSE that stands for answers that are not even numbers: no budget allows it."""
-_LONG = Bounds(wall_s=3600.0)
 _SESSION = SessionSettings()
 
 
@@ -87,7 +86,7 @@ class Accuracy:
 
     def _sandbox(self) -> Sandbox:
         size = self.prepared.loaded.size_bytes
-        return Sandbox("measuring accuracy", str(self.prepared.loaded.path), _LONG.for_size(size))
+        return Sandbox("measuring accuracy", str(self.prepared.loaded.path), MANY_RUNS.for_size(size))
 
     def measure(self, variant: Variant) -> Measured:
         """Joint error, and the metric where a limit on its drop was given."""

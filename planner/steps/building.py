@@ -13,7 +13,7 @@ from planner.compress.synthetic import synthetic_samples
 from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
 from planner.emit.golden import MAX_NMSE, Golden
 from planner.emit.partition import StageCut, partition, read, stage_cuts, with_copies
-from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.place.recompute import copied
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs
@@ -184,7 +184,7 @@ def _golden(
     kept = files.inputs_path(shape.shapes)
     is_real = kept.exists()
     feeds = read_tensors(kept) if is_real else synthetic(shape, files, inputs, work)
-    sandbox = Sandbox("running the engine", str(part), Bounds().for_size(plan.model.size_bytes))
+    sandbox = Sandbox("running the engine", str(part), MANY_RUNS.for_size(plan.model.size_bytes))
     settings = local_settings(plan)
     # The CUDA driver maps more addresses than a sandbox allows.
     is_gpu = settings.provider == "cuda"

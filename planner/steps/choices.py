@@ -9,7 +9,7 @@ from planner.compress.base import NATIVE, Format, Offer, Rejection
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import offers
 from planner.compress.samples import Samples
-from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.ir.graph import Graph
 from planner.spec.constraints import Constraints
 from planner.spec.session import SessionSettings
@@ -87,7 +87,7 @@ def _ranges_on(
     samples: Samples, prepared: Prepared, tensors: Sequence[str], work: Workspace
 ) -> dict[str, tuple[float, float]]:
     key = digest("ranges", prepared.sha256, samples.digest, tensors)
-    bounds = Bounds().for_size(prepared.loaded.size_bytes)
+    bounds = MANY_RUNS.for_size(prepared.loaded.size_bytes)
     sandbox = Sandbox("calibrating activations", str(prepared.loaded.path), bounds)
 
     def compute() -> dict[str, list[float]]:

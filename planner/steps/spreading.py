@@ -16,7 +16,7 @@ from planner.emit.partition import Shapes, cut_of, options, partition, read, sta
 from planner.emit.partition.price import talk_sizes
 from planner.errors import EnvironmentMismatchError, ModelError
 from planner.graph.analysis import peak_activation_bytes
-from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.ir.graph import Graph
 from planner.ops.sharding import Index
 from planner.place.shares import stage_ends, tensor_cuts
@@ -204,7 +204,7 @@ def _times(
     if any(stage.device == "cuda" for stage in plan.execution):  # CUDA does not fit into a sandbox
         found = time_chains(parts, dict(feeds), plan.ranks, lambda: CudaBoard(Driver()))
         return found or time_parts(parts, dict(feeds), plan.ranks)
-    bounds = Bounds().for_size(plan.model.size_bytes)
+    bounds = MANY_RUNS.for_size(plan.model.size_bytes)
     sandbox = Sandbox("timing the parts", str(part), bounds)
     times: PartTimes = sandbox.call(time_parts, parts, dict(feeds), plan.ranks, library == MPI)
     return times

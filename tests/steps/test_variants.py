@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from planner.compress.samples import Samples
-from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.sandbox import MANY_RUNS, Bounds, Sandbox
 from planner.profiling.store import Store
 from planner.progress import Silent
 from planner.steps import choices
@@ -49,3 +49,5 @@ def test_so_is_calibrating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     store.close()
     assert found == {"x": (0.0, 1.0)}
     assert _suffices(seen[0])
+    # It runs the model on all samples: an hour where one run was found to end, not a minute.
+    assert seen[0].wall_s >= MANY_RUNS.wall_s

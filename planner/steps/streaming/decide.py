@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from planner.emit.partition import StageCut, partition
 from planner.errors import InfeasibleError
-from planner.graph.sandbox import Bounds, Sandbox
+from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.ir.devices import Hold
 from planner.ir.problem import Latency, Objective, Problem
 from planner.ir.solution import Solution, Status
@@ -160,7 +160,7 @@ def timed(
     model: Model, pairs: Sequence[tuple[Any, Any]], feeds: Mapping[str, Any], plan: Plan
 ) -> list[tuple[Timed, Timed | None]]:
     """Both of each pair, in a process of its own."""
-    bounds = Bounds().for_size(2 * plan.model.size_bytes)
+    bounds = MANY_RUNS.for_size(2 * plan.model.size_bytes)
     sandbox = Sandbox("timing the parts", str(model.part), bounds)
     return sandbox.call(time_streams, pairs, dict(feeds), SECONDS)
 
