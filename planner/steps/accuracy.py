@@ -85,8 +85,9 @@ class Accuracy:
         return {(op, form): known[f"{op}|{form}"] for op, form in wanted}
 
     def _sandbox(self) -> Sandbox:
-        size = self.prepared.loaded.size_bytes
-        return Sandbox("measuring accuracy", str(self.prepared.loaded.path), MANY_RUNS.for_size(size))
+        loaded = self.prepared.loaded
+        bounds = MANY_RUNS.for_size(loaded.size_bytes)
+        return Sandbox("measuring accuracy", str(loaded.path), bounds)
 
     def measure(self, variant: Variant) -> Measured:
         """Joint error, and the metric where a limit on its drop was given."""
