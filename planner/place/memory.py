@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from planner.graph.skeleton import Skeleton
 from planner.ir.devices import Hold
 from planner.ir.graph import Graph, Tensor
+from planner.place.extents import Extents, local
+from planner.place.forms import WHOLE
 from planner.place.groups import Group
-from planner.place.strategy import WHOLE, Ends, Extents, local
+from planner.place.strategy import Ends
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,22 @@ from planner.graph.skeleton import Skeleton
 from planner.ir.devices import Place
 from planner.ir.problem import Latency, Option, State
 from planner.place.again import Again, Way, ways
+from planner.place.alike import Numbering, signature
 from planner.place.axes import Axes
 from planner.place.candidates import orders, spans
+from planner.place.dominance import Costed, undominated
 from planner.place.energy import Power
+from planner.place.extents import Extents
 from planner.place.formats import PRIORS, Offer
+from planner.place.forms import WHOLE
 from planner.place.groups import Group
 from planner.place.memory import Caches, holds, slot_holds
 from planner.place.packed import can_share
 from planner.place.price import Listed, Priced, Pricer, list_kernels
-from planner.place.strategy import WHOLE, Ends, Extents, Spread, spread
-from planner.place.tied import SHARES, Tied, format_of, shared_bytes, state_of
+from planner.place.strategy import Ends, Spread, spread
+from planner.place.tied import SHARES, Tied, format_of, is_tied, shared_bytes, state_of, tied_needs
+from planner.place.variant import HOST, Variant
 
-DEVICE, HOST = "device", "host"
-"""Residencies."""
 LEAST_STREAMED_BYTES = 1_000_000
 """Smaller weights are not worth a copy of their own."""
 
@@ -36,30 +39,6 @@ class Swaps:
 
     fetch: Callable[[float], Latency]
     """Of so many bytes into each rank, all ranks at once."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to run a group: what an option stands for."""
-
-    option: Option
-    group: int
-    ends: Ends
-    priced: Priced
-    residency: str = DEVICE
-    """Where its weights live between runs."""
-    swap_us: tuple[float, ...] = ()
-    """What streaming adds to each workload entry."""
-    again: tuple[str, ...] = ()
-    """Activations that it makes again."""
-
-
-@dataclass(frozen=True)
-class Costed:
-    """A strategy at one degree with its price in every format."""
-
-    spread: Spread
-    by_format: Mapping[str, Priced]
 
 
 @dataclass
@@ -89,7 +68,7 @@ class Offers:
     def __post_init__(self) -> None:
         self.extents = Extents.find(self.axes, len(self.skeleton.graphs))
         self._spans = spans(self.axes, self.groups)
-        self._costed: dict[Hashable, tuple[_Numbering, list[Costed]]] = {}
+        self._costed: dict[Hashable, tuple[Numbering, list[Costed]]] = {}
         self._spreads: dict[tuple[int, tuple[int, ...], int, bool], Spread] = {}
         self._latencies: dict[tuple[Latency, ...], tuple[tuple[Latency, ...], ...]] = {}
 
@@ -126,8 +105,8 @@ class Offers:
     def _of_group(
         self, number: int, group: Group, after: Mapping[str, int], *, is_again: bool = False
     ) -> Iterator[Variant]:
-        numbering = _Numbering()
-        key = _signature(group, self.skeleton, self.axes, self._spans, numbering)
+        numbering = Numbering()
+        key = signature(group, self.skeleton, self.axes, self._spans, numbering)
         if key not in self._costed:
             self._costed[key] = (numbering, self._cost(group))
         model, costed = self._costed[key]
@@ -273,98 +252,6 @@ class Offers:
     def _table(self, row: tuple[Latency, ...]) -> tuple[tuple[Latency, ...], ...]:
         """Equal tables are one object: solvers compare them by identity first."""
         return self._latencies.setdefault(row, (row,))
-
-
-def is_tied(option: Option) -> bool:
-    """Whether an option counts on a weight of another group."""
-    return option.name.endswith(SHARES)
-
-
-def tied_needs(option: Option) -> set[State]:
-    """The weights of other groups that it counts on."""
-    return {state for state in option.needs if ":" in state.form}
-
-
-@dataclass
-class _Numbering:
-    """Classes and tensors by first use: what alike groups share."""
-
-    classes: list[int] = field(default_factory=list)
-    tensors: list[str] = field(default_factory=list)
-    _known: dict[int, int] = field(default_factory=dict)
-
-    def of(self, number: int) -> int:
-        if number not in self._known:
-            self._known[number] = len(self.classes)
-            self.classes.append(number)
-        return self._known[number]
-
-
-def _signature(
-    group: Group,
-    skeleton: Skeleton,
-    axes: Axes,
-    span: Mapping[int, int],
-    numbering: _Numbering,
-) -> Hashable:
-    """Equal for groups that cost the same under corresponding strategies."""
-    numbers: dict[str, int] = {"": -1}
-    outside, made = set(group.inputs), set(group.outputs)
-    weighted = set(group.weighted)
-    looks = []
-    for op in group.ops:
-        names = (*op.inputs, *op.captured, *op.outputs)
-        wiring = tuple(numbers.setdefault(name, len(numbers)) for name in names)
-        shapes = tuple(
-            tuple(graph.tensors[name].shape for name in names if name)
-            for graph in skeleton.graphs.values()
-        )
-        kinds = tuple(
-            (skeleton.graph.tensors[n].dtype, skeleton.graph.tensors[n].is_constant)
-            for n in names
-            if n
-        )
-        ends = tuple((name in outside, name in made) for name in names)
-        cuts = tuple(
-            tuple((numbering.of(cut.group), cut.index) for cut in own) for own in axes.cuts[op.name]
-        )
-        own = (op.kind, id(skeleton.attributes.get(op.name)), op.name in weighted)
-        looks.append((*own, wiring, shapes, kinds, ends, cuts))
-    numbering.tensors += numbers
-    wide = tuple(min(span[number], 8) for number in numbering.classes)
-    return tuple(looks), wide
-
-
-def undominated(costed: Sequence[Costed]) -> list[Costed]:
-    """Strategies that no other with the same ends beats in time, weights and scratch memory."""
-    by_ends: dict[Hashable, list[Costed]] = {}
-    for each in costed:
-        if each.by_format:
-            ends = (tuple(each.spread.needs.items()), tuple(each.spread.makes.items()))
-            by_ends.setdefault(ends, []).append(each)
-    return [
-        one
-        for same in by_ends.values()
-        for n, one in enumerate(same)
-        if not any(_beats(other, one, m < n) for m, other in enumerate(same) if m != n)
-    ]
-
-
-def _beats(one: Costed, other: Costed, is_earlier: bool) -> bool:
-    """Whether one has every format of the other, is no worse in any, better in one or earlier."""
-    if not one.by_format.keys() >= other.by_format.keys():
-        return False
-    pairs = [
-        (_figures(one.by_format[form]), _figures(price)) for form, price in other.by_format.items()
-    ]
-    no_worse = all(a <= b for left, right in pairs for a, b in zip(left, right, strict=True))
-    better = any(a < b for left, right in pairs for a, b in zip(left, right, strict=True))
-    return no_worse and (better or is_earlier)
-
-
-def _figures(price: Priced) -> tuple[float, ...]:
-    times = [end for cell in price.latency for end in (cell.low_us, cell.expected_us, cell.high_us)]
-    return (*times, price.weight_size_bytes, price.workspace_size_bytes)
 
 
 def _last_readers(groups: Sequence[Group]) -> dict[str, int]:

@@ -14,7 +14,8 @@ from planner.ir.graph import Op, Tensor
 from planner.ir.problem import Latency
 from planner.place.formats import stored_bytes, suits
 from planner.place.groups import Group
-from planner.place.strategy import RankWork, Spread
+from planner.place.rank import RankWork
+from planner.place.strategy import Spread
 
 Attributes = Mapping[str, Mapping[str, Any]]
 

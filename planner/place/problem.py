@@ -21,11 +21,13 @@ from planner.ir.problem import (
     Transfer,
 )
 from planner.place.energy import Power
+from planner.place.extents import Extents
+from planner.place.forms import SUMMAND, WHOLE, conversion
 from planner.place.groups import Group
 from planner.place.memory import Caches
-from planner.place.options import Swaps, Variant
+from planner.place.options import Swaps
 from planner.place.price import Pricer
-from planner.place.strategy import SUMMAND, WHOLE, Extents, conversion
+from planner.place.variant import Variant
 
 DEVICE = "gpu"
 AHEAD = 4

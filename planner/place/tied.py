@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.ir.graph import Tensor
-from planner.ir.problem import State
+from planner.ir.problem import Option, State
 from planner.place.formats import stored_bytes
 from planner.place.groups import Group
 from planner.place.strategy import Ends
@@ -81,3 +81,13 @@ def format_of(group: Group, name: str, form: str, base: str) -> str:
 def shared_bytes(name: str, ends: Ends, form: str) -> int:
     """What a rank need not store again."""
     return int(stored_bytes(form, math.prod(ends.stored[name][1])))
+
+
+def is_tied(option: Option) -> bool:
+    """Whether an option counts on a weight of another group."""
+    return option.name.endswith(SHARES)
+
+
+def tied_needs(option: Option) -> set[State]:
+    """The weights of other groups that it counts on."""
+    return {state for state in option.needs if ":" in state.form}

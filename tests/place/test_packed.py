@@ -17,10 +17,11 @@ from planner.place.axes import Cut, find_axes
 from planner.place.formats import offer
 from planner.place.groups import Group, group
 from planner.place.memory import Caches
-from planner.place.options import Offers, Variant
+from planner.place.options import Offers
 from planner.place.packed import BITS, BLOCK, can_share
 from planner.place.price import Pricer
 from planner.place.strategy import Spread
+from planner.place.variant import Variant
 from planner.spec.formats import Format
 from tests.place.models import skeleton
 from tests.place.test_place import predictor

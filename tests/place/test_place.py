@@ -15,13 +15,16 @@ from planner.ir.devices import Place
 from planner.ir.problem import Latency
 from planner.place.axes import find_axes
 from planner.place.candidates import orders, spans
+from planner.place.extents import Extents
 from planner.place.formats import PRIORS, offer
+from planner.place.forms import SUMMAND, WHOLE, conversion
 from planner.place.groups import Group, group
 from planner.place.memory import Caches
-from planner.place.options import Offers, Variant
+from planner.place.options import Offers
 from planner.place.price import Pricer
 from planner.place.problem import Machine, links
-from planner.place.strategy import SUMMAND, WHOLE, Extents, Spread, conversion, spread
+from planner.place.strategy import Spread, spread
+from planner.place.variant import Variant
 from planner.spec.formats import Format
 from planner.spec.node import read_node
 from planner.spec.profile import read_profile

@@ -10,7 +10,7 @@ import pytest
 from planner.graph.skeleton import load_skeleton
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution
-from planner.place.options import HOST
+from planner.place.variant import HOST
 from planner.progress import Silent
 from planner.solve.check import check
 from planner.solve.solve import solve

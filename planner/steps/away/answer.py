@@ -10,8 +10,8 @@ from typing import Literal
 
 from planner.ir.problem import Latency
 from planner.ir.solution import Solution, Stage
-from planner.place.options import HOST, Variant
 from planner.place.strategy import Spread
+from planner.place.variant import HOST, Variant
 from planner.spec.constraints import Constraints
 from planner.spec.estimate import Estimate
 from planner.spec.execution import Cut

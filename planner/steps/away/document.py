@@ -8,7 +8,7 @@ from itertools import islice
 from planner import __version__
 from planner.ir.solution import Stage
 from planner.place.groups import weight_of
-from planner.place.options import Variant
+from planner.place.variant import Variant
 from planner.runtime.fingerprint import onnxruntime_version
 from planner.spec.estimate import Estimate
 from planner.spec.execution import Cut, StageExecution

@@ -9,7 +9,7 @@ from itertools import accumulate
 from planner.ir.problem import Option
 from planner.ir.solution import Status
 from planner.place.again import is_remade
-from planner.place.options import HOST
+from planner.place.variant import HOST
 from planner.spec.conflict import MEMORY_KEY, ConflictingLimit, ConflictReport
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed

@@ -18,10 +18,11 @@ from planner.place.formats import Offer, offer
 from planner.place.groups import Group, find_weighted, group
 from planner.place.late import LEAST_SHARE
 from planner.place.memory import Caches, inputs_bytes
-from planner.place.options import Offers, Variant
+from planner.place.options import Offers
 from planner.place.price import Pricer
 from planner.place.problem import Demand, places, pose, swaps
 from planner.place.tied import Tied
+from planner.place.variant import Variant
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.target import Away

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.ir.solution import Stage
-from planner.place.options import Variant
 from planner.place.price import Parts
+from planner.place.variant import Variant
 from planner.spec.placement import (
     Alternative,
     Breakdown,

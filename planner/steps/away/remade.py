@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from planner.place.again import AGAIN
-from planner.place.options import Variant
+from planner.place.variant import Variant
 from planner.spec.placement import MadeAgain
 from planner.steps.away.answer import expected
 from planner.steps.away.offers import Posed

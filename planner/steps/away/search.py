@@ -14,8 +14,9 @@ from time import monotonic
 from planner.graph.sandbox import Bounds, LimitError, Sandbox
 from planner.ir.problem import Limits, Option, Problem
 from planner.ir.solution import Solution, Status
-from planner.place.options import HOST, is_tied, tied_needs
 from planner.place.problem import links
+from planner.place.tied import is_tied, tied_needs
+from planner.place.variant import HOST
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Stage
-from planner.place.options import HOST
+from planner.place.variant import HOST
 from planner.solve.check import check, priced, value
 
 _STREAMED = f"@{HOST}"
