@@ -17,7 +17,7 @@ from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
 from planner.ir.devices import Device, Place
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting
 from planner.ir.solution import Solution, Status
-from planner.solve.assign import chain, free_model, schedule
+from planner.solve.assign import chain, free_model, linear, schedule
 from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.diagram import Diagram
 from planner.solve.assign.dynamic import best_chain
@@ -277,6 +277,39 @@ def test_merging_and_bounds_keep_the_optimum() -> None:
         assert found.value_us == pytest.approx(least)
         ideals = enumerate_ideals(glued, 10_000, bands(glued, least - 1e-6))
         assert best_chain(glued, least - 1e-6, ideals, later) is None
+
+
+def test_every_ideal_of_a_band_is_listed_once() -> None:
+    for seed in range(40):
+        groups = initial(Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem())
+        work = groups.time_us.min(axis=0)
+        if not np.isfinite(work).all():
+            continue
+        low, high = sorted(random.Random(seed).uniform(0, 1.2) * work.sum() for _ in range(2))
+        subsets = (set(chosen) for chosen in powerset(range(groups.count)))
+        ideals = [s for s in subsets if all(a in s or b not in s for a, b in groups.order)]
+        inside = [s for s in ideals if low <= sum(work[v] for v in sorted(s)) <= high]
+        found = enumerate_ideals(groups, 1_000, [(low, high)]).member
+        assert sorted(map(sorted, inside)) == sorted(np.flatnonzero(row).tolist() for row in found)
+
+
+def powerset(items: range) -> Iterator[tuple[int, ...]]:
+    for size in range(len(items) + 1):
+        yield from itertools.combinations(items, size)
+
+
+def test_low_cutoffs_first_find_the_same_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(60):
+        groups = initial(Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem())
+        order = list(range(groups.count))
+        monkeypatch.setattr(linear, "SHORT", 1_000)
+        whole = cut(groups, order)
+        monkeypatch.setattr(linear, "SHORT", 0)
+        stepwise = cut(groups, order)
+        assert (whole and whole.value_us) == (stepwise and stepwise.value_us)
+        if whole is not None:
+            assert cut(groups, order, whole.value_us) is None
+            assert cut(groups, order, whole.value_us * (1 + 1e-9) + 1e-9) is not None
 
 
 def test_segment_loads_are_those_of_the_checker() -> None:

@@ -165,7 +165,7 @@ def _seed(best: Incumbent, groups: Groups) -> None:
     until = monotonic() + SEED_SHARE * best.remaining_s
     most = ORDERS if groups.count < MANY else FEW_ORDERS
     for number, order in enumerate(orders(groups, rng)):
-        found = cut(groups, order, best.cutoff_us)
+        found = cut(groups, order, best.cutoff_us, best.deadline if number else math.inf)
         if found is not None:
             best.offer(slots_of(groups, found), "linear orders")
         best.is_clocked |= monotonic() > until

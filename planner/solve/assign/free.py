@@ -27,7 +27,8 @@ from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.regions import improve, is_open
 from planner.solve.trusted import NAME
 
-ORDERS = 8
+ORDERS, SEED_SHARE = 8, 0.15
+"""Linear orders that are cut for a first plan, and their share of the time: one at least."""
 ANNEALING_SHARE = 0.05
 """Of the time that is left;"""
 WHOLE_SHARE = 0.3
@@ -74,10 +75,14 @@ def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:
 def _seed(best: Incumbent, groups: Groups, rng: random.Random) -> None:
     """Chains of segments of linear orders of what no chain can tear apart."""
     chained = merge(groups, (), is_acyclic=True)
-    for order in islice(orders(chained, rng), ORDERS):
-        found = cut(chained, order, best.cutoff_us)
+    until = monotonic() + SEED_SHARE * best.remaining_s
+    for number, order in enumerate(islice(orders(chained, rng), ORDERS)):
+        found = cut(chained, order, best.cutoff_us, until if number else math.inf)
         if found is not None:
             best.offer(slots_of(chained, found), "linear orders")
+        best.is_clocked |= monotonic() > until
+        if best.is_clocked:
+            return
 
 
 def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:

@@ -147,22 +147,26 @@ def _masks(groups: Groups, limit: int, band: Band) -> list[int]:
         after[a].append(b)
     first, done = _base(groups, low)
     ready = [v for v in range(groups.count) if not first >> v & 1 and not before[v] & ~first]
-    seen = {first}
+    looked = 1
     found = [first] if low <= done <= high else []
-    stack: list[tuple[int, float, list[int]]] = [(first, done, ready)]
+    # What stands before `index` in `ready` is left out from there on: no ideal comes twice.
+    stack: list[tuple[int, float, list[int], int]] = [(first, done, ready, 0)]
     while stack:
-        mask, sofar, ready = stack.pop()
-        for index, v in enumerate(ready):
-            grown, reached = mask | 1 << v, sofar + work[v]
-            if reached > high or grown in seen:
-                continue
-            seen.add(grown)
-            if len(seen) > limit:
-                raise TooManyError
-            if reached >= low:
-                found.append(grown)
-            opened = [w for w in after[v] if not before[w] & ~grown]
-            stack.append((grown, reached, [*ready[:index], *ready[index + 1 :], *opened]))
+        mask, sofar, ready, index = stack.pop()
+        while index < len(ready) and sofar + work[ready[index]] > high:
+            index += 1
+        if index == len(ready):
+            continue
+        v = ready[index]
+        stack.append((mask, sofar, ready, index + 1))
+        grown, reached = mask | 1 << v, sofar + work[v]
+        looked += 1
+        if looked > limit:
+            raise TooManyError
+        if reached >= low:
+            found.append(grown)
+        opened = [w for w in after[v] if not before[w] & ~grown]
+        stack.append((grown, reached, [*ready[index + 1 :], *opened], 0))
     return found
 
 

@@ -4,6 +4,10 @@ With the groups in an order that every edge follows, segments [j, i) of it are c
 segments are chains of ideals. f[used][i] = min over j and kind of max(f[used - kind][j],
 load[kind][j, i]) over used slots of every kind: O(states · n²) vectorised (PipeDream's dynamic
 program, Narayanan et al., SOSP 2019, with slots of several kinds, memory and paid crossings).
+
+Segments that cost a cutoff or more are of no use, and those below it are short where there are many
+slots: only so many rows j are looked at for each i. So a low cutoff is tried first, and higher ones
+until there is a chain, which is then the best of all.
 """
 
 from __future__ import annotations
@@ -11,11 +15,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from planner.solve.assign.instance import Groups, spread
-from planner.solve.data import FloatArray
+from planner.solve.data import FloatArray, IntArray
+
+FIRST, GROWTH = 1.25, 1.6
+"""The first cutoff, relative to all work spread evenly, and the factor from one to the next."""
+SHORT = 200
+"""Groups so few that one cutoff is enough: all segments are looked at in milliseconds."""
 
 States = dict[tuple[int, ...], tuple[tuple[int, int], ...]]
 """A count of used slots per kind -> (kind, position after it) of every slot used, in order."""
@@ -100,31 +111,79 @@ def states(groups: Groups) -> list[tuple[int, ...]]:
     return sorted(itertools.product(*ranges), key=lambda used: (sum(used), used))
 
 
-def cut(groups: Groups, order: Sequence[int], cutoff_us: float = np.inf) -> Cut | None:
-    """The best chain of segments of an order, if one costs less than the cutoff."""
+def cut(
+    groups: Groups,
+    order: Sequence[int],
+    cutoff_us: float = np.inf,
+    deadline: float = np.inf,
+) -> Cut | None:
+    """The best chain of segments of an order, if one costs less than the cutoff and is found before
+    the deadline (`monotonic`)."""
     loads = segment_loads(groups, order)
+    for cutoff in _cutoffs(groups, cutoff_us):
+        found = _cut(groups, order, loads, cutoff, deadline)
+        if found is not None:
+            return found
+    return None
+
+
+def _cutoffs(groups: Groups, most_us: float) -> Iterator[float]:
+    """Cutoffs to try, the last of them the one asked for."""
+    least = groups.time_us.min(axis=0)
+    even = float(least.sum()) / max(groups.slot_count, 1)
+    first, most = max(FIRST * even, float(least.max(initial=0.0))), 2 * float(least.sum())
+    while groups.count > SHORT and 0 < first < min(most_us, most):
+        yield first
+        first *= GROWTH
+    yield most_us
+
+
+def _cut(
+    groups: Groups,
+    order: Sequence[int],
+    loads: Sequence[FloatArray],
+    cutoff_us: float,
+    deadline: float,
+) -> Cut | None:
     count = groups.count
+    bands = [_band(load, cutoff_us) for load in loads]
     best = {used: np.full(count + 1, np.inf) for used in states(groups)}
-    came: dict[tuple[int, ...], list[tuple[int, FloatArray]]] = {used: [] for used in best}
+    came: dict[tuple[int, ...], list[tuple[int, IntArray]]] = {used: [] for used in best}
     for used in best:
         if not any(used):
             best[used][0] = 0.0
             continue
+        if monotonic() > deadline:
+            return None
         for kind in range(len(used)):
-            if not used[kind]:
+            before = best[_less(used, kind)] if used[kind] else None
+            if before is None or not (before < cutoff_us).any():
                 continue
-            before = best[_less(used, kind)]
-            reach = np.flatnonzero(before < cutoff_us)
-            if not len(reach):
-                continue
-            values = np.maximum(before[reach, None], loads[kind][reach])
+            longest = len(bands[kind]) - 1
+            padded = np.concatenate((np.full(longest, np.inf), before))
+            values = np.maximum(sliding_window_view(padded, count + 1), bands[kind])
             row = values.argmin(axis=0)
             value = values[row, np.arange(count + 1)]
             better = value < best[used]
             best[used] = np.where(better, value, best[used])
-            came[used].append((kind, np.where(better, reach[row], -1)))
+            came[used].append((kind, np.where(better, row + np.arange(count + 1) - longest, -1)))
     value, last = min((best[used][count], used) for used in best)
     return _trace(groups, order, came, last, float(value)) if value < cutoff_us else None
+
+
+def _band(load: FloatArray, cutoff_us: float) -> FloatArray:
+    """[r, i] -> load of the segment [i - longest + r, i); infinite where there is none.
+
+    As many rows as the longest segment below the cutoff has groups, and one.
+    """
+    below = load < cutoff_us
+    first = below.argmax(axis=0)
+    has_any = below[first, np.arange(len(load))]
+    longest = int(np.where(has_any, np.arange(len(load)) - first, 0).max(initial=0))
+    band = np.full((longest + 1, len(load)), np.inf)
+    for distance in range(longest + 1):
+        band[longest - distance, distance:] = load.diagonal(distance)
+    return band
 
 
 def _less(used: tuple[int, ...], kind: int) -> tuple[int, ...]:
@@ -134,7 +193,7 @@ def _less(used: tuple[int, ...], kind: int) -> tuple[int, ...]:
 def _trace(
     groups: Groups,
     order: Sequence[int],
-    came: dict[tuple[int, ...], list[tuple[int, FloatArray]]],
+    came: dict[tuple[int, ...], list[tuple[int, IntArray]]],
     used: tuple[int, ...],
     value: float,
 ) -> Cut:
