@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
@@ -243,11 +244,22 @@ def _join_kernel_cycles(
     return _join_components(edges, sets)
 
 
+def _has_cycle(edges: Sequence[tuple[int, int]]) -> bool:
+    makers: dict[int, set[int]] = {}
+    for source, target in edges:
+        makers.setdefault(target, set()).add(source)
+    try:
+        TopologicalSorter(makers).prepare()
+    except CycleError:
+        return True
+    return False
+
+
 def _join_components(edges: Sequence[tuple[int, int]], sets: _Sets) -> bool:
     """Joins what lies on a cycle; whether anything did."""
-    if not edges:
+    if not _has_cycle(edges):
         return False
-    # 15 MB and a quarter of a second: not while kernels are timed, which comes before cutting.
+    # 15 MB and a quarter of a second, which few models need.
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
