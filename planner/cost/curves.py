@@ -43,6 +43,8 @@ _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """Format -> formats whose parameters serve, best first; those of one group are worth the same."""
 _FAMILY_KIN: Mapping[str, str] = {"batched": "product", "convolution": "product"}
 """Family -> the family with the same model."""
+_OF_LIBRARIES = frozenset({"product", "batched", "convolution"})
+"""Families whose kernels sources take from the same few libraries."""
 _GUESS_BANDS: Bands = ((float("inf"), 0.5, 2.0),)
 """Of a family nobody measured: a factor of two either way."""
 
@@ -99,8 +101,10 @@ class Library:
             if alike:
                 if not _are_of_one_kind(key, names):
                     return self._carried(self._of_own_kernels(device, names, like, alike), key)
-                first, *rest = map(fitted, alike)
                 reach = ALIKE if names is groups[0] else KIN
+                has_lattice = reach == ALIKE or bool(FAMILIES[family].rough)
+                first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in alike)
+                rest += self._of_other_sources(device, names, like, first)
                 known = replace(first, also=tuple(rest), reach=reach)
                 if reach == KIN and not _is_plain(key):
                     known = self._started(known, device, family, like)
@@ -141,6 +145,20 @@ class Library:
         Their remainders hold here, for they are the source's choices of kernels."""
         groups = ([c for c in _curves(g, names) if is_from(c, like)] for g in self._kin(device))
         return next((group for group in groups if group), [])
+
+    def _of_other_sources(
+        self, device: DeviceProfile, names: Sequence[str], like: str | None, alike: Fitted
+    ) -> list[Fitted]:
+        """What other sources' products say of devices in general, which counts as one more chip,
+        with the start of this source: one chip does not tell what is its own from what is its
+        source's. Only of products, which few libraries make for all sources."""
+        if names[0].partition("/")[0] not in _OF_LIBRARIES or ANY not in self._files:
+            return []
+        files, general = self._kin(device)[1], self._files[ANY].curves
+        known = (name for name in names if name in general)
+        others = (n for n in known if any(not is_from(c, like) for c in _curves(files, [n])))
+        found = [fitted(general[name], has_lattice=False) for name in others]
+        return [one.started(alike.parameters["start"]) for one in found[:1]]
 
     def _of_own_kernels(
         self, device: DeviceProfile, names: Sequence[str], like: str | None, alike: Sequence[Curve]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from planner import resources
 from planner.cost.carried import chips_with, held, mean_start_us
 from planner.cost.curves import ANY, Library
+from planner.cost.fitted import Fitted
 from planner.cost.gemm import PRIOR
 from planner.spec.fits import Curve, FitFile
 from planner.spec.profile import read_profile
@@ -65,3 +66,44 @@ def test_a_library_holds_2_4_of_one_chip_by_dense_products() -> None:
     target = read_profile(resources.folder("profiles") / "a100-sxm-80gb.yaml")
     assert library.find(target, KEY).parameters["efficiency"] == pytest.approx(0.6)
     assert library.find(target, "product/fp16").parameters["efficiency"] == 0.9
+
+
+def _published(key: str, source: str, knots: bool = False, **parameters: float) -> Curve:
+    lattice = {"knots": ((0.0, 16.0),) * 3, "values": ((50.0,) * 4,) * 2} if knots else {}
+    changes = {"source": f"fitted on measurements published by {source}", **lattice}
+    return curve(**parameters).model_copy(update=changes)
+
+
+def _found(format: str, others: str) -> Fitted:
+    """What is known of a format on an A100 where source s/one measured fp8 and bf16 on one other
+    chip, and `others` a third."""
+    known = {
+        f"product/{name}": _published(name, "s/one", True, start=9.0, efficiency=0.9)
+        for name in ("fp8", "bf16")
+    }
+    theirs = {key: _published(key, others, start=1.0, efficiency=0.5) for key in known}
+    files = [
+        FitFile(device="x", architecture="sm_90", units=132, curves=known),
+        FitFile(device="y", architecture="sm_86", units=84, curves=theirs),
+        FitFile(device=ANY, curves=theirs),
+    ]
+    target = read_profile(resources.folder("profiles") / "a100-sxm-80gb.yaml")
+    return Library(files).find(target, f"product/{format}", "s/one")
+
+
+def test_other_sources_count_as_one_more_chip_with_the_start_of_this_source() -> None:
+    found = _found("bf16", "s/two")
+    assert found.lattice is not None
+    assert found.parameters["efficiency"] == 0.9
+    assert [one.parameters["efficiency"] for one in found.also] == [0.5]
+    assert {one.parameters["start"] for one in (found, *found.also)} == {9.0}
+
+
+def test_a_source_that_is_alone_is_not_averaged_with_itself() -> None:
+    found = _found("bf16", "s/one")
+    assert [one.parameters["start"] for one in (found, *found.also)] == [9.0, 1.0]
+
+
+def test_remainders_of_another_format_stay_with_it() -> None:
+    found = _found("int8", "s/two")
+    assert all(one.lattice is None for one in (found, *found.also))
