@@ -23,6 +23,7 @@ from planner.ops.builder import Builder, Node, NotCovered
 from planner.ops.lower import kind_of, lower_node, lower_owned
 from planner.ops.nest import Program, TensorType
 from planner.ops.partial import in_parts
+from planner.ops.summed import in_memory_order
 from planner.ops.turned import inputs_turned
 
 Array = np.ndarray[Any, Any]
@@ -221,7 +222,7 @@ def _segment(
     if is_generated and outputs:
         stored = {name: model.stored[name] for name in read if name in model.stored}
         lowered, owners = lower_owned(nodes, model.types, stored, inputs, outputs)
-        program, parts_of = in_parts(inputs_turned(lowered))
+        program, parts_of = in_parts(inputs_turned(in_memory_order(lowered)))
         owners |= {made: owners[name] for made, name in parts_of.items() if name in owners}
     names = tuple(node.name for node in nodes)
     reasons = tuple(f"{name}: {missing[name]}" for name in names if name in missing)

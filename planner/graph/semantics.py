@@ -15,6 +15,7 @@ from planner.ops.builder import Node
 from planner.ops.lower import lower
 from planner.ops.nest import Program, TensorType
 from planner.ops.partial import in_parts
+from planner.ops.summed import in_memory_order
 from planner.ops.turned import inputs_turned
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +35,8 @@ def program_of(model: ModelProto, *, as_written: bool = False) -> Program:
     """The program of a model in memory (see `read_program`).
 
     Args:
-        as_written: leave long sums (`planner.ops.partial`) and inputs (`planner.ops.turned`) so.
+        as_written: leave sums (`planner.ops.summed`, `planner.ops.partial`) and inputs
+            (`planner.ops.turned`) so.
     """
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = model.graph
@@ -50,7 +52,7 @@ def program_of(model: ModelProto, *, as_written: bool = False) -> Program:
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     nodes = [read_node(node, position, opsets) for position, node in enumerate(graph.node)]
     program = lower(nodes, types, stored, inputs, [value.name for value in graph.output])
-    return program if as_written else in_parts(inputs_turned(program))[0]
+    return program if as_written else in_parts(inputs_turned(in_memory_order(program)))[0]
 
 
 def static_types(model: ModelProto) -> dict[str, TensorType]:
