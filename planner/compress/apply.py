@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 from onnx import ModelProto
@@ -21,7 +22,13 @@ _TOOL_ERRORS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, I
 
 
 _READ_BY_THEMSELVES = frozenset(
-    {Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.INT4_WO}
+    {
+        Format.INT8_DYNAMIC,
+        Format.INT8_DYNAMIC_SMOOTH,
+        Format.INT8_STATIC,
+        Format.INT8_WO,
+        Format.INT4_WO,
+    }
 )
 """Formats whose methods read large matrices of products from where they lie, one or few at once."""
 
@@ -43,6 +50,7 @@ def apply(
     ranges: Mapping[str, Range],
     out_path: Path,
     settings: BuildSettings = BuildSettings(),  # noqa: B008 (frozen)
+    smoothing: Mapping[str, str] = MappingProxyType({}),
 ) -> ApplyReport:
     """Write the model with each operator in its assigned format; operators left out stay native.
 
@@ -51,7 +59,7 @@ def apply(
 
     Raises:
         UsageError: an operator or format that does not exist.
-        DataError: int8_static without the ranges it needs.
+        DataError: int8_static without the ranges it needs, int8_dynamic_smooth without shifts.
         ModelError: the model's opset cannot be raised to what a format needs, or a tool fails.
     """
     onnx_model = onnx.load(model_path, load_external_data=False)
@@ -64,7 +72,7 @@ def apply(
         ops = [op for op, form in compressed.items() if form == method.format]
         if not ops:
             continue
-        context = BuildContext(ranges, settings, model_path.parent)
+        context = BuildContext(ranges, settings, model_path.parent, smoothing)
         before = surgery.all_names(onnx_model)
         own = method.format in _READ_BY_THEMSELVES
         outside = replaceable(onnx_model, ops) if own else set()

@@ -9,7 +9,7 @@ rounding in NumPy, for sensitivities without building anything).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +39,16 @@ class BuildSettings:
     always read and written whole."""
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What samples told about activations: what builds and simulations of some formats need."""
+
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """Tensor -> what it is quantised over."""
+    smoothing: Mapping[str, str] = field(default_factory=dict)
+    """Operator -> what the channels that it reads are divided by (`shifts`)."""
+
+
 @dataclass(slots=True)
 class BuildContext:
     """Handed to each method's `build`: what it needs besides the model itself."""
@@ -47,6 +57,8 @@ class BuildContext:
     settings: BuildSettings
     folder: Path
     """Of weights that the model only refers to: large matrices (`stand_ins`)."""
+    smoothing: Mapping[str, str] = field(default_factory=dict)
+    """Operator -> what its channels are divided by (`shifts`)."""
     realised: set[str] = field(default_factory=set)
     """Operators that the method really changed; the rest was skipped by the tool."""
 
@@ -92,11 +104,13 @@ class OpCall:
     """By position; None for an omitted optional input."""
     constant: tuple[bool, ...]
     """By position: whether the input is a weight."""
+    shifts: str = ""
+    """What the channels that it reads are divided by (`shifts`), where somebody chose."""
 
     def replaced(self, changes: Mapping[int, Array]) -> OpCall:
         """The same call with some inputs exchanged."""
         inputs = tuple(changes.get(i, value) for i, value in enumerate(self.inputs))
-        return OpCall(self.op, self.attributes, inputs, self.constant)
+        return replace(self, inputs=inputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,13 +32,14 @@ def build_described(
     ranges: Mapping[str, Range],
     out_path: Path,
     settings: BuildSettings,
+    smoothing: Mapping[str, str],
 ) -> Description:
     """Builds the mixed model, and sees that ONNX Runtime loads it.
 
     Raises:
         InfoptError: as `apply`; ModelError also where ONNX Runtime refuses the result.
     """
-    report = apply(model_path, assignment, ranges, out_path, settings)
+    report = apply(model_path, assignment, ranges, out_path, settings, smoothing)
     make_session(
         out_path,
         SessionSettings(intra_op_threads=1, graph_level=GraphLevel.DISABLED, extra=NO_PREPACKING),

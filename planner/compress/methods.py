@@ -8,16 +8,24 @@ from fnmatch import fnmatchcase
 from planner.compress.base import NATIVE, Format, Method, Offer, Rejection
 from planner.compress.half import Half
 from planner.compress.int8_dynamic import Int8Dynamic
+from planner.compress.int8_dynamic_smooth import Int8DynamicSmooth
 from planner.compress.int8_static import Int8Static
 from planner.compress.weight_only import INT4_WO, INT8_WO
 from planner.errors import UsageError
 from planner.ir.graph import Graph, Op
 
 STATIC = Int8Static()
-METHODS: tuple[Method, ...] = (STATIC, Int8Dynamic(), INT8_WO, INT4_WO, Half())
+METHODS: tuple[Method, ...] = (
+    STATIC,
+    Int8DynamicSmooth(),
+    Int8Dynamic(),
+    INT8_WO,
+    INT4_WO,
+    Half(),
+)
 """In the order they are applied: a method later in the list sees what the earlier ones made."""
 
-_BOTH_INT8 = (Format.INT8_DYNAMIC, Format.INT8_STATIC)
+_ALL_INT8 = (Format.INT8_DYNAMIC, Format.INT8_DYNAMIC_SMOOTH, Format.INT8_STATIC)
 
 
 def method_of(wanted: Format) -> Method:
@@ -59,10 +67,10 @@ def offers(
 
 
 def _expanded(formats: Collection[Format]) -> frozenset[Format]:
-    """`int8` means both kinds of int8."""
+    """`int8` means every kind of int8."""
     expanded = set(formats)
     if Format.INT8 in expanded:
-        expanded.update(_BOTH_INT8)
+        expanded.update(_ALL_INT8)
     return frozenset(expanded)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import onnx
 
 from planner.compress import surgery
-from planner.compress.base import NATIVE, Array, Format, Range
+from planner.compress.base import NATIVE, Array, Calibration, Format
 from planner.compress.groups import groups_within
 from planner.compress.methods import method_of
 from planner.compress.probe import size_of
@@ -64,7 +64,7 @@ def sensitivities(
     graph: Graph,
     choices: Sequence[Choice],
     samples: Samples,
-    ranges: Mapping[str, Range],
+    calibration: Calibration,
     session: SessionSettings,
     settings: SensitivitySettings = SensitivitySettings(),
     memory: Memory = Memory(),
@@ -88,7 +88,7 @@ def sensitivities(
     measured: dict[Choice, float] = {}
     if missing:
         for choice, value in _measure(
-            model_path, graph, list(missing), used, ranges, session, settings
+            model_path, graph, list(missing), used, calibration, session, settings
         ):
             measured[choice] = value
             reporter.progress(len(measured), len(missing), choice[0])
@@ -131,7 +131,7 @@ def _measure(
     graph: Graph,
     choices: Sequence[Choice],
     samples: Samples,
-    ranges: Mapping[str, Range],
+    calibration: Calibration,
     session: SessionSettings,
     settings: SensitivitySettings,
 ) -> Iterator[tuple[Choice, float]]:
@@ -167,7 +167,7 @@ def _measure(
         for group in groups_within(list(units), held, settings.memory_size_bytes):
             records = _recorded(board, [units[name] for name in group], samples.runs)
             for name in group:
-                bench = UnitBench(units[name], board, records, constants, ranges, session)
+                bench = UnitBench(units[name], board, records, constants, calibration, session)
                 for form in units[name].formats:
                     yield (name, form), bench.error_of(method_of(form), samples.runs)
 

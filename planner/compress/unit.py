@@ -9,7 +9,7 @@ from typing import Any
 from onnx import ModelProto, NodeProto, helper
 
 from planner.compress import surgery
-from planner.compress.base import Array, Format, Method, OpCall, Range
+from planner.compress.base import Array, Calibration, Format, Method, OpCall
 from planner.compress.pooled import PooledError
 from planner.compress.probe import quiet_settings
 from planner.compress.switchboard import Switchboard
@@ -62,11 +62,12 @@ class UnitBench:
         board: Switchboard,
         records: Sequence[Mapping[str, Array]],
         weights: Mapping[str, Array],
-        ranges: Mapping[str, Range],
+        calibration: Calibration,
         session: SessionSettings,
     ) -> None:
         self.unit, self.board, self.records = unit, board, records
-        self.weights, self.ranges = weights, ranges
+        self.weights, self.ranges = weights, calibration.ranges
+        self.shifts = calibration.smoothing.get(unit.op.name, "")
         self.kernel = unit.kernel(session)
 
     def error_of(self, method: Method, runs: int) -> float:
@@ -88,7 +89,7 @@ class UnitBench:
         known = {} if constants else weights
         inputs = tuple(known.get(n, values.get(n)) if n else None for n in unit.op.inputs)
         constant = tuple(n in weights for n in unit.op.inputs)
-        call = OpCall(unit.op, surgery.attributes_of(unit.node), inputs, constant)
+        call = OpCall(unit.op, surgery.attributes_of(unit.node), inputs, constant, self.shifts)
         rounded = method.simulate(call, self.ranges)
         fed = {i: value for i, value in enumerate(rounded.inputs) if value is not None}
         constants.update({i: value for i, value in fed.items() if constant[i]})

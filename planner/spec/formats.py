@@ -22,6 +22,8 @@ class Format(StrEnum):
     """8-bit weights and activations, scaled at run time or from calibration: both are tried."""
     INT8_DYNAMIC = "int8_dynamic"
     """8-bit weights; activations scaled at run time."""
+    INT8_DYNAMIC_SMOOTH = "int8_dynamic_smooth"
+    """The same, with scales of activation channels moved into the weights (SmoothQuant)."""
     INT8_STATIC = "int8_static"
     """8-bit weights; activations scaled from calibration data."""
     INT8_WO = "int8_wo"

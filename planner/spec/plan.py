@@ -233,6 +233,9 @@ class Plan(Document):
     """Operator name -> format, for every operator that does not keep its own."""
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Calibrated range of each activation that a static format quantises."""
+    smoothing: dict[str, str] = Field(default_factory=dict)
+    """Operator -> what the channels that it reads are divided by, and the rows of its matrix
+    multiplied with, before both are rounded: a letter a channel, powers of two, m being 1."""
     execution: tuple[StageExecution, ...] = ()
     """Stages and ranks, where more than one device executes the plan or weights stream."""
     decisions: tuple[Decision, ...]

@@ -78,7 +78,7 @@ class Accuracy:
         if missing:
             self.work.reporter.stage("sensitivity")
             fresh = measured_sensitivities(
-                self.prepared, samples, missing, choices.ranges, self._sandbox()
+                self.prepared, samples, missing, choices.calibration, self._sandbox()
             )
             known.update({f"{op}|{form}": _finite(value) for (op, form), value in fresh.items()})
             self.work.store.put("sensitivity", {base: {**found, **known}})

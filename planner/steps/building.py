@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from planner.compress.base import Format
+from planner.compress.base import Calibration, Format
 from planner.compress.measure import runner
 from planner.compress.synthetic import synthetic_samples
 from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
@@ -37,7 +37,7 @@ _OTHER_DEVICE_NMSE = 1e-5
 """TF32 products, which GPUs use for fp32, round at 2**-11: MiniLM differs by 9e-7 (H200)."""
 _PACKED = frozenset((Format.INT8_WO, Format.INT4_WO))
 """Formats whose kernels round activations where they may, and need not."""
-_INTEGER = frozenset((Format.INT8_DYNAMIC, Format.INT8_STATIC))
+_INTEGER = frozenset((Format.INT8_DYNAMIC, Format.INT8_DYNAMIC_SMOOTH, Format.INT8_STATIC))
 """Formats whose activations are rounded in any case."""
 _LEAST_FUSED_NMSE = 1e-5
 """Of generated kernels against the CPU: sums in another order, in float32."""
@@ -169,7 +169,7 @@ def part_of(plan: Plan, path: Path, files: Files, work: Workspace) -> Path:
     formats = {op: Format(form) for op, form in plan.formats.items()}
     built = work.scratch / "part.onnx"
     source = Source(base, str(path), plan.model.size_bytes)
-    build_file_from(source, formats, plan.ranges, built)
+    build_file_from(source, formats, Calibration(plan.ranges, plan.smoothing), built)
     return built
 
 

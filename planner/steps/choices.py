@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from planner.compress.base import NATIVE, Format, Offer, Rejection
+from planner.compress.base import NATIVE, Calibration, Format, Offer, Rejection
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import offers
 from planner.compress.samples import Samples
+from planner.compress.smoothing import smoothing
 from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.ir.graph import Graph
 from planner.spec.constraints import Constraints
@@ -16,9 +17,20 @@ from planner.spec.session import SessionSettings
 from planner.steps.prepare import Prepared
 from planner.steps.workspace import Workspace, digest
 
-CPU_FORMATS = (Format.INT8_DYNAMIC, Format.INT8_STATIC, Format.INT8_WO, Format.INT4_WO)
+CPU_FORMATS = (
+    Format.INT8_DYNAMIC,
+    Format.INT8_DYNAMIC_SMOOTH,
+    Format.INT8_STATIC,
+    Format.INT8_WO,
+    Format.INT4_WO,
+)
 """Tried where the user names none. Half precision is tried only when named: ONNX Runtime's CPU
 provider casts it to fp32 around every operator."""
+_REFINES: Mapping[Format, tuple[Format, ...]] = {
+    Format.INT8_DYNAMIC_SMOOTH: (Format.INT8_DYNAMIC,),
+}
+"""What the other operators of a uniform variant take: its way is a way of that format."""
+_NOT_SMOOTHER = "moving scales of its channels into its weights does not halve its error"
 _NO_RANGE = "an activation becomes NaN or infinite on the calibration samples"
 
 
@@ -29,6 +41,13 @@ class Choices:
     offers: tuple[Offer, ...]
     rejections: tuple[Rejection, ...]
     ranges: Mapping[str, tuple[float, float]]
+    smoothing: Mapping[str, str] = field(default_factory=dict)
+    """Operator -> what its channels are divided by where it is smoothed (`compress/shifts`)."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """What builds and simulations are given."""
+        return Calibration(self.ranges, self.smoothing)
 
     @property
     def formats(self) -> tuple[Format, ...]:
@@ -36,14 +55,17 @@ class Choices:
         return tuple(dict.fromkeys([NATIVE, *(offer.format for offer in self.offers)]))
 
     def uniform(self, wanted: Format) -> dict[str, Format]:
-        """Every operator that may take the format in it; pinned ones in theirs."""
+        """Every operator that may take the format in it, else in what the format refines; pinned
+        ones in theirs."""
         assigned: dict[str, Format] = {}
         allowed: dict[str, list[Format]] = {}
         for offer in self.offers:
             allowed.setdefault(offer.op, []).append(offer.format)
         for op, found in allowed.items():
-            if wanted in found:
-                assigned[op] = wanted
+            ways = (wanted, *_REFINES.get(wanted, ()))
+            taken = next((form for form in ways if form in found), None)
+            if taken is not None:
+                assigned[op] = taken
             elif NATIVE not in found:
                 assigned[op] = found[0]
         return {op: form for op, form in assigned.items() if form != NATIVE}
@@ -60,9 +82,41 @@ def choices(constraints: Constraints, prepared: Prepared, work: Workspace) -> Ch
     unranged = tuple(offer for offer in made if not ranges.keys() >= set(offer.ranged_tensors))
     if unranged:
         work.reporter.note(f"{len(unranged)} operators cannot be {Format.INT8_STATIC}: {_NO_RANGE}")
-    kept = tuple(offer for offer in made if offer not in unranged)
     refused += tuple(Rejection(offer.op, offer.format, _NO_RANGE) for offer in unranged)
-    return Choices(_all_offered(prepared.graph, kept), refused, ranges)
+    found = _smoothing(prepared, made, work)
+    rough = tuple(offer for offer in made if _is_smooth(offer) and offer.op not in found)
+    refused += tuple(Rejection(offer.op, offer.format, _NOT_SMOOTHER) for offer in rough)
+    kept = tuple(offer for offer in made if offer not in {*unranged, *rough})
+    return Choices(_all_offered(prepared.graph, kept), refused, ranges, found)
+
+
+def smoothing_of(found: Mapping[str, str], formats: Mapping[str, Format]) -> dict[str, str]:
+    """Only what operators in these formats are divided by."""
+    smooth = {op for op, form in formats.items() if form == Format.INT8_DYNAMIC_SMOOTH}
+    return {op: text for op, text in sorted(found.items()) if op in smooth}
+
+
+def _is_smooth(offer: Offer) -> bool:
+    return offer.format == Format.INT8_DYNAMIC_SMOOTH
+
+
+def _smoothing(prepared: Prepared, made: Sequence[Offer], work: Workspace) -> dict[str, str]:
+    """What channels are divided by, for the products that gain from it."""
+    ops = sorted(offer.op for offer in made if _is_smooth(offer))
+    if not ops:
+        return {}
+    work.reporter.stage("calibrate")
+    samples = prepared.samples
+    key = digest("smoothing", prepared.sha256, *(each.digest for each in samples), ops)
+    bounds = MANY_RUNS.for_size(prepared.loaded.size_bytes)
+    sandbox = Sandbox("calibrating channels", str(prepared.loaded.path), bounds)
+    model_path, graph = prepared.model_path, prepared.graph
+    found: dict[str, str] = work.once(
+        "smoothing",
+        key,
+        lambda: sandbox.call(smoothing, model_path, graph, ops, samples, SessionSettings()),
+    )
+    return found
 
 
 def _all_offered(graph: Graph, made: Sequence[Offer]) -> tuple[Offer, ...]:

@@ -21,7 +21,7 @@ from planner.spec.plan import (
 )
 from planner.spec.session import SessionSettings
 from planner.steps.case import Case
-from planner.steps.choices import Choices
+from planner.steps.choices import Choices, smoothing_of
 from planner.steps.contest import Outcome
 from planner.steps.foremost import foremost
 from planner.steps.settle import Settled
@@ -71,6 +71,7 @@ def document(material: Material) -> Plan:
         simplified=winner is not None and material.case.prepared.is_simplified,
         formats=formats,
         ranges=ranges_of(material.case.choices, material.shipped.realised),
+        smoothing=smoothing_of(material.case.choices.smoothing, material.shipped.realised),
         decisions=_decisions(material),
         solver=_solver(material),
         prediction=Prediction(

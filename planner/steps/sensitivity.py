@@ -6,11 +6,11 @@ one. Each process holds the weights, so a large model is measured by one, with a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from planner.compress.base import Format, Range
+from planner.compress.base import Calibration, Format
 from planner.compress.samples import Samples
 from planner.compress.sensitivity import Choice, SensitivitySettings, sensitivities
 from planner.graph.sandbox import Sandbox
@@ -30,7 +30,7 @@ def measured_sensitivities(
     prepared: Prepared,
     samples: Samples,
     choices: Sequence[Choice],
-    ranges: Mapping[str, Range],
+    calibration: Calibration,
     sandbox: Sandbox,
 ) -> dict[Choice, float]:
     """Output NMSE of each choice alone, everything else native."""
@@ -48,7 +48,7 @@ def measured_sensitivities(
             prepared.graph,
             part,
             samples,
-            dict(ranges),
+            calibration,
             session,
             replace(whole, max_multiplications=share),
         )

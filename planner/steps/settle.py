@@ -132,7 +132,7 @@ def _built(case: Case, solution: Solution, setting: int) -> Variant:
     assignment: dict[str, Format] = case.posed.assignment(solution)
     needed = {op: form for op, form in assignment.items() if form != NATIVE}
     variant = make_variant(
-        case.prepared, case.choices.ranges, needed, "plan", session.graph_level, case.work
+        case.prepared, case.choices.calibration, needed, "plan", session.graph_level, case.work
     )
     shares = [case.posed.shares(solution, n) for n in range(len(case.prepared.shapes))]
     case.pricing.extend(variant, session.intra_op_threads, shares)

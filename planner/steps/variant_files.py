@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.compress.apply import ApplyReport, apply
-from planner.compress.base import NATIVE, BuildSettings, Format
+from planner.compress.base import NATIVE, BuildSettings, Calibration, Format
 from planner.compress.describe import Description, build_described
 from planner.graph.sandbox import Bounds, Sandbox
 from planner.runtime.fingerprint import has_vnni, read_cpu
@@ -42,29 +42,35 @@ def source_of(prepared: Prepared) -> Source:
 def build_file(
     prepared: Prepared,
     assignment: Mapping[str, Format],
-    ranges: Mapping[str, tuple[float, float]],
+    calibration: Calibration,
     path: Path,
 ) -> ApplyReport:
     """Builds the mixed model of a prepared one."""
-    return build_file_from(source_of(prepared), assignment, ranges, path)
+    return build_file_from(source_of(prepared), assignment, calibration, path)
 
 
 def build_file_from(
     source: Source,
     assignment: Mapping[str, Format],
-    ranges: Mapping[str, tuple[float, float]],
+    calibration: Calibration,
     path: Path,
 ) -> ApplyReport:
     """Builds a mixed model in a process of its own, so that its memory is given back."""
     return source.sandbox.call(
-        apply, source.path, dict(assignment), dict(ranges), path, BUILD_SETTINGS
+        apply,
+        source.path,
+        dict(assignment),
+        dict(calibration.ranges),
+        path,
+        BUILD_SETTINGS,
+        dict(calibration.smoothing),
     )
 
 
 def described(
     prepared: Prepared,
     assignment: Mapping[str, Format],
-    ranges: Mapping[str, tuple[float, float]],
+    calibration: Calibration,
     path: Path,
 ) -> dict[str, object]:
     """What the store keeps of a variant; its file is built, in a process of its own."""
@@ -76,9 +82,10 @@ def described(
             build_described,
             prepared.model_path,
             dict(assignment),
-            dict(ranges),
+            dict(calibration.ranges),
             path,
             BUILD_SETTINGS,
+            dict(calibration.smoothing),
         )
     )
 

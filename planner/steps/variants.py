@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.compress.base import NATIVE, Format
+from planner.compress.base import NATIVE, Calibration, Format
 from planner.errors import DataError, EnvironmentMismatchError, InfoptError, ModelError
 from planner.graph.nursery import NURSERY
 from planner.ir.graph import Graph, Op, Tensor
 from planner.spec.session import GraphLevel
 from planner.steps.analysis import Executable
 from planner.steps.bench import Bench
-from planner.steps.choices import Choices
+from planner.steps.choices import Choices, smoothing_of
 from planner.steps.prepare import Prepared
 from planner.steps.variant_files import build_file, described
 from planner.steps.workspace import Workspace, digest
@@ -79,14 +79,14 @@ def _build_ahead(prepared: Prepared, chosen_from: Choices, work: Workspace) -> N
 
     What goes wrong here goes wrong again, and is told, when the variant is made.
     """
-    ranges = chosen_from.ranges
+    calibration = chosen_from.calibration
     assignments = [chosen_from.uniform(wanted) for wanted in chosen_from.formats]
-    keyed = {_variant_key(prepared, ranges, each): each for each in assignments if each}
+    keyed = {_variant_key(prepared, calibration, each): each for each in assignments if each}
     missing = [key for key in keyed if work.store.get(key) is None]
 
     def build(key: str) -> dict[str, object] | None:
         with contextlib.suppress(InfoptError):
-            return described(prepared, keyed[key], ranges, _file_of(key, work))
+            return described(prepared, keyed[key], calibration, _file_of(key, work))
         return None
 
     at_once = 2 if prepared.loaded.size_bytes <= _LARGE_BYTES else 1
@@ -97,11 +97,13 @@ def _build_ahead(prepared: Prepared, chosen_from: Choices, work: Workspace) -> N
 
 def _variant_key(
     prepared: Prepared,
-    ranges: Mapping[str, tuple[float, float]],
+    calibration: Calibration,
     assignment: Mapping[str, Format],
 ) -> str:
-    needed = {name: ranges[name] for name in sorted(ranges)} if assignment else {}
-    return digest("variant", prepared.sha256, sorted(assignment.items()), needed)
+    needed = dict(sorted(calibration.ranges.items())) if assignment else {}
+    smooth = sorted(smoothing_of(calibration.smoothing, assignment).items())
+    also = [smooth] if smooth else []
+    return digest("variant", prepared.sha256, sorted(assignment.items()), needed, *also)
 
 
 def _file_of(key: str, work: Workspace) -> Path:
@@ -119,7 +121,7 @@ def try_variant(
 ) -> Variant | None:
     """The variant, or None (with a note) where it cannot be built or run."""
     try:
-        made = make_variant(prepared, chosen_from.ranges, assignment, label, level, work)
+        made = make_variant(prepared, chosen_from.calibration, assignment, label, level, work)
         for executable in made.executables:
             bench.analysis(executable)
     except (DataError, EnvironmentMismatchError, ModelError) as error:
@@ -132,24 +134,24 @@ def try_variant(
 
 def make_variant(
     prepared: Prepared,
-    ranges: Mapping[str, tuple[float, float]],
+    calibration: Calibration,
     assignment: Mapping[str, Format],
     label: str,
     level: GraphLevel,
     work: Workspace,
 ) -> Variant:
     """The model with this assignment; built now only if the store does not know it yet."""
-    key = _variant_key(prepared, ranges, assignment)
+    key = _variant_key(prepared, calibration, assignment)
     path = _file_of(key, work)
 
     def build() -> Path:
         if not assignment:
             return prepared.model_path
         if not path.exists():
-            build_file(prepared, assignment, ranges, path)
+            build_file(prepared, assignment, calibration, path)
         return path
 
-    payload = work.once("variant", key, lambda: described(prepared, assignment, ranges, path))
+    payload = work.once("variant", key, lambda: described(prepared, assignment, calibration, path))
     return Variant(
         name=f"{label}-{level.value}",
         format=Format(label) if label in set(Format) else NATIVE,

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from planner.compress.base import NATIVE, Format, Offer, Range
+from planner.compress.base import NATIVE, Calibration, Format, Offer, Range
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import METHODS, offers
 from planner.compress.samples import Samples
+from planner.compress.smoothing import SmoothingSettings, smoothing
 from planner.compress.synthetic import synthetic_samples
 from planner.ir.graph import Graph
 from planner.runtime.ort import make_session, tensor_specs
 from tests.compress.build import SESSION, cnn, mixer
+
+ALL_SMOOTH = SmoothingSettings(least_error=0.0, least_gain=0.0)
+"""Every product is smoothed, whether that pays or not."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,13 @@ class Case:
     graph: Graph
     samples: Samples
     ranges: dict[str, Range]
+    smoothing: dict[str, str]
     choices: tuple[tuple[str, Format], ...]
+
+    @property
+    def calibration(self) -> Calibration:
+        """What simulations are given."""
+        return Calibration(self.ranges, self.smoothing)
 
     def ops(self, form: Format) -> list[str]:
         """Operators that may take a format."""
@@ -40,7 +50,9 @@ def case_of(path: Path, graph: Graph) -> Case:
     tensors = {name for offer in made for name in offer.ranged_tensors}
     ranges = calibrate(path, graph, tensors, samples, SESSION)
     choices = tuple((offer.op, offer.format) for offer in made if offer.format != NATIVE)
-    return Case(path, graph, samples, ranges, choices)
+    products = [op for op, form in choices if form == Format.INT8_DYNAMIC_SMOOTH]
+    smooth = smoothing(path, graph, products, [samples], SESSION, ALL_SMOOTH)
+    return Case(path, graph, samples, ranges, smooth, choices)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ _TOLERANCE = {
     Format.FP16: 1e-5,
     Format.INT8_WO: 2e-3,
     Format.INT8_DYNAMIC: 1e-2,
+    Format.INT8_DYNAMIC_SMOOTH: 1e-2,
     Format.INT8_STATIC: 2e-2,
     Format.INT4_WO: 1e-1,
 }
@@ -40,7 +41,13 @@ def test_a_uniform_build_realises_its_format_and_stays_close(
 ) -> None:
     ops = case.ops(form)
     assert ops
-    report = apply(case.path, dict.fromkeys(ops, form), case.ranges, tmp_path / "out.onnx")
+    report = apply(
+        case.path,
+        dict.fromkeys(ops, form),
+        case.ranges,
+        tmp_path / "out.onnx",
+        smoothing=case.smoothing,
+    )
     assert [op for op in ops if report.realised[op] != form] == []
     assert {f for op, f in report.realised.items() if op not in ops} <= {NATIVE}
     error = joint_error(case.path, report.path, case.samples, SESSION)
@@ -55,7 +62,7 @@ def test_any_mix_builds_and_runs(case: Case, tmp_path: Path) -> None:
     generator = dice.Random(1)
     for _ in range(12):
         mix = {op: generator.choice(forms) for op, forms in by_op.items()}
-        report = apply(case.path, mix, case.ranges, tmp_path / "mix.onnx")
+        report = apply(case.path, mix, case.ranges, tmp_path / "mix.onnx", smoothing=case.smoothing)
         wrong = {op for op, form in mix.items() if report.realised[op] != form}
         assert {kinds[op] for op in wrong} <= set(_CLIPS)
         assert joint_error(case.path, report.path, case.samples, SESSION).worst < 0.2
@@ -63,9 +70,15 @@ def test_any_mix_builds_and_runs(case: Case, tmp_path: Path) -> None:
 
 def test_the_same_request_makes_the_same_bytes(case: Case, tmp_path: Path) -> None:
     mix = dict(case.choices)
-    first = apply(case.path, mix, case.ranges, tmp_path / "a.onnx")
+    first = apply(case.path, mix, case.ranges, tmp_path / "a.onnx", smoothing=case.smoothing)
     reordered = dict(reversed(list(mix.items())))
-    second = apply(case.path, reordered, dict(reversed(case.ranges.items())), tmp_path / "b.onnx")
+    second = apply(
+        case.path,
+        reordered,
+        dict(reversed(case.ranges.items())),
+        tmp_path / "b.onnx",
+        smoothing=case.smoothing,
+    )
     assert first.path.read_bytes() == second.path.read_bytes()
     assert first.realised == second.realised
 

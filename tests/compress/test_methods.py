@@ -32,7 +32,12 @@ def test_every_operator_may_stay_native(case: Case) -> None:
 
 def test_int8_means_both_kinds(cnn_case: Case) -> None:
     found = {o.format for o in offers(cnn_case.graph, [Format.INT8]) if isinstance(o, Offer)}
-    assert found == {NATIVE, Format.INT8_DYNAMIC, Format.INT8_STATIC}
+    assert found == {
+        NATIVE,
+        Format.INT8_DYNAMIC,
+        Format.INT8_DYNAMIC_SMOOTH,
+        Format.INT8_STATIC,
+    }
 
 
 def test_a_pin_leaves_one_choice(cnn_case: Case) -> None:

@@ -28,14 +28,18 @@ _FACTOR = {"lstm": 3.0, "softmax": 15.0}
 
 
 def _measured(case: Case) -> dict[Choice, float]:
-    return sensitivities(case.path, case.graph, case.choices, case.samples, case.ranges, SESSION)
+    return sensitivities(
+        case.path, case.graph, case.choices, case.samples, case.calibration, SESSION
+    )
 
 
 def test_they_match_models_built_for_one_choice(case: Case, tmp_path: Path) -> None:
     found = _measured(case)
     assert set(found) == set(case.choices)
     for (op, form), predicted in found.items():
-        report = apply(case.path, {op: form}, case.ranges, tmp_path / "one.onnx")
+        report = apply(
+            case.path, {op: form}, case.ranges, tmp_path / "one.onnx", smoothing=case.smoothing
+        )
         built = joint_error(case.path, report.path, case.samples, SESSION).worst
         if report.realised[op] != form:
             assert predicted == built == 0.0
@@ -49,7 +53,7 @@ def test_a_small_memory_limit_changes_nothing(mixer_case: Case) -> None:
     settings = SensitivitySettings(memory_size_bytes=1)
     case = mixer_case
     pieces = sensitivities(
-        case.path, case.graph, case.choices, case.samples, case.ranges, SESSION, settings
+        case.path, case.graph, case.choices, case.samples, case.calibration, SESSION, settings
     )
     assert pieces == pytest.approx(_measured(case), rel=1e-6)
 
@@ -60,7 +64,7 @@ def test_weights_beside_the_file_change_nothing(mixer_case: Case, tmp_path: Path
     made = onnx.load(case.path)
     onnx.save(made, path, save_as_external_data=True, location="w.bin", size_threshold=256)
     assert (tmp_path / "w.bin").stat().st_size > 0
-    arguments = (case.graph, case.choices, case.samples, case.ranges, SESSION)
+    arguments = (case.graph, case.choices, case.samples, case.calibration, SESSION)
     assert sensitivities(path, *arguments) == sensitivities(case.path, *arguments)
     tensors = [op.outputs[0] for op in case.graph.ops]
     beside, inside = (calibrate(each, case.graph, tensors, case.samples, SESSION)
@@ -77,7 +81,7 @@ def test_remembered_values_are_not_measured_again(cnn_case: Case) -> None:
         cnn_case.graph,
         choices,
         cnn_case.samples,
-        cnn_case.ranges,
+        cnn_case.calibration,
         SESSION,
         memory=Memory(known.get, stored.__setitem__),
     )
@@ -99,7 +103,7 @@ def test_an_unknown_operator_is_refused(cnn_case: Case) -> None:
             cnn_case.graph,
             [("nowhere", Format.INT8_WO)],
             cnn_case.samples,
-            cnn_case.ranges,
+            cnn_case.calibration,
             SESSION,
         )
 

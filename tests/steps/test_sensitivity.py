@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from planner.compress.base import Format
+from planner.compress.base import Calibration, Format
 from planner.graph.sandbox import Sandbox
 from planner.profiling.store import Store
 from planner.progress import Silent
@@ -40,7 +40,9 @@ def test_one_process_and_several_find_the_same(
         monkeypatch.setattr(sensitivity, "usable_cores", lambda cores=cores: cores)
         monkeypatch.setattr(sensitivity, "_BLOCK_OPS", 1)
         sandbox = Sandbox("measuring", str(path))
-        found.append(measured_sensitivities(prepared, prepared.samples[0], choices, {}, sandbox))
+        found.append(
+            measured_sensitivities(prepared, prepared.samples[0], choices, Calibration(), sandbox)
+        )
     assert list(found[0]) == choices
     assert all(value > 0 for value in found[0].values())
     for other in found[1:]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.compress.base import NATIVE, Format, Offer
+from planner.compress.base import NATIVE, Calibration, Format, Offer
 from planner.compress.measure import joint_error
 from planner.compress.methods import offers
 from planner.errors import EnvironmentMismatchError, InfeasibleError, ModelError
@@ -122,7 +122,7 @@ def _half(
     built = work.scratch / "fp16.onnx"
     loaded = prepared.loaded
     source = Source(prepared.model_path, str(loaded.path), loaded.size_bytes)
-    build_file_from(source, formats, {}, built)
+    build_file_from(source, formats, Calibration(), built)
     samples = prepared.samples[0].first(4)
     error = joint_error(prepared.bound_path, built, samples, PLAIN_SETTINGS).worst
     limit = constraints.accuracy.max_error

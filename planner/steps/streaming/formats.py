@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.compress.base import NATIVE
 from planner.spec.plan import Decision, Plan
+from planner.steps.choices import smoothing_of
 from planner.steps.document import error_estimate, ranges_of
 from planner.steps.entrants import error_sum
 from planner.steps.streaming.document import Fit
@@ -25,6 +26,7 @@ def with_formats(plan: Plan, fit: Fit, mixer: Jointly) -> Plan:
         update={
             "formats": {op: str(form) for op, form in sorted(realised.items())},
             "ranges": ranges_of(case.choices, realised),
+            "smoothing": smoothing_of(case.choices.smoothing, realised),
             "accuracy": report,
             "prediction": plan.prediction.model_copy(update={"error": error}),
             "decisions": tuple(_decided(each, fit, mixer) for each in plan.decisions),

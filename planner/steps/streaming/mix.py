@@ -91,8 +91,8 @@ class Jointly:
 
     def _variant(self, assignment: Mapping[str, Format]) -> Variant:
         level = self._plan.settings.graph_level
-        ranges = self.case.choices.ranges
-        return make_variant(self.case.prepared, ranges, dict(assignment), "plan", level, self._work)
+        prepared, calibration = self.case.prepared, self.case.choices.calibration
+        return make_variant(prepared, calibration, dict(assignment), "plan", level, self._work)
 
     def _model(self, variant: Variant) -> Model:
         return open_model(self._plan, variant.executable.build(), self._files, self._work)
