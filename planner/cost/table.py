@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from planner.ir.cost import Cost, Source
 from planner.profiling.kernel import Kernel, measurement_key
@@ -33,20 +34,36 @@ class CostTable:
     """Kernel times by key, brought to one state of the machine.
 
     A shared machine is now faster, now slower. Each measurement carries the reference probe of its
-    own moment and pool; scaling by the pool's reference over it brings all of them to one state.
+    own moment and pool; that of the wanted state over it, to the power of how much of the machine's
+    slowness is felt (`planner/cost/tempo.py`), brings all of them to one state. Kernels of several
+    pools stand in one table, for short ones are timed with one thread only: so the references must
+    be of one state too, not of the state that each pool's process happened to see.
     """
 
-    def __init__(self, times: Mapping[str, KernelTime], references_us: Mapping[int, float]) -> None:
+    def __init__(
+        self,
+        times: Mapping[str, KernelTime],
+        references_us: Mapping[int, float],
+        exponents: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
         """
         Args:
-            references_us: threads -> the reference probe that prices belong to.
+            references_us: threads -> the reference probe in the state that prices belong to.
+            exponents: threads -> how what is timed with so many follows the probe; 1 if not known.
         """
         self._times = dict(times)
         self._references_us = dict(references_us)
+        self._exponents = dict(exponents)
+
+    def in_state(
+        self, references_us: Mapping[int, float], exponents: Mapping[int, float]
+    ) -> CostTable:
+        """The same measurements, priced in another state."""
+        return CostTable(self._times, references_us, exponents)
 
     def extended(self, times: Mapping[str, KernelTime]) -> CostTable:
         """The same prices and more, in the same state."""
-        return CostTable({**self._times, **times}, self._references_us)
+        return CostTable({**self._times, **times}, self._references_us, self._exponents)
 
     def __contains__(self, key: str) -> bool:
         return key in self._times
@@ -57,9 +74,13 @@ class CostTable:
         Raises:
             KeyError: it was never measured.
         """
-        time = self._times[key]
+        return self.brought(self._times[key])
+
+    def brought(self, time: KernelTime) -> Cost:
+        """A measurement's latency in that state."""
         reference_us = self._references_us.get(time.threads, time.reference_us)
         scale = reference_us / time.reference_us if time.reference_us > 0 else 1.0
+        scale **= self._exponents.get(time.threads, 1.0)
         return Cost(
             time.low_us * scale, time.latency_us * scale, time.high_us * scale, Source.MEASURED
         )

@@ -166,9 +166,9 @@ class MeasuringProcess(Closing):
         """Lets the process give back what it holds of an analysis."""
         self.ask({"do": "forget", "analysis": analysed.number})
 
-    def overhead_us(self, analysed: AnalysedModel) -> float:
+    def overhead(self, analysed: AnalysedModel) -> KernelTime:
         """What one call of this model costs besides its kernels."""
-        return float(self.ask({"do": "overhead", "analysis": analysed.number})["overhead_us"])
+        return KernelTime(**self.ask({"do": "overhead", "analysis": analysed.number})["overhead"])
 
     def reference_us(self, seconds: float = 0.1) -> float:
         """The machine's reference probe now, with this process' threads."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
 
 import numpy as np
@@ -12,14 +11,17 @@ import onnxruntime as ort
 
 from planner.profiling import micro
 from planner.profiling.analyse import Analysis, micro_inputs, quiet_options
+from planner.profiling.blank import Blank
+from planner.profiling.item import Item, Request
 from planner.profiling.kernel import Kernel
 from planner.profiling.micro import copies_for
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import (
     Interval,
     Sample,
-    fast_interval,
+    calm_interval,
     interleave,
+    is_torn,
     probe_feeds,
     probe_model,
 )
@@ -37,13 +39,9 @@ _MEMORY_BYTES_PER_US = 1e4
 """A core reads at least so much from memory; kernels that take ten times as long as their weights
 would, so, hardly care where those come from."""
 _MUCH = 0.1
-_TIGHT_RELATIVE = 0.03
-"""A kernel is done when its 95 % interval is this tight, relative to its median,"""
-_TIGHT_US = 0.05
-"""or this tight in absolute terms."""
 _FAST_RELATIVE = 1.1
 """Rounds count as run in the fast state up to this multiple of the fastest probe ever seen; slower
-rounds are repeated for as long again as planned."""
+rounds, and those of kernels whose times are torn, are repeated for as long again as planned."""
 _FIRST_LOOK_S = 0.5
 """How long the probe is run before anything is timed, to learn what fast is: longer than the
 neighbours' usual spells of load."""
@@ -53,43 +51,7 @@ written what this one reads, and buffers are used again at once; among micro-mod
 a round of the others has driven both out of the private caches. Counted without: a `ReorderInput`
 of 213 KB took 48 us, and 15 in the whole, so that models of many such kernels were predicted to
 take a quarter longer than they do."""
-_FLOOR_US = 0.01
-"""No kernel takes less; the slope of very small ones may come out below zero."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One kernel to time: its index in the analysis and where the result goes."""
-
-    index: int
-    key: str
-    footprint: int
-    """Class of the footprint that its copies must have (`micro.footprint_class`)."""
-
-
-@dataclass(slots=True)
-class _Item:
-    request: Request
-    sample: Sample
-    copies: int
-    first_us: float
-    """A run of the whole micro-model, roughly."""
-
-    @property
-    def round_us(self) -> float:
-        """How long it takes of a round."""
-        return self.first_us * (1 + self.sample.warm_up)
-
-    def latency(self, call_us: float, reader_us: float) -> Interval:
-        """Microseconds a copy, without the call's own cost and the reader of each copy's output."""
-        whole = fast_interval(self.sample.times_us)
-        ends = (whole.median, whole.low, whole.high)
-        shares = ((us - call_us) / self.copies - reader_us for us in ends)
-        return Interval(*(max(share, _FLOOR_US) for share in shares))
-
-    def is_tight(self) -> bool:
-        latency = self.latency(0.0, 0.0)
-        return latency.high - latency.low <= max(_TIGHT_RELATIVE * latency.median, _TIGHT_US)
+_OVERHEAD_ROUNDS = 200
 
 
 def _copies(kernel: Kernel, request: Request) -> int:
@@ -120,7 +82,7 @@ class Meter:
         return self._seen(sample)
 
     def _seen(self, probe: Sample) -> float:
-        found = fast_interval(probe.times_us).median
+        found = calm_interval(probe.times_us).median
         self._fastest_us = min(self._fastest_us, found)
         return found
 
@@ -134,7 +96,7 @@ class Meter:
         """Yields (request, time or the reason why it could not be timed), batch by batch."""
         share_s = budget_s / max(len(requests), 1)
         for batch in self._batches(analysis, requests):
-            items: list[_Item] = []
+            items: list[Item] = []
             for request in batch:
                 try:
                     items.append(self._item(analysis, request))
@@ -157,7 +119,7 @@ class Meter:
         if batch:
             yield batch
 
-    def _item(self, analysis: Analysis, request: Request) -> _Item:
+    def _item(self, analysis: Analysis, request: Request) -> Item:
         wanted = _copies(analysis.kernels[request.index], request)
         item = self._built(analysis, request, wanted)
         first_us = item.sample.times_us.pop()
@@ -168,7 +130,7 @@ class Meter:
             return item
         return self._built(analysis, request, max(int(wanted * _LONGEST_RUN_US / first_us), 1))
 
-    def _built(self, analysis: Analysis, request: Request, copies: int) -> _Item:
+    def _built(self, analysis: Analysis, request: Request, copies: int) -> Item:
         """The kernel's session with so many copies, after one run that also tells its length."""
         constants, activations = micro_inputs(analysis, request.index)
         built = micro.build(
@@ -185,16 +147,16 @@ class Meter:
             session = self._session(file.name)
         sample = Sample(request.key, make_runner(session, built.feeds), warm_up=_WARM_UP_RUNS)
         sample.once()
-        return _Item(request, sample, built.copies, sample.times_us[0])
+        return Item(request, sample, built.copies, sample.times_us[0])
 
     def _run(
-        self, items: Sequence[_Item], budget_s: float
+        self, items: Sequence[Item], budget_s: float
     ) -> Iterator[tuple[Request, KernelTime | str]]:
         if not items:  # none of the batch can be built alone
             return
         # Warm, as in a race, where a probe's turn is many runs: the two are compared.
         probe = Sample("probe", self._probe, warm_up=2)
-        overheads_us = self.call_overheads_us()
+        blank = Blank(self._session)
         for item in items:
             item.sample.times_us.clear()
         open_items = list(items)
@@ -203,36 +165,19 @@ class Meter:
         while open_items:
             round_s = sum(item.round_us for item in open_items) / 1e6
             rounds = int(min(max(budget_s / (2 * max(round_s, 1e-6)), _FEWEST_ROUNDS), _ROUNDS))
-            interleave([probe, *(item.sample for item in open_items)], rounds, warm_up=1)
-            is_fast = self._was_fast(probe)
+            samples = [probe, *blank.samples, *(item.sample for item in open_items)]
+            interleave(samples, rounds, warm_up=1)
+            is_fast, now = self._was_fast(probe), time.perf_counter()
             open_items = [item for item in open_items if not (is_fast and item.is_tight())]
-            if time.perf_counter() > (end if is_fast else last):
+            if now > end and is_fast:
+                open_items = [item for item in open_items if is_torn(item.sample.times_us)]
+            if now > last:
                 break
-        reference_us = self._seen(probe)
+        reference_us, overheads_us = self._seen(probe), blank.overheads_us()
         for item in items:
-            latency = item.latency(*overheads_us)
-            rounds_run = len(item.sample.times_us)
-            yield (
-                item.request,
-                KernelTime(
-                    latency.median, latency.low, latency.high, reference_us, rounds_run,
-                    threads=self.threads,
-                ),
-            )  # fmt: skip
+            yield item.request, self._time(item.latency(*overheads_us), reference_us, item.sample)
 
-    def call_overheads_us(self) -> tuple[float, float]:
-        """(one call, one `Shape` reader), from sessions of 1 and 33 readers."""
-        feeds = {"x": np.zeros(1, np.float32)}
-        one, many = (
-            Sample(str(count), make_runner(self._session(micro.shapes_model(count)), feeds))
-            for count in (1, 33)
-        )
-        interleave([one, many], 30, warm_up=5)
-        single, all_readers = (fast_interval(sample.times_us).median for sample in (one, many))
-        reader_us = max((all_readers - single) / 32, 0.0)
-        return single - reader_us, reader_us
-
-    def overhead_us(self, analysis: Analysis) -> float:
+    def overhead(self, analysis: Analysis) -> KernelTime:
         """What an engine's call of the analysed model costs besides its kernels: checking, feeding
         and fetching."""
         outputs = {
@@ -243,9 +188,16 @@ class Meter:
         feeds = {k: v for k, v in analysis.feeds.items() if k not in outputs}
         model = micro.overhead_model(feeds, outputs, analysis.model.opset_import, 8)
         call = as_engine(self._session(model))
-        sample = Sample("overhead", lambda: call(feeds))
-        interleave([sample], 200, warm_up=5)
-        return fast_interval(sample.times_us).median
+        sample = Sample("overhead", lambda: call(feeds), warm_up=_WARM_UP_RUNS)
+        probe = Sample("probe", self._probe, warm_up=1)
+        interleave([probe, sample], _OVERHEAD_ROUNDS, warm_up=5)
+        return self._time(calm_interval(sample.times_us), self._seen(probe), sample)
+
+    def _time(self, latency: Interval, reference_us: float, sample: Sample) -> KernelTime:
+        return KernelTime(
+            latency.median, latency.low, latency.high, reference_us, len(sample.times_us),
+            threads=self.threads,
+        )  # fmt: skip
 
 
 def _first_line(error: Exception) -> str:

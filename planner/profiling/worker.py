@@ -30,7 +30,8 @@ import onnxruntime as ort
 
 from planner.profiling.analyse import Analysis, analyse, context_times_us
 from planner.profiling.ceilings import time_probes
-from planner.profiling.measure import Meter, Request
+from planner.profiling.item import Request
+from planner.profiling.measure import Meter
 from planner.profiling.store import KernelTime
 from planner.runtime.parent import die_with_parent
 from planner.runtime.tensors import read_tensors
@@ -95,7 +96,7 @@ class Worker:
             yield {"key": request.key, "time": asdict(time)}
 
     def overhead(self, request: Reply) -> Iterator[Reply]:
-        yield {"overhead_us": self.meter.overhead_us(self.analyses[request["analysis"]])}
+        yield {"overhead": asdict(self.meter.overhead(self.analyses[request["analysis"]]))}
 
     def reference(self, request: Reply) -> Iterator[Reply]:
         yield {"reference_us": self.meter.reference_us(request["seconds"])}

@@ -255,7 +255,7 @@ class Bench:
         process = self._process(threads)
         yield from process.measure(live, asked, budget_s=_ALONE_S, alone=alone)
 
-    def overhead_us(self, executable: Executable, threads: int) -> float:
+    def overhead(self, executable: Executable, threads: int) -> KernelTime:
         """What one call costs besides its kernels, from the store or measured: feeding inputs
         and fetching outputs, the same for all variants of one model."""
         key = digest(
@@ -263,10 +263,10 @@ class Bench:
             executable.feeds_digest, threads, self.environment.device_digest,
         )  # fmt: skip
 
-        def compute() -> float:
-            return self._process(threads).overhead_us(self._analysed(executable, threads))
+        def compute() -> dict[str, Any]:
+            return asdict(self._process(threads).overhead(self._analysed(executable, threads)))
 
-        return float(self.work.once("overhead", key, compute))
+        return KernelTime(**self.work.once("overhead", key, compute))
 
 
 def times_of(work: Workspace, keys: Sequence[str]) -> dict[str, KernelTime]:

@@ -4,9 +4,14 @@
 
 `correction` (`planner/cost/correction.py`) is learnt from whole runs of uniform variants: the
 native one under every thread pool, each compressed one under two. `slowness` is how much longer the
-machine's neighbours make things take at the median than in the fast state that kernels are
-measured in; the reference probe shows it, now and again when the engine is deployed, and
+machine's neighbours make things take at the median than in the fastest state that whole runs saw;
+the reference probe shows it, now and again when the engine is deployed, and
 `planner/cost/tempo.py` how much of it the model feels.
+
+All prices belong to that state. Each pool's kernels were timed in a process of its own, one now,
+the other a minute later, which may see different states; whole runs alternate between pools round
+by round, and so do their probes. Were each pool priced in the state of its own process, short
+kernels, which have one time for all pools, would come from one state and long ones from another.
 
 A plan is never priced with a timing of itself: whole runs of the same kernels in the same pool are
 left out of its prediction. Every shape of the workload has whole runs and corrections of its own.
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +35,7 @@ from planner.ir.problem import Latency
 from planner.profiling.timing import FAST_SHARE
 from planner.spec.plan import Estimate
 from planner.spec.session import SessionSettings
+from planner.steps.analysis import Executable
 from planner.steps.bench import Bench, times_of
 from planner.steps.prepare import Prepared
 from planner.steps.racing import at_percentile
@@ -42,6 +49,8 @@ from planner.steps.whole_runs import (
 )
 from planner.steps.workspace import Workspace, digest
 
+_ALONE = 1
+"""Threads of the smallest pool, in which what has one time for all pools is timed."""
 _GAIN = 0.8
 """Kernels that take less than this with more threads than one are worked on together."""
 
@@ -88,8 +97,9 @@ class Pricing:
             self.work.reporter.stage(f"profile ({threads} threads)")
             self.bench.measure([each for v in variants for each in v.executables], threads)
             self._tables[threads] = self._table(variants, threads)
-            for each in variants[0].executables:  # while the process that measures it is there
-                self.bench.overhead_us(each, threads)
+            if threads == _ALONE:  # while the process that measures it is there
+                for each in variants[0].executables:
+                    self.bench.overhead(each, _ALONE)
         self._fit(variants, sessions)
         self.bench.rest()
 
@@ -114,10 +124,10 @@ class Pricing:
         table = self._tables[threads]
         self._tables[threads] = table.extended(times_of(self.work, keys))
 
-    def _fast_us(self, threads: int) -> float:
-        """The reference probe while kernels were timed; pools whose kernels are all short have no
-        time of their own, and one thread's stands in."""
-        return self._references_us.get(threads, self._references_us[min(self._references_us)])
+    def _overhead_us(self, executable: Executable, threads: int) -> float:
+        """What a call costs besides its kernels, in the same state as those; the calling thread
+        does it alone."""
+        return self._tables[threads].brought(self.bench.overhead(executable, _ALONE)).expected_us
 
     def _fit(self, variants: Sequence[Variant], sessions: Sequence[SessionSettings]) -> None:
         raced = [self._raced(n, variants, sessions) for n in range(len(self.prepared.shapes))]
@@ -131,17 +141,25 @@ class Pricing:
                 where=str(self.prepared.loaded.path),
                 fix="run it once with ONNX Runtime alone: the reason shows there",
             )
-        for session in sessions:
-            self._references_us.setdefault(
-                session.intra_op_threads, _reference_us(native, session.pool)
-            )
+        every_run = [run for runs in raced for run in runs]
+        self._references_us = _fast_probes_us(every_run)
+        self._bring()
         together = {threads: self._together(variants[0], threads) for threads in self._tables}
-        self._exponents = _exponents([run for runs in raced for run in runs], together)
+        self._exponents = _exponents(every_run, together)
+        alone = [s.pool for s in sessions if s.intra_op_threads == _ALONE]
+        self._bring({_ALONE: self._exponents[pool] for pool in alone})
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
         )
         self.settings = tuple(self._setting(session, native, raced) for session in sessions)
+
+    def _bring(self, exponents: Mapping[int, float] = MappingProxyType({})) -> None:
+        """All kernels into the state of the whole runs: as the model does where one thread runs
+        them, and as the probe where threads work on them together, which is slow as the one thread
+        is whose core is taken."""
+        for threads, table in self._tables.items():
+            self._tables[threads] = table.in_state(self._references_us, exponents)
 
     def _together(self, variant: Variant, threads: int) -> float:
         """The share of a variant's time in kernels that threads work on together."""
@@ -170,13 +188,15 @@ class Pricing:
             tail_factors=tuple(_tail(runs, pool, self.percentile) for runs in raced),
             probe_us=probe_us,
             exponent=exponent,
-            slowness=tempo.slowness(probe_us, self._fast_us(session.intra_op_threads), exponent),
+            slowness=tempo.slowness(
+                probe_us, self._references_us[session.intra_op_threads], exponent
+            ),
         )
 
     def _run(self, entry: Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
         whole_us = tempo.fast_us(
             _beside(timed),
-            self._fast_us(entry.session.intra_op_threads),
+            self._references_us[entry.session.intra_op_threads],
             self._exponents[entry.session.pool],
         )
         total = self.sum_of_kernels(entry.variant, entry.session, shape).expected_us
@@ -211,7 +231,7 @@ class Pricing:
         """What a call costs besides its kernels."""
         chosen = self.settings[setting]
         threads = chosen.session.intra_op_threads
-        value = self.bench.overhead_us(variant.executables[shape], threads)
+        value = self._overhead_us(variant.executables[shape], threads)
         return self._priced(Cost.exactly(value), variant, chosen, shape)
 
     def _priced(self, cost: Cost, variant: Variant, chosen: PlanSetting, shape: int) -> Latency:
@@ -230,7 +250,7 @@ class Pricing:
         """Kernels plus call overhead, in the fast state, uncorrected."""
         threads, executable = session.intra_op_threads, variant.executables[shape]
         total = self._tables[threads].total(self.bench.keys(executable, threads))
-        return total + Cost.exactly(self.bench.overhead_us(executable, threads))
+        return total + Cost.exactly(self._overhead_us(executable, threads))
 
     def predict(self, variant: Variant, setting: int) -> tuple[Estimate, ...]:
         """p50 of a whole variant per shape, from no whole run of its kernels in its pool."""
@@ -259,6 +279,19 @@ class Pricing:
 
 def _beside(timed: Mapping[str, Any]) -> tempo.Beside:
     return tempo.Beside(timed["medians_us"], timed["beside_us"])
+
+
+def _fast_probes_us(runs: Sequence[tuple[Observed, Mapping[str, Any]]]) -> dict[int, float]:
+    """Threads -> the reference probe in the fastest state that whole runs saw.
+
+    Pools take turns within the rounds, so these are of one state.
+    """
+    found: dict[int, list[float]] = {}
+    for entry, timed in runs:
+        found.setdefault(entry.session.intra_op_threads, []).extend(timed["beside_us"])
+    return {
+        threads: float(np.quantile(beside, FAST_SHARE)) for threads, beside in sorted(found.items())
+    }
 
 
 def _exponents(

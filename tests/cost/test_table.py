@@ -37,6 +37,16 @@ def test_a_measurement_of_another_pool_is_scaled_by_that_pool() -> None:
     assert table.cost("together").expected_us == pytest.approx(9.0)
 
 
+def test_another_state_is_felt_as_far_as_its_pool_feels_it() -> None:
+    alone, together = _time(10.0, 9.0, 12.0), replace(_time(10.0, 9.0, 12.0), threads=2)
+    table = CostTable({"alone": alone, "together": together}, {1: 100.0, 2: 100.0})
+    found = table.in_state({1: 81.0, 2: 81.0}, {1: 0.5})
+    assert found.cost("alone").expected_us == pytest.approx(9.0)
+    assert found.cost("together").expected_us == pytest.approx(8.1)
+    assert found.extended({"more": alone}).cost("more").expected_us == pytest.approx(9.0)
+    assert table.cost("alone").expected_us == 10.0
+
+
 def test_what_was_never_measured_has_no_price() -> None:
     table = CostTable({}, {1: 100.0})
     assert "k" not in table

@@ -20,7 +20,8 @@ from planner.profiling.analyse import (
     micro_inputs,
     quiet_options,
 )
-from planner.profiling.measure import Meter, Request
+from planner.profiling.item import Request
+from planner.profiling.measure import Meter
 from planner.profiling.store import KernelTime
 from tests.profiling.build import Array, model, perceptron, random, save
 
@@ -282,7 +283,7 @@ def test_the_call_overhead_is_that_of_a_model_without_work(
 ) -> None:
     _own_threads(monkeypatch)
     found = _analysis(perceptron(), tmp_path)
-    assert 0.1 < Meter().overhead_us(found) < 10_000
+    assert 0.1 < Meter().overhead(found).latency_us < 10_000
 
 
 @pytest.mark.parametrize(
