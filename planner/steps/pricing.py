@@ -146,8 +146,8 @@ class Pricing:
         self._bring()
         together = {threads: self._together(variants[0], threads) for threads in self._tables}
         self._exponents = _exponents(every_run, together)
-        alone = [s.pool for s in sessions if s.intra_op_threads == _ALONE]
-        self._bring({_ALONE: self._exponents[pool] for pool in alone})
+        alone = [s for s in sessions if s.intra_op_threads == _ALONE]
+        self._bring({s.intra_op_threads: self._exponents[s.pool] for s in alone})
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
