@@ -13,8 +13,10 @@ of their own. Were the noise normal too, the posterior would have a closed form 
 regression: Bishop, Pattern Recognition and Machine Learning, 3.49 to 3.59; the best linear unbiased
 prediction of mixed models: Henderson 1975). Now and then a run is disturbed from beginning to end,
 so the noise has heavy tails (Student's t), and runs are weighted by how well they fit, again and
-again (Lange, Little and Taylor 1989, section 4); formats' priors are weighted alike. Few runs give
-cautious corrections and wide intervals.
+again (Lange, Little and Taylor 1989, section 4); formats' priors are weighted alike. A run whose
+kernels' own times were not sure tells as much less: one convolution that two threads never had both
+cores for (55 to 245 us) made every run of its pool say that wholes take 0.6 times their kernels.
+Few runs give cautious corrections and wide intervals.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.ir.cost import Cost
 from planner.spec.session import SessionSettings
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -66,6 +69,11 @@ _ITERATIONS = 30
 _NORMAL_95 = 1.96
 
 
+def doubt(cost: Cost) -> float:
+    """Standard deviation of the logarithm of what has this 95 % interval."""
+    return math.log(cost.high_us / cost.low_us) / (2 * _NORMAL_95) if cost.low_us > 0 else math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What a ratio depends on."""
@@ -100,6 +108,8 @@ class WholeRun:
     """Same kernels, same pool: same name."""
     circumstances: Circumstances
     ratio: float
+    doubt: float = 0.0
+    """Standard deviation of the logarithm of the sum of kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +149,13 @@ def _posterior(runs: Sequence[WholeRun], wanted: Circumstances) -> tuple[float, 
     heed = np.ones(len(known))
     rows = np.array([_row(run.circumstances, known) for run in runs]).reshape(-1, len(known))
     seen = np.log([run.ratio for run in runs]) - rows @ usual
-    weights = np.full(len(runs), _NOISE_SIGMA**-2)
+    noise = _NOISE_SIGMA**2 + np.array([run.doubt for run in runs]) ** 2
+    weights = 1.0 / noise
     for _ in range(_ITERATIONS):
         precision = np.diag(heed * certainty) + rows.T @ (weights[:, None] * rows)
         mean = np.linalg.solve(precision, rows.T @ (weights * seen))
-        squares = ((seen - rows @ mean) / _NOISE_SIGMA) ** 2
-        weights = (_TAIL + 1) / (_TAIL + squares) * _NOISE_SIGMA**-2
+        squares = (seen - rows @ mean) ** 2 / noise
+        weights = (_TAIL + 1) / (_TAIL + squares) / noise
         heed = (1 + 1 / tails) / (1 + mean**2 * certainty / tails)
     row = _row(wanted, known)
     spread = float(row @ np.linalg.solve(precision, row))

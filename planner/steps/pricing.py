@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from planner.cost import tempo
-from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun
+from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun, doubt
 from planner.cost.table import CostTable
 from planner.errors import ModelError
 from planner.ir.cost import Cost
@@ -199,9 +199,10 @@ class Pricing:
             self._references_us[entry.session.intra_op_threads],
             self._exponents[entry.session.pool],
         )
-        total = self.sum_of_kernels(entry.variant, entry.session, shape).expected_us
+        total = self.sum_of_kernels(entry.variant, entry.session, shape)
         at = self._circumstances(entry.variant, entry.session, shape)
-        return WholeRun(self._mark(entry.variant, entry.session, shape), at, whole_us / total)
+        mark = self._mark(entry.variant, entry.session, shape)
+        return WholeRun(mark, at, whole_us / total.expected_us, doubt(total))
 
     def _mark(self, variant: Variant, session: SessionSettings, shape: int) -> str:
         """The same for variants of the same kernels in the same pool."""

@@ -50,6 +50,18 @@ def test_a_run_that_was_left_out_is_predicted_from_the_others() -> None:
         assert factor.low < run.ratio < factor.high
 
 
+def test_runs_of_kernels_that_were_not_timed_well_say_little_of_their_pool() -> None:
+    """As where one convolution's time lay anywhere between 55 and 245 us, and the sum was twice
+    what it should be: all native runs of a pool say 0.55, and one of other kernels says 1.2."""
+    alone = [WholeRun(f"1|{name}", _at("1", **{name: 1.0}), 1.15) for name in FORMATS]
+    bent = [WholeRun(f"{pool}|fp32", _at("2", fp32=1.0), 0.55, doubt=0.3) for pool in "ab"]
+    sure = WholeRun("2|int8", _at("2", int8=1.0), 1.2)
+    wanted = _at("2", int4=1.0)
+    believing = [WholeRun(run.name, run.circumstances, run.ratio) for run in bent]
+    assert Corrections([*alone, *believing, sure]).factor(wanted).expected < 1.0
+    assert Corrections([*alone, *bent, sure]).factor(wanted).expected > 1.1
+
+
 def test_a_run_that_was_left_out_has_no_influence() -> None:
     runs = _world(["1", "2"], ["fp32", "int8"])
     bent = [*runs[:-1], WholeRun(runs[-1].name, runs[-1].circumstances, 10.0)]

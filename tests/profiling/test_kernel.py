@@ -116,6 +116,8 @@ def test_the_footprint_class_grows_with_the_model_and_ends() -> None:
     classes = [footprint_class(65536, 2**exponent) for exponent in range(16, 40)]
     assert classes == sorted(classes)
     assert classes[-1] * 2**20 > last_level_size_bytes()
+    near = (0.5, 0.9, 1.9, 2.4, 3.5, 9.0, 15.0)
+    assert [footprint_class(65536, int(mib * 2**20)) for mib in near] == [1, 1, 2, 2, 4, 8, 16]
     assert footprint_class(10**6, 0) == footprint_class(10**6, 10**6)
 
 
