@@ -221,7 +221,7 @@ def test_a_file_in_parts_is_a_whole_model_in_which_every_copy_has_its_own_weight
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8, np.uint8, np.int64])
 def test_no_two_copies_have_the_same_weights_but_all_the_same_indices(dtype: type) -> None:
     """ONNX Runtime packs equal weights into one buffer, which would be in a near cache for all."""
-    values = np.arange(2048).reshape(32, 64).astype(dtype)
+    values: Array = np.arange(2048).reshape(32, 64).astype(dtype)
     tensor = onnx.numpy_helper.from_array(values, "w")
     skeleton = onnx.ModelProto()
     built = micro.MicroModel(skeleton, {"w": tensor}, micro._MOST_FAR_COPIES, {})
