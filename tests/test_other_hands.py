@@ -8,9 +8,12 @@ import pytest
 
 from benchmarks.predict import predict, summary
 from benchmarks.tables import headings
+from benchmarks.tables.observations import Timed, timed
+from benchmarks.tables.public import public_model
 from benchmarks.tables.reading import read_folder
 from benchmarks.tables.rows import Row
 from benchmarks.tables.study import sort
+from benchmarks.tables.wholes import whole_of
 from planner import resources
 from planner.cost.curves import Library
 from planner.spec.fits import FitFile, read_fits
@@ -37,6 +40,22 @@ p2p,67108864,A100-SXM4-80GB,2,GB/s,250,nccl,bf16
 broadcast,67108864,A100-SXM4-80GB,2,GB/s,250,nccl,bf16
 all_reduce,,A100-SXM4-80GB,2,GB/s,250,nccl,bf16
 """,
+    "headings": """GPU Model,# GPUs,Quantization,Batch Sizes,Network,Avg Latency [ms]
+NVIDIA A10G,1,INT8,8,ResNet-50 v1.5,1.2
+NVIDIA L4,1,FP16,8,Swin_T_224,2.5
+NVIDIA L4,1,FP16,8,SSD-ResNet34,2.5
+NVIDIA L4,1,FP16,,faster-rcnn-resnet50,2.5
+""",
+    "shapes": """Platform|dtype|M|N|K|Time (us)
+B200|fp8|8192|8192|8192|330
+L40S|nvfp4|8192|8192|8192|330
+""",
+    "flows": """op,device,dtype,heads,head_dim,batch,seqlen,causal,size_bytes,time_us
+attention,L40S,fp16,32,64,8,2048,False,,2100
+copy,H200,fp16,,,,,,1073741824,480
+gelu,H200,fp16,,,,,,0,480
+softmax,H200,fp16,,,,,,1073741824,480
+""",
     "nothing": "",
     "attention": """source;model;gpu;precision;batch;seq_in;metric;value
 x/y;flash_attention heads=32 kv_heads=8 head_dim=128;A100;fp16;4;2048;ms;0.9
@@ -58,6 +77,12 @@ EXPECTED: dict[str, tuple[int, int, set[str]]] = {
         {"model 'SomeNet-12' is unknown", "no profile for the device 'AMD MI300X'"},
     ),
     "collectives": (5, 3, {"model 'broadcast' is unknown", "no message size"}),
+    "headings": (
+        *(4, 2),
+        {"model 'SSD-ResNet34' is unknown", "model 'faster-rcnn-resnet50' is unknown"},
+    ),
+    "shapes": (2, 1, {"format 'nvfp4' is not modelled"}),
+    "flows": (4, 2, {"a size is not positive", "the size of 'softmax' is not stated"}),
     "nothing": (0, 0, set()),
     "attention": (2, 1, {"no batch"}),
     "rows": (
@@ -116,6 +141,40 @@ def test_a_heading_may_take_two_lines(tmp_path: Path) -> None:
 def test_sizes_in_columns_join_what_they_are_sizes_of(tmp_path: Path) -> None:
     (row,) = read(tmp_path, "op\tM\tN\tsize_bytes\tms\ngemm m=3\t1\t2\t\t5\n")
     assert (row.model, row.params) == ("gemm m=3 n=2", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        *(("roberta-large", 24), ("FacebookAI/xlm-roberta-base", 12), ("hubert-base", None)),
+        *(("Qwen/Qwen2-57B-A14B", None), ("Qwen/Qwen2-7B", 28), ("Llama-4-Scout-17B-16E", None)),
+        *(("meta-llama/Llama-2-7b-hf", 32), ("google/bert_uncased_L-4", 12), ("bert-tiny", 2)),
+        *(("gpt3-6.7b", 32), ("GPT-3 175B", 96), ("albert-xxlarge-v2", 12), ("llama-65b", 80)),
+    ],
+)
+def test_a_name_means_its_own_model_or_none(name: str, layers: int | None) -> None:
+    found = public_model(name.lower())
+    assert (found.layers if found else None) == layers
+
+
+def test_attention_that_sees_everything_is_twice_the_work(tmp_path: Path) -> None:
+    head = "op,gpu,dtype,heads,batch,seq_len,Causal,us\n"
+    some = read(tmp_path, f"{head}attention,A100,fp16,8,1,512,no,9\n")
+    rows = [*some, *read(tmp_path, f"{head}attention,A100,fp16,8,1,512,true,9\n")]
+    everything, half = (timed(row) for row in rows)
+    assert isinstance(everything, Timed)
+    assert isinstance(half, Timed)
+    assert everything.work.flops == pytest.approx(2 * half.work.flops, rel=0.01)
+
+
+def test_larger_images_are_more_work(tmp_path: Path) -> None:
+    head = "model,gpu,precision,ms\n"
+    (small,) = read(tmp_path, f"{head}resnet50,A100,fp16,9\n")
+    (large,) = read(tmp_path, f"{head}resnet50 448x448,A100,fp16,9\n")
+    flops = [
+        sum(w.flops * n for w, n in whole_of(r).passes[0][0].works.items()) for r in (small, large)
+    ]
+    assert flops[1] == pytest.approx(4 * flops[0], rel=0.01)
 
 
 def test_no_name_of_a_column_means_two() -> None:

@@ -16,7 +16,10 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "source": ("reference", "repository", "repo", "paper", "url"),
     "model": ("model_name", "network", "kernel", "op", "operator", "operation", "workload", "name"),
     "params": ("parameters", "config", "configuration", "shape"),
-    "gpu": ("device", "gpu_name", "gpu_type", "device_name", "accelerator", "hardware", "card"),
+    "gpu": (
+        *("device", "gpu_name", "gpu_type", "gpu_model", "device_name", "device_type"),
+        *("accelerator", "hardware", "card", "chip", "platform"),
+    ),
     "n_gpus": ("num_gpus", "gpus", "ngpus", "gpu_count", "world_size", "ranks", "nranks"),
     "tp": ("tp_size", "tensor_parallel", "tensor_parallel_size", "tp_degree"),
     "pp": ("pp_size", "pipeline_parallel", "pipeline_parallel_size", "pp_degree"),
@@ -39,7 +42,7 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Column -> other names of it; of `notes` all that there are count."""
-_OF_KERNELS = ("m", "n", "k", "heads", "kv_heads", "head_dim")
+_OF_KERNELS = ("m", "n", "k", "heads", "kv_heads", "head_dim", "causal", "is_causal")
 _OF_OTHERS = ("size_bytes", "message_size", "bytes", "layers", "hidden", "hidden_size", "num_heads")
 _MARKS = ",;\t|"
 
@@ -50,8 +53,11 @@ def delimiter_of(head: str) -> str:
 
 
 def name_of(heading: str) -> str:
-    """A heading in one spelling: `GPU Name` is `gpu_name`, `batch-size` is `batch_size`."""
-    return re.sub(r"[\s\-]+", "_", heading.strip().lower())
+    """A heading in one spelling: `GPU Name` is `gpu_name`, `batch-sizes` is `batch_size`, `# GPUs`
+    is `num_gpus`."""
+    name = re.sub(r"[\s\-]+", "_", heading.strip().lower())
+    name = re.sub(r"^(?:#|no\._of_|number_of_|num_of_)_?", "num_", name)
+    return re.sub(r"(_size|_name|_type|_length|seq_len)s$", r"\1", name)
 
 
 def rows_of(record: Mapping[str, str], columns: Sequence[str]) -> Iterator[dict[str, str]]:
@@ -62,6 +68,8 @@ def rows_of(record: Mapping[str, str], columns: Sequence[str]) -> Iterator[dict[
         columns: `Row`'s names.
     """
     found = {column: _cell(record, column) for column in columns}
+    if not found["model"] and all(record.get(name) for name in "mnk"):
+        found["model"] = "gemm"
     found["model"] += _sizes(record, _OF_KERNELS, found["model"])
     found["params"] += _sizes(record, _OF_OTHERS, found["params"])
     is_named = any(name in record for name in ("value", *ALSO["value"]))

@@ -36,9 +36,15 @@ def window_pass(model: Windows, at: Setting) -> Pass:
 
 
 def residual_pass(
-    depths: Sequence[int], is_bottleneck: bool, batch: int, format: str, *, is_fused: bool = True
+    depths: Sequence[int],
+    is_bottleneck: bool,
+    batch: int,
+    format: str,
+    *,
+    side: int = 224,
+    is_fused: bool = True,
 ) -> Pass:
-    """One pass of a ResNet over 224 x 224 images (He et al. 2015, stride in the 3 x 3)."""
+    """One pass of a ResNet over square images (He et al. 2015, stride in the 3 x 3)."""
     found = Pass()
     size = ACTIVATION_BYTES[format]
 
@@ -49,16 +55,17 @@ def residual_pass(
             moved = batch * cout * side * side * size
             found.add(Traffic(moved, moved, Flow.ELEMENTWISE), 2)
 
-    convolve(3, 64, 112, 7, 2)
-    pooled = batch * 64 * size
-    found.add(Traffic(pooled * 112 * 112, pooled * 56 * 56, Flow.REDUCTION))
-    channels, side = 64, 56
+    side = -(-side // 2)
+    convolve(3, 64, side, 7, 2)
+    pooled, halved = batch * 64 * size, -(-side // 2)
+    found.add(Traffic(pooled * side**2, pooled * halved**2, Flow.REDUCTION))
+    channels, side = 64, halved
     for stage, blocks in enumerate(depths):
         width = 64 * 2**stage
         out = width * (4 if is_bottleneck else 1)
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
-            before, side = side, side // stride
+            before, side = side, -(-side // stride)
             if is_bottleneck:
                 convolve(channels, width, before, 1)
                 convolve(width, width, side, 3, stride)
@@ -74,6 +81,6 @@ def residual_pass(
             else:
                 found.add(Traffic(2 * moved, moved, Flow.ELEMENTWISE))
             channels = out
-    found.add(Traffic(batch * channels * 49 * size, batch * channels * size, Flow.REDUCTION))
+    found.add(Traffic(batch * channels * side**2 * size, batch * channels * size, Flow.REDUCTION))
     found.add(Product(batch, 1000, channels, format="fp16" if format not in WIDE else format))
     return found

@@ -105,6 +105,6 @@ def _attention(row: Row, sizes: dict[str, int]) -> Attention:
         head_dim=width,
         queries=1 if is_decode else keys,
         keys=min(keys, window) if window > 0 else keys,
-        is_causal=re.search(r"bidirectional|non.?causal|causal=(0|false)", name) is None,
+        is_causal=re.search(r"bidirectional|non.?causal|causal=(0|false|no)\b", name) is None,
         format=format_of(row.precision, ""),
     )

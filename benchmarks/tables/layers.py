@@ -35,14 +35,33 @@ def row_kernel(row: Row, sizes: dict[str, int]) -> Traffic | None:
     if known is None:
         return None
     _, flow, operands = known
+    format = format_of(row.precision, row.sparsity)
+    element = 4 if format in ("fp32", "tf32") else 2
     pair = next((p for p in _ROW_SIZES if sizes.keys() >= set(p)), None)
+    if pair is None and flow not in _BY_ROW:
+        moved = _moved_bytes(row, element, name)
+        return Traffic(operands * moved, moved, flow)
     if pair is None:
         raise UnpredictableError(f"the size of {name!r} is not stated")
     rows, width = (sizes[each] for each in pair)
     refuse_empty(rows, width)
-    format = format_of(row.precision, row.sparsity)
-    moved = float(rows * width * (4 if format in ("fp32", "tf32") else 2))
+    moved = float(rows * width * element)
     return Traffic(operands * moved, moved, flow, rows=rows if flow in _BY_ROW else 0)
+
+
+def _moved_bytes(row: Row, element: int, name: str) -> float:
+    """Of a tensor whose rows do not matter.
+
+    Raises:
+        UnpredictableError: its size is not stated.
+    """
+    text = f"{row.model} {row.params}".lower()
+    found = re.search(r"\b(size_bytes|bytes|elements|numel|size)\s*=\s*(\d+)\b", text)
+    if found is None:
+        raise UnpredictableError(f"the size of {name!r} is not stated")
+    moved = float(found[2]) * (element if found[1] in ("elements", "numel") else 1)
+    refuse_empty(moved)
+    return moved
 
 
 def layer_operator(row: Row) -> Work:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.tables.architectures import Transformer, Windows
-from benchmarks.tables.public import PUBLIC, SWIN
+from benchmarks.tables.public import SWIN, public_model
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 
 _KEYS = {
@@ -25,10 +25,14 @@ _KEYS = {
 }
 
 
+_AROUND = re.compile(r"ssd|r-?cnn|retina|deeplab|fcn|\bfpn|yolo|u-?net|detr|clip|pose|\bse[-_]")
+"""Networks that hold a ResNet and more."""
+
+
 def transformer_of(row: Row) -> Transformer | None:
     """The transformer a row means: public by name, overridden by what it states; or None."""
     name = row.model.lower()
-    public = next((shape for pattern, shape in PUBLIC if re.search(pattern, name)), None)
+    public = public_model(name)
     stated = _stated(row)
     if public is not None:
         return _sound(_overridden(public, stated))
@@ -100,7 +104,7 @@ def residual_depths(row: Row) -> tuple[tuple[int, int, int, int], bool] | None:
     """Blocks per stage of a ResNet and whether blocks are bottlenecks, or None."""
     text = f"{row.model} {row.params}".lower()
     found = re.search(r"(?:resnet|\brn)[-_ ]?v?(\d{2,3})", text)
-    if found is None or "wide" in text:
+    if found is None or "wide" in text or _AROUND.search(row.model.lower()):
         return None
     depths = {
         18: ((2, 2, 2, 2), False),
@@ -119,10 +123,12 @@ def windows_of(row: Row) -> Windows | None:
     name = row.model.lower()
     if "swin" not in name:
         return None
-    known = next((shape for word, shape in SWIN.items() if word in name), None)
+    short = re.search(r"swin(?:-?v1)?[-_]?([tsbl])(?![a-z0-9])", name)
+    words = (word for word in SWIN if word in name or (short and word[0] == short[1]))
+    known = next((SWIN[word] for word in words), None)
     if known is None:
         raise UnpredictableError(f"model {row.model!r} is unknown")
-    side = _resolution(row) or known.resolution
+    side = resolution_of(row) or known.resolution
     if side % 32:
         raise UnpredictableError(f"images of {side} x {side} do not divide into windows")
     return replace(known, resolution=side, window=side // 32)
@@ -135,10 +141,10 @@ def image_tokens(row: Row) -> int | None:
         return None
     patch = re.search(r"patch[-_ ]?(\d+)|/(\d+)\b|[-_](14|16|32)(?!\d)", name)
     side = int(next(filter(None, patch.groups()))) if patch else 16
-    return ((_resolution(row) or 224) // side) ** 2 + 1
+    return ((resolution_of(row) or 224) // side) ** 2 + 1
 
 
-def _resolution(row: Row) -> int | None:
+def resolution_of(row: Row) -> int | None:
     """Side of a square image, where the row states it."""
     text = f"{row.params} {row.model} {row.notes}".lower()
     found = re.search(r"\b(\d{3,4})\s*x\s*\1\b|(?:image|resolution|img)\w*[= ](\d{3,4})\b", text)

@@ -22,6 +22,7 @@ from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.shapes import (
     image_tokens,
     residual_depths,
+    resolution_of,
     transformer_of,
     windows_of,
 )
@@ -33,6 +34,8 @@ Passes = tuple[tuple[Pass, float], ...]
 """What runs, and how often for one query."""
 _DEFAULT_CONTEXT = 128
 """Positions in the cache where a decode row states none."""
+_IMAGE = 224
+"""Side of an image, where a row states none."""
 _DECODE = re.compile(r"decode|tpot|\bitl\b|per_(output_)?token|/token|generation_step")
 _PREFILL = re.compile(r"prefill|ttft|prompt|context_phase")
 
@@ -109,7 +112,8 @@ def _vision_passes(row: Row, batch: int, format: str, is_fused: bool) -> Passes 
     depths, windows = residual_depths(row), windows_of(row)
     if depths is not None:
         stages, is_bottleneck = depths
-        one = residual_pass(stages, is_bottleneck, batch, format, is_fused=is_fused)
+        side = resolution_of(row) or _IMAGE
+        one = residual_pass(stages, is_bottleneck, batch, format, side=side, is_fused=is_fused)
         return ((one, 1.0),)
     if windows is not None:
         at = Setting(batch, 0, 0, format, is_fused=is_fused, is_causal=False)
