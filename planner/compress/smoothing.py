@@ -24,6 +24,7 @@ from onnx import ModelProto
 from planner.compress import rounding, shifts, surgery
 from planner.compress.base import Array
 from planner.compress.groups import groups_within
+from planner.compress.multiply import Multiplication, multiplication
 from planner.compress.probe import (
     Probe,
     quiet_settings,
@@ -100,11 +101,13 @@ def smoothing(
     onnx_model = onnx.load(model_path, load_external_data=False)
     readers = _products(onnx_model, ops)
     matrices = _Matrices(onnx_model, model_path.parent)
+    multiply = multiplication()
     seen = _seen(model_path, graph, readers, samples, session, settings)
     found: dict[str, str] = {}
     for tensor, products in readers.items():
         if tensor in seen:
-            best = _best(seen[tensor], [matrices.of(name) for name in products], settings)
+            own = [matrices.of(name) for name in products]
+            best = _best(seen[tensor], own, multiply, settings)
             found.update(dict.fromkeys(products, best) if best else {})
     return found
 
@@ -181,7 +184,9 @@ def _look(found: dict[str, _Seen], name: str, value: Array, rows: int) -> None:
         found.setdefault(name, _Seen()).add(value, rows)
 
 
-def _best(seen: _Seen, matrices: Sequence[Array], settings: SmoothingSettings) -> str | None:
+def _best(
+    seen: _Seen, matrices: Sequence[Array], multiply: Multiplication, settings: SmoothingSettings
+) -> str | None:
     """The shifts with the least error; None where none is enough better than no shifts."""
     peaks = seen.peaks
     weight_peaks = np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0)
@@ -190,9 +195,11 @@ def _best(seen: _Seen, matrices: Sequence[Array], settings: SmoothingSettings) -
         return None
     share = -(-settings.columns // len(matrices))
     part = np.concatenate([_columns(matrix, share) for matrix in matrices], axis=1)
-    plain = _error(seen, part, np.zeros(len(peaks), np.int32))
+    exact = multiply(np.concatenate(seen.rows), part)
     tried = [candidate(peaks, weight_peaks, a, alive) for a in settings.exponents]
-    errors = [_error(seen, part, one) for one in tried]
+    unmoved = np.zeros(len(peaks), np.int32)
+    products = [multiply(*_rounded(seen, part, one)) for one in (unmoved, *tried)]
+    plain, *errors = [_nmse(found, exact) for found in products]
     least = int(np.argmin(errors))
     if plain < settings.least_error or errors[least] * settings.least_gain > plain:
         return None
@@ -214,15 +221,18 @@ def _columns(matrix: Array, count: int) -> Array:
     return np.asarray(matrix[:, np.unique(chosen)], np.float32)
 
 
-def _error(seen: _Seen, matrix: Array, shift: Array) -> float:
-    """NMSE of the rounded product; each run's activations over their own range."""
-    rounded = rounding.round_symmetric(shifts.multiplied(matrix, shift), -1)
-    noise = power = 0.0
+def _rounded(seen: _Seen, matrix: Array, shift: Array) -> tuple[Array, Array]:
+    """Both sides moved and rounded; each run's activations over their own range."""
+    runs: list[Array] = []
     for low, high, rows in zip(seen.lows, seen.highs, seen.rows, strict=True):
-        ends = (shifts.divided(low, shift).min(), shifts.divided(high, shift).max())
-        limits = (float(ends[0]), float(ends[1]))
-        found = rounding.round_affine(shifts.divided(rows, shift), limits) @ rounded
-        exact = rows @ matrix
-        noise += float(np.square(found - exact, dtype=np.float64).sum())
-        power += float(np.square(exact, dtype=np.float64).sum())
+        least = float(shifts.divided(low, shift).min())
+        most = float(shifts.divided(high, shift).max())
+        runs.append(rounding.round_affine(shifts.divided(rows, shift), (least, most)))
+    weight = rounding.round_symmetric(shifts.multiplied(matrix, shift), -1)
+    return np.concatenate(runs), weight
+
+
+def _nmse(found: Array, exact: Array) -> float:
+    noise = float(np.square(found - exact, dtype=np.float64).sum())
+    power = float(np.square(exact, dtype=np.float64).sum())
     return noise / power if power > 0 else 0.0
