@@ -1,0 +1,77 @@
+"""Smoothed products are offered where that pays, built as offered, and rebuilt from a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from planner.compress.base import NATIVE, Calibration, Format
+from planner.profiling.store import Store
+from planner.progress import Silent
+from planner.spec.constraints import Compression, Constraints
+from planner.steps.choices import Choices, choices, smoothing_of
+from planner.steps.prepare import Prepared, prepare
+from planner.steps.variant_files import build_file
+from planner.steps.workspace import Workspace
+from tests.compress.build import random, write
+
+WIDTH = 64
+SMOOTH, DYNAMIC = Format.INT8_DYNAMIC_SMOOTH, Format.INT8_DYNAMIC
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[Workspace]:
+    store = Store(tmp_path / "store.sqlite")
+    yield Workspace(store, tmp_path / "kept", tmp_path, Silent())
+    store.close()
+
+
+def _prepared(work: Workspace, folder: Path) -> tuple[Constraints, Prepared]:
+    """Two products; only what the first reads has a channel that sticks out."""
+    matrix, scale = random(WIDTH, WIDTH, seed=1), np.ones(WIDTH, np.float32)
+    matrix[3], scale[3] = matrix[3] * 0.01, 100.0
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "scale"], ["h"], "norm"),
+        helper.make_node("MatMul", ["h", "w0"], ["q"], "first"),
+        helper.make_node("Tanh", ["q"], ["t"], "tanh"),
+        helper.make_node("MatMul", ["t", "w1"], ["y"], "second"),
+    ]
+    weights = {"w0": matrix, "w1": random(WIDTH, WIDTH, seed=2), "scale": scale}
+    inputs = {"x": (int(TensorProto.FLOAT), (8, WIDTH))}
+    write(folder / "m.onnx", nodes, {**inputs}, ["y"], weights)
+    constraints = Constraints(model=folder / "m.onnx")
+    return constraints, prepare(constraints, work)
+
+
+def test_products_are_smoothed_where_channels_stick_out(work: Workspace, tmp_path: Path) -> None:
+    constraints, prepared = _prepared(work, tmp_path)
+    found = choices(constraints, prepared, work)
+    assert [offer.op for offer in found.offers if offer.format == SMOOTH] == ["first"]
+    assert set(found.smoothing) == {"first"}
+    reasons = {each.op: each.reason for each in found.rejections if each.format == SMOOTH}
+    assert "does not halve its error" in reasons["second"]
+    assert found.uniform(SMOOTH) == {"first": SMOOTH, "second": DYNAMIC}
+    assert found.uniform(DYNAMIC) == {"first": DYNAMIC, "second": DYNAMIC}
+    built = build_file(prepared, found.uniform(SMOOTH), found.calibration, tmp_path / "b.onnx")
+    assert {op: form for op, form in built.realised.items() if form != NATIVE} == found.uniform(
+        SMOOTH
+    )
+
+
+def test_a_plan_keeps_the_shifts_of_what_it_smooths_only() -> None:
+    found = {"a": "mm", "b": "no", "c": "ll"}
+    assert smoothing_of(found, {"b": SMOOTH, "c": DYNAMIC}) == {"b": "no"}
+
+
+def test_without_the_format_nothing_is_looked_at(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constraints, prepared = _prepared(work, tmp_path)
+    plain = Compression(formats=(DYNAMIC,))
+    monkeypatch.setattr("planner.steps.choices.smoothing", None)  # calling it would fail
+    found: Choices = choices(constraints.model_copy(update={"compression": plain}), prepared, work)
+    assert found.calibration == Calibration()
