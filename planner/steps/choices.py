@@ -30,7 +30,9 @@ _REFINES: Mapping[Format, tuple[Format, ...]] = {
     Format.INT8_DYNAMIC_SMOOTH: (Format.INT8_DYNAMIC,),
 }
 """What the other operators of a uniform variant take: its way is a way of that format."""
-_NOT_SMOOTHER = "moving scales of its channels into its weights does not halve its error"
+_NOT_SMOOTHER = (
+    "moving scales of its channels into its weights lowers its error by less than a third"
+)
 _NO_RANGE = "an activation becomes NaN or infinite on the calibration samples"
 
 
