@@ -17,8 +17,9 @@ from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
 from planner.ir.devices import Device, Place
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting
 from planner.ir.solution import Solution, Status
-from planner.solve.assign import chain, free_model, linear, schedule
+from planner.solve.assign import chain, free_model, linear, rates, schedule
 from planner.solve.assign.anneal import anneal, state_of
+from planner.solve.assign.chain_regions import improve_chain
 from planner.solve.assign.diagram import Diagram
 from planner.solve.assign.dynamic import best_chain
 from planner.solve.assign.evaluate import check_assignment, options_at
@@ -30,6 +31,7 @@ from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, read
 from planner.solve.assign.linear import cut, segment_loads, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
+from planner.solve.assign.rates import with_rates
 from planner.solve.assign.regions import MOST_WORK, WORK, improve, work_after
 from planner.solve.assign.schedule_regions import improve_schedule
 from planner.solve.assign.windows import speed
@@ -260,11 +262,16 @@ def test_narrow_diagrams_bracket_the_exact_one() -> None:
         assert values["low"] <= values["exact"] <= values["up"]
 
 
-def test_merging_and_bounds_keep_the_optimum() -> None:
+@pytest.mark.parametrize("is_rated", [False, True])
+def test_merging_and_bounds_keep_the_optimum(
+    is_rated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "GAIN", -1.0)  # rates even where fastest times say as much
     for seed in range(60):
         problem = Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem()
         least = min(answers(problem), default=math.inf)
         groups = initial(problem)
+        groups = with_rates(groups) if is_rated else groups
         assert least_load_us(groups) <= least + 1e-9
         if math.isinf(least):
             continue
@@ -277,6 +284,18 @@ def test_merging_and_bounds_keep_the_optimum() -> None:
         assert found.value_us == pytest.approx(least)
         ideals = enumerate_ideals(glued, 10_000, bands(glued, least - 1e-6))
         assert best_chain(glued, least - 1e-6, ideals, later) is None
+
+
+def test_rates_say_more_where_memory_or_slow_slots_bind() -> None:
+    gains = 0
+    for seed in range(150):
+        problem = Maker(seed, scheduled=False, contiguity=Contiguity.FREE).problem()
+        least = min(answers(problem), default=math.inf)
+        plain = initial(problem)
+        rated = with_rates(plain)
+        assert least_load_us(rated) <= least + 1e-9
+        gains += least_load_us(rated) > least_load_us(plain) * 1.01
+    assert gains > 1
 
 
 def test_every_ideal_of_a_band_is_listed_once() -> None:
@@ -397,6 +416,26 @@ def test_neighbourhoods_find_the_optimum() -> None:
         best.raise_bound(least, "known")
         improve(best, initial(problem), random.Random(seed), later)
         assert best.value_us == pytest.approx(least)
+
+
+def test_neighbourhoods_of_chains_are_chains() -> None:
+    """What they find is a plan of the enumeration, often the best where a cut is not."""
+    improved, optimal = 0, 0
+    for seed in range(60):
+        problem = Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem()
+        values, groups = np.array(list(answers(problem))), initial(problem)
+        start = cut(groups, list(range(groups.count)))
+        if start is None or start.value_us <= values.min() + 1e-9:
+            continue
+        best = Incumbent(problem, time.monotonic() + 20, seed, 1, 0.0)
+        assert best.offer(slots_of(groups, start), "start")
+        best.raise_bound(values.min(), "known")
+        improve_chain(best, groups, random.Random(seed), time.monotonic() + 0.15, 1)
+        assert np.abs(values - best.value_us).min() < 1e-9
+        improved += best.value_us < start.value_us - 1e-9
+        optimal += best.is_proved
+    assert improved >= 5
+    assert optimal >= 3
 
 
 @pytest.mark.parametrize("seed", range(6))

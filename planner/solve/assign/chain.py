@@ -3,11 +3,13 @@
 1. Linear orders cut optimally (`linear`): the first plans.
 2. Groups that no better plan can tear apart are merged (`glue`), and ideals are kept only where the
    cutoff lets a slot end (`ideals.bands`).
-3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else a walk (`walk`),
-   then bounds, and all ideals of each boundary where they are few, for every order of the kinds
-   (`crossings`). Else further walks, and the dynamic program over ideals near the best plan and
-   prefixes of many linear orders, as long as that finds better plans; then CP-SAT over cumulative
-   stages (`stages`), within the windows that the cutoff leaves each group.
+3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else a walk (`walk`);
+   where groups are few, CP-SAT over cumulative stages (`stages`); then bounds, and all ideals of
+   each boundary where they are few, for every order of the kinds (`crossings`). Neighbourhoods
+   (`chain_regions`) come first where plans are far from the bound. Else further walks, and the
+   dynamic program over ideals near the best plan and prefixes of many linear orders, as long as
+   that finds better plans; then neighbourhoods, and CP-SAT on the whole, within the windows that
+   the cutoff leaves each group.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from time import monotonic
 
 import numpy as np
 
+from planner.solve.assign.chain_regions import improve_chain
 from planner.solve.assign.crossings import raise_by_crossings
 from planner.solve.assign.dynamic import best_chain, pairs
 from planner.solve.assign.families import nearby, prefixes
@@ -29,6 +32,7 @@ from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, spread
 from planner.solve.assign.linear import cut, slots_of
 from planner.solve.assign.orders import orders
+from planner.solve.assign.rates import with_rates
 from planner.solve.assign.stages import prove_by_stages
 from planner.solve.assign.walk import walk
 
@@ -51,14 +55,21 @@ NARROWER = 0.9
 """Where there were too many ideals, they are counted again once loads leave so much less room."""
 STEPS = 100
 """Steps of a walk, for each group."""
-FIRST_SHARE, BOUND_SHARE, WALK_SHARE = 0.5, 0.5, 0.3
+FIRST_SHARE, BOUND_SHARE, REGIONS_SHARE = 0.5, 0.5, 0.5
 """Shares of the time for boundaries, each time that ideals are too many and before CP-SAT, and for
-further walks before CP-SAT."""
+neighbourhoods."""
+FAR = 0.05
+"""Relative gap above which boundaries do not prove a plan: neighbourhoods are searched first."""
+FIRST_COMEBACKS, COMEBACKS = 2, 6
+"""Walks of neighbourhoods that may come back in vain."""
+FEW_CELLS, STAGES_SHARE = 400, 0.3
+"""Groups times slots up to which CP-SAT is asked for the whole at once, and its share of the time:
+50 nodes on three slots are proved in 10 s, where neither ideals nor boundaries are few."""
 
 
 def solve_chain(best: Incumbent) -> None:
     """Searches and proves until the incumbent is optimal or the time is over."""
-    groups = initial(best.problem)
+    groups = with_rates(initial(best.problem))
     if not np.isfinite(groups.time_us.min(axis=0)).all():
         best.is_infeasible = True
         return
@@ -75,8 +86,9 @@ def solve_chain(best: Incumbent) -> None:
             if _exact(best, glued, cutoff):
                 return
             _walk(best, glued, rng)
-            if _bound(best, glued, FIRST_SHARE):
+            if _first(best, glued, rng):
                 return
+            glued = glue(glued, min(cutoff, best.cutoff_us), is_acyclic=True)
         is_better = _walk(best, glued, rng)
         is_better = _nearby(best, glued, best.cutoff_us, rng) or is_better
         is_better = is_better or _prefixes(best, glued, cutoff, rng)
@@ -86,22 +98,40 @@ def solve_chain(best: Incumbent) -> None:
             return
 
 
+def _first(best: Incumbent, glued: Groups, rng: random.Random) -> bool:
+    """Where ideals are too many: CP-SAT if groups are few, boundaries if they may prove the plan,
+    neighbourhoods before if that is far away. Whether there is a proof."""
+    cutoff = best.cutoff_us
+    if glued.count * glued.slot_count <= FEW_CELLS and math.isfinite(cutoff):
+        prove_by_stages(best, glue(glued, cutoff, is_acyclic=True), cutoff, STAGES_SHARE)
+        if best.is_proved or best.is_interrupted:
+            return True
+        best.hit_time_limit, best.is_clocked = False, True
+    if _bound(best, glued, FIRST_SHARE, FAR):
+        return True
+    if best.value_us - best.bound_us <= FAR * best.value_us:
+        return False
+    until = monotonic() + REGIONS_SHARE * best.remaining_s
+    improve_chain(best, glued, rng, until, FIRST_COMEBACKS)
+    best.is_clocked |= monotonic() >= until
+    return _bound(best, glued, FIRST_SHARE)
+
+
 def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> None:
-    """What is left where ideals are too many: a bound, further walks, CP-SAT."""
+    """What is left where ideals are too many: a bound, neighbourhoods, CP-SAT."""
     _bound(best, glued, BOUND_SHARE)
-    until, failures = monotonic() + WALK_SHARE * best.remaining_s, 0
-    while failures < FAILURES and monotonic() < until and not best.is_proved:
-        failures = 0 if _walk(best, glued, rng) else failures + 1
+    until = monotonic() + REGIONS_SHARE * best.remaining_s
+    improve_chain(best, glued, rng, until, COMEBACKS)
     best.is_clocked |= monotonic() >= until
     if not best.is_proved:
         cutoff = min(cutoff, best.cutoff_us)
         prove_by_stages(best, glue(glued, cutoff, is_acyclic=True), cutoff)
 
 
-def _bound(best: Incumbent, glued: Groups, share: float) -> bool:
+def _bound(best: Incumbent, glued: Groups, share: float, far: float = math.inf) -> bool:
     """What boundaries cut at least, for a share of the time: whether that is a proof."""
     until = monotonic() + share * best.remaining_s
-    raise_by_crossings(best, glued, until)
+    raise_by_crossings(best, glued, until, far)
     best.is_clocked |= monotonic() >= until
     return best.is_proved
 
@@ -111,7 +141,7 @@ def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
     try:
         most = min(FEW_IDEALS, MOST_CELLS // max(glued.count, 1))
         ideals = enumerate_ideals(glued, most, bands(glued, cutoff))
-        if pairs(ideals, cutoff) > FEW_PAIRS:
+        if pairs(glued, ideals, cutoff) > FEW_PAIRS:
             return False
         found = best_chain(glued, cutoff, ideals, best.deadline)
     except TooManyError:

@@ -76,9 +76,13 @@ def are_few(counts: Sequence[int]) -> bool:
     return orders <= MOST_ORDERS
 
 
-def raise_by_crossings(best: Incumbent, groups: Groups, until: float) -> None:
+def raise_by_crossings(best: Incumbent, groups: Groups, until: float, far: float = np.inf) -> None:
     """Raises the bound by the boundaries of every order of the kinds, the one that bounds least
-    first, as far as the time suffices; finds plans where ideals are few."""
+    first, as far as the time suffices; finds plans where ideals are few.
+
+    Args:
+        far: relative gap above which the first bound of every order is all that is looked for.
+    """
     counts = [len(kind.slots) for kind in groups.kinds]
     if groups.count < 2 or sum(counts) < 2 or not are_few(counts):
         return
@@ -96,6 +100,8 @@ def raise_by_crossings(best: Incumbent, groups: Groups, until: float) -> None:
         queue.append((bound, kinds, np.inf, 0))
     heapq.heapify(queue)
     best.raise_bound(queue[0][0], "boundaries")
+    if best.value_us - best.bound_us > far * best.value_us:
+        return
     while monotonic() < until and not best.is_proved:
         bound, kinds, open_us, tried = queue[0]
         top = min(open_us, best.cutoff_us)

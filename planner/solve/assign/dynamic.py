@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from planner.solve.assign.ideals import Ideals, TooManyError, offered_left, reachable
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import Cut, states
-from planner.solve.assign.windows import SLACK, speed
+from planner.solve.assign.windows import SLACK, all_offered
 from planner.solve.data import BoolArray, FloatArray, IntArray
 
 
@@ -72,9 +72,9 @@ def _is_closed(groups: Groups, ideals: Ideals) -> bool:
     return is_there and not ideals.member[0].any() and bool(ideals.member[-1].all())
 
 
-def pairs(ideals: Ideals, cutoff_us: float) -> int:
+def pairs(groups: Groups, ideals: Ideals, cutoff_us: float) -> int:
     """How many pairs of ideals `best_chain` looks at for each kind of slot, at most."""
-    room = cutoff_us * (1 + SLACK)
+    room = all_offered(groups, cutoff_us)[0] * (1 + SLACK)
     ends = np.searchsorted(ideals.least_us, ideals.least_us + room, side="right")
     return int((ends - np.arange(len(ends))).sum())
 
@@ -97,9 +97,8 @@ def _table(groups: Groups, ideals: Ideals, cutoff_us: float) -> _Table:
     shape = (len(used), len(ideals.least_us))
     best = np.full(shape, np.inf)
     best[0, 0] = 0.0
-    speeds = [speed(groups, kind) for kind in range(len(groups.kinds))]
-    left = offered_left(groups, speeds)
-    least = ideals.least_us[-1] * (1 - SLACK) - cutoff_us * np.array(left)
+    left = np.array(offered_left(groups, cutoff_us)) * (1 + SLACK)
+    least = ideals.least_us[-1] * (1 - SLACK) - left
     return _Table(used, best, np.zeros(shape, np.int32), np.zeros(shape, np.int8), least)
 
 

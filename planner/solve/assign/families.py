@@ -11,15 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from planner.solve.assign.ideals import Band
 from planner.solve.assign.instance import Groups, topological
+from planner.solve.assign.windows import work
 
 
 def prefixes(groups: Groups, order: Sequence[int], within: Sequence[Band]) -> Iterator[int]:
     """Prefixes of an order, as bit masks, whose work lies in a band."""
-    work = groups.time_us.min(axis=0).tolist()
+    each = work(groups).tolist()
     mask, done = 0, 0.0
     for group in [None, *order]:
         if group is not None:
-            mask, done = mask | 1 << group, done + work[group]
+            mask, done = mask | 1 << group, done + each[group]
         if any(low <= done <= high for low, high in within):
             yield mask
 

@@ -24,6 +24,7 @@ from planner.solve.assign.linear import cut, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
 from planner.solve.assign.orders import orders
 from planner.solve.assign.program import Effort, search, settle
+from planner.solve.assign.rates import with_rates
 from planner.solve.assign.regions import improve, is_open
 from planner.solve.trusted import NAME
 
@@ -45,7 +46,7 @@ STEPS_PER_GROUP = 1_000
 
 def solve_free(best: Incumbent) -> None:
     """Seeds, annealing, neighbourhoods and proof, until optimal or the time is over."""
-    groups = initial(best.problem)
+    groups = with_rates(initial(best.problem))
     best.raise_bound(least_load_us(groups), "load bound")
     rng = random.Random(best.seed)
     _seed(best, groups, rng)

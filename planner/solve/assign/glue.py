@@ -5,10 +5,10 @@ carries c besides its own group. If for every pair of kinds one of the two slots
 more, a and b share a slot in every plan below T, and merging them loses none. Merged groups are
 heavier, so it is done again until nothing changes.
 
-All slots together leave little room for crossings. With w_v the time of a group at its fastest kind
-and s_k = max_v w_v/t_kv the speed of a kind (`windows`), s_k·t_kv >= w_v, so loads below T mean
+All slots together leave little room for crossings. With w_v the work of a group and s_k what a unit
+of time at a slot of kind k is worth (`windows`; and a byte μ_k, `rates`), loads below T mean
 
-    Σ_v w_v + Σ s_k·(crossings paid at slots of kind k) < T · Σ_slots s_k
+    Σ_v w_v + Σ s_k·(crossings paid at slots of kind k) < Σ_slots (s_k·T + μ_k·C_k)
 
 and a net whose cut would cost more than this leaves cannot be cut between such kinds either.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.solve.assign.instance import Edge, Groups, merge
-from planner.solve.assign.windows import SLACK, speed
+from planner.solve.assign.windows import SLACK, all_offered, speed, work
 
 
 def glue(groups: Groups, cutoff_us: float, *, is_acyclic: bool) -> Groups:
@@ -47,9 +47,8 @@ class Room:
 def room(groups: Groups, cutoff_us: float) -> Room:
     """The room for crossings that loads below a cutoff leave; negative where no plan is."""
     found = tuple(speed(groups, kind) for kind in range(len(groups.kinds)))
-    offered = sum(s * len(kind.slots) for s, kind in zip(found, groups.kinds, strict=True))
-    work = float(groups.time_us.min(axis=0).sum())
-    return Room(cutoff_us, found, cutoff_us * offered - work * (1 - SLACK))
+    most = sum(all_offered(groups, cutoff_us))
+    return Room(cutoff_us, found, most - float(work(groups).sum()) * (1 - SLACK))
 
 
 def _inseparable(groups: Groups, cutoff_us: float) -> Iterator[Edge]:
@@ -80,9 +79,12 @@ def least_load_us(groups: Groups) -> float:
     """A lower bound: the heaviest group, and all work spread over all slots without crossings."""
     if not groups.count:
         return 0.0
-    least = groups.time_us.min(axis=0)
-    offered = sum(speed(groups, k) * len(kind.slots) for k, kind in enumerate(groups.kinds))
-    return max(float(least.max()), float(least.sum()) / offered if offered else 0.0) * (1 - SLACK)
+    heaviest = float(groups.time_us.min(axis=0).max())
+    held = sum(all_offered(groups, 0.0))
+    per_us = sum(speed(groups, k) * len(kind.slots) for k, kind in enumerate(groups.kinds))
+    total = float(work(groups).sum())
+    even = (total * (1 - SLACK) - held * (1 + SLACK)) / per_us if per_us else 0.0
+    return max(heaviest * (1 - SLACK), even)
 
 
 def is_memory_slack(groups: Groups, kind: int) -> bool:

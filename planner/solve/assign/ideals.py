@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from planner.solve.assign.closure import members_of
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import states
-from planner.solve.assign.windows import SLACK, speed, work_before
+from planner.solve.assign.windows import SLACK, offered, work, work_before
 from planner.solve.data import BoolArray, FloatArray, IntArray
 
 
@@ -39,7 +39,7 @@ class Ideals:
     words: NDArray[np.uint64]
     """[ideal, word]: members as bits."""
     least_us: FloatArray
-    """Time of the members, each at its fastest kind; ascending."""
+    """Work of the members; ascending."""
     time_us: FloatArray
     """[kind, ideal]; unsupported members count as 0."""
     unsupported: IntArray
@@ -75,12 +75,11 @@ def enumerate_ideals(
 def bands(groups: Groups, cutoff_us: float) -> list[Band]:
     """Where a slot can end in a chain whose loads stay below a cutoff.
 
-    Slots of speed s_k do at most s_k·T of work each: those before an ideal have done all of it, and
-    those left can do the rest. Bands that touch are joined.
+    Slots hold at most what they offer below T: those before an ideal have done all of it, and those
+    left can do the rest. Bands that touch are joined.
     """
-    total = float(groups.time_us.min(axis=0).sum())
-    offered = [cutoff_us * speed(groups, kind) for kind in range(len(groups.kinds))]
-    rests = [(1 + SLACK) * rest for rest in offered_left(groups, offered)]
+    total = float(work(groups).sum())
+    rests = [(1 + SLACK) * rest for rest in offered_left(groups, cutoff_us)]
     all_us = rests[0]
     room = total * SLACK
     spans = sorted((total - rest - room, all_us - rest + room) for rest in rests)
@@ -95,8 +94,9 @@ def bands(groups: Groups, cutoff_us: float) -> list[Band]:
     return joined
 
 
-def offered_left(groups: Groups, per_slot: Sequence[float]) -> list[float]:
-    """What the slots left in every state of `states` add up to."""
+def offered_left(groups: Groups, cutoff_us: float) -> list[float]:
+    """What the slots left in every state of `states` offer together."""
+    per_slot = [offered(groups, kind, cutoff_us) for kind in range(len(groups.kinds))]
     return [
         sum(
             (len(kind.slots) - n) * per_slot[k]
@@ -112,7 +112,7 @@ def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
     octets = b"".join(mask.to_bytes(width, "little") for mask in masks)
     bits = np.frombuffer(octets, np.uint8).reshape(len(masks), width)
     member = np.unpackbits(bits, axis=1, bitorder="little")[:, : groups.count].astype(bool)
-    least = groups.time_us.min(axis=0)
+    least = work(groups)
     # whole numbers, so that no superset ever comes before its subset
     ranks = member @ np.round(least / max(least.sum(), 1e-300) * 2**40)
     rows = np.lexsort((member.sum(axis=1), ranks))
@@ -139,7 +139,7 @@ def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
 def _masks(groups: Groups, limit: int, band: Band) -> list[int]:
     """Ideals with work in a band, as bit masks: what every one of them holds, and then upwards."""
     low, high = band
-    work = groups.time_us.min(axis=0).tolist()
+    each = work(groups).tolist()
     before = [0] * groups.count
     after: list[list[int]] = [[] for _ in range(groups.count)]
     for a, b in groups.order:
@@ -153,13 +153,13 @@ def _masks(groups: Groups, limit: int, band: Band) -> list[int]:
     stack: list[tuple[int, float, list[int], int]] = [(first, done, ready, 0)]
     while stack:
         mask, sofar, ready, index = stack.pop()
-        while index < len(ready) and sofar + work[ready[index]] > high:
+        while index < len(ready) and sofar + each[ready[index]] > high:
             index += 1
         if index == len(ready):
             continue
         v = ready[index]
         stack.append((mask, sofar, ready, index + 1))
-        grown, reached = mask | 1 << v, sofar + work[v]
+        grown, reached = mask | 1 << v, sofar + each[v]
         looked += 1
         if looked > limit:
             raise TooManyError
@@ -177,11 +177,11 @@ def _base(groups: Groups, low: float) -> tuple[int, float]:
     """
     if low <= 0:
         return 0, 0.0
-    work = groups.time_us.min(axis=0)
+    each = work(groups)
     behind = work_before(groups, [(b, a) for a, b in groups.order])
-    least = low - SLACK * float(work.sum())
-    held = np.flatnonzero(float(work.sum()) - np.array(behind) < least)
-    return sum(1 << int(v) for v in held), float(work[held].sum())
+    least = low - SLACK * float(each.sum())
+    held = np.flatnonzero(float(each.sum()) - np.array(behind) < least)
+    return sum(1 << int(v) for v in held), float(each[held].sum())
 
 
 def _packed(member: BoolArray) -> NDArray[np.uint64]:
@@ -198,7 +198,8 @@ def reachable(
     Args:
         least_us: ideals with less work are of no interest.
     """
-    room = cutoff_us * (1 + SLACK)
+    room = offered(groups, kind, cutoff_us) * (1 + SLACK)
+    room += SLACK * float(ideals.least_us[-1])
     end = int(np.searchsorted(ideals.least_us, ideals.least_us[ideal] + room, side="right"))
     start = max(ideal + 1, int(np.searchsorted(ideals.least_us, least_us)))
     window = slice(start, max(start, end))

@@ -42,6 +42,15 @@ class Net:
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """What a slot's time and memory are worth, by kind (`rates`)."""
+
+    time: tuple[float, ...]
+    size_us_per_byte: tuple[float, ...]
+    """0 where memory is not limited."""
+
+
+@dataclass(frozen=True, slots=True)
 class Groups:
     """Operators that share a slot, with everything between them. Also: the operators themselves."""
 
@@ -55,6 +64,8 @@ class Groups:
     nets: tuple[Net, ...]
     order: tuple[Edge, ...]
     """Edges that contiguity follows."""
+    rates: Rates | None = None
+    """What work is counted with (`windows.work`); None: fastest times."""
 
     @property
     def count(self) -> int:
@@ -192,10 +203,11 @@ def merge(groups: Groups, pairs: Iterable[Edge], *, is_acyclic: bool) -> Groups:
         labels = sorted(set(label))
     position = {value: index for index, value in enumerate(labels)}
     of = [position[value] for value in label]
-    return _quotient(groups, of, len(labels))
+    return quotient(groups, of, len(labels))
 
 
-def _quotient(groups: Groups, of: Sequence[int], count: int) -> Groups:
+def quotient(groups: Groups, of: Sequence[int], count: int) -> Groups:
+    """Groups joined where `of` says the same number below a count."""
     members: list[list[int]] = [[] for _ in range(count)]
     time = np.zeros((len(groups.kinds), count))
     size = np.zeros((len(groups.kinds), count))
@@ -212,7 +224,7 @@ def _quotient(groups: Groups, of: Sequence[int], count: int) -> Groups:
     nets = tuple(Net(source, targets, cost) for (source, targets), cost in sorted(costs.items()))
     order = sorted({(of[a], of[b]) for a, b in groups.order if of[a] != of[b]})
     named = tuple(tuple(sorted(group)) for group in members)
-    return Groups(groups.kinds, named, time, size, nets, tuple(order))
+    return Groups(groups.kinds, named, time, size, nets, tuple(order), groups.rates)
 
 
 def _united(count: int, pairs: Iterable[Edge]) -> list[int]:

@@ -1,7 +1,7 @@
 """Where the boundaries of one order of kinds may lie if every load is to stay below a cutoff.
 
-First by work alone (`crossings`). Then, with I_p the ideal of boundary p and w the least times of
-groups, by all that loads cost: for any prices λ >= 0 plans below T have
+First by work alone (`crossings`). Then, with I_p the ideal of boundary p and w the work of
+groups (`windows`), by all that loads cost: for any prices λ >= 0 plans below T have
 
     w(I_p) >= min over chains of (w(I_p) + Σ_q λ_q·load_q) - T·Σ_q λ_q
 
@@ -20,7 +20,7 @@ import numpy as np
 from planner.solve.assign.closure import Nets
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.priced import Priced, Slots, Tilt
-from planner.solve.assign.windows import SLACK, speed, work_before
+from planner.solve.assign.windows import SLACK, offered, speed, work, work_before
 from planner.solve.data import BoolArray, FloatArray
 
 EVALUATIONS, OF_WORK = 12, 4
@@ -50,7 +50,7 @@ class Known:
 
     def __post_init__(self) -> None:
         groups = self.groups
-        self.work = groups.time_us.min(axis=0)
+        self.work = work(groups)
         self.before_us = np.array(work_before(groups, groups.order))
         self.behind_us = np.array(work_before(groups, [(b, a) for a, b in groups.order]))
         self.speeds = [speed(groups, kind) for kind in range(len(groups.kinds))]
@@ -78,9 +78,9 @@ class Narrowed:
     def __post_init__(self) -> None:
         known, cutoff = self.known, self.cutoff_us
         self._speeds = np.array([known.speeds[k] for k in self.kinds])
-        total, offered = float(known.work.sum()), float(self._speeds.sum())
-        self.highs = cutoff * np.cumsum(self._speeds)[:-1]
-        self.lows = total - (cutoff * offered - self.highs)
+        most = np.array([offered(known.groups, k, cutoff) for k in self.kinds])
+        self.highs = np.cumsum(most)[:-1]
+        self.lows = float(known.work.sum()) - (float(most.sum()) - self.highs)
         nothing = np.zeros(known.groups.count, dtype=np.bool_)
         none = [nothing for _ in self.kinds[1:]]
         self.slots = Slots(known.groups, known.nets, self.kinds, none, none)

@@ -48,14 +48,14 @@ SLACK = 0.004
 def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -> None:
     """Searches neighbourhoods of a plan until a time; the plan walks, the best is kept."""
     near = neighbours(groups)
-    walk, comebacks = _Walk.at(groups, _plan(groups, best)), 0
+    walk, comebacks = Walk.at(groups, plan_of(groups, best)), 0
     while monotonic() < until and not best.is_proved and best.slots is not None:
         if walk.fruitless > 2 * PATIENCE:
             comebacks += 1
-            start = _plan(groups, best)
+            start = plan_of(groups, best)
             if comebacks % 2:
                 start = _kicked(groups, start, near, rng, until)
-            walk = _Walk.at(groups, start, walk.size, work_after(comebacks))
+            walk = Walk.at(groups, start, walk.size, work_after(comebacks))
         walk.fruitless += 1
         is_together = rng.random() < TOGETHER
         if is_together:
@@ -89,7 +89,7 @@ def work_after(comebacks: int) -> float:
     return min(WORK * 2.0 ** min(comebacks // 2, DOUBLINGS), MOST_WORK)
 
 
-def _plan(groups: Groups, best: Incumbent) -> list[int]:
+def plan_of(groups: Groups, best: Incumbent) -> list[int]:
     """The best plan, group by group."""
     assert best.slots is not None
     return [best.slots[members[0]] for members in groups.members]
@@ -118,7 +118,7 @@ def _kicked(
 
 
 @dataclass(slots=True)
-class _Walk:
+class Walk:
     """A plan that moves: to a lesser largest load, or to less work in all at hardly more load."""
 
     plan: list[int]
@@ -132,7 +132,7 @@ class _Walk:
     """Searches since then."""
 
     @classmethod
-    def at(cls, groups: Groups, plan: list[int], size: float = SIZE, work: float = WORK) -> _Walk:
+    def at(cls, groups: Groups, plan: list[int], size: float = SIZE, work: float = WORK) -> Walk:
         """From a plan."""
         value_us, work_us = _priced(groups, plan)
         return cls(plan, value_us, work_us, value_us, size, work)
@@ -142,6 +142,11 @@ class _Walk:
         """The largest load that is let pass while the work in all gets less."""
         slack = SLACK if self.fruitless > PATIENCE else 0.0
         return max(self.value_us, self.least_us * (1 + slack))
+
+    def fullest(self, groups: Groups) -> int:
+        """The slot with the largest load."""
+        state = state_of(groups, self.plan)
+        return state.slots[max(range(len(state.slots)), key=state.load.__getitem__)][0]
 
     def go(self, groups: Groups, plan: list[int], *, is_together: bool) -> None:
         """Moves to a plan, if it really gains what was looked for."""

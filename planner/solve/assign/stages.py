@@ -16,9 +16,10 @@ the speed of the fastest slots, with every load below the cutoff.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from time import monotonic
 
 from planner.solve.assign.glue import is_memory_slack
 from planner.solve.assign.incumbent import Incumbent
@@ -51,6 +52,8 @@ class StageModel:
     """y[p][k]"""
     load: int
     """Column of L."""
+    loads: Sequence[int] = ()
+    """Columns of each stage's load where these are apart."""
 
     def inside(self, group: int, stage: int, factor: int) -> Iterator[tuple[int, int]]:
         """Terms of factor·x[v,p]."""
@@ -136,7 +139,8 @@ def _loads(model: StageModel, stage: int) -> None:
             elif time > 0:
                 terms += model.inside(v, stage, math.floor(time / model.unit_us))
         paid = crossing if kind.pays else []
-        program.row([*terms, *paid, (-1, model.load)], None, 0, here)
+        most = model.loads[stage] if model.loads else model.load
+        program.row([*terms, *paid, (-1, most)], None, 0, here)
         if math.isfinite(kind.capacity_bytes) and not is_memory_slack(groups, k):
             sizes = groups.size_bytes[k]
             held = [t for v in range(groups.count) for t in model.inside(v, stage, int(sizes[v]))]
@@ -161,13 +165,14 @@ def _crossings(model: StageModel, stage: int) -> Iterator[tuple[int, int]]:
         yield math.floor(net.cost_us / model.unit_us), is_cut
 
 
-def prove_by_stages(best: Incumbent, groups: Groups, cutoff_us: float) -> None:
-    """Searches below a finite cutoff until proof or the end of the time."""
-    _search(best, groups, cutoff_us, COARSE, COARSE_SHARE * best.remaining_s)
-    if best.is_proved or best.is_interrupted or best.is_infeasible or best.remaining_s <= 0:
+def prove_by_stages(best: Incumbent, groups: Groups, cutoff_us: float, share: float = 1.0) -> None:
+    """Searches below a finite cutoff until proof, or for a share of the time."""
+    until = monotonic() + share * best.remaining_s
+    _search(best, groups, cutoff_us, COARSE, COARSE_SHARE * share * best.remaining_s)
+    if best.is_proved or best.is_interrupted or best.is_infeasible or monotonic() >= until:
         return
     best.hit_time_limit = False
-    _search(best, groups, min(cutoff_us, best.cutoff_us), PRECISION, best.remaining_s)
+    _search(best, groups, min(cutoff_us, best.cutoff_us), PRECISION, until - monotonic())
 
 
 def _search(
