@@ -33,8 +33,8 @@ from planner.solve.backend import Answer
 from planner.solve.trusted import NAME
 
 UNIT = 2**-20
-"""Of time, relative to the cutoff. Times are rounded down, by half a unit each on average: cutoffs on
-the largest load are lower by this, so that what is better in the model mostly is better."""
+"""Of time, relative to the cutoff. Times are rounded down, by half a unit each on average: cutoffs
+on the largest load are lower by this, so that what is better in the model mostly is better."""
 SIZE, LEAST, MOST = 80.0, 12.0, 400.0
 """Groups placed anew, to start with and at the ends."""
 BESIDE = 3
