@@ -27,7 +27,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import ranks  # noqa: E402
 
-from planner.emit.engine import Blueprint, Part, Talk, write_engine  # noqa: E402
+from planner.emit.blueprint import Blueprint, Part, Talk  # noqa: E402
+from planner.emit.engine import write_engine  # noqa: E402
 from planner.emit.golden import Golden  # noqa: E402
 from planner.emit.partition import StageCut, options, partition, read  # noqa: E402
 from planner.profiling.chains import time_chains  # noqa: E402

@@ -20,98 +20,35 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from planner.emit import swap
+from planner.emit.blueprint import STREAMED, Blueprint, Part, Talk
 from planner.emit.golden import FOLDER as GOLDEN_FOLDER
-from planner.emit.golden import Golden, write_goldens
+from planner.emit.golden import write_goldens
 from planner.errors import ModelError, UsageError
 from planner.graph import proto
 from planner.runtime.integrity import MANIFEST, VERIFIED, file_entry, manifest_bytes, read_manifest
 from planner.spec.io import canonical_json
 from planner.spec.manifest import (
-    CollectiveSegment,
     FusedSegment,
     Manifest,
     OrtSegment,
     Segment,
     Stage,
-    StreamedTensor,
     StreamedWeights,
-    TensorSpec,
 )
-from planner.spec.plan import Environment, Estimate, Plan
-from planner.spec.session import SessionSettings
 
 PLAN = "plan.json"
 PARTS = "parts"
-STREAMED = "streamed.bin"
 _ANY_NAME = "model"
 """What most tools call the file they export: it tells nobody which model it is."""
 _URL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LAYOUT = frozenset({MANIFEST, PLAN, PARTS, GOLDEN_FOLDER, VERIFIED})
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """Weights in a file of their own."""
-
-    path: Path
-    tensors: tuple[StreamedTensor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """An ONNX file to be packed, with the external data it refers to."""
-
-    onnx_path: Path
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    settings: SessionSettings
-    is_temporary: bool = False
-    """True: nobody else writes to these files, so weights are hard-linked instead of copied."""
-    device: str = "cpu"
-    """Consecutive parts on one device and the same ranks make a stage."""
-    ranks: tuple[int, ...] = (0,)
-    """Who runs it."""
-    shard_paths: tuple[Path, ...] = ()
-    """Files of the second rank and those after it, where the ranks' parts differ."""
-    fused_path: Path | None = None
-    """Folder of the same part as generated kernels; `onnx_path` is the library path then."""
-    outside: Outside | None = None
-    """Weights that stream in; they are inputs of the ONNX file, but not among `inputs`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Talk:
-    """A collective between parts of a sharded stage."""
-
-    segment: CollectiveSegment
-    device: str
-    ranks: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Blueprint:
-    """All that goes into an engine."""
-
-    name: str
-    """Model name under which it is served."""
-    plan: Plan
-    parts: tuple[Part | Talk, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    goldens: tuple[Golden, ...]
-    environment: Environment
-    predicted_latency_us: Mapping[str, Estimate]
-    """p50 per workload shape."""
-    built_for: str | None = None
-    """Device profile, where this machine is not what it is built for."""
 
 
 def write_engine(directory: Path, blueprint: Blueprint) -> Manifest:

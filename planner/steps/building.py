@@ -10,7 +10,8 @@ from typing import Any
 from planner.compress.base import Calibration, Format
 from planner.compress.measure import runner
 from planner.compress.synthetic import synthetic_samples
-from planner.emit.engine import Blueprint, Part, Talk, is_current, served_name, write_engine
+from planner.emit.blueprint import Blueprint, Part, Talk
+from planner.emit.engine import is_current, served_name, write_engine
 from planner.emit.golden import MAX_NMSE, Golden
 from planner.emit.partition import StageCut, partition, read, stage_cuts, with_copies
 from planner.graph.sandbox import MANY_RUNS, Sandbox

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from planner.emit.engine import Blueprint, Part, Talk, write_engine
+from planner.emit.blueprint import Blueprint, Part, Talk
+from planner.emit.engine import write_engine
 from planner.profiling.context import runtime_size_bytes
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.streaming.footprint import peak_size_bytes

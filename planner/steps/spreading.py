@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from planner.emit.engine import Part, Talk
+from planner.emit.blueprint import Part, Talk
 from planner.emit.partition import Shapes, cut_of, options, partition, read, stage_cuts
 from planner.emit.partition.price import talk_sizes
 from planner.errors import EnvironmentMismatchError, ModelError

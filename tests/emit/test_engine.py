@@ -22,7 +22,8 @@ import pytest
 from planner.emit import engine as engine_module
 from planner.emit import golden as golden_module
 from planner.emit import swap
-from planner.emit.engine import Blueprint, is_current, write_engine
+from planner.emit.blueprint import Blueprint, Part
+from planner.emit.engine import is_current, write_engine
 from planner.errors import InfoptError, ModelError, UsageError, VerificationError
 from planner.runtime import load
 from planner.runtime.verify import verify_outputs
@@ -279,7 +280,7 @@ def test_parts_that_are_missing_or_damaged(
     garbage.write_bytes(b"\xff" * 99)
     for path, words in ((lost, "weights.bin"), (garbage, "garbage.onnx"), (tmp_path / "no", "no")):
         (part,) = blueprint.parts
-        assert isinstance(part, engine_module.Part)
+        assert isinstance(part, Part)
         broken = replace(blueprint, parts=(replace(part, onnx_path=path),))
         with pytest.raises(ModelError, match=words):
             write_engine(tmp_path / "engine", broken)

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from planner.compress.base import BuildContext, BuildSettings
 from planner.compress.weight_only import INT4_WO, INT8_WO, WeightOnly
-from planner.emit.engine import Part
+from planner.emit.blueprint import Part
 from planner.emit.partition import StageCut, cut_of, partition, read, stage_cuts
 from planner.emit.partition import options as every_index
 from planner.ops.sharding import Index, Kind

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.emit.engine import Part, Talk
+from planner.emit.blueprint import Part, Talk
 from planner.profiling.chains import time_chains
 from planner.profiling.parts import time_parts
 from planner.runtime.ranks.board import HostBoard

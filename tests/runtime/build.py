@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from planner.emit.engine import Blueprint, Part, write_engine
+from planner.emit.blueprint import Blueprint, Part
+from planner.emit.engine import write_engine
 from planner.emit.golden import Golden
 from planner.runtime.fingerprint import this_environment
 from planner.runtime.ort import make_session, tensor_specs

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from planner.emit.engine import Part, write_engine
+from planner.emit.blueprint import Part
+from planner.emit.engine import write_engine
 from planner.errors import (
     DataError,
     EnvironmentMismatchError,

@@ -16,7 +16,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from planner import runtime
-from planner.emit.engine import Part, Talk, write_engine
+from planner.emit.blueprint import Part, Talk
+from planner.emit.engine import write_engine
 from planner.errors import DataError, UsageError
 from planner.runtime import integrity
 from planner.runtime.devices import count_gpus

@@ -17,7 +17,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from planner import runtime
-from planner.emit.engine import Blueprint, write_engine
+from planner.emit.blueprint import Blueprint
+from planner.emit.engine import write_engine
 from planner.emit.partition import StageCut, partition, read
 from planner.errors import (
     DataError,

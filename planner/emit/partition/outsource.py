@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
-from planner.emit.engine import STREAMED, Outside, Part
+from planner.emit.blueprint import STREAMED, Outside, Part
 from planner.errors import ModelError
 from planner.graph import proto, weights
 from planner.runtime import dtypes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from planner.emit.engine import Part, Talk
+from planner.emit.blueprint import Part, Talk
 from planner.emit.partition.layout import WHOLE
 from planner.emit.partition.outsource import outsourced
 from planner.emit.partition.schedule import Converted, Level, Placed, schedule

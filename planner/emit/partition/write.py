@@ -19,7 +19,7 @@ from onnx import (
     numpy_helper,
 )
 
-from planner.emit.engine import Part
+from planner.emit.blueprint import Part
 from planner.emit.partition import lookup
 from planner.emit.partition.layout import WHOLE, Layout
 from planner.emit.partition.local import attributes, shape_operand

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from planner.emit.engine import Part
+from planner.emit.blueprint import Part
 from planner.errors import InfoptError, VerificationError
 from planner.fuse.ahead import as_told
 from planner.fuse.build import Draft, Order, build, drafted

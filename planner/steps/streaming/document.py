@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.emit.engine import Part, Talk
+from planner.emit.blueprint import Part, Talk
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution
 from planner.place.chunks import Chunk

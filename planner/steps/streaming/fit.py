@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.emit.engine import Part, Talk
+from planner.emit.blueprint import Part, Talk
 from planner.emit.partition import partition, stage_cuts
 from planner.errors import InfeasibleError
 from planner.ir.solution import Solution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from planner.emit.engine import Part, Talk
+from planner.emit.blueprint import Part, Talk
 from planner.errors import InfeasibleError
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Estimate, Plan, Promise
