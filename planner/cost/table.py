@@ -45,25 +45,32 @@ class CostTable:
         times: Mapping[str, KernelTime],
         references_us: Mapping[int, float],
         exponents: Mapping[int, float] = MappingProxyType({}),
+        change_us: float = 0.0,
     ) -> None:
         """
         Args:
             references_us: threads -> the reference probe in the state that prices belong to.
             exponents: threads -> how what is timed with so many follows the probe; 1 if not known.
+            change_us: what a kernel takes longer among others than among copies of itself.
         """
         self._times = dict(times)
         self._references_us = dict(references_us)
         self._exponents = dict(exponents)
+        self._change_us = change_us
 
     def in_state(
-        self, references_us: Mapping[int, float], exponents: Mapping[int, float]
+        self,
+        references_us: Mapping[int, float],
+        exponents: Mapping[int, float],
+        change_us: float = 0.0,
     ) -> CostTable:
         """The same measurements, priced in another state."""
-        return CostTable(self._times, references_us, exponents)
+        return CostTable(self._times, references_us, exponents, change_us)
 
     def extended(self, times: Mapping[str, KernelTime]) -> CostTable:
         """The same prices and more, in the same state."""
-        return CostTable({**self._times, **times}, self._references_us, self._exponents)
+        known = {**self._times, **times}
+        return CostTable(known, self._references_us, self._exponents, self._change_us)
 
     def __contains__(self, key: str) -> bool:
         return key in self._times
@@ -74,7 +81,7 @@ class CostTable:
         Raises:
             KeyError: it was never measured.
         """
-        return self.brought(self._times[key])
+        return self.brought(self._times[key]) + Cost.exactly(self._change_us)
 
     def brought(self, time: KernelTime) -> Cost:
         """A measurement's latency in that state."""

@@ -47,6 +47,15 @@ def test_another_state_is_felt_as_far_as_its_pool_feels_it() -> None:
     assert table.cost("alone").expected_us == 10.0
 
 
+def test_a_kernel_among_others_takes_longer_than_among_its_copies() -> None:
+    times = {"a": _time(10.0, 9.0, 12.0), "b": _time(5.0, 5.0, 5.0)}
+    table = CostTable(times, {1: 100.0}).in_state({1: 200.0}, {}, change_us=1.0)
+    found = table.cost("a")
+    assert (found.low_us, found.expected_us, found.high_us) == (19.0, 21.0, 25.0)
+    assert table.extended({}).total(["a", "b", "b"]).expected_us == 43.0
+    assert table.brought(times["a"]).expected_us == 20.0
+
+
 def test_what_was_never_measured_has_no_price() -> None:
     table = CostTable({}, {1: 100.0})
     assert "k" not in table

@@ -14,7 +14,7 @@ from planner.spec.session import SessionSettings
 from planner.steps import pricing as module
 from planner.steps.bench import Bench
 from planner.steps.prepare import Prepared
-from planner.steps.pricing import Pricing
+from planner.steps.pricing import CHANGE_SHARE, Pricing
 from planner.steps.variants import Variant
 from planner.steps.whole_runs import Observed
 from planner.steps.workspace import Workspace
@@ -85,7 +85,8 @@ def _threads(entry: Observed) -> int:
 
 
 def _sum_us(threads: int) -> float:
-    return _SHORT_ONES * _SHORT_US + _LONG_US[threads] + _OVERHEAD_US
+    change_us = (_SHORT_ONES + 1) * CHANGE_SHARE * _PROBES_US[1]
+    return _SHORT_ONES * _SHORT_US + _LONG_US[threads] + _OVERHEAD_US + change_us
 
 
 @pytest.mark.parametrize("slow", [{1: 1.0, 2: 1.0}, {1: 1.6, 2: 1.0}, {1: 1.0, 2: 1.6}])
