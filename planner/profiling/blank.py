@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from planner.profiling.micro import shapes_model
-from planner.profiling.timing import Sample, calm_interval, runner
+from planner.profiling.timing import Sample, runner
 
 _FEW, _MANY = 1, 33
 """Readers in the two sessions whose difference tells one reader from the call."""
@@ -35,8 +35,12 @@ class Blank:
         """To be run in every round."""
         return self._few, self._many
 
-    def overheads_us(self) -> tuple[float, float]:
-        """(one call, one `Shape` reader), as the rounds so far tell."""
-        few_us, many_us = (calm_interval(sample.times_us).median for sample in self.samples)
+    def overheads_us(self, of: Callable[[Sample], float]) -> tuple[float, float]:
+        """(one call, one `Shape` reader).
+
+        Args:
+            of: what counts of the times of a sample.
+        """
+        few_us, many_us = (of(sample) for sample in self.samples)
         reader_us = max((many_us - few_us) / (_MANY - _FEW), 0.0)
         return few_us - _FEW * reader_us, reader_us

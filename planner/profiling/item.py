@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.profiling.timing import Interval, Sample, calm_interval
+from planner.profiling.timing import Interval, Sample, calm_interval, fast_interval, is_torn
 
 _TIGHT_RELATIVE = 0.03
 """A kernel is done when its 95 % interval is this tight, relative to its median,"""
@@ -45,6 +45,13 @@ class Item:
         ends = (whole.median, whole.low, whole.high)
         shares = ((us - call_us) / self.copies - reader_us for us in ends)
         return Interval(*(max(share, _FLOOR_US) for share in shares))
+
+    def counted(self, other: Sample) -> float:
+        """What counts of the times of another sample, beside this one's: of the rounds in which
+        both ran, at the same rank."""
+        together = other.times_us[: len(self.sample.times_us)]
+        found = fast_interval(together)
+        return found.low if is_torn(self.sample.times_us) else found.median
 
     def is_tight(self) -> bool:
         """Whether more rounds would tell little more."""

@@ -19,7 +19,7 @@ from planner.profiling.store import KernelTime
 from planner.profiling.timing import (
     Interval,
     Sample,
-    calm_interval,
+    fast_interval,
     interleave,
     is_torn,
     probe_feeds,
@@ -85,7 +85,7 @@ class Meter:
         return self._seen(sample)
 
     def _seen(self, probe: Sample) -> float:
-        found = calm_interval(probe.times_us).median
+        found = fast_interval(probe.times_us).median
         self._fastest_us = min(self._fastest_us, found)
         return found
 
@@ -178,9 +178,10 @@ class Meter:
                 open_items = [item for item in open_items if is_torn(item.sample.times_us)]
             if now > last:
                 break
-        reference_us, overheads_us = self._seen(probe), blank.overheads_us()
         for item in items:
-            yield item.request, self._time(item.latency(*overheads_us), reference_us, item.sample)
+            of = item.counted
+            latency = item.latency(*blank.overheads_us(of))
+            yield item.request, self._time(latency, of(probe), item.sample)
 
     def overhead(self, analysis: Analysis) -> KernelTime:
         """What an engine's call of the analysed model costs besides its kernels: checking, feeding
@@ -196,7 +197,7 @@ class Meter:
         sample = Sample("overhead", lambda: call(feeds), warm_up=_WARM_UP_RUNS)
         probe = Sample("probe", self._probe, warm_up=1)
         interleave([probe, sample], _OVERHEAD_ROUNDS, warm_up=5)
-        return self._time(calm_interval(sample.times_us), self._seen(probe), sample)
+        return self._time(fast_interval(sample.times_us), self._seen(probe), sample)
 
     def _time(self, latency: Interval, reference_us: float, sample: Sample) -> KernelTime:
         return KernelTime(

@@ -83,6 +83,15 @@ def test_times_of_which_hardly_any_were_undisturbed_count_as_the_least_of_them()
     assert found.high > 150.0
 
 
+def test_what_stands_beside_a_kernel_is_of_the_rounds_that_it_ran_in() -> None:
+    """A kernel whose interval was tight at once ran no more when the machine became fast."""
+    item = Item(Request(0, "k", 0), Sample("k", lambda: None, [170.0] * 20), 16, 170.0)
+    probe = Sample("probe", lambda: None, [95.0] * 20 + [56.0] * 80)
+    assert item.counted(probe) == 95.0
+    torn = Item(Request(0, "k", 0), Sample("k", lambda: None, [100.0, *[170.0] * 19]), 16, 170.0)
+    assert torn.counted(Sample("probe", lambda: None, [57.0, *[95.0] * 19])) == 57.0
+
+
 def test_times_of_one_state_count_as_they_did() -> None:
     times = cast("list[float]", np.random.default_rng(0).normal(40.0, 0.4, 40).tolist())
     assert not is_torn(times)
