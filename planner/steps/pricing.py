@@ -38,7 +38,7 @@ from planner.spec.session import SessionSettings
 from planner.steps.analysis import Executable
 from planner.steps.bench import Bench, times_of
 from planner.steps.prepare import Prepared
-from planner.steps.racing import at_percentile
+from planner.steps.states import beside, exponents, fast_probes_us, reference_us, tail
 from planner.steps.variants import Variant
 from planner.steps.whole_runs import (
     Observed,
@@ -148,10 +148,10 @@ class Pricing:
                 fix="run it once with ONNX Runtime alone: the reason shows there",
             )
         every_run = [run for runs in raced for run in runs]
-        self._references_us = _fast_probes_us(every_run)
+        self._references_us = fast_probes_us(every_run)
         self._bring()
         together = {threads: self._together(variants[0], threads) for threads in self._tables}
-        self._exponents = _exponents(every_run, together)
+        self._exponents = exponents(every_run, together)
         alone = [s for s in sessions if s.intra_op_threads == _ALONE]
         felt = {s.intra_op_threads: self._exponents[s.pool] for s in alone}
         self._bring(felt, CHANGE_SHARE * self._references_us[min(self._references_us)])
@@ -162,13 +162,13 @@ class Pricing:
         self.settings = tuple(self._setting(session, native, raced) for session in sessions)
 
     def _bring(
-        self, exponents: Mapping[int, float] = MappingProxyType({}), change_us: float = 0.0
+        self, felt: Mapping[int, float] = MappingProxyType({}), change_us: float = 0.0
     ) -> None:
         """All kernels into the state of the whole runs: as the model does where one thread runs
         them, and as the probe where threads work on them together, which is slow as the one thread
         is whose core is taken."""
         for threads, table in self._tables.items():
-            self._tables[threads] = table.in_state(self._references_us, exponents, change_us)
+            self._tables[threads] = table.in_state(self._references_us, felt, change_us)
 
     def _together(self, variant: Variant, threads: int) -> float:
         """The share of a variant's time in kernels that threads work on together."""
@@ -191,10 +191,10 @@ class Pricing:
         raced: Sequence[Sequence[tuple[Observed, Mapping[str, Any]]]],
     ) -> PlanSetting:
         pool = session.pool
-        probe_us, exponent = _reference_us(native, pool), self._exponents[pool]
+        probe_us, exponent = reference_us(native, pool), self._exponents[pool]
         return PlanSetting(
             session,
-            tail_factors=tuple(_tail(runs, pool, self.percentile) for runs in raced),
+            tail_factors=tuple(tail(runs, pool, self.percentile) for runs in raced),
             probe_us=probe_us,
             exponent=exponent,
             slowness=tempo.slowness(
@@ -204,7 +204,7 @@ class Pricing:
 
     def _run(self, entry: Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
         whole_us = tempo.fast_us(
-            _beside(timed),
+            beside(timed),
             self._references_us[entry.session.intra_op_threads],
             self._exponents[entry.session.pool],
         )
@@ -285,53 +285,3 @@ class Pricing:
         known = self._shares.get(variant.executable.key)
         shares = known[shape] if known is not None else {format_of(variant): 1.0}
         return Circumstances(session, shares)
-
-
-def _beside(timed: Mapping[str, Any]) -> tempo.Beside:
-    return tempo.Beside(timed["medians_us"], timed["beside_us"])
-
-
-def _fast_probes_us(runs: Sequence[tuple[Observed, Mapping[str, Any]]]) -> dict[int, float]:
-    """Threads -> the reference probe in the fastest state that whole runs saw.
-
-    Pools take turns within the rounds, so these are of one state.
-    """
-    found: dict[int, list[float]] = {}
-    for entry, timed in runs:
-        found.setdefault(entry.session.intra_op_threads, []).extend(timed["beside_us"])
-    return {
-        threads: float(np.quantile(beside, FAST_SHARE)) for threads, beside in sorted(found.items())
-    }
-
-
-def _exponents(
-    runs: Sequence[tuple[Observed, Mapping[str, Any]]], together: Mapping[int, float]
-) -> dict[str, float]:
-    """Thread pool -> how what was timed in it follows the probe.
-
-    Args:
-        together: number of threads -> share of the time that they work together.
-    """
-    found: dict[tuple[str, int], list[tempo.Beside]] = {}
-    for entry, timed in runs:
-        pool = entry.session.pool, entry.session.intra_op_threads
-        found.setdefault(pool, []).append(_beside(timed))
-    return {
-        pool: tempo.exponent(pairs, together[threads]) for (pool, threads), pairs in found.items()
-    }
-
-
-def _tail(
-    runs: Sequence[tuple[Observed, Mapping[str, Any]]], pool: str, percentile: float
-) -> float:
-    seen = [_relative(timed, percentile) for entry, timed in runs if entry.session.pool == pool]
-    return float(np.median(seen))
-
-
-def _relative(timed: Mapping[str, Any], percentile: float) -> float:
-    return max(at_percentile(timed, percentile) / at_percentile(timed, 50.0), 1.0)
-
-
-def _reference_us(native: Sequence[Mapping[str, Mapping[str, Any]]], pool: str) -> float:
-    """The reference probe beside the native variant in one pool: the mean over all shapes."""
-    return float(np.mean([timed[pool]["reference_us"] for timed in native]))
