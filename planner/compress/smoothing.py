@@ -189,7 +189,7 @@ def _best(
 ) -> str | None:
     """The shifts with the least error; None where none is enough better than no shifts."""
     peaks = seen.peaks
-    weight_peaks = np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0)
+    weight_peaks = np.max([_peaks(matrix) for matrix in matrices], axis=0)
     alive = (peaks > 0) & (weight_peaks > 0)
     if not alive.any() or not np.isfinite(weight_peaks).all():
         return None
@@ -214,6 +214,11 @@ def candidate(peaks: Array, weight_peaks: Array, a: float, alive: Array) -> Arra
     found = np.zeros(len(peaks), np.int32)
     found[alive] = np.clip(np.rint(exact - np.median(exact)), -shifts.MOST, shifts.MOST)
     return found
+
+
+def _peaks(matrix: Array) -> Array:
+    """Largest absolute value of each row; no copy is made, for matrices may be large."""
+    return np.asarray(np.maximum(matrix.max(axis=1), -matrix.min(axis=1)))
 
 
 def _columns(matrix: Array, count: int) -> Array:
