@@ -312,6 +312,19 @@ def test_every_ideal_of_a_band_is_listed_once() -> None:
         assert sorted(map(sorted, inside)) == sorted(np.flatnonzero(row).tolist() for row in found)
 
 
+def test_frontiers_are_what_is_wanted_outside() -> None:
+    for seed in range(40):
+        problem = Maker(seed, scheduled=True, contiguity=Contiguity.CHAIN).problem()
+        groups = initial(problem)
+        flow = flow_of(read(problem), groups)
+        members = enumerate_ideals(groups, 1_000).member
+        for member, found in zip(members, flow.frontiers(members), strict=True):
+            rows = zip(flow.sources, flow.source_group, flow.wants, strict=True)
+            assert found == [
+                op for op, group, wants in rows if member[group] and wants[~member].any()
+            ]
+
+
 def powerset(items: range) -> Iterator[tuple[int, ...]]:
     for size in range(len(items) + 1):
         yield from itertools.combinations(items, size)

@@ -66,9 +66,13 @@ class Diagram:
         ideals = self.ideals
         count = len(ideals.least_us)
         self.number = {ideals.member[i].tobytes(): i for i in range(count)}
-        self.frontier = [self.flow.frontier(ideals.member[i]) for i in range(count)]
-        pairs = zip(self.frontier, ideals.member, strict=True)
-        self.tails = [self.flow.tails(wanted, member) for wanted, member in pairs]
+        self.frontier, self.tails = [], []
+        for wanted, member in zip(self.flow.frontiers(ideals.member), ideals.member, strict=True):
+            if monotonic() > self.deadline:
+                self.is_complete = False
+                return np.inf
+            self.frontier.append(wanted)
+            self.tails.append(self.flow.tails(wanted, member))
         waiting: list[list[tuple[FloatArray, IntArray]]] = [[] for _ in range(count)]
         kinds = len(self.flow.bounded)
         waiting[0] = [(np.zeros((1, kinds + 1)), np.zeros((1, 3), dtype=np.int64))]

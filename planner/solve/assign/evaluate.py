@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 from planner.ir.assignment import Assignment, Contiguity
 from planner.ir.problem import Option, Problem
@@ -110,7 +111,10 @@ def _finish_us(
     times: Mapping[str, float],
     loads: Sequence[float],
 ) -> float:
-    """The largest finish; subgraphs of one device run in the order of their starts."""
+    """The largest finish; subgraphs of one device run in the order of their starts.
+
+    O(edges · log). NaN where slots wait for each other in a cycle.
+    """
     slots = _assignment(problem).slots
     unit = {
         name: name if slots[slot_of[name]].is_unlimited else slot_of[name] for name in problem.ops
@@ -119,25 +123,31 @@ def _finish_us(
     for source, target in problem.edges:
         if unit[source] != unit[target]:
             before[unit[target]].add(unit[source])
+    after: dict[str | int, list[str | int]] = {value: [] for value in before}
+    for value, others in before.items():
+        for other in others:
+            after[other].append(value)
+    rank = {value: index for index, value in enumerate(before)}
+    waiting = {value: len(others) for value, others in before.items()}
     device = _devices(_assignment(problem))
     free = dict.fromkeys(device.values(), 0.0)
     finish: dict[str | int, float] = {}
-    left = list(before)
-    while left:
-        ready = [u for u in left if before[u] <= finish.keys()]
-        if not ready:
-            return math.nan
-        start, chosen = min(
-            (_start(u, before[u], finish, device, free), left.index(u)) for u in ready
-        )
-        current = left.pop(chosen)
-        if isinstance(current, str):
-            finish[current] = start + times[current]
+    ready = [(0.0, rank[value], value) for value, count in waiting.items() if not count]
+    heapify(ready)
+    while ready:
+        known, index, current = heappop(ready)
+        start = _start(current, before[current], finish, device, free)
+        if start > known:  # its device has been taken since
+            heappush(ready, (start, index, current))
             continue
-        finish[current] = start + loads[current]
-        if current in device:
+        finish[current] = start + (times[current] if isinstance(current, str) else loads[current])
+        if isinstance(current, int) and current in device:
             free[device[current]] = finish[current]
-    return max(finish.values(), default=0.0)
+        for other in after[current]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                heappush(ready, (finish[current], rank[other], other))
+    return max(finish.values(), default=0.0) if len(finish) == len(before) else math.nan
 
 
 def _start(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from planner.solve.assign.instance import Groups
 from planner.solve.data import BoolArray, FloatArray, IntArray
+
+CHUNK = 256
+"""Ideals whose frontiers are found together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,16 @@ class Flow:
     order: tuple[tuple[int, int], ...]
     """Edges between operators that contiguity follows."""
 
-    def frontier(self, member: BoolArray) -> list[int]:
-        """Operators of an ideal that are still wanted outside, ascending."""
-        wanted = member[self.source_group] & (self.wants & ~member).any(axis=1)
-        return [int(op) for op in self.sources[wanted]]
+    def frontiers(self, members: BoolArray) -> Iterator[list[int]]:
+        """Of each ideal [ideal, group]: its operators that are still wanted outside, ascending."""
+        wants = csr_matrix(self.wants.astype(np.int32))
+        size = self.wants.sum(axis=1)[:, None]
+        for start in range(0, len(members), CHUNK):
+            part = members[start : start + CHUNK]
+            served = wants @ part.T.astype(np.int32)
+            wanted = part[:, self.source_group].T & (served < size)
+            for ideal in range(len(part)):
+                yield self.sources[wanted[:, ideal]].tolist()
 
     def tails(self, frontier: Sequence[int], member: BoolArray) -> FloatArray:
         """Least time from each frontier operator's result to the end, outside of an ideal."""

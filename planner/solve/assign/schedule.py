@@ -39,6 +39,9 @@ DIAGRAMS_SHARE = 0.3
 """Of the time, for diagrams of all ideals;"""
 ORDERS_SHARE = 0.1
 """of what is left, for families of orders;"""
+BUILD_S_PER_CELL = 1e-4
+"""What the model of the whole takes for a group and slot (250 groups on 13 slots: 0.4 s of
+processor): with less time than that left it is not begun."""
 SMALL = 40
 """Groups up to which the whole is searched at once."""
 REGIONS_SHARE = 0.4
@@ -70,8 +73,11 @@ def solve_schedule(best: Incumbent) -> None:
     if pieces.groups.count > SMALL:
         until = monotonic() + REGIONS_SHARE * best.remaining_s
         improve_schedule(best, pieces, random.Random(best.seed), until)
-    if is_open(best):
+    seconds = BUILD_S_PER_CELL * pieces.groups.count * pieces.groups.slot_count
+    if is_open(best) and best.remaining_s > seconds:
         search_schedule(best, pieces)
+    elif is_open(best):
+        best.is_clocked = True
 
 
 def _by_diagrams(best: Incumbent, flow: Flow, groups: Groups, *, is_whole: bool) -> None:
@@ -79,7 +85,9 @@ def _by_diagrams(best: Incumbent, flow: Flow, groups: Groups, *, is_whole: bool)
     until = monotonic() + DIAGRAMS_SHARE * best.remaining_s
     masks = [_prefixes(order) for order in _some_orders(best, groups, FIRST_ORDERS)]
     for family in masks:
-        _restricted(best, flow, tabulate(groups, family), NARROW, best.deadline)
+        ends = until if math.isfinite(best.value_us) else best.deadline
+        if monotonic() < ends:
+            _restricted(best, flow, tabulate(groups, family), NARROW, ends)
     try:
         ideals = enumerate_ideals(groups, FEW_IDEALS)
     except TooManyError:
