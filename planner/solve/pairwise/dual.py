@@ -7,6 +7,7 @@ the round before's by exact forest moves, gives both to the master, takes its ne
 from __future__ import annotations
 
 import math
+from time import monotonic
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from planner.solve.data import FloatArray, IntArray
 from planner.solve.pairwise.bound import Certificate, Left, Prices, below, certify, priced
 from planner.solve.pairwise.data import FORBIDDEN, Pairwise, finite_or_infinite
 from planner.solve.pairwise.decode import Decoder, cost_of
-from planner.solve.pairwise.forests import Forests
+from planner.solve.pairwise.forests import Forest, Forests
 from planner.solve.pairwise.master import Master
 from planner.solve.pairwise.memory import Memory, memory
 from planner.solve.pairwise.messages import Messages
@@ -34,6 +35,8 @@ PUSH = 0.02
 """the share of all prices that a moment over its limit pays more in the first of them,"""
 GROWTH = 1.6
 """and how that grows from one to the next."""
+FITS = 40
+"""Forest moves at most to bring the first plan within memory at all moments."""
 FORESTS = 12
 """Different forests; a move takes one at random."""
 
@@ -41,8 +44,9 @@ FORESTS = 12
 class Dual:
     """The state of the loop on one problem."""
 
-    def __init__(self, problem: Pairwise, seed: int) -> None:
-        """O(entries)."""
+    def __init__(self, problem: Pairwise, seed: int, deadline: float = math.inf) -> None:
+        """O(entries). After the deadline a round ends at the next step that it can."""
+        self._deadline = deadline
         self.problem = problem
         self.memory: Memory | None = memory(problem)
         self.best: IntArray | None = None
@@ -54,10 +58,14 @@ class Dual:
         self._rng = np.random.default_rng(seed)
         self._base = finite_or_infinite(problem.costs)
         self._messages = Messages(problem)
-        self._messages.sweep(FIRST_SWEEPS)
+        for _ in range(FIRST_SWEEPS):
+            self._messages.sweep()
+            if self._is_over:
+                break
         self._decoder = Decoder(problem)
         self._forests = Forests(problem)
-        self._grown = [self._forests.grow(self._rng) for _ in range(FORESTS)]
+        self._orders = [self._rng.permutation(problem.nodes) for _ in range(FORESTS)]
+        self._grown: dict[int, Forest] = {}
         self._master = Master(problem.limit or 0)
         self._prices: Prices = {}
         self._center: Prices = {}
@@ -89,11 +97,13 @@ class Dual:
         if found is not None and found.value > self.proved:
             self.certificate, self._center = found, self._prices
         plans = [self._decoder.decode(self._messages)]
+        if self.best is None:
+            self._fit(plans[0])
         if self._last is not None:
             plans.append(self._last)
         self._last = min((self._improved(plan, prices) for plan in plans), key=lambda p: p[0])[1]
         self._repair(self._last)
-        if self.best is not None:
+        if self.best is not None and not self._is_over:
             self._improved(self.best, prices)
         self._prices = self._master.propose(self._center)
 
@@ -122,20 +132,44 @@ class Dual:
         for _ in range(REPAIRS):
             use = self.memory.use(plan)
             worst = int(use.argmax())
-            if use[worst] <= self.memory.limit:
+            if use[worst] <= self.memory.limit or self._is_over:
                 break
             prices[worst] = prices.get(worst, 0.0) + step
             step *= GROWTH
             plan = self._move(plan, priced(self.memory, prices, self._base))
         self.offer(plan)
 
+    def _fit(self, plan: IntArray) -> None:
+        """The first plan within memory: all moments over the limit pay more until none is left."""
+        if self.memory is None or self._master.limit == 0:
+            return
+        prices = dict(self._prices)
+        step = PUSH * abs(cost_of(self.problem, plan) or 1) / self._master.limit
+        for _ in range(FITS):
+            over = np.flatnonzero(self.memory.use(plan) > self.memory.limit)
+            if not len(over) or self._is_over:
+                break
+            prices.update((t, prices.get(t, 0.0) + step / len(over)) for t in over.tolist())
+            step *= GROWTH
+            plan = self._move(plan, priced(self.memory, prices, self._base))
+        self.offer(plan)
+
+    @property
+    def _is_over(self) -> bool:
+        return monotonic() > self._deadline
+
     def _move(self, plan: IntArray, prices: FloatArray) -> IntArray:
-        forest = self._grown[int(self._rng.integers(len(self._grown)))]
+        number = int(self._rng.integers(FORESTS))
+        if number not in self._grown:
+            self._grown[number] = self._forests.over(self._orders[number].tolist())
+        forest = self._grown[number]
         return self._forests.improve(forest, plan, prices)
 
     def _improved(self, plan: IntArray, prices: FloatArray) -> tuple[float, IntArray]:
         """(Priced cost, plan) after some forest moves."""
         for _ in range(MOVES):
+            if self._is_over:
+                break
             plan = self._move(plan, prices)
         cost = self.offer(plan)
         if cost is None:

@@ -17,7 +17,6 @@ from planner.solve.pairwise.data import (
     distinct,
     finite_or_infinite,
     firsts,
-    options_of,
     ranges,
 )
 
@@ -69,9 +68,10 @@ class Forests:
             self._near[a].append((b, e))
             self._near[b].append((a, e))
 
-    def grow(self, rng: np.random.Generator) -> Forest:
-        """A random maximal induced forest."""
-        return self.over(rng.permutation(self.problem.nodes).tolist())
+    def _options(self, nodes: IntArray, count: int) -> IntArray:
+        """`options_of`, which would add up all sizes for each of thousands of steps."""
+        found: IntArray = self._firsts[nodes][:, None] + np.arange(count)
+        return found
 
     def over(self, order: list[int]) -> Forest:
         """Takes nodes in this order as long as they close no cycle."""
@@ -147,8 +147,8 @@ class Forests:
             found.append(
                 _Step(
                     self._pairs[self._begins[e] + within],
-                    options_of(self.problem, child, rows).T,
-                    options_of(self.problem, parent, columns).T,
+                    self._options(child, rows).T,
+                    self._options(parent, columns).T,
                     child,
                     parent,
                 )
@@ -174,4 +174,4 @@ class Forests:
     def _pick_roots(self, roots: IntArray, score: FloatArray, found: IntArray) -> None:
         for size in np.unique(self.problem.sizes[roots]).tolist():
             here = roots[self.problem.sizes[roots] == size]
-            found[here] = score[options_of(self.problem, here, size)].argmin(axis=1)
+            found[here] = score[self._options(here, size)].argmin(axis=1)

@@ -153,7 +153,7 @@ def _run(search: _Search, seed: int) -> None:
         if not core.is_feasible:
             search.take(None, search.value, search.value, "messages")
             return
-        dual = Dual(core.problem, seed)
+        dual = Dual(core.problem, seed, search.deadline)
         left = _narrow(search, core, dual)
         if left is None:
             return
