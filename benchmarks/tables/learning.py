@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.tables.hardware import devices
 from benchmarks.tables.observations import Message, Timed
+from benchmarks.tables.weights import alike, chip
 from planner.cost import collective, links
 from planner.cost.curves import ANY
 from planner.cost.family import FAMILIES, Family
@@ -24,8 +25,6 @@ Array = npt.NDArray[np.float64]
 FEWEST = 12
 """Points below which nothing is learnt."""
 _FEWEST_FOR_LATTICE = 40
-_PER_DEVICE = 250
-"""Points of each device that general parameters are learnt from."""
 _LINK_KNOTS = (tuple(float(x) for x in range(8, 35)), (1.0, 2.0, 3.0, 4.0, 6.0))
 TWINS = {"fp16": "bf16"}
 """Formats of one rate, learnt together for devices in general."""
@@ -100,7 +99,10 @@ def general(groups: Mapping[str, Sequence[Timed]]) -> dict[str, float]:
     Args:
         groups: observations by device and format, all of one family and class of formats.
     """
-    return _together([_sample(timed) for timed in groups.values()])
+    timed = list(groups.values())
+    points = [len(each) for each in timed]
+    counts = alike([chip(devices()[each[0].device]) for each in timed], points)
+    return _together([_sample(each, n) for each, n in zip(timed, counts.tolist(), strict=True)])
 
 
 def averaged(files: Sequence[FitFile], general: FitFile | None) -> FitFile:
@@ -109,15 +111,16 @@ def averaged(files: Sequence[FitFile], general: FitFile | None) -> FitFile:
     Args:
         general: what ships for devices in general: its intervals are those of leaving devices out.
     """
-    groups: dict[str, list[Curve]] = {}
+    groups: dict[str, list[tuple[Hashable, Curve]]] = {}
     for file in files:
         for key, one in ((k, c) for k, c in file.curves.items() if "@" not in k):
             family, _, format = key.partition("/")
             for name in {format, TWINS.get(format, format), *_twins_of(format)}:
-                groups.setdefault(f"{family}/{name}", []).append(one)
+                groups.setdefault(f"{family}/{name}", []).append((chip(file), one))
     curves = {}
-    for key, found in groups.items():
-        weights = np.array([min(c.points, _PER_DEVICE) for c in found], dtype=np.float64)
+    for key, pairs in groups.items():
+        chips, found = zip(*pairs, strict=True)
+        weights = alike(chips, [c.points for c in found])
         weights /= weights.sum()
         logs = {name: np.log([c.parameters[name] for c in found]) for name in found[0].parameters}
         known = general.curves.get(key) if general else None
@@ -184,10 +187,11 @@ def general_curve(
     )
 
 
-def _sample(timed: Sequence[Timed]) -> Sequence[Timed]:
-    if len(timed) <= _PER_DEVICE:
+def _sample(timed: Sequence[Timed], count: float) -> Sequence[Timed]:
+    wanted = max(1, round(count))
+    if len(timed) <= wanted:
         return timed
-    chosen = np.random.default_rng(0).choice(len(timed), _PER_DEVICE, replace=False)
+    chosen = np.random.default_rng(0).choice(len(timed), wanted, replace=False)
     return [timed[i] for i in np.sort(chosen)]
 
 
