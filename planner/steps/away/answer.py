@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import groupby
-from typing import Literal
 
 from planner.ir.problem import Latency
 from planner.ir.solution import Solution, Stage
 from planner.place.strategy import Spread
-from planner.place.variant import HOST, Variant
+from planner.place.variant import Variant
 from planner.spec.constraints import Constraints
 from planner.spec.estimate import Estimate
 from planner.spec.execution import Cut
 from planner.steps.away.offers import Posed
-from planner.steps.away.parts import Run, StreamingParts
+from planner.steps.away.parts import StreamingParts
 from planner.steps.away.search import Found
+from planner.steps.away.streams import PEER, parts_of, residency
 from planner.steps.away.target import Away
 
 _US_PER_HOUR = 3.6e9
-PEER = "peer"
-"""Name of the store in a neighbour's memory."""
-Residency = Literal["device", "host", "peer"]
 
 
 class Answer:
@@ -49,16 +45,7 @@ class Answer:
     @cached_property
     def _parts(self) -> StreamingParts:
         """In which the weights of one device come; none on several, where no engine streams."""
-        totals = self._solution.totals
-        if totals is None or totals.devices > 1:
-            return StreamingParts(())
-        (stage,) = self._solution.stages
-        return StreamingParts(
-            Run(tuple(v.priced.weight_size_bytes for v in own), is_streamed)
-            for is_streamed, own in groupby(
-                self._variants(stage), lambda variant: residency(variant, stage) == "host"
-            )
-        )
+        return parts_of(self._solution, self._posed.variants)
 
     def _weighted(self, row: Sequence[Latency | None]) -> float:
         cells = zip(self._weights, row, strict=True)
@@ -103,14 +90,6 @@ def expected(cell: Latency | None) -> float:
 def per_query(price_per_hour: float | None, query_us: float) -> float | None:
     """Price of one run of the whole workload, one after another."""
     return None if price_per_hour is None else price_per_hour * query_us / _US_PER_HOUR
-
-
-def residency(variant: Variant, stage: Stage) -> Residency:
-    """Where a group keeps its weights between runs: its option says so, or its stage does."""
-    stored = dict(stage.stored).get(variant.option.name)
-    if stored is not None:
-        return "peer" if stored == PEER else "host"
-    return "host" if variant.residency == HOST else "device"
 
 
 def streamed(variants: Sequence[Variant], stage: Stage) -> int:

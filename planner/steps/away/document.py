@@ -25,10 +25,11 @@ from planner.spec.plan import (
     WorkloadShape,
 )
 from planner.spec.session import SessionSettings
-from planner.steps.away.answer import Answer, cuts, residency, style
+from planner.steps.away.answer import Answer, cuts, style
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.record import Record
 from planner.steps.away.search import is_proved_below
+from planner.steps.away.streams import residency
 from planner.steps.request import unmet_pins
 from planner.units import format_size
 

@@ -20,13 +20,13 @@ from planner.steps.away.answer import (
     expected,
     layout,
     per_query,
-    residency,
     streamed,
     style,
 )
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.remade import remade
 from planner.steps.away.search import Found
+from planner.steps.away.streams import residency
 from planner.units import format_duration, format_size
 
 

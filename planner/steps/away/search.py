@@ -20,6 +20,8 @@ from planner.place.variant import HOST
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.offers import Posed
+from planner.steps.away.roomy import roomy
+from planner.steps.away.streams import parts_of
 from planner.steps.away.target import Away
 from planner.steps.away.unswapped import unswapped
 
@@ -149,7 +151,11 @@ class Search:
         if keep is not None:
             problem = replace(problem, stores=())
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
-        solution = unswapped(problem, self._solution(problem, share))
+        solution = roomy(
+            problem,
+            unswapped(problem, self._solution(problem, share)),
+            lambda each: parts_of(each, self.posed.variants).uncounted_bytes,
+        )
         found = Found(name, devices, problem, solution, has_slo)
         self.tried.append(found)
         return found

@@ -1,0 +1,98 @@
+"""Weights that stream lie in one row where scattered they would not fit with what parts hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+
+import onnx
+import pytest
+
+from planner.graph.skeleton import load_skeleton
+from planner.ir.problem import Problem
+from planner.ir.solution import Solution
+from planner.place.variant import HOST
+from planner.progress import Silent
+from planner.solve.check import check
+from planner.solve.solve import solve
+from planner.spec.constraints import Constraints
+from planner.steps.away.offers import pose_away
+from planner.steps.away.roomy import roomy
+from planner.steps.away.search import narrowed
+from planner.steps.away.target import find_target
+from tests.place.models import memory, shapes, transformer
+
+DEVICE, WIDTH = "a100-sxm-80gb", 512
+STREAMED = f"@{HOST}"
+SESSION_BYTES = 2**20
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+    """A transformer of three layers on one device, 18 MiB of weights in 16 bits."""
+    path = tmp_path_factory.mktemp("wide") / "model.onnx"
+    onnx.save(transformer(3, WIDTH), path)
+    workload = {"default": shapes(8, 0, WIDTH)}
+    constraints = Constraints.model_validate(
+        {
+            "model": path, "no_weights": True, "workload": [{"shapes": workload["default"]}],
+            "target": {"device": DEVICE, "gpus": "1", "memory": memory(DEVICE, 400)},
+            "compression": {"formats": ["fp16"]},
+        }
+    )  # fmt: skip
+    posed = pose_away(
+        constraints, load_skeleton(path, workload), find_target(constraints), Silent()
+    )
+    return narrowed(posed.problem, replace(posed.problem.limits, devices=1))
+
+
+@pytest.fixture(scope="module")
+def scattered(problem: Problem) -> Solution:
+    """Every other group that can stream does."""
+    can = list(dict.fromkeys(o.ops for o in problem.options if o.name.endswith(STREAMED)))
+    wanted = set(can[::2])
+    kept = tuple(
+        o
+        for o in problem.options
+        if o.ops not in can or o.name.endswith(STREAMED) == (o.ops in wanted)
+    )
+    found = solve(replace(problem, options=kept), time_limit_s=20, gap=0.0)
+    assert rows(found) > 3
+    return found
+
+
+def rows(found: Solution) -> int:
+    """Runs of groups that stream."""
+    return sum(1 for streams, _ in groupby(found.chosen, lambda n: n.endswith(STREAMED)) if streams)
+
+
+def held(found: Solution) -> int:
+    return SESSION_BYTES * sum(1 for _ in groupby(found.chosen, lambda n: n.endswith(STREAMED)))
+
+
+def used(found: Solution) -> int:
+    assert found.totals is not None
+    return max(found.totals.stage_memory_size_bytes)
+
+
+def limited(problem: Problem, room: int) -> Problem:
+    return replace(problem, limits=replace(problem.limits, memory_size_bytes=room))
+
+
+def test_what_fits_stays_as_it_is(problem: Problem, scattered: Solution) -> None:
+    tight = limited(problem, used(scattered) + held(scattered))
+    assert roomy(tight, scattered, held) is scattered
+
+
+def test_one_row_streams_where_many_do_not_fit(problem: Problem, scattered: Solution) -> None:
+    room = used(scattered) + held(scattered) - 1
+    found = roomy(limited(problem, room), scattered, held)
+    assert rows(found) == 1
+    assert used(found) + held(found) <= room
+    assert not check(limited(problem, room), found)
+    assert found.gap is not None
+    assert found.objective[0] * (1 - found.gap) == pytest.approx(found.bound[0])
+
+
+def test_where_no_row_fits_the_plan_stays(problem: Problem, scattered: Solution) -> None:
+    assert roomy(limited(problem, 1), scattered, held) is scattered
