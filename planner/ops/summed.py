@@ -140,14 +140,24 @@ def _cuts_of(atom: Mod | FloorDiv, var: Var) -> Iterator[int]:
 
 
 def _rows(nest: Nest, var: Var, alone: Set[str]) -> Iterator[tuple[Load, int]]:
-    """Weights whose rows follow the sum, and the dimension that does."""
-    found = {load.text: load for load in loads(nest.body) if load.tensor in alone}
+    """Weights whose rows follow the sum, and the dimension that does; none that an index reads."""
+    found = {load.text: load for load in _values(nest.body) if load.tensor in alone}
     names = Counter(load.tensor for load in found.values())
+    within = Counter(load.tensor for load in loads(nest.body))
+    within -= Counter(load.tensor for load in _values(nest.body))
     for load in found.values():
         along = [d for d, value in enumerate(load.index) if var in index.variables(value)]
         is_plain = len(along) == 1 and load.index[along[0]] == index.variable(var)
-        if names[load.tensor] == 1 and is_plain:
+        if names[load.tensor] == 1 and not within[load.tensor] and is_plain:
             yield load, along[0]
+
+
+def _values(body: Expr) -> Iterator[Load]:
+    """Loads that `_through` comes by: all but those within indices and guards."""
+    if isinstance(body, Load):
+        yield body
+    for part in body.parts():
+        yield from _values(part)
 
 
 # ---------------------------------------------------------------------- rewriting

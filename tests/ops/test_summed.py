@@ -100,6 +100,25 @@ def test_weights_that_others_read_stay_as_they_are() -> None:
         assert nmse(a[name], b[name]) < 1e-12
 
 
+def test_positions_that_only_an_index_reads_stay_as_they_are() -> None:
+    """Which rows of an input the sum takes is a constant too, but read within an index."""
+    size = 16 * 3 * 5
+    nodes = [
+        node("Neg", ["x"], ["n"]),
+        node("Conv", ["n", "k"], ["c"], pads=[1, 1, 1, 1]),
+        node("Relu", ["c"], ["r"]),
+        node("Flatten", ["r"], ["f"]),
+        node("Gather", ["v", "i"], ["w"], axis=0),
+        node("MatMul", ["f", "w"], ["y"]),
+    ]
+    picked = np.random.default_rng(0).permutation(300)[:size].astype(np.int64)
+    weights = {"k": models.random(16, 8, 3, 3), "i": picked}
+    model = models.model(nodes, {"x": (2, 8, 3, 5), "v": (300, 24)}, {"y": (2, 24)}, weights)
+    made, plain = program_of(model), program_of(model, as_written=True)
+    given = feeds(made)
+    assert nmse(reference.run(made, given)["y"], reference.run(plain, given)["y"]) < 1e-12
+
+
 def test_few_channels_are_left() -> None:
     model = flattened(channels=4)
     made, plain = program_of(model), program_of(model, as_written=True)
