@@ -125,7 +125,8 @@ class Pricing:
             shares: for each workload shape, format -> its share of the variant's time.
         """
         self._shares[variant.executable.key] = shares
-        self.bench.measure(variant.executables, threads)
+        for count in sorted({_ALONE, threads}):  # short ones have one time for all pools, as above
+            self.bench.measure(variant.executables, count)
         keys = [key for each in variant.executables for key in self.bench.keys(each, threads)]
         table = self._tables[threads]
         self._tables[threads] = table.extended(times_of(self.work, keys))

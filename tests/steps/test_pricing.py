@@ -53,12 +53,15 @@ def _pricing(slow: Mapping[int, float], monkeypatch: pytest.MonkeyPatch) -> tupl
     times = {"short": _timed(_SHORT_US, 1, slow)}
     times |= {f"long {threads}": _timed(us, threads, slow) for threads, us in _LONG_US.items()}
 
+    asked: list[int] = []
+
     def keys(_: object, threads: int) -> list[str]:
         return ["short"] * _SHORT_ONES + [f"long {threads}"]
 
     bench = SimpleNamespace(
         keys=keys,
-        measure=lambda *_: 0,
+        measure=lambda _, threads: asked.append(threads),
+        asked=asked,
         rest=lambda: None,
         overhead=lambda _, threads: _timed(_OVERHEAD_US, threads, slow),
     )
@@ -101,3 +104,16 @@ def test_a_pool_is_not_priced_by_the_state_in_which_another_one_was_timed(
         found_us = pricing.sum_of_kernels(native, setting.session, 0).expected_us
         assert found_us == pytest.approx(wanted_us, rel=0.1)
         assert pricing.predict(native, index)[0].expected == pytest.approx(wanted_us, rel=0.1)
+
+
+@pytest.mark.parametrize(("threads", "wanted"), [(1, [1]), (2, [1, 2])])
+def test_what_a_plan_adds_is_timed_as_uniform_variants_are(
+    threads: int, wanted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one thread first: what is short then is not timed beside the probe of two, which a
+    taken core slows down and a short kernel not."""
+    pricing, native = _pricing({1: 1.0, 2: 1.0}, monkeypatch)
+    asked = cast("Any", pricing.bench).asked
+    asked.clear()
+    pricing.extend(native, threads, [{"fp32": 1.0}])
+    assert asked == wanted
