@@ -40,6 +40,9 @@ REGIONS_SHARE = 0.6
 """of the rest, for neighbourhoods; what remains is for the whole again."""
 ABOVE = 2**-16
 """Relative: the program may find the incumbent again, so that its neighbourhoods start there."""
+BUILD_S_PER_CELL = 4e-5
+"""What the model of the whole takes for a group and slot (3,000 groups on 17 slots: 2 s of
+processor): with less time than that it is not begun."""
 WALKS = 10
 STEPS_PER_GROUP = 1_000
 
@@ -101,6 +104,9 @@ def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
 
 def _search(best: Incumbent, groups: Groups, limit_s: float, precision: float) -> None:
     """CP-SAT on the whole below the incumbent."""
+    if min(limit_s, best.remaining_s) < BUILD_S_PER_CELL * groups.count * groups.slot_count:
+        best.is_clocked = True
+        return
     cutoff = best.value_us * (1 + ABOVE) if math.isfinite(best.value_us) else most_us(groups)
     glued = glue(groups, cutoff, is_acyclic=False)
     model = build_free(glued, cutoff, bound_us=best.bound_us, precision=precision)
