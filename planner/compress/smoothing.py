@@ -201,9 +201,9 @@ def _best(
     products = [multiply(*_rounded(seen, part, one)) for one in (unmoved, *tried)]
     plain, *errors = [_nmse(found, exact) for found in products]
     least = int(np.argmin(errors))
-    if plain < settings.least_error or errors[least] * settings.least_gain > plain:
-        return None
-    return shifts.spelt(tried[least])
+    is_much = np.isfinite(plain) and plain >= settings.least_error
+    is_won = errors[least] * settings.least_gain <= plain
+    return shifts.spelt(tried[least]) if is_much and is_won else None
 
 
 def candidate(peaks: Array, weight_peaks: Array, a: float, alive: Array) -> Array:
@@ -238,6 +238,8 @@ def _rounded(seen: _Seen, matrix: Array, shift: Array) -> tuple[Array, Array]:
 
 
 def _nmse(found: Array, exact: Array) -> float:
-    noise = float(np.square(found - exact, dtype=np.float64).sum())
-    power = float(np.square(exact, dtype=np.float64).sum())
-    return noise / power if power > 0 else 0.0
+    """NaN where a product is beyond float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        noise = float(np.square(found - exact, dtype=np.float64).sum())
+        power = float(np.square(exact, dtype=np.float64).sum())
+        return noise / power if power > 0 else 0.0

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.compress import folding
 from planner.compress.base import NATIVE, Calibration, Format
 from planner.errors import DataError, EnvironmentMismatchError, InfoptError, ModelError
 from planner.graph.nursery import NURSERY
@@ -102,7 +103,7 @@ def _variant_key(
 ) -> str:
     needed = dict(sorted(calibration.ranges.items())) if assignment else {}
     smooth = sorted(smoothing_of(calibration.smoothing, assignment).items())
-    also = [smooth] if smooth else []
+    also = [smooth, folding.VERSION] if smooth else []
     return digest("variant", prepared.sha256, sorted(assignment.items()), needed, *also)
 
 
