@@ -29,9 +29,9 @@ SESSION_BYTES = 2**20
 
 @pytest.fixture(scope="module")
 def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
-    """A transformer of three layers on one device, 18 MiB of weights in 16 bits."""
+    """A transformer of two layers on one device, 12 MiB of weights in 16 bits."""
     path = tmp_path_factory.mktemp("wide") / "model.onnx"
-    onnx.save(transformer(3, WIDTH), path)
+    onnx.save(transformer(2, WIDTH), path)
     workload = {"default": shapes(8, 0, WIDTH)}
     constraints = Constraints.model_validate(
         {
@@ -57,7 +57,7 @@ def scattered(problem: Problem) -> Solution:
         if o.ops not in can or o.name.endswith(STREAMED) == (o.ops in wanted)
     )
     found = solve(replace(problem, options=kept), time_limit_s=20, gap=0.0)
-    assert rows(found) > 3
+    assert rows(found) > 2
     return found
 
 
