@@ -226,7 +226,8 @@ def _looped(shape: Shape, rows: int, columns: int) -> Iterator[Config]:
     whole = power_of_two(shape.depth)
     for depth in (16, 32, 64, 128, 256):
         cut = depth >= whole and (shape.run is None or shape.run >= shape.depth)
-        if cut or (depth < 32 and (shape.run or whole) >= 32):
+        is_short = depth < 32 and (shape.run or whole) >= 32
+        if cut or (is_short and (shape.run is None or shape.run % 32 == 0)):
             continue
         if shape.run is not None and shape.run % depth:
             continue
