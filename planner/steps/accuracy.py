@@ -23,7 +23,7 @@ from planner.spec.budget import is_function
 from planner.spec.constraints import Constraints
 from planner.spec.plan import AccuracyReport
 from planner.spec.session import SessionSettings
-from planner.steps.choices import Choices
+from planner.steps.choices import Choices, smoothing_of
 from planner.steps.functions import FOREIGN_BYTES
 from planner.steps.prepare import Prepared
 from planner.steps.sensitivity import measured_sensitivities
@@ -73,16 +73,17 @@ class Accuracy:
             "sensitivity", self.prepared.sha256, samples.digest, sorted(choices.ranges.items())
         )
         found: dict[str, float] = self.work.store.get(base) or {}
-        known = {f"{op}|{form}": value for (op, form), value in _pairs(found, wanted).items()}
-        missing = [choice for choice in wanted if f"{choice[0]}|{choice[1]}" not in known]
+        names = {choice: _name(choice, choices.smoothing) for choice in wanted}
+        known = {name: found[name] for name in names.values() if name in found}
+        missing = [choice for choice in wanted if names[choice] not in known]
         if missing:
             self.work.reporter.stage("sensitivity")
             fresh = measured_sensitivities(
                 self.prepared, samples, missing, choices.calibration, self._sandbox()
             )
-            known.update({f"{op}|{form}": _finite(value) for (op, form), value in fresh.items()})
+            known.update({names[choice]: _finite(value) for choice, value in fresh.items()})
             self.work.store.put("sensitivity", {base: {**found, **known}})
-        return {(op, form): known[f"{op}|{form}"] for op, form in wanted}
+        return {choice: known[name] for choice, name in names.items()}
 
     def _sandbox(self) -> Sandbox:
         loaded = self.prepared.loaded
@@ -249,10 +250,10 @@ def _metric_of(constraints: Constraints) -> str | None:
     return evaluation if evaluation is not None and is_function(evaluation) else None
 
 
-def _pairs(
-    found: Mapping[str, float], wanted: Sequence[tuple[str, Format]]
-) -> dict[tuple[str, Format], float]:
-    return {(op, form): found[f"{op}|{form}"] for op, form in wanted if f"{op}|{form}" in found}
+def _name(choice: tuple[str, Format], smoothing: Mapping[str, str]) -> str:
+    """What the store calls an operator in a format: smoothed ones by their shifts as well."""
+    op, form = choice
+    return "|".join([op, form, *smoothing_of(smoothing, {op: form}).values()])
 
 
 def _over(per_output: Mapping[str, float], skipped: Sequence[str]) -> float:

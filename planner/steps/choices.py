@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from planner.compress.base import NATIVE, Calibration, Format, Offer, Rejection
 from planner.compress.calibrate import calibrate
 from planner.compress.methods import offers
 from planner.compress.samples import Samples
-from planner.compress.smoothing import smoothing
+from planner.compress.smoothing import SmoothingSettings, smoothing
 from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.ir.graph import Graph
 from planner.spec.constraints import Constraints
@@ -30,6 +30,7 @@ _REFINES: Mapping[Format, tuple[Format, ...]] = {
     Format.INT8_DYNAMIC_SMOOTH: (Format.INT8_DYNAMIC,),
 }
 """What the other operators of a uniform variant take: its way is a way of that format."""
+_SMOOTHING = SmoothingSettings()
 _NOT_SMOOTHER = (
     "moving scales of its channels into its weights lowers its error by less than a third"
 )
@@ -109,14 +110,18 @@ def _smoothing(prepared: Prepared, made: Sequence[Offer], work: Workspace) -> di
         return {}
     work.reporter.stage("calibrate")
     samples = prepared.samples
-    key = digest("smoothing", prepared.sha256, *(each.digest for each in samples), ops)
+    key = digest(
+        "smoothing", prepared.sha256, *(each.digest for each in samples), ops, asdict(_SMOOTHING)
+    )
     bounds = MANY_RUNS.for_size(prepared.loaded.size_bytes)
     sandbox = Sandbox("calibrating channels", str(prepared.loaded.path), bounds)
     model_path, graph = prepared.model_path, prepared.graph
     found: dict[str, str] = work.once(
         "smoothing",
         key,
-        lambda: sandbox.call(smoothing, model_path, graph, ops, samples, SessionSettings()),
+        lambda: sandbox.call(
+            smoothing, model_path, graph, ops, samples, SessionSettings(), _SMOOTHING
+        ),
     )
     return found
 

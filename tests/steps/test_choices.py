@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from planner.compress.base import NATIVE, Calibration, Format
+from planner.compress.smoothing import SmoothingSettings
 from planner.profiling.store import Store
 from planner.progress import Silent
 from planner.spec.constraints import Compression, Constraints
+from planner.steps.accuracy import Accuracy
 from planner.steps.choices import Choices, choices, smoothing_of
 from planner.steps.prepare import Prepared, prepare
 from planner.steps.variant_files import build_file
@@ -60,6 +64,39 @@ def test_products_are_smoothed_where_channels_stick_out(work: Workspace, tmp_pat
     assert {op: form for op, form in built.realised.items() if form != NATIVE} == found.uniform(
         SMOOTH
     )
+
+
+def test_what_was_found_under_other_settings_is_looked_for_again(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constraints, prepared = _prepared(work, tmp_path)
+    assert choices(constraints, prepared, work).smoothing
+    picky = SmoothingSettings(least_gain=1e9)
+    monkeypatch.setattr("planner.steps.choices._SMOOTHING", picky)
+    assert choices(constraints, prepared, work).smoothing == {}
+
+
+def test_sensitivities_belong_to_their_shifts(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products that read one tensor share theirs: what may be smoothed beside an operator, and the
+    samples of another shape, change what it is divided by."""
+    constraints, prepared = _prepared(work, tmp_path)
+    found = choices(constraints, prepared, work)
+    asked: list[set[tuple[str, Format]]] = []
+
+    def measured(*given: Any) -> dict[tuple[str, Format], float]:
+        asked.append(set(given[2]))
+        return dict.fromkeys(given[2], float(len(asked)))
+
+    monkeypatch.setattr("planner.steps.accuracy.measured_sensitivities", measured)
+    accuracy = Accuracy(constraints, prepared, work)
+    first = accuracy.sensitivities(found)
+    moved = replace(found, smoothing={"first": "mn" * (WIDTH // 2)})
+    second = accuracy.sensitivities(moved)
+    assert asked[1:] == [{("first", SMOOTH)}]
+    assert (first["first", SMOOTH], second["first", SMOOTH]) == (1.0, 2.0)
+    assert accuracy.sensitivities(found) == first
 
 
 def test_a_plan_keeps_the_shifts_of_what_it_smooths_only() -> None:
