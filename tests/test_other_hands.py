@@ -8,10 +8,11 @@ import pytest
 
 from benchmarks.predict import predict, summary
 from benchmarks.tables import headings
-from benchmarks.tables.observations import Timed, timed
+from benchmarks.tables.observations import Message, Timed, timed
 from benchmarks.tables.public import public_model
 from benchmarks.tables.reading import read_folder
-from benchmarks.tables.rows import Row
+from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.shapes import resolution_of
 from benchmarks.tables.study import sort
 from benchmarks.tables.wholes import whole_of
 from planner import resources
@@ -148,7 +149,9 @@ def test_sizes_in_columns_join_what_they_are_sizes_of(tmp_path: Path) -> None:
     [
         *(("roberta-large", 24), ("FacebookAI/xlm-roberta-base", 12), ("hubert-base", None)),
         *(("Qwen/Qwen2-57B-A14B", None), ("Qwen/Qwen2-7B", 28), ("Llama-4-Scout-17B-16E", None)),
-        *(("meta-llama/Llama-2-7b-hf", 32), ("google/bert_uncased_L-4", 12), ("bert-tiny", 2)),
+        *(("meta-llama/Llama-2-7b-hf", 32), ("google/bert_uncased_L-4", None), ("bert-tiny", 2)),
+        *(("google/bert_uncased_L-4_H-512_A-8", 4), ("all-MiniLM-L12-v2", 12), ("rembert", None)),
+        *(("bertweet-large", 24), ("ms-marco-MiniLM-L-6-v2", 6)),
         *(("gpt3-6.7b", 32), ("GPT-3 175B", 96), ("albert-xxlarge-v2", 12), ("llama-65b", 80)),
     ],
 )
@@ -165,6 +168,45 @@ def test_attention_that_sees_everything_is_twice_the_work(tmp_path: Path) -> Non
     assert isinstance(everything, Timed)
     assert isinstance(half, Timed)
     assert everything.work.flops == pytest.approx(2 * half.work.flops, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cell", "size"),
+    [
+        *(("1048576", 2**20), ("1,048,576", 2**20), ("1048576.0", 2**20), ("5.5e6", 5_500_000)),
+        *(("16 MB", 16_000_000), ("16 MiB", 2**24), ("1.5GiB", 1.5 * 2**30)),
+        *(("64M", None), ("1.5", None), ("1,5", None), ("2^20", None)),
+    ],
+)
+def test_sizes_are_read_whole_or_not_at_all(tmp_path: Path, cell: str, size: float | None) -> None:
+    head = "op;gpu;dtype;world_size;size_bytes;us\n"
+    (copied,) = read(tmp_path, f"{head}copy;A100;fp16;1;{cell};9\n")
+    (reduced,) = read(tmp_path, f"{head}all_reduce;A100;fp16;8;{cell};9\n")
+    if size is None:
+        for row, reason in ((copied, "not stated"), (reduced, "no message size")):
+            with pytest.raises(UnpredictableError, match=reason):
+                timed(row)
+        return
+    copy, message = timed(copied), timed(reduced)
+    assert isinstance(copy, Timed)
+    assert copy.work.size_bytes == 2 * size
+    assert isinstance(message, Message)
+    assert message.collective.size_bytes == size
+
+
+def test_sizes_of_products_may_have_separators(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, "op;gpu;dtype;M;N;K;us\ngemm;A100;fp16;4,096;4e3;128.0;9\n")
+    product = timed(row)
+    assert isinstance(product, Timed)
+    assert product.work.flops == 2 * 4096 * 4000 * 128
+
+
+def test_the_year_of_a_data_set_is_no_size_of_its_images(tmp_path: Path) -> None:
+    head = "model;gpu;precision;ms;notes\n"
+    rows = read(tmp_path, f"{head}resnet50;A100;fp16;9;ImageNet 2012, images 1000\n")
+    assert [resolution_of(row) for row in rows] == [None]
+    rows = read(tmp_path, f"{head}resnet50;A100;fp16;9;img_size=384\n")
+    assert [resolution_of(row) for row in rows] == [384]
 
 
 def test_larger_images_are_more_work(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.tables import metrics
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
+from benchmarks.tables.sizes import stated_bytes
 
 _KINDS = {
     "all_?reduce": "all_reduce",
@@ -14,18 +15,6 @@ _KINDS = {
     "reduce_?scatter": "reduce_scatter",
     "all_?to_?all": "all_to_all",
     "send_?recv|p2p": "send_recv",
-}
-_SIZES = (
-    r"\bsize_bytes=(\d+)()",
-    r"=\s*(\d+)\s*()bytes",
-    r"\bbytes=(\d+)()",
-    r"(\d+)\s*()bytes",
-    r"\b(?:message_)?size=(\d+(?:\.\d+)?)\s*([kmgt]i?b)\b",
-)
-_UNITS = {"": 1.0} | {
-    f"{prefix}{middle}b": (1024.0 if middle else 1000.0) ** power
-    for power, prefix in enumerate("kmgt", start=1)
-    for middle in ("", "i")
 }
 
 
@@ -85,11 +74,10 @@ def collective_us(row: Row, collective: Collective) -> float:
 
 
 def _message_bytes(row: Row) -> float:
-    for pattern in _SIZES:
-        found = re.search(pattern, row.params.lower())
-        if found:
-            return float(found[1]) * _UNITS[found[2]]
-    elements = re.search(r"message_size=(\d+)", row.params)
+    stated = stated_bytes(row.params)
+    if stated is not None:
+        return stated
+    elements = re.search(r"message_size=(\d+)(?![\d.,\w])", row.params)
     if elements:
         return 2.0 * float(elements[1])
     hidden = re.search(r"hidden=(\d+)", row.params)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.tables import metrics
+from benchmarks.tables.sizes import whole
 
 ALSO: Mapping[str, tuple[str, ...]] = {
     "source": ("reference", "repository", "repo", "paper", "url"),
@@ -90,9 +91,8 @@ def _cell(record: Mapping[str, str], column: str) -> str:
 def _sizes(record: Mapping[str, str], names: Sequence[str], text: str) -> str:
     """Sizes in columns of their own, where the text does not state them."""
     stated = {name.lower() for name in re.findall(r"(\w+)\s*[=:]", text)}
-    return "".join(
-        f" {name}={record[name]}" for name in names if record.get(name) and name not in stated
-    )
+    missing = (name for name in names if record.get(name) and name not in stated)
+    return "".join(f" {name}={whole(record[name])}" for name in missing)
 
 
 def _is_metric(name: str) -> bool:

@@ -6,6 +6,7 @@ import re
 
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
+from benchmarks.tables.sizes import stated_bytes, stated_elements
 from planner.cost.work import Flow, Product, Traffic, Work
 
 _ROW_FLOWS = (
@@ -56,10 +57,13 @@ def _moved_bytes(row: Row, element: int, name: str) -> float:
         UnpredictableError: its size is not stated.
     """
     text = f"{row.model} {row.params}".lower()
-    found = re.search(r"\b(size_bytes|bytes|elements|numel|size)\s*=\s*(\d+)\b", text)
-    if found is None:
+    elements, size = stated_elements(text), stated_bytes(text)
+    bare = re.search(r"\bsize=(\d+)(?![\d.,\w])", text)
+    if elements is not None:
+        size = float(elements * element)
+    if size is None and bare is None:
         raise UnpredictableError(f"the size of {name!r} is not stated")
-    moved = float(found[2]) * (element if found[1] in ("elements", "numel") else 1)
+    moved = size if bare is None else float(bare[1])
     refuse_empty(moved)
     return moved
 

@@ -47,7 +47,7 @@ def _mixtral(layers: int, hidden: int, heads: int, ffn: int) -> Transformer:
 
 
 PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
-    (r"mt5|ul2|\b(?:mobile|squeeze|de|hu|visual|vil)bert", None),
+    (r"mt5|ul2|\b(?:mobile|squeeze|de|hu|visual|vil|rem)bert", None),
     (r"(?:flan-?)?t5[-_ ]?small", _t5(6, 512, 8, 2048)),
     (r"(?:flan-?)?t5[-_ ]?base", _t5(12, 768, 12, 3072)),
     (r"(?:flan-?)?t5[-_ ]?large", _t5(24, 1024, 16, 4096)),
@@ -57,13 +57,14 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"bart[-_ ]?large|\bbart\b", _bart(12, 1024, 16)),
     (r"tinybert", _bert(4, 312, 12)),
     (r"distil(?:ro)?bert", _bert(6, 768, 12)),
+    (r"minilm.*l-?12", _bert(12, 384, 12)),
     (r"minilm", _bert(6, 384, 12)),
     (r"albert[-_ ]?xx-?large", _bert(12, 4096, 64)),
     (r"albert[-_ ]?x-?large", _bert(24, 2048, 16)),
     (r"megatron.*bert.*3\.9b", _bert(48, 2560, 40)),
     (r"megatron.*bert.*1\.3b", _bert(24, 2048, 32)),
     (r"megatron.*bert", _bert(24, 1024, 16)),
-    (r"bert(?:a|a-v2)?[-_ ]?large|bert[-_ ]l\b", _bert(24, 1024, 16)),
+    (r"bert(?:a|a-v2|weet)?[-_ ]?large|berta?[-_ ]l\b", _bert(24, 1024, 16)),
     (r"bert[-_ ]?tiny", _bert(2, 128, 2)),
     (r"bert[-_ ]?mini\b", _bert(4, 256, 4)),
     (r"bert[-_ ]?small", _bert(4, 512, 8)),
@@ -166,7 +167,10 @@ another architecture, told apart from a name that it contains."""
 
 def public_model(name: str) -> Transformer | None:
     """The model that a name in lower case means, or None. A number behind any text is a whole one:
-    a 57B or a 1.7B is no 7B."""
+    a 57B or a 1.7B is no 7B. BERTs named by their sizes (`L-4_H-512_A-8`) have these."""
+    sized = re.search(r"bert.*[-_]l-(\d+)(?:_h-(\d+)_a-(\d+))?", name)
+    if sized:
+        return _bert(*map(int, sized.groups())) if sized[2] else None
     whole = ((re.sub(r"\.\*(?=\(?\d)", r".*(?<![\\d.])", each), shape) for each, shape in PUBLIC)
     return next((shape for pattern, shape in whole if re.search(pattern, name)), None)
 

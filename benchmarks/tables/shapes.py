@@ -29,6 +29,13 @@ _AROUND = re.compile(r"ssd|r-?cnn|retina|deeplab|fcn|\bfpn|yolo|u-?net|detr|clip
 """Networks that hold a ResNet and more."""
 
 
+_SQUARE = re.compile(
+    r"\b(\d{3,4})\s*x\s*\1\b"
+    r"|(?:resolution|(?:image|img)(?:[-_ ]?(?:size|side|res|width|height|dim))?)[= ](\d{3,4})\b"
+)
+"""A side of an image; the 2012 of `ImageNet 2012` is none."""
+
+
 def transformer_of(row: Row) -> Transformer | None:
     """The transformer a row means: public by name, overridden by what it states; or None."""
     name = row.model.lower()
@@ -147,7 +154,7 @@ def image_tokens(row: Row) -> int | None:
 def resolution_of(row: Row) -> int | None:
     """Side of a square image, where the row states it."""
     text = f"{row.params} {row.model} {row.notes}".lower()
-    found = re.search(r"\b(\d{3,4})\s*x\s*\1\b|(?:image|resolution|img)\w*[= ](\d{3,4})\b", text)
+    found = _SQUARE.search(text)
     named = re.search(r"[-_](224|256|384|512)(?!\d)", row.model)
     if found:
         return int(found[1] or found[2])
