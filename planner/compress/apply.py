@@ -11,7 +11,7 @@ from types import MappingProxyType
 import onnx
 from onnx import ModelProto
 
-from planner.compress import surgery
+from planner.compress import element_types, surgery
 from planner.compress.base import NATIVE, BuildContext, BuildSettings, Format, Method, Range
 from planner.compress.methods import METHODS, method_of
 from planner.compress.stand_ins import replaceable
@@ -79,7 +79,7 @@ def apply(
         needed = surgery.read_by(onnx_model, ops) - outside
         surgery.embed(onnx_model, needed, model_path.parent)
         onnx_model = _build(method, onnx_model, ops, context)
-        surgery.forget_types(onnx_model)
+        element_types.forget_types(onnx_model)
         surgery.mark_new_names(onnx_model, before, f"__{method.format}")
         surgery.sort_nodes(onnx_model.graph)  # the tools append, and expect sorted nodes
         realised.update(dict.fromkeys(sorted(context.realised), method.format))

@@ -66,8 +66,9 @@ class _Model:
         taken = name
         while taken in self.constants or taken in self.maker:
             taken = f"{taken}_"
-        self.constants[taken] = surgery.from_array(value, taken)
-        self.proto.graph.initializer.append(self.constants[taken])
+        kept = self.proto.graph.initializer
+        kept.append(surgery.from_array(value, taken))  # a copy, so nothing else holds the first
+        self.constants[taken] = kept[-1]
         return taken
 
 

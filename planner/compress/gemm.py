@@ -19,6 +19,8 @@ from planner.compress.base import Array
 
 def split_gemms(onnx_model: ModelProto, ops: Collection[str]) -> None:
     """Rewrite the Gemm operators among `ops` in place; their B must be constant."""
+    if not any(node.name in ops and node.op_type == "Gemm" for node in onnx_model.graph.node):
+        return
     weights = surgery.initialisers(onnx_model)
     nodes: list[NodeProto] = []
     for node in onnx_model.graph.node:

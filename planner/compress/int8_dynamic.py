@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 from onnx import ModelProto
 
-from planner.compress import gemm, rounding, surgery
+from planner.compress import element_types, gemm, rounding
 from planner.compress.base import (
     Array,
     BuildContext,
@@ -62,7 +62,7 @@ class Int8Dynamic:
         """ONNX Runtime's integer quantiser on exactly these operators."""
         onnx_model = upgrade_opset(onnx_model, _OPSET)
         gemm.split_gemms(onnx_model, ops)
-        surgery.declare_types(onnx_model, context.ranges)
+        element_types.declare_types(onnx_model, context.ranges)
         quantise_integer(
             onnx_model,
             ops,

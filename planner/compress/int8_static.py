@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from planner.compress import gemm, rounding, surgery
+from planner.compress import element_types, gemm, rounding, surgery
 from planner.compress.base import (
     Array,
     BuildContext,
@@ -112,7 +112,7 @@ class Int8Static:
             return onnx_model
         gemm.normalise(onnx_model, ops)
         gemm.separate_biases(onnx_model, ops)
-        surgery.declare_types(onnx_model, context.ranges)
+        element_types.declare_types(onnx_model, context.ranges)
         chosen = {node.name: node for node in onnx_model.graph.node if node.name in ops}
         before = {name: tuple(node.output) for name, node in chosen.items()}
         ranges = _tensor_data(onnx_model, chosen, context.ranges)

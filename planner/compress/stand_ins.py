@@ -69,11 +69,11 @@ def stand_ins(onnx_model: ModelProto, ops: Collection[str], folder: Path) -> Ite
             one = np.ones((1, 1), np.float32)
             graph.initializer.append(surgery.from_array(one, tensor.name))
     yield
-    made = surgery.initialisers(onnx_model)
+    made, used = surgery.initialisers(onnx_model), surgery.names_used(onnx_model.graph)
     for name, tensor in real.items():
         if f"{name}_quantized" in made:
             _quantise(weights.to_array(tensor, folder), name, made)
-        if name in made:
+        if name in made and name in used:  # else the tool forgot it, and a copy may be large
             made[name].CopyFrom(tensor)
 
 

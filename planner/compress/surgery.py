@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -26,9 +25,7 @@ from planner.errors import ModelError
 from planner.graph import proto, weights
 
 _CONTRIB = "com.microsoft"
-_INFERRED = ("onnx.infer", "onnxruntime.quant")
-"""Metadata entry by which the tools know a model whose types are declared."""
-_PARKED_ELEMENTS = 1024
+PARKED_ELEMENTS = 1024
 """Smaller constants stay: shape inference reads them."""
 
 
@@ -89,15 +86,17 @@ def embed(onnx_model: ModelProto, names: Collection[str], folder: Path) -> None:
 
 
 def drop_unused(onnx_model: ModelProto) -> None:
-    """Remove initialisers that nobody reads, and sort the rest by name: same model, same bytes."""
-    used = names_used(onnx_model.graph)
-    found: dict[str, TensorProto] = {}
-    for tensor in onnx_model.graph.initializer:
-        if tensor.name in used:
-            found.setdefault(tensor.name, tensor)
-    kept = [found[name] for name in sorted(found)]
-    onnx_model.graph.ClearField("initializer")
-    onnx_model.graph.initializer.extend(kept)
+    """Remove initialisers that nobody reads, and sort the rest by name: same model, same bytes.
+
+    In place: a protobuf keeps in memory what it once held, so what is put back is there twice.
+    """
+    used, kept = names_used(onnx_model.graph), onnx_model.graph.initializer
+    first = {tensor.name: index for index, tensor in reversed(list(enumerate(kept)))}
+    wanted = {first[name] for name in first.keys() & used}
+    for index in range(len(kept) - 1, -1, -1):
+        if index not in wanted:
+            del kept[index]
+    kept.sort(key=lambda tensor: tensor.name)
 
 
 def sort_nodes(graph: GraphProto) -> None:
@@ -204,7 +203,7 @@ def parked_weights(onnx_model: ModelProto, ops: Collection[str]) -> Iterator[Non
     parked: list[TensorProto] = []
     for index in range(len(graph.initializer) - 1, -1, -1):  # those that stay are not copied
         tensor = graph.initializer[index]
-        if tensor.name not in needed and math.prod(tensor.dims) > _PARKED_ELEMENTS:
+        if tensor.name not in needed and math.prod(tensor.dims) > PARKED_ELEMENTS:
             parked.insert(0, graph.initializer.pop(index))
     declared = {value.name for value in graph.input}
     graph.input.extend(
@@ -230,32 +229,3 @@ def to_array(tensor: TensorProto) -> Array:
 def from_array(value: Array, name: str) -> TensorProto:
     """An array as an initialiser."""
     return numpy_helper.from_array(np.ascontiguousarray(value), name)
-
-
-def declare_types(onnx_model: ModelProto, float_names: Collection[str] = ()) -> None:
-    """Fill in the element type of every tensor that ONNX can infer, in place.
-
-    `float_names` are known to be float32 (they were calibrated), whatever ONNX says: operators of
-    other domains have no inference. Marks the model so that the tools do not infer again.
-    """
-    graph = onnx_model.graph
-    with parked_weights(onnx_model, ()):
-        inferred = onnx.shape_inference.infer_shapes(onnx_model)
-    values = {value.name: value for value in inferred.graph.value_info}
-    outside = {value.name for value in (*graph.input, *graph.output)}
-    made = {name for node in graph.node for name in node.output}
-    for name in float_names:
-        if name in made and name not in outside:
-            values.setdefault(name, helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    graph.ClearField("value_info")
-    graph.value_info.extend(values[name] for name in sorted(values) if name not in outside)
-    if all(entry.key != _INFERRED[0] for entry in onnx_model.metadata_props):
-        onnx_model.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
-
-
-def forget_types(onnx_model: ModelProto) -> None:
-    """Undo `declare_types`: ONNX Runtime infers them again, and stale shapes would be errors."""
-    onnx_model.graph.ClearField("value_info")
-    kept = [entry for entry in onnx_model.metadata_props if entry.key != _INFERRED[0]]
-    onnx_model.ClearField("metadata_props")
-    onnx_model.metadata_props.extend(kept)

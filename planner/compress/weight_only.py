@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, TensorProto
 
-from planner.compress import gemm, rounding, surgery
+from planner.compress import element_types, gemm, rounding, surgery
 from planner.compress.base import (
     Array,
     BuildContext,
@@ -182,7 +182,7 @@ def _quantise_tables(
     if not ops:
         return onnx_model
     onnx_model = upgrade_opset(onnx_model, _DEQUANTIZE_OPSET)
-    surgery.declare_types(onnx_model, context.ranges)
+    element_types.declare_types(onnx_model, context.ranges)
     quantise_integer(
         onnx_model, ops, ("Gather",), per_channel=False, reduce_range=False, folder=context.folder
     )
