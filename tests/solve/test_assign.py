@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -143,6 +143,63 @@ def test_chains_by_cp_sat_are_optimal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "raise_by_crossings", lambda *_: None)
     for seed in range(40):
         compare(Maker(seed, scheduled=False, contiguity=Contiguity.CHAIN).problem())
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_groups_that_no_slot_can_run_together_refute_the_cutoff() -> None:
+    """Below 4 us nobody pays for the edge, and no slot runs both ends of it."""
+    problem = replace(
+        Maker(0, scheduled=False, contiguity=Contiguity.CHAIN).problem(),
+        ops=("o0", "o1", "o2"),
+        edges=(("o0", "o1"), ("o1", "o2")),
+        options=(option(0, "gpu", 1.0), option(1, "cpu", 1.0), option(2, "cpu", 0.5)),
+        devices=(Device("gpu"), Device("cpu")),
+        assignment=Assignment(
+            (Slot("gpu", "gpu", False), Slot("cpu", "cpu")),
+            (Crossing("o0", 3.0),),
+            contiguity=Contiguity.CHAIN,
+        ),
+    )
+    compare(problem)
+
+
+def test_chains_begin_nothing_after_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[str] = []
+
+    def over(best: Incumbent, *_: object) -> None:
+        best.deadline = time.monotonic() - 1.0
+
+    def noted(name: str, is_late: Callable[[], bool]) -> None:
+        real = getattr(chain, name)
+
+        def stand_in(*given: object, **named: object) -> object:
+            if is_late():
+                late.append(name)
+            return real(*given, **named)
+
+        monkeypatch.setattr(chain, name, stand_in)
+
+    for name, value in (("FEW_IDEALS", 0), ("FEW_CELLS", 0), ("raise_by_crossings", over)):
+        monkeypatch.setattr(chain, name, value)
+    best = Incumbent(wide_chain(12, 3), time.monotonic() + 20.0, 0, 1, 0.0)
+    for name in ("glue", "walk", "cut"):
+        noted(name, lambda: best.remaining_s <= 0)
+    chain.solve_chain(best)
+    assert best.slots is not None
+    assert best.remaining_s <= 0
+    assert late == []
+
+
+def wide_chain(count: int, seed: int) -> Problem:
+    """As `wide`, by largest load."""
+    problem = wide(count, seed)
+    slots = (Slot("gpu 0", "gpu"), Slot("gpu 1", "gpu"), Slot("cpu", "cpu", False))
+    crossings = problem.assignment.crossings if problem.assignment else ()
+    return replace(
+        problem,
+        objectives=(Objective.PERIOD,),
+        assignment=Assignment(slots, crossings, contiguity=Contiguity.CHAIN),
+    )
 
 
 def test_free_assignments_are_optimal() -> None:

@@ -86,7 +86,7 @@ def solve_chain(best: Incumbent) -> None:
             if _exact(best, glued, cutoff):
                 return
             _walk(best, glued, rng)
-            if _first(best, glued, rng):
+            if _first(best, glued, rng) or best.remaining_s <= 0:
                 return
             glued = glue(glued, min(cutoff, best.cutoff_us), is_acyclic=True)
         is_better = _walk(best, glued, rng)
@@ -138,6 +138,8 @@ def _bound(best: Incumbent, glued: Groups, share: float, far: float = math.inf) 
 
 def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
     """All ideals where a slot may end: whether they were few enough for a proof."""
+    if not np.isfinite(glued.time_us.min(axis=0)).all():
+        return _refuted(best, "merging")
     try:
         most = min(FEW_IDEALS, MOST_CELLS // max(glued.count, 1))
         ideals = enumerate_ideals(glued, most, bands(glued, cutoff))
@@ -148,14 +150,19 @@ def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
         return False
     if found is not None:
         best.offer(slots_of(glued, found), "ideals")
+    return _refuted(best, "ideals")
+
+
+def _refuted(best: Incumbent, strategy: str) -> bool:
+    """Nothing is below the cutoff."""
     best.is_infeasible = math.isinf(best.value_us)
-    best.raise_bound(best.cutoff_us, "ideals")
+    best.raise_bound(best.cutoff_us, strategy)
     return True
 
 
 def _walk(best: Incumbent, glued: Groups, rng: random.Random) -> bool:
     """A walk from the best plan: whether it finds a better one."""
-    if best.slots is None:
+    if best.slots is None or best.remaining_s <= 0:
         return False
     plan = [best.slots[members[0]] for members in glued.members]
     found = walk(glued, plan, STEPS * glued.count, rng, lambda: best.remaining_s <= 0)

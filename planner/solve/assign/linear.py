@@ -45,27 +45,33 @@ class Cut:
 
 def segment_loads(groups: Groups, order: Sequence[int]) -> list[FloatArray]:
     """load[kind][j, i] of the segment [j, i) of an order; infinite where it cannot stand there."""
-    count = groups.count
     crossing = _crossings(groups, order)
+    ends = np.arange(groups.count + 1)
     loads = []
     for row, kind in enumerate(groups.kinds):
-        with np.errstate(invalid="ignore"):
-            load = _differences(groups.time_us[row, order])
+        time = groups.time_us[row, order]
+        sums = _sums(np.where(np.isfinite(time), time, 0.0))
+        load = sums[None, :] - sums[:, None]
         if kind.pays:
-            load = load + crossing
-        size = _differences(groups.size_bytes[row, order])
-        load[size > kind.capacity_bytes] = np.inf
-        load[np.tri(count + 1, k=-1, dtype=bool)] = np.inf
+            load += crossing
+        last = _last(time, groups.size_bytes[row, order], kind.capacity_bytes)
+        load[(ends < ends[:, None]) | (ends > last[:, None])] = np.inf
         loads.append(load)
     return loads
 
 
-def _differences(values: FloatArray) -> FloatArray:
-    """[j, i] -> values[j:i].sum(), infinite where one of them is."""
-    bad = ~np.isfinite(values)
-    sums = np.concatenate(([0.0], np.cumsum(np.where(bad, 0.0, values))))
-    hits = np.concatenate(([0], np.cumsum(bad)))
-    return np.where(hits[None, :] > hits[:, None], np.inf, sums[None, :] - sums[:, None])
+def _sums(values: FloatArray) -> FloatArray:
+    """Of the first values, from none of them to all."""
+    return np.concatenate(([0.0], np.cumsum(values)))
+
+
+def _last(time: FloatArray, size: FloatArray, capacity_bytes: float) -> IntArray:
+    """[j] -> where segments from j end at the latest: supported, and within memory."""
+    count = len(time)
+    held = _sums(size)
+    full = np.searchsorted(held, held + capacity_bytes, side="right") - 1
+    bad = np.append(np.flatnonzero(~np.isfinite(time)), count)
+    return np.asarray(np.minimum(full, bad[np.searchsorted(bad, np.arange(count + 1))]))
 
 
 def _crossings(groups: Groups, order: Sequence[int]) -> FloatArray:
@@ -81,7 +87,9 @@ def _crossings(groups: Groups, order: Sequence[int]) -> FloatArray:
             corner[high + 1, left] -= sign * net.cost_us
             corner[low, right + 1] -= sign * net.cost_us
             corner[high + 1, right + 1] += sign * net.cost_us
-    return corner.cumsum(axis=0).cumsum(axis=1)[: count + 1, : count + 1]
+    for above, row in itertools.pairwise(corner):
+        row += above  # several times as fast as a cumsum down the columns
+    return np.cumsum(corner, axis=1, out=corner)[: count + 1, : count + 1]
 
 
 def _rectangles(
