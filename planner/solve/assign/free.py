@@ -1,6 +1,7 @@
 """Any assignment by largest load.
 
-1. Linear orders cut optimally, then annealing (`anneal`): the first plans.
+1. Linear orders cut optimally, a walk of chains (`walk`), then annealing (`anneal`): the first
+   plans.
 2. CP-SAT on the whole (`free_model`), coarsely: better plans, and nearly the proof where that is
    easy; then finely, for the rest of it.
 3. A bound from one slot against all others (`one_slot`).
@@ -26,12 +27,15 @@ from planner.solve.assign.orders import orders
 from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.rates import with_rates
 from planner.solve.assign.regions import improve, is_open
+from planner.solve.assign.walk import walk
 from planner.solve.trusted import NAME
 
 ORDERS, SEED_SHARE = 8, 0.15
 """Linear orders that are cut for a first plan, and their share of the time: one at least."""
+WALK_SHARE = 0.1
+"""Of the time that is left, for a walk of chains;"""
 ANNEALING_SHARE = 0.05
-"""Of the time that is left;"""
+"""of what is left then;"""
 WHOLE_SHARE = 0.3
 """of what is left then, for a first search of the whole;"""
 ONE_SLOT_SHARE = 0.3
@@ -45,6 +49,7 @@ BUILD_S_PER_CELL = 4e-5
 processor): with less time than that it is not begun."""
 WALKS = 10
 STEPS_PER_GROUP = 1_000
+CHAIN_STEPS_PER_GROUP = 100
 
 
 def solve_free(best: Incumbent) -> None:
@@ -54,6 +59,7 @@ def solve_free(best: Incumbent) -> None:
     rng = random.Random(best.seed)
     _seed(best, groups, rng)
     if math.isfinite(best.value_us) and not best.is_proved:
+        _walk(best, rng)
         _anneal(best, groups, rng)
     if not is_open(best):
         return
@@ -87,6 +93,20 @@ def _seed(best: Incumbent, groups: Groups, rng: random.Random) -> None:
         best.is_clocked |= monotonic() > until
         if best.is_clocked:
             return
+
+
+def _walk(best: Incumbent, rng: random.Random) -> None:
+    """A walk of chains from the best one: on thousands of groups that ends below what annealing
+    finds, which then starts from there."""
+    if best.slots is None:
+        return
+    chained = merge(initial(best.problem), (), is_acyclic=True)
+    until = monotonic() + WALK_SHARE * best.remaining_s
+    plan = [best.slots[members[0]] for members in chained.members]
+    steps = CHAIN_STEPS_PER_GROUP * chained.count
+    found = walk(chained, plan, steps, rng, lambda: monotonic() > until)
+    best.offer(spread(chained, found), "walks")
+    best.is_clocked |= monotonic() > until
 
 
 def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
