@@ -63,7 +63,7 @@ def open_case(constraints: Constraints, work: Workspace, bench: Bench) -> Case:
 
     is_here = all(setting.session.provider == "cpu" for setting in pricing.settings)
     process = runtime_bytes(work) if is_here else 0
-    posed = pose(constraints, prepared, graphs, uniform, pricing, errors, process)
+    posed = pose(constraints, prepared, graphs, uniform, pricing, errors, process, offered.bound)
     return Case(
         constraints,
         work,

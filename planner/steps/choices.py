@@ -14,6 +14,7 @@ from planner.graph.sandbox import MANY_RUNS, Sandbox
 from planner.ir.graph import Graph
 from planner.spec.constraints import Constraints
 from planner.spec.session import SessionSettings
+from planner.steps.pinned import Bound
 from planner.steps.prepare import Prepared
 from planner.steps.workspace import Workspace, digest
 
@@ -57,9 +58,19 @@ class Choices:
         """Formats that at least one operator may take, native first."""
         return tuple(dict.fromkeys([NATIVE, *(offer.format for offer in self.offers)]))
 
+    @property
+    def bound(self) -> Bound:
+        """Operators that may not stay native."""
+        found: dict[str, set[Format]] = {}
+        for offer in self.offers:
+            found.setdefault(offer.op, set()).add(offer.format)
+        return {op: frozenset(forms) for op, forms in found.items() if NATIVE not in forms}
+
     def uniform(self, wanted: Format) -> dict[str, Format]:
         """Every operator that may take the format in it, else in what the format refines; pinned
-        ones in theirs."""
+        ones in theirs. Native is the model as it is, pins or not: all is compared with it."""
+        if wanted == NATIVE:
+            return {}
         assigned: dict[str, Format] = {}
         allowed: dict[str, list[Format]] = {}
         for offer in self.offers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 from planner.compress.base import NATIVE, Format
 from planner.errors import ModelError
@@ -18,6 +19,7 @@ from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Sett
 from planner.ir.solution import Solution
 from planner.spec.constraints import Constraints
 from planner.steps.analysis import Analysis
+from planner.steps.pinned import Bound, without_others
 from planner.steps.prepare import Prepared
 from planner.steps.pricing import Pricing
 from planner.steps.variants import Variant
@@ -77,12 +79,14 @@ def pose(
     pricing: Pricing,
     errors: Mapping[tuple[str, Format], float],
     process_bytes: int = 0,
+    bound: Bound = MappingProxyType({}),
 ) -> Posed:
     """The problem of one device: C1, C4, C5, C8, C9 and C10 of the design.
 
     Args:
         graphs: the same operators, with the sizes of each workload shape.
         process_bytes: what counts as memory besides weights and activations.
+        bound: operators that may not stay native.
     """
     graph = graphs[0]
     sized = [{name: tensor.size_bytes for name, tensor in g.tensors.items()} for g in graphs]
@@ -90,12 +94,13 @@ def pose(
     count = len(pricing.settings)
     plain_errors = {(op, str(form)): value for (op, form), value in errors.items()}
     offered = offer(graph, priced, plain_errors, settings=count, shapes=len(graphs))
-    changes = conversions(priced, offered.options, sized, settings=count)
+    options = without_others(offered.options, offered.formats, bound)
+    changes = conversions(priced, options, sized, settings=count)
     native = next(variant for variant in variants if not variant.realised)
     problem = Problem(
         ops=tuple(op.name for op in graph.ops),
         edges=_edges(graph),
-        options=offered.options,
+        options=options,
         settings=tuple(
             Setting(
                 setting.session.name,
@@ -108,7 +113,7 @@ def pose(
         shape_weights=tuple(shape.share for shape in prepared.shapes),
         conversions=changes,
         given=tuple(State(name, "plain") for name in graph.inputs),
-        wanted=_wanted(graph, offered.options),
+        wanted=_wanted(graph, options),
         activation_size_bytes=process_bytes + max(map(peak_activation_bytes, graphs)),
         limits=limits(constraints),
         objectives=OBJECTIVES[constraints.objective],

@@ -54,6 +54,8 @@ def entrants(case: Case, settled: Settled) -> list[Entrant]:
         if known is None or candidate.expected_us < known.expected_us:
             by_format[variant.format] = candidate
     native = by_format.pop(NATIVE, None)
+    if case.choices.bound:
+        native = None  # it breaks what was pinned
     ranked = sorted(by_format.values(), key=lambda entrant: entrant.expected_us)
     for entrant in ranked:
         if len(found) > _UNIFORM_ENTRANTS:

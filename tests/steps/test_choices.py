@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from planner.compress.base import NATIVE, Calibration, Format
+from planner.compress.base import NATIVE, Calibration, Format, Offer
 from planner.compress.smoothing import SmoothingSettings
+from planner.ir.problem import Option
 from planner.profiling.store import Store
 from planner.progress import Silent
 from planner.spec.constraints import Compression, Constraints
 from planner.steps.accuracy import Accuracy
 from planner.steps.choices import Choices, choices, smoothing_of
+from planner.steps.pinned import without_others
 from planner.steps.prepare import Prepared, prepare
 from planner.steps.variant_files import build_file
 from planner.steps.workspace import Workspace
@@ -97,6 +99,25 @@ def test_sensitivities_belong_to_their_shifts(
     assert asked[1:] == [{("first", SMOOTH)}]
     assert (first["first", SMOOTH], second["first", SMOOTH]) == (1.0, 2.0)
     assert accuracy.sensitivities(found) == first
+
+
+def test_pins_bind_all_but_the_model_as_it_is() -> None:
+    """Without it nothing could be priced or compared: a pin to a compressed format ended plans."""
+    offers = (Offer("a", DYNAMIC), Offer("b", NATIVE), Offer("b", Format.INT8_WO))
+    found = Choices(offers, (), {})
+    assert found.uniform(NATIVE) == {}
+    assert found.uniform(Format.INT8_WO) == {"a": DYNAMIC, "b": Format.INT8_WO}
+    assert found.bound == {"a": frozenset({DYNAMIC})}
+
+
+def test_options_that_break_a_pin_are_left_out() -> None:
+    options = [Option("native", ("a", "b"), "fp32", ()), Option("int8", ("a", "b"), "int8", ())]
+    formats = {"native": {}, "int8": {"a": "int8_dynamic"}}
+    bound = {"a": frozenset({DYNAMIC})}
+    assert [each.name for each in without_others(options, formats, bound)] == ["int8"]
+    assert without_others(options, formats, {}) == tuple(options)
+    void = {"b": frozenset({DYNAMIC})}  # nobody could build that
+    assert without_others(options, formats, void) == tuple(options)
 
 
 def test_a_plan_keeps_the_shifts_of_what_it_smooths_only() -> None:
