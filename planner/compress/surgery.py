@@ -171,12 +171,13 @@ def mark_new_names(onnx_model: ModelProto, known: Collection[str], suffix: str) 
 
 
 def split_shared_weights(onnx_model: ModelProto, format_of: Mapping[str, str]) -> None:
-    """Give each format its own copy of a weight that operators of several formats share.
+    """Give each format its own copy of a weight that operators of several formats share; what is an
+    output of the model as well belongs to that.
 
     Why: the tools quantise a weight for every reader, or name two quantised forms alike.
     """
     names = initialisers(onnx_model)
-    owner: dict[str, str] = {}
+    owner = {value.name: "" for value in onnx_model.graph.output}
     for node in onnx_model.graph.node:
         mine = format_of.get(node.name, "")
         for i, name in enumerate(node.input):

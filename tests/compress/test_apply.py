@@ -260,3 +260,20 @@ def test_unknown_operators_and_formats_are_refused(cnn_case: Case, tmp_path: Pat
         apply(cnn_case.path, {"nowhere": Format.INT8_WO}, {}, tmp_path / "out.onnx")
     with pytest.raises(UsageError, match="does not exist on the CPU"):
         apply(cnn_case.path, {"conv1": Format.FP8}, {}, tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize("form", [Format.INT8_DYNAMIC, Format.INT8_WO, Format.INT8_DYNAMIC_SMOOTH])
+def test_a_weight_that_is_an_answer_as_well_stays_exact(form: Format, tmp_path: Path) -> None:
+    """The tool made the answer anew from what it had rounded."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
+    weight = random(32, 32, seed=1)
+    inputs = {"x": (int(TensorProto.FLOAT), (4, 32))}
+    path, _ = write(tmp_path / "m.onnx", nodes, {**inputs}, ["y"], {"w": weight})
+    model = onnx.load(path)
+    model.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [32, 32]))
+    onnx.save(model, path)
+    shifts = {"product": "no" * 16}
+    report = apply(path, {"product": form}, {}, tmp_path / "out.onnx", smoothing=shifts)
+    assert report.realised["product"] == form
+    found = runner(report.path, SESSION)({"x": random(4, 32, seed=2)})
+    assert np.array_equal(found["w"], weight)
