@@ -132,7 +132,8 @@ class Compression(Document):
     """Formats the planner may choose from, besides each layer's own; all that the target runs
     when not given."""
     pin: dict[str, Format] = Field(default_factory=dict)
-    """Layer name pattern (`*` and `?` as in file names) -> the format those layers must have."""
+    """Layer name pattern (`*` and `?` as in file names) -> the format those layers must have. A
+    compressed one is kept even where plain ONNX Runtime, which breaks it, is faster."""
 
     @model_validator(mode="after")
     def _allows_what_it_pins(self) -> Self:

@@ -63,7 +63,8 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
     """Times everyone against plain ONNX Runtime on every shape; kept in the store.
 
     Raises:
-        VerificationError: nothing keeps the promised latency when it is measured.
+        VerificationError: nothing keeps the promised latency when it is measured, or nothing that
+            keeps pinned formats could be run.
     """
     raced = [_raced(case, shape, entrants) for shape in case.prepared.shapes]
     everyone = (PLAIN, CONTROL, SHELL, *(entrant.name for entrant in entrants))
@@ -72,7 +73,7 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
     control = ratios[CONTROL]
     threshold = 1.0 + max(_LEAST_THRESHOLD, abs(control.low - 1.0), abs(control.high - 1.0))
     timings = {name: _timing(case, raced, name, ratios[name]) for name in ran}
-    winner, reason = _winner(case.constraints, entrants, timings, threshold)
+    winner, reason = _winner(case, entrants, timings, threshold)
     shipped = winner.name if winner else SHELL if SHELL in timings else PLAIN
     _refuse_broken_promise(case.constraints, timings[shipped], timings)
     report = GuardReport(
@@ -168,15 +169,25 @@ def _shape_timing(found: Mapping[str, Any], percentile: float) -> ShapeTiming:
 
 
 def _winner(
-    constraints: Constraints,
+    case: Case,
     entrants: Sequence[Entrant],
     timings: Mapping[str, Timing],
     threshold: float,
 ) -> tuple[Entrant | None, str]:
     kinds = {entrant.name: entrant.kind for entrant in entrants}
-    wants_memory = constraints.objective == "memory"
-    ground = timings[SHELL].ratio if SHELL in timings else 1.0
-    name, reason = pick(kinds, timings, threshold, ground=ground, wants_memory=wants_memory)
+    is_pinned = bool(case.choices.bound)
+    name, reason = pick(
+        kinds, timings, threshold,
+        ground=timings[SHELL].ratio if SHELL in timings else 1.0,
+        wants_memory=case.constraints.objective == "memory",
+        is_pinned=is_pinned,
+    )  # fmt: skip
+    if name is None and is_pinned:
+        raise VerificationError(
+            f"nothing that keeps what is pinned can ship: {reason}",
+            where=str(case.constraints.model),
+            fix="pin other formats, or none",
+        )
     return next((entrant for entrant in entrants if entrant.name == name), None), reason
 
 

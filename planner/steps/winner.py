@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from planner.spec.plan import Timing
@@ -17,6 +17,7 @@ def pick(
     *,
     ground: float = 1.0,
     wants_memory: bool = False,
+    is_pinned: bool = False,
 ) -> tuple[str | None, str]:
     """The name of the variant that ships (None: the plain graph), and why.
 
@@ -31,10 +32,14 @@ def pick(
         kinds: name -> kind of everyone who may ship.
         timings: of everyone who could be run.
         wants_memory: the plan was made to need least memory, so it need not be faster.
+        is_pinned: operators must take a compressed format: the plain graph breaks that, however
+            fast it is.
     """
     ran = [name for name in kinds if name in timings]
     if not ran:
         return None, "no other variant could be run"
+    if is_pinned:
+        return _pinned(ran, kinds, timings, threshold)
     kept = [name for name in ran if _slowest(timings[name])[1] >= 1 / threshold]
     if not kept:
         best = max(ran, key=lambda name: timings[name].ratio)
@@ -50,6 +55,17 @@ def pick(
     if plan is not None and timings[plan].ratio >= threshold * ground:
         best = plan if timings[best].ratio / timings[plan].ratio <= threshold else best
     return _against_plain(best, plan, timings, threshold, ground)
+
+
+def _pinned(
+    ran: Sequence[str], kinds: Mapping[str, Kind], timings: Mapping[str, Timing], threshold: float
+) -> tuple[str, str]:
+    """The best of those that keep what was pinned, the solver's plan if it is as good."""
+    best = max(ran, key=lambda name: timings[name].ratio)
+    plan = next((name for name in ran if kinds[name] == "plan"), best)
+    best = plan if timings[best].ratio / timings[plan].ratio <= threshold else best
+    ratio = timings[best].ratio
+    return best, f"measured {ratio:.3f}x plain ONNX Runtime, which breaks what is pinned"
 
 
 def _against_plain(

@@ -78,3 +78,15 @@ def test_a_variant_must_be_worth_more_than_the_engines_own_call() -> None:
     assert winner is None
     assert "1.140x in an engine" in reason
     assert pick(_KINDS, timings, _THRESHOLD, ground=1.1)[0] == "int8"
+
+
+@given(st.dictionaries(st.sampled_from(sorted(_KINDS)), _RATIOS, min_size=1))
+def test_what_is_pinned_is_kept_however_fast_the_plain_graph_is(
+    ratios: dict[str, list[float]],
+) -> None:
+    timings = {name: _timing(name, *found) for name, found in ratios.items()}
+    winner, reason = pick(_KINDS, timings, _THRESHOLD, is_pinned=True)
+    assert winner is not None
+    assert "pinned" in reason
+    best = max(timing.ratio for timing in timings.values())
+    assert best / timings[winner].ratio <= (_THRESHOLD if winner == "plan" else 1.0)
