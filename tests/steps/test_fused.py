@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,19 @@ def test_a_model_that_nothing_covers_says_which_operators(tmp_path: Path) -> Non
         read_cuts(saved(model, tmp_path), [{}], 1000)
 
 
+@pytest.fixture(scope="module")
+def built_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """A plan with a part that no kernel covers, and its engine; never altered."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    plan = write_plan(folder / "plan.json", planned(uncovered_in_the_middle(), folder))
+    return plan, pipeline.build(plan, folder / "engine")
+
+
 @needs_triton
-def test_an_engine_built_elsewhere_is_complete_and_unverified(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path / "plan.json", planned(uncovered_in_the_middle(), tmp_path))
-    engine = pipeline.build(plan, tmp_path / "engine")
+def test_an_engine_built_elsewhere_is_complete_and_unverified(
+    built_elsewhere: tuple[Plan, Path],
+) -> None:
+    plan, engine = built_elsewhere
     manifest = read_manifest(engine)
     kinds = [segment.kind for stage in manifest.stages for segment in stage.segments]
     assert kinds == ["fused", "ort", "fused"]
@@ -147,9 +157,8 @@ def test_an_engine_built_elsewhere_is_complete_and_unverified(tmp_path: Path) ->
 
 
 @needs_triton
-def test_an_altered_cubin_is_refused(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path / "plan.json", planned(models.block(width=256), tmp_path))
-    engine = pipeline.build(plan, tmp_path / "engine")
+def test_an_altered_cubin_is_refused(tmp_path: Path, built_elsewhere: tuple[Plan, Path]) -> None:
+    engine = Path(shutil.copytree(built_elsewhere[1], tmp_path / "engine"))
     cubin = next(engine.rglob("*.cubin"))
     cubin.write_bytes(cubin.read_bytes()[:-1] + b"\1")
     with pytest.raises(VerificationError, match="cubin"):
@@ -157,8 +166,10 @@ def test_an_altered_cubin_is_refused(tmp_path: Path) -> None:
 
 
 @needs_triton
-def test_edges_of_the_plan_are_those_of_the_engine(tmp_path: Path) -> None:
-    plan = planned(models.block(width=256), tmp_path)
+def test_edges_of_the_plan_are_those_of_the_engine(
+    tmp_path: Path, block_plan: tuple[Path, Plan]
+) -> None:
+    _, plan = block_plan
     assert plan.fusion is not None
     (bucket,) = plan.fusion.buckets
     (segment,) = bucket.segments
