@@ -168,3 +168,7 @@ def axes_of(builder: Builder, node: Node, position: int, rank: int) -> tuple[int
     if listed is None:
         return None
     return tuple(int(axis) + rank if axis < 0 else int(axis) for axis in listed)
+
+
+Lower = Callable[[Builder, Node], None]
+"""Writes what an operator of a family means into a program."""

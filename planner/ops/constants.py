@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from planner.ops.builder import Builder, Node, NotCovered
+from planner.ops.builder import Builder, Lower, Node, NotCovered
 from planner.ops.nest import TensorType
 
-Lower = Callable[[Builder, Node], None]
 Array = np.ndarray[Any, Any]
 
 

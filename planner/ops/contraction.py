@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from planner.ops import index
-from planner.ops.builder import Builder, Node, NotCovered, broadcast, optional
+from planner.ops.builder import Builder, Lower, Node, NotCovered, broadcast, optional
 from planner.ops.expr import Expr, Load, apply, number
 from planner.ops.index import Affine
 from planner.ops.nest import Reducer, TensorType
-
-Lower = Callable[[Builder, Node], None]
 
 
 def _batched(builder: Builder, name: str, batch: Sequence[Affine], last: Sequence[Affine]) -> Load:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.ops.builder import Builder, Node, NotCovered, optional
+from planner.ops.builder import Builder, Lower, Node, NotCovered, optional
 from planner.ops.expr import Bound, Expr, Load, apply, number
 from planner.ops.index import Affine
 from planner.ops.nest import Reducer, TensorType
-
-Lower = Callable[[Builder, Node], None]
 
 
 @dataclass(frozen=True, slots=True)

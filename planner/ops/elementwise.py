@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from planner.ops.builder import Builder, Node, NotCovered, broadcast, optional, scalar
+from planner.ops.builder import Builder, Lower, Node, NotCovered, broadcast, optional, scalar
 from planner.ops.expr import Cast, Const, Expr, apply, number
 from planner.ops.index import Affine
 
 Unary = Callable[[Expr, Node], Expr]
-Lower = Callable[[Builder, Node], None]
 
 
 def _f(value: float) -> Const:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from planner.ops import index
-from planner.ops.builder import Builder, Node, NotCovered, axis_of
+from planner.ops.builder import Builder, Lower, Node, NotCovered, axis_of
 from planner.ops.expr import Cast, Expr, Index, Load, apply, number
 from planner.ops.index import Affine
-
-Lower = Callable[[Builder, Node], None]
 
 
 def position_of(builder: Builder, name: str, at: Sequence[Affine], size: int) -> Affine:

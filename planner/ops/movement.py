@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from planner.ops import index
 from planner.ops.builder import (
     Builder,
+    Lower,
     Node,
     NotCovered,
     axes_of,
@@ -19,8 +20,6 @@ from planner.ops.builder import (
 )
 from planner.ops.expr import Bound, Const, Expr, Inside, Load, apply, number
 from planner.ops.index import Affine
-
-Lower = Callable[[Builder, Node], None]
 
 
 def _reshape(builder: Builder, node: Node) -> None:

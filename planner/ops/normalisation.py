@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from planner.ops.builder import Builder, Node, NotCovered, axis_of, broadcast, optional
+from planner.ops.builder import Builder, Lower, Node, NotCovered, axis_of, broadcast, optional
 from planner.ops.expr import Bound, Expr, Load, apply, number
 from planner.ops.index import Affine
 from planner.ops.nest import Reducer, TensorType
 from planner.ops.reduction import at_kept, reduce_axes
 
-Lower = Callable[[Builder, Node], None]
 Scale = Callable[[Sequence[Affine]], Expr]
 
 

@@ -11,16 +11,15 @@ would stand still (`_whole_input`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.ops import index
-from planner.ops.builder import Builder, Node, NotCovered, optional
+from planner.ops.builder import Builder, Lower, Node, NotCovered, optional
 from planner.ops.expr import Bound, Expr, Inside, Load, apply, number
 from planner.ops.index import Affine
 from planner.ops.nest import Reducer, TensorType
 
-Lower = Callable[[Builder, Node], None]
 MAX_STEPS = 512
 """Steps written out at most."""
 MIN_STEPS_AT_ONCE = 8

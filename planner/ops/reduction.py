@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from planner.ops import index
-from planner.ops.builder import Builder, Node, NotCovered, axes_of, axis_of
+from planner.ops.builder import Builder, Lower, Node, NotCovered, axes_of, axis_of
 from planner.ops.expr import Bound, Expr, Index, Load, apply, number
 from planner.ops.index import Affine
 from planner.ops.nest import Reducer, TensorType
-
-Lower = Callable[[Builder, Node], None]
 
 
 def _square(x: Expr) -> Expr:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from planner.ops import index
-from planner.ops.builder import Builder, Node, NotCovered
+from planner.ops.builder import Builder, Lower, Node, NotCovered
 from planner.ops.expr import Expr, Load, apply
 from planner.ops.index import Affine
 from planner.ops.nest import TensorType
 
-Lower = Callable[[Builder, Node], None]
 Array = np.ndarray[Any, Any]
 _ROUNDINGS: Mapping[str, Callable[[Array], Array]] = {
     "floor": lambda x: np.floor(x),

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
 from planner.ir.devices import Device, Place
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting
 from planner.ir.solution import Solution, Status
-from planner.solve.assign import chain, free_model, linear, rates, schedule
+from planner.solve.assign import chain, free_model, linear, rates, schedule, walk
 from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.chain_regions import improve_chain
 from planner.solve.assign.diagram import Diagram
@@ -169,21 +170,21 @@ def test_chains_begin_nothing_after_the_time(monkeypatch: pytest.MonkeyPatch) ->
     def over(best: Incumbent, *_: object) -> None:
         best.deadline = time.monotonic() - 1.0
 
-    def noted(name: str, is_late: Callable[[], bool]) -> None:
-        real = getattr(chain, name)
+    def noted(module: ModuleType, name: str, is_late: Callable[[], bool]) -> None:
+        real = getattr(module, name)
 
         def stand_in(*given: object, **named: object) -> object:
             if is_late():
                 late.append(name)
             return real(*given, **named)
 
-        monkeypatch.setattr(chain, name, stand_in)
+        monkeypatch.setattr(module, name, stand_in)
 
     for name, value in (("FEW_IDEALS", 0), ("FEW_CELLS", 0), ("raise_by_crossings", over)):
         monkeypatch.setattr(chain, name, value)
     best = Incumbent(wide_chain(12, 3), time.monotonic() + 20.0, 0, 1, 0.0)
-    for name in ("glue", "walk", "cut"):
-        noted(name, lambda: best.remaining_s <= 0)
+    for module, name in ((chain, "glue"), (walk, "walk"), (chain, "cut")):
+        noted(module, name, lambda: best.remaining_s <= 0)
     chain.solve_chain(best)
     assert best.slots is not None
     assert best.remaining_s <= 0

@@ -4,43 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import onnx
 import pytest
 
-from planner.graph.skeleton import load_skeleton
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution
 from planner.place.variant import HOST
-from planner.progress import Silent
 from planner.solve.check import check
 from planner.solve.solve import solve
-from planner.spec.constraints import Constraints
-from planner.steps.away.offers import pose_away
-from planner.steps.away.search import narrowed
-from planner.steps.away.target import find_target
 from planner.steps.away.unswapped import unswapped
-from tests.place.models import memory, shapes, transformer
+from tests.steps.one_device import on_one_device
 
-DEVICE, WIDTH = "a100-sxm-80gb", 1024
+WIDTH = 1024
 STREAMED = f"@{HOST}"
 
 
 @pytest.fixture(scope="module")
 def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
     """A transformer of two layers on one device, 48 MiB of weights in 16 bits."""
-    path = tmp_path_factory.mktemp("wide") / "model.onnx"
-    onnx.save(transformer(2, WIDTH), path)
-    workload = {"default": shapes(8, 0, WIDTH)}
-    constraints = Constraints.model_validate(
-        {
-            "model": path, "no_weights": True, "workload": [{"shapes": workload["default"]}],
-            "target": {"device": DEVICE, "gpus": "1", "memory": memory(DEVICE, 400)},
-            "compression": {"formats": ["fp16"]},
-        }
-    )  # fmt: skip
-    away = find_target(constraints)
-    posed = pose_away(constraints, load_skeleton(path, workload), away, Silent())
-    return narrowed(posed.problem, replace(posed.problem.limits, devices=1))
+    return on_one_device(tmp_path_factory.mktemp("wide"), WIDTH)
 
 
 def all_streaming(problem: Problem) -> Solution:

@@ -29,12 +29,13 @@ from planner.solve.assign.families import nearby, prefixes
 from planner.solve.assign.glue import glue, least_load_us, most_us, room
 from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
-from planner.solve.assign.instance import Groups, initial, spread
+from planner.solve.assign.instance import Groups, initial
 from planner.solve.assign.linear import cut, slots_of
 from planner.solve.assign.orders import orders
 from planner.solve.assign.rates import with_rates
+from planner.solve.assign.regions import plan_of
 from planner.solve.assign.stages import prove_by_stages
-from planner.solve.assign.walk import walk
+from planner.solve.assign.walk import walk_on
 
 FEW_IDEALS = 150_000
 """More are not looked at: they would take seconds to list."""
@@ -53,8 +54,6 @@ FAILURES = 3
 """Turns in a row that find nothing better before the search goes on elsewhere."""
 NARROWER = 0.9
 """Where there were too many ideals, they are counted again once loads leave so much less room."""
-STEPS = 100
-"""Steps of a walk, for each group."""
 FIRST_SHARE, BOUND_SHARE, REGIONS_SHARE = 0.5, 0.5, 0.5
 """Shares of the time for boundaries, each time that ideals are too many and before CP-SAT, and for
 neighbourhoods."""
@@ -86,11 +85,11 @@ def solve_chain(best: Incumbent) -> None:
             counted = spare
             if _exact(best, glued, cutoff):
                 return
-            _walk(best, glued, rng)
+            walk_on(best, glued, rng, best.deadline)
             if _first(best, glued, rng) or best.remaining_s <= 0:
                 return
             glued = glue(glued, min(cutoff, best.cutoff_us), is_acyclic=True)
-        is_better = _walk(best, glued, rng)
+        is_better = walk_on(best, glued, rng, best.deadline)
         is_better = _nearby(best, glued, best.cutoff_us, rng) or is_better
         is_better = is_better or _prefixes(best, glued, cutoff, rng)
         failures = 0 if is_better else failures + 1
@@ -161,20 +160,11 @@ def _refuted(best: Incumbent, strategy: str) -> bool:
     return True
 
 
-def _walk(best: Incumbent, glued: Groups, rng: random.Random) -> bool:
-    """A walk from the best plan: whether it finds a better one."""
-    if best.slots is None or best.remaining_s <= 0:
-        return False
-    plan = [best.slots[members[0]] for members in glued.members]
-    found = walk(glued, plan, STEPS * glued.count, rng, lambda: best.remaining_s <= 0)
-    return best.offer(spread(glued, found), "walks")
-
-
 def _nearby(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> bool:
     """Chains of ideals close to those of the best plan: whether one is better."""
     if best.slots is None or best.remaining_s <= 0:
         return False
-    plan = [best.slots[members[0]] for members in glued.members]
+    plan = plan_of(glued, best)
     return _chain(best, glued, cutoff, nearby(glued, plan, FAMILY // glued.slot_count, rng))
 
 

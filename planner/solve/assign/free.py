@@ -26,8 +26,8 @@ from planner.solve.assign.one_slot import raise_by_one_slot
 from planner.solve.assign.orders import orders
 from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.rates import with_rates
-from planner.solve.assign.regions import improve, is_open
-from planner.solve.assign.walk import walk
+from planner.solve.assign.regions import improve, is_open, plan_of
+from planner.solve.assign.walk import walk_on
 from planner.solve.trusted import NAME
 
 ORDERS, SEED_SHARE = 8, 0.15
@@ -49,7 +49,6 @@ BUILD_S_PER_CELL = 4e-5
 processor): with less time than that it is not begun."""
 WALKS = 10
 STEPS_PER_GROUP = 1_000
-CHAIN_STEPS_PER_GROUP = 100
 
 
 def solve_free(best: Incumbent) -> None:
@@ -57,9 +56,13 @@ def solve_free(best: Incumbent) -> None:
     groups = with_rates(initial(best.problem))
     best.raise_bound(least_load_us(groups), "load bound")
     rng = random.Random(best.seed)
-    _seed(best, groups, rng)
+    chained = merge(groups, (), is_acyclic=True)
+    _seed(best, chained, rng)
     if math.isfinite(best.value_us) and not best.is_proved:
-        _walk(best, rng)
+        # On thousands of groups chains end below what annealing finds, which starts from there.
+        until = monotonic() + WALK_SHARE * best.remaining_s
+        walk_on(best, chained, rng, until)
+        best.is_clocked |= monotonic() > until
         _anneal(best, groups, rng)
     if not is_open(best):
         return
@@ -82,9 +85,8 @@ def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:
     return best.bound_us >= best.value_us * (1 - 2 * COARSE * (groups.count + len(groups.nets)))
 
 
-def _seed(best: Incumbent, groups: Groups, rng: random.Random) -> None:
+def _seed(best: Incumbent, chained: Groups, rng: random.Random) -> None:
     """Chains of segments of linear orders of what no chain can tear apart."""
-    chained = merge(groups, (), is_acyclic=True)
     until = monotonic() + SEED_SHARE * best.remaining_s
     for number, order in enumerate(islice(orders(chained, rng), ORDERS)):
         found = cut(chained, order, best.cutoff_us, until if number else math.inf)
@@ -95,27 +97,16 @@ def _seed(best: Incumbent, groups: Groups, rng: random.Random) -> None:
             return
 
 
-def _walk(best: Incumbent, rng: random.Random) -> None:
-    """A walk of chains from the best one: on thousands of groups that ends below what annealing
-    finds, which then starts from there."""
-    if best.slots is None:
-        return
-    chained = merge(initial(best.problem), (), is_acyclic=True)
-    until = monotonic() + WALK_SHARE * best.remaining_s
-    plan = [best.slots[members[0]] for members in chained.members]
-    steps = CHAIN_STEPS_PER_GROUP * chained.count
-    found = walk(chained, plan, steps, rng, lambda: monotonic() > until)
-    best.offer(spread(chained, found), "walks")
-    best.is_clocked |= monotonic() > until
-
-
 def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
     """Walks from the best plan, for a share of the time."""
     until = monotonic() + ANNEALING_SHARE * best.remaining_s
     for _ in range(WALKS):
-        plan = [best.slots[members[0]] for members in groups.members] if best.slots else []
         found = anneal(
-            groups, plan, STEPS_PER_GROUP * groups.count, rng, lambda: monotonic() > until
+            groups,
+            plan_of(groups, best),
+            STEPS_PER_GROUP * groups.count,
+            rng,
+            lambda: monotonic() > until,
         )
         best.offer(spread(groups, found), "annealing")
         if best.is_proved or monotonic() > until:
@@ -136,7 +127,7 @@ def _search(best: Incumbent, groups: Groups, limit_s: float, precision: float) -
         return
     is_last = limit_s >= best.remaining_s
     if best.slots is not None:
-        model.hint([best.slots[members[0]] for members in glued.members])
+        model.hint(plan_of(glued, best))
 
     def on_point(values: list[int], bound: int) -> None:
         best.offer(spread(glued, model.read(values)), NAME)

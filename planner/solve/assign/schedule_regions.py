@@ -18,7 +18,7 @@ from planner.solve.assign.flow import Flow
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import spread
 from planner.solve.assign.program import Effort, search, settle
-from planner.solve.assign.regions import around, is_open, neighbours
+from planner.solve.assign.regions import around, is_open, neighbours, plan_of
 from planner.solve.assign.schedule_model import PRECISION, build_schedule
 from planner.solve.backend import Answer
 from planner.solve.trusted import NAME
@@ -78,13 +78,11 @@ def search_schedule(best: Incumbent, flow: Flow) -> None:
 
 def _plan(best: Incumbent, flow: Flow) -> list[int]:
     """Slots of the groups; all slots of an unlimited kind are one."""
-    assert best.slots is not None
     one = {
         slot: flow.groups.kinds[k].slots[0] for k in flow.unlimited for slot in
         flow.groups.kinds[k].slots
     }  # fmt: skip
-    found = [best.slots[members[0]] for members in flow.groups.members]
-    return [one.get(slot, slot) for slot in found]
+    return [one.get(slot, slot) for slot in plan_of(flow.groups, best)]
 
 
 def _free(

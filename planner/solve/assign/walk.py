@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from planner.solve.assign.anneal import State, fits, state_of
 from planner.solve.assign.families import boundaries
-from planner.solve.assign.instance import Groups
+from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.instance import Groups, spread
+from planner.solve.assign.regions import plan_of
 
 POWER = 24
 """Of loads relative to the least largest one: sharper than for plans that are far from balance."""
@@ -22,6 +25,19 @@ WARM, COLD = (0.02, 0.1, 0.5), 1e-4
 graph), and at the end, in units of energy per slot."""
 RENEWED = 2_000
 """Steps after which it is worked out anew which groups can move."""
+
+
+STEPS_PER_GROUP = 100
+"""Steps of a walk from the best plan."""
+
+
+def walk_on(best: Incumbent, groups: Groups, rng: random.Random, until: float) -> bool:
+    """A walk from the best plan, a chain of these groups: whether it finds a better one."""
+    if best.slots is None or best.remaining_s <= 0:
+        return False
+    steps = STEPS_PER_GROUP * groups.count
+    found = walk(groups, plan_of(groups, best), steps, rng, lambda: monotonic() > until)
+    return best.offer(spread(groups, found), "walks")
 
 
 def walk(
