@@ -1,7 +1,7 @@
 """What a device takes for the parts of a fused schedule, from its profile.
 
 What a profile does not say is scaled from the H200, the device that was measured: latencies by the
-clock, rates by multiprocessors times clock (`benchmarks/results/README.md`).
+clock, rates by multiprocessors times clock (`benchmarks/notes/gpu_constants.md`).
 """
 
 from __future__ import annotations

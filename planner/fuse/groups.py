@@ -26,7 +26,7 @@ MEMORY = "memory"
 """The one form of a state here: on the device, in the engine's number format."""
 SPREAD = 0.15
 """Half of the 95 % interval of a modelled launch, relative (median deviation on an H200: see
-`benchmarks/README.md`)."""
+`benchmarks/notes/small_models.md`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
     launch = `planner.kernels.pace`
     floor  = launch + max(weights / rate, operations / rate) + D * link; D: contractions in a row
 
-Constants of an H200 (`benchmarks/results/README.md`, 2026-11-23 and 2026-11-27).
+Constants of an H200 (`benchmarks/notes/gpu_constants.md`, 2026-11-23 and 2026-11-27).
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
     both     + sectors beside what was asked for / rate of L2 + start of every block
 
 Constants: least squares on the logarithm over 392 kernels of 17 families of models at batch 1
-on an H200 (driver 580, Triton 3.6, 2026-11-27, run 7 of `benchmarks/results/README.md`), fitted by
-`benchmarks/fit_pace.py`, which also says how well families that were left out are predicted.
+on an H200 (driver 580, Triton 3.6, 2026-11-27, run 7 of `benchmarks/notes/small_models.md`), fitted
+by `benchmarks/fit_pace.py`, which also says how well families that were left out are predicted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Inputs and outputs between pinned host memory and the arena, as nodes of the graph.
 
 Up to 600 KB a kernel that reads or writes pinned memory takes half the time of a copy node (H200:
-4 KB in and out 7.9 us against 18.1; `benchmarks/results/README.md`). The kernel is PTX, which every
-driver compiles when it is loaded, so that it needs no cubin of its own.
+4 KB in and out 7.9 us against 18.1; `benchmarks/notes/gpu_constants.md`). The kernel is PTX, which
+every driver compiles when it is loaded, so that it needs no cubin of its own.
 """
 
 from __future__ import annotations
