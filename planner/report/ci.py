@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.errors import InfoptError, RegressionError
+from planner.report import throughput
 from planner.report.text import (
     change,
     predicted_p50_us,
@@ -90,11 +91,9 @@ def _slo(rule: FailRule, plan: Plan) -> GateResult:
         label = plan.label(slowest_shape(plan))
         text = f"{label}{name} {format_duration(found)} ({basis}), limit {format_duration(limit)}"
         (facts if found <= limit else problems).append(text)
-    rate = plan.promise.throughput_per_s
+    rate = throughput.text(plan)
     if rate is not None:
-        per_s = 1e6 / (timing.p50_us if timing else predicted_p50_us(plan))
-        text = f"{per_s:.3g}/s ({basis.split(',')[0]}), at least {rate:.3g}/s"
-        (facts if per_s >= rate else problems).append(text)
+        (facts if throughput.is_kept(plan) else problems).append(rate)
     return GateResult(rule.text, not problems, "; ".join(problems or facts) or "no slo was given")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from planner.report import svg
+from planner.report import svg, throughput
 from planner.report.explain import runner_up_text
 from planner.report.placement import interval
 from planner.report.summary import accuracy_text, certificate
@@ -81,16 +81,20 @@ def _verdict(plan: Plan) -> tuple[str, str]:
     speed = ""
     if timing is not None and plan.shipped != "plain":
         speed = f", {timing.ratio:.2f}x as fast as plain ONNX Runtime"
+    rate = throughput.text(plan)
+    if not throughput.is_kept(plan):
+        return f"The promise is broken: {rate}.", "bad"
+    rate = "" if rate is None else f", {rate}"
     limit = plan.promise.latency_us
     if limit is None:
-        return f"Ships {what}{speed}.", "good"
+        return f"Ships {what}{speed}{rate}.", "good"
     found = timing.slo_us if timing else worst_slo_us(plan)
     name = f"p{plan.promise.latency_percentile:g}"
     label = plan.label(slowest_shape(plan))
     text = f"{label}{name} {format_duration(found)} of the {format_duration(limit)} promised"
     if found > limit:
         return f"The promise is broken: {text}.", "bad"
-    return f"Ships {what}: {text}{speed}.", "good"
+    return f"Ships {what}: {text}{speed}{rate}.", "good"
 
 
 def _tiles(plan: Plan) -> str:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report import alternatives, prices
+from planner.report import alternatives, prices, throughput
 from planner.report.remade import remade_rows
 from planner.report.text import facts, percent, safe
 from planner.spec.placement import Breakdown, MemoryBar, PlacementPlan, StagePlan
@@ -56,7 +56,7 @@ def _rows(plan: Plan, placement: PlacementPlan) -> list[tuple[str, str]]:
         ("swapped", safe(_swapped(placement))),
         *remade_rows(plan),
         ("time", safe(_query(plan, placement))),
-        ("promise", _promise(plan)),
+        ("promise", "; ".join([_promise(plan), *throughput.verdict(plan)])),
         ("price", safe(prices.text(placement))),
         ("energy", _energy(placement)),
         ("accuracy", safe(_accuracy(plan, placement))),

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report import fusion, placement, streaming
+from planner.report import fusion, placement, streaming, throughput
 from planner.report.text import (
     SHIPPED,
     by_shape,
@@ -101,7 +101,7 @@ def _latency_rows(plan: Plan) -> list[tuple[str, str]]:
         speed = f"{timing.ratio:.2f}x plain ONNX Runtime"
         spread = f"[{timing.ratio_low:.2f} .. {timing.ratio_high:.2f}]"
         rows.append(("speed", f"{speed} {spread}{safe(_by_shape(plan))}"))
-    return [*rows, *_promise_rows(plan)]
+    return [*rows, ("promise", _promise(plan))]
 
 
 def _measured(label: str, predicted_us: float, p50_us: float) -> str:
@@ -116,10 +116,15 @@ def _by_shape(plan: Plan) -> str:
     return f" over the workload; {', '.join(parts)}" if parts else ""
 
 
-def _promise_rows(plan: Plan) -> list[tuple[str, str]]:
-    limit = plan.promise.latency_us
-    if limit is None:
-        return [("promise", "no latency limit was given")]
+def _promise(plan: Plan) -> str:
+    """Whether latency and throughput are kept."""
+    rates = throughput.verdict(plan)
+    if plan.promise.latency_us is None:
+        return rates[0] if rates else "no latency limit was given"
+    return "; ".join([_latency_promise(plan, plan.promise.latency_us), *rates])
+
+
+def _latency_promise(plan: Plan, limit: float) -> str:
     timing = shipped_timing(plan)
     name = f"p{plan.promise.latency_percentile:g}"
     worst = worst_slo_us(plan)
@@ -128,10 +133,9 @@ def _promise_rows(plan: Plan) -> list[tuple[str, str]]:
     is_kept = found <= limit
     verdict = "[green]kept[/]" if is_kept else "[red]broken[/]"
     label = safe(plan.label(slowest_shape(plan)))
-    text = (
+    return (
         f"{label}{name} {format_duration(found)} {basis}, limit {format_duration(limit)}: {verdict}"
     )
-    return [("promise", text)]
 
 
 def _memory(plan: Plan) -> str:

@@ -29,6 +29,7 @@ from planner.spec.plan import Environment, Estimate, Plan
 from planner.spec.verdict import Check, Undisturbed, Verdict
 from planner.steps.gpu.document import ON_CPU
 from planner.steps.racing import at_percentile, race
+from planner.steps.rates import throughput_checks
 from planner.steps.workspace import Workspace
 from planner.units import format_duration, format_size
 
@@ -84,6 +85,7 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
         for found in measured
         for check in _latency(plan, found, is_same_device=is_same_device)
     ]
+    checks += throughput_checks(plan, {found.shape: found.p50.expected for found in measured})
     return Verdict(
         engine=str(engine),
         passed=all(check.passed for check in checks),

@@ -202,6 +202,18 @@ def test_a_broken_promise_is_said() -> None:
     assert "limit 100 us: broken" in to_text(summary.summary(plan))
 
 
+@pytest.mark.parametrize(("rate", "word"), [(3000.0, "kept"), (5000.0, "broken")])
+def test_a_promised_throughput_is_judged_beside_the_latency(rate: float, word: str) -> None:
+    alone = make_plan(promise=Promise(throughput_per_s=rate))
+    text = " ".join(to_text(summary.summary(alone)).split())
+    assert f"promise 3922/s measured, at least {rate:.0f}/s: {word}" in text
+    both = make_plan(promise=Promise(latency_us=400.0, throughput_per_s=rate))
+    text = " ".join(to_text(summary.summary(both)).split())
+    assert f"limit 400 us: kept; 3922/s measured, at least {rate:.0f}/s: {word}" in text
+    page = html.of_plan(both, "infopt plan")
+    assert ("The promise is broken: 3922/s" in page) == (word == "broken")
+
+
 def test_names_from_models_are_text_and_nothing_else() -> None:
     named = DECISIONS[0].model_copy(update={"op": HOSTILE, "reason": "[bold]x[/bold]"})
     plan = make_plan(decisions=(named,))

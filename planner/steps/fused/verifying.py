@@ -33,6 +33,7 @@ from planner.steps.fused.paths import (
     library_path,
     time_parts,
 )
+from planner.steps.rates import throughput_checks
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
 
@@ -137,6 +138,7 @@ def _verified(
             times = _call_us(chosen, read_tensors(engine / golden.inputs))
             measured[golden.shape] = _estimate(times)
             checks += _latency(plan, golden, times)
+    checks += throughput_checks(plan, {name: found.expected for name, found in measured.items()})
     return Verdict(
         engine=str(engine),
         passed=all(check.passed for check in checks),
