@@ -13,7 +13,8 @@ from planner.graph import proto
 MAX_INLINED_OPS = 1_000_000
 """Operators after inlining; functions that each call the next one twice pass this at depth 20."""
 
-Key = tuple[str, str]
+Key = tuple[str, str, str]
+"""Domain, name and overload: what tells two functions apart."""
 
 
 def inline(model: ModelProto) -> ModelProto:
@@ -30,7 +31,10 @@ def inline(model: ModelProto) -> ModelProto:
 
 def check(model: ModelProto) -> None:
     """Refuses recursion and expansions over `MAX_INLINED_OPS`, without expanding anything."""
-    bodies = {(proto.domain_of(f.domain), f.name): tuple(_walk(f.node)) for f in model.functions}
+    bodies = {
+        (proto.domain_of(f.domain), f.name, f.overload): tuple(_walk(f.node))
+        for f in model.functions
+    }
     sizes: dict[Key, int] = {}
     for key in bodies:
         _measure(key, bodies, sizes)
@@ -43,7 +47,7 @@ def check(model: ModelProto) -> None:
 
 
 def _key(node: NodeProto) -> Key:
-    return proto.domain_of(node.domain), node.op_type
+    return proto.domain_of(node.domain), node.op_type, node.overload
 
 
 def _walk(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
@@ -74,8 +78,9 @@ def _measure(start: Key, bodies: dict[Key, tuple[NodeProto, ...]], sizes: dict[K
 
 
 def _recursive(key: Key) -> ModelError:
-    domain, name = key
+    domain, name, overload = key
     shown = proto.short(f"{domain}::{name}" if domain else name)
+    shown += f":{proto.short(overload)}" if overload else ""
     return ModelError(
         f"the model's function {shown!r} calls itself, directly or through others",
         fix="ONNX has no recursion; use Loop",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -151,8 +152,8 @@ def _safe_path(tensor: TensorProto, location: str, folder: Path) -> Path:
     name, shown = proto.short(tensor.name), proto.short(location, 200)
     if not location or "\0" in location:
         raise ModelError(f"tensor {name!r} has external data without a file name")
-    root = folder.resolve()
-    path = (root / location).resolve()
+    root = Path(os.path.realpath(folder))
+    path = Path(os.path.realpath(root / location))  # `Path.resolve` fails on links in a circle
     if Path(location).is_absolute() or not path.is_relative_to(root):
         raise ModelError(
             f"tensor {name!r} points to external data outside the model's folder: {shown!r}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from os.path import realpath
 from pathlib import Path
 
 from planner.errors import SpecError
@@ -55,4 +56,4 @@ def _names(file: Path, model: str) -> bool:
 
 def _is_for(data: Mapping[str, object], file: Path, model: Path) -> bool:
     named = data.get("model")
-    return isinstance(named, str) and (file.parent / named).resolve() == model.resolve()
+    return isinstance(named, str) and realpath(file.parent / named) == realpath(model)

@@ -134,6 +134,20 @@ def with_functions(calls: dict[str, list[str]], call: str) -> ModelProto:
     return made
 
 
+def overloaded() -> ModelProto:
+    """Two local functions of one name: `F:long` calls `F:short`, which is no recursion."""
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("loc", 1)]
+    call = node("F", ["x"], ["y"], domain="loc", overload="long")
+    made = model([call], imports=imports[1:], opset=21, ir_version=10)
+    inner = node("F", ["a"], ["t"], domain="loc", overload="short")
+    bodies = {"long": [inner, node("Neg", ["t"], ["b"])], "short": [node("Exp", ["a"], ["b"])]}
+    for overload, body in bodies.items():
+        made.functions.append(
+            helper.make_function("loc", "F", ["a"], ["b"], body, imports, overload=overload)
+        )
+    return made
+
+
 def random_pair() -> ModelProto:
     """Two equal random draws, added: y is random, z = 2x is not."""
     like = {"dtype": TensorProto.FLOAT, "shape": [1, 4]}

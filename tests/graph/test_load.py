@@ -181,6 +181,12 @@ def test_external_data_counts_into_size_and_digest(tmp_path: Path) -> None:
     assert inspect(path).sha256 != before.sha256
 
 
+def test_external_data_that_links_to_itself_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").symlink_to("w.bin")
+    with pytest.raises(ModelError, match=r"'w\.bin' of tensor 'W' is missing"):
+        _inspect(nasties.external("w.bin"), tmp_path)
+
+
 @pytest.mark.parametrize("location", ["../w.bin", "/etc/hostname", "a/../../w.bin", ""])
 def test_external_data_outside_the_folder_is_not_read(tmp_path: Path, location: str) -> None:
     (tmp_path / "w.bin").write_bytes(_EYE.tobytes())
@@ -310,8 +316,17 @@ def test_infinity_is_seen_in_half_precision(tmp_path: Path, kind: str) -> None:
         nasties.endless_loop(),
         nasties.fold_bomb(),
         nasties.with_functions({"F": ["G", "G"], "G": []}, call="F"),
+        nasties.overloaded(),
     ],
-    ids=["no shape", "zero size", "same twice", "endless loop", "fold bomb", "functions"],
+    ids=[
+        "no shape",
+        "zero size",
+        "same twice",
+        "endless loop",
+        "fold bomb",
+        "functions",
+        "overloads",
+    ],
 )
 def test_the_legal_is_accepted_in_silence(tmp_path: Path, made: ModelProto) -> None:
     assert _inspect(made, tmp_path).notes == ()
