@@ -28,7 +28,7 @@ _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµ/%
 
 
 def _quantity(text: str, units: dict[str, float] | dict[str, int], what: str) -> float:
-    match = _QUANTITY.match(text)
+    match = _QUANTITY.match(text.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"))
     example = f"10{next(iter(units))}"
     if match is None:
         raise UsageError(f"{text!r} is not a {what}", fix=f"write a number and a unit: {example}")

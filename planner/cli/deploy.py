@@ -90,9 +90,7 @@ def deploy(
     elsewhere = Elsewhere(destination, files, replicas, storage_uri, image)
     elsewhere.check(engine)
     plan = read_plan(plan_file)
-    for path in (None if engine.exists() else engine, junit, markdown):
-        if path is not None:
-            refuse_unwritable(path)
+    refuse_unwritable(None if engine.exists() else engine, junit, markdown)
     serves = destination == LOCAL and not no_serve
     with _reserved(host, port) if serves else nullcontext() as place:
         with reporting(quiet) as reporter:

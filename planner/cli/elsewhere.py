@@ -78,7 +78,8 @@ class Elsewhere:
         )
         for note in made.notes:
             tell(f"note: {note}")
-        tell(f"wrote {folder}; next: {made.start.format(folder=folder)}")
+        next_step = made.start.replace("{folder}", str(folder))  # names may hold other braces
+        tell(f"wrote {folder}; next: {next_step}")
 
     def _folder(self, engine: Path) -> Path:
         return self.files or engine.with_name(f"{engine.name}-{self.destination}")

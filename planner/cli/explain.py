@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from planner.cli.console import reporting, show, show_json, tell, write_text
+from planner.cli.console import reporting, show, show_json, write_text
 from planner.cli.options import limit_options, resolved
 
 DEFAULT_PLAN = "plan.json"
@@ -79,7 +79,6 @@ def _explain_plan(subject: Path, layer: str | None, as_json: bool, figure: str |
         from planner.report.built import drawn
 
         write_text(Path(figure), drawn(plan, built, as_html=not figure.endswith(".svg")))
-        tell(f"wrote {figure}")
         return
     if not as_json:
         show(explained(plan, layer, built))

@@ -19,16 +19,16 @@ from planner.cli.options import constraint_options, resolved
     help="Two or three of latency, memory, error, cost, devices: latency,error.",
 )
 @click.option("--points", type=click.IntRange(2, 1000), default=12, help="At most so many plans.")
-@click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the curve as CSV.")
-@click.option("--svg", "svg_file", type=click.Path(dir_okay=False), help="Draw the curve.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the curve as CSV.")
+@click.option("--svg", "svg_file", type=click.Path(path_type=Path), help="Draw the curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def pareto(
     constraints_file: str | None,
     axes: str | None,
     points: int,
-    csv_file: str | None,
-    svg_file: str | None,
+    csv_file: Path | None,
+    svg_file: Path | None,
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -38,14 +38,16 @@ def pareto(
     from planner import pipeline
     from planner.report.pareto import render
     from planner.report.pareto_files import to_csv, to_svg
+    from planner.spec.io import refuse_unwritable
 
+    refuse_unwritable(csv_file, svg_file)
     names = [name.strip() for name in axes.split(",")] if axes is not None else None
     with reporting(quiet) as reporter:
         curve = pipeline.pareto(request.constraints, axes=names, points=points, reporter=reporter)
     if csv_file is not None:
-        write_text(Path(csv_file), to_csv(curve))
+        write_text(csv_file, to_csv(curve))
     if svg_file is not None:
-        write_text(Path(svg_file), to_svg(curve))
+        write_text(svg_file, to_svg(curve))
     if as_json:
         show_json(curve)
     else:

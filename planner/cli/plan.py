@@ -57,9 +57,7 @@ def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
     constraints = request.constraints
     baseline = _baseline(constraints)
     output = constraints.output
-    for path in (output.plan, output.html, output.junit, output.markdown, output.annotate):
-        if path is not None:
-            refuse_unwritable(path)
+    refuse_unwritable(output.plan, output.html, output.junit, output.markdown, output.annotate)
     with _refusal_reported(request), reporting(quiet) as reporter:
         result = pipeline.plan(constraints, reporter=reporter)
     made = write_plan(constraints.output.plan, result.plan)

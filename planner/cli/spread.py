@@ -42,11 +42,12 @@ def spread(
     """
     from planner import pipeline as story
     from planner.errors import UsageError
-    from planner.spec.io import read_plan, write_plan
+    from planner.spec.io import read_plan, refuse_unwritable, write_plan
     from planner.units import format_duration
 
     if tensor * pipeline < 2:
         raise UsageError("one rank is no spread", fix="give --tensor 2 or --pipeline 2")
+    refuse_unwritable(output)
     with reporting(quiet) as reporter:
         spread_plan = story.spread(
             read_plan(plan_file), tensor=tensor, stages=pipeline, device=device, model=model,

@@ -20,6 +20,9 @@ def verify(
     engine: Path, junit: Path | None, markdown: Path | None, as_json: bool, quiet: bool
 ) -> None:
     """Check ENGINE again: files, device, answers, accuracy, latency."""
+    from planner.spec.io import refuse_unwritable
+
+    refuse_unwritable(junit, markdown)
     with reporting(quiet) as reporter:
         verdict = check(engine, reporter)
     publish(verdict, as_json, junit, markdown)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 import psutil
@@ -65,7 +66,7 @@ def building(target: Path) -> Iterator[Path]:
 
 def remove_leftovers(target: Path) -> None:
     """Delete what builds of this target left behind when they were killed."""
-    for path in target.parent.glob(f"{_prefix(target)}*"):
+    for path in target.parent.glob(f"{escape(_prefix(target))}*"):
         if path.name.endswith(_ASIDE) and not target.exists():
             path.rename(target)
             continue

@@ -6,6 +6,7 @@ nearest known one. `spec.resolve` merges it with flags and environment.
 
 from __future__ import annotations
 
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -225,11 +226,12 @@ class Constraints(Document):
     @model_validator(mode="after")
     def _overwrites_nothing(self) -> Self:
         accuracy = self.accuracy
-        read = (self.model, accuracy.calibration, accuracy.evaluation)
-        taken = {Path(path).resolve(): "is read by this run" for path in read if path}
+        baseline = self.ci.baseline if self.ci else None
+        read = (self.model, accuracy.calibration, accuracy.evaluation, baseline)
+        taken = {realpath(path): "is read by this run" for path in read if path}
         for key in ("plan", "html", "junit", "markdown", "annotate"):
             path = getattr(self.output, key)
-            use = taken.setdefault(Path(path).resolve(), key) if path else key
+            use = taken.setdefault(realpath(path), key) if path else key
             if use != key:
                 what = use if use.startswith("is ") else f"is the {use} as well"
                 raise refusal(f"{str(path)!r} {what}", fix="write elsewhere", key=f"output.{key}")

@@ -66,29 +66,52 @@ def _nearest_file(path: Path) -> str | None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside `path` and renames: a reader, a crash or a full disk never sees half a file.
 
+    A link stays, what it points to is replaced; a pipe or a device (`/dev/null`, `/dev/stdout`) is
+    written to, for a rename would put a file in its place.
+
     Raises:
         UsageError: the folder is missing, read-only or full.
     """
+    try:
+        if _is_stream(path):
+            path.write_bytes(content)
+        else:
+            _replace(Path(os.path.realpath(path)), content)
+    except OSError as error:
+        _refuse_write(path, error)
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _replace(path: Path, content: bytes) -> None:
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_and_sync(beside, content)
         beside.replace(path)
-    except OSError as error:
-        _refuse_write(path, error)
     finally:
         with contextlib.suppress(OSError):  # gone already, or its folder is none
             beside.unlink()
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(*paths: Path | None) -> None:
     """Says at once what would fail at the end of long work; a full disk only shows when written.
 
     Raises:
-        UsageError: the folder is none, read-only or somebody else's.
+        UsageError: the folder of one is none, read-only or somebody else's.
     """
+    for path in paths:
+        if path is not None:
+            _refuse_unwritable(path)
+
+
+def _refuse_unwritable(path: Path) -> None:
     if path.is_dir():
         _refuse_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if _is_stream(path):
+        return
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         _refuse_write(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))

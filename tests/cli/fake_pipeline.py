@@ -89,7 +89,7 @@ class FakePipeline:
             replicas=wishes["replicas"],
             files=(),
             notes=("something differs",),
-            start="start {folder}",
+            start="start {folder} of {a bucket}",
         )
 
     def explain_infeasible(self, constraints: Constraints, *, reporter: Reporter) -> ConflictReport:

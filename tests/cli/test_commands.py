@@ -95,7 +95,7 @@ def test_deploy_writes_what_another_server_needs(
     assert served == []
     printed = capsys.readouterr().err
     assert "note: something differs" in printed
-    assert "wrote engine-kserve; next: start engine-kserve" in printed
+    assert "wrote engine-kserve; next: start engine-kserve of {a bucket}" in printed
 
 
 @pytest.mark.parametrize(
@@ -252,6 +252,29 @@ def test_profile_writes_a_profile(
     assert infopt("profile", "--json", "-q") == 0
     name = json.loads(capsys.readouterr().out)["name"]
     assert Path(f"{name}.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("pareto", "model.onnx", "--csv"),
+        ("pareto", "model.onnx", "--svg"),
+        ("profile", "-o"),
+        ("spread", "plan.json", "--tensor", "2", "-o"),
+        ("verify", "engine", "--junit"),
+        ("verify", "engine", "--markdown"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_measured(
+    infopt: Infopt,
+    pipeline: FakePipeline,
+    plan_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+) -> None:
+    assert infopt(*command, plan_file / "below-a-file") == 2
+    assert "below-a-file: cannot be written" in capsys.readouterr().err
+    assert pipeline.asked == []
 
 
 def test_devices(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:

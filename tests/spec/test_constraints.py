@@ -178,6 +178,7 @@ def test_one_word_targets_are_devices() -> None:
         ({"ci": {"fail_on": ["slo>5%"]}}, "no tolerance"),
         ({"ci": {"fail_on": ["weather"]}}, "no reason to fail"),
         ({"ci": {"fail_on": ["slo"]}}, "no slo is given"),
+        ({"ci": {"baseline": "plan.json"}, "slo": "1ms"}, "is read by this run"),
         ({"schema_version": 2}, "should be 1"),
         ({"solver": {"seed": "0"}}, "valid integer"),
     ],
@@ -185,6 +186,11 @@ def test_one_word_targets_are_devices() -> None:
 def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
         read(**changes)
+
+
+def test_a_model_that_links_to_itself_is_a_path_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").symlink_to("m.onnx")
+    assert read(model=str(tmp_path / "m.onnx")).model == tmp_path / "m.onnx"
 
 
 def test_fp32_may_be_pinned_whatever_the_formats() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,29 @@ def test_folders_are_made_and_files_in_the_way_are_named(tmp_path: Path) -> None
         io.write_atomically(tmp_path / "file" / "plan.json", b"x")
     with pytest.raises(UsageError, match="folder"):
         io.write_atomically(tmp_path / "a", b"x")
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    """As /dev/null and /dev/stdout must: root could put a file in their place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    io.refuse_unwritable(pipe)
+    io.write_atomically(pipe, b"plan")
+    reader.join(timeout=10)
+    assert found == [b"plan"]
+    assert pipe.is_fifo()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "plan.json").write_bytes(b"old")
+    link = tmp_path / "plan.json"
+    link.symlink_to("real/plan.json")
+    io.write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "real" / "plan.json").read_bytes() == b"new"
+    assert [entry.name for entry in (tmp_path / "real").iterdir()] == ["plan.json"]

@@ -16,6 +16,7 @@ from planner.errors import UsageError
         (units.parse_duration_us, "20ms", 20_000.0),
         (units.parse_duration_us, "1.5 s", 1.5e6),
         (units.parse_duration_us, "7µs", 7.0),
+        (units.parse_duration_us, "7\N{GREEK SMALL LETTER MU}s", 7.0),
         (units.parse_size_bytes, "40GiB", 40 * 2**30),
         (units.parse_size_bytes, "1MB", 10**6),
         (units.parse_rate_per_s, "120/min", 2.0),
