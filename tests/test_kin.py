@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.tables.kin import KIN_FORMATS, KINDS, closest, key_of, pooled
+from benchmarks.tables.kin import KIN_FORMATS, KINDS, closest, key_of, kin_of, pooled
 from benchmarks.tables.pricer import FEATURES, PRIOR, latencies_us
 from benchmarks.tables.software import EAGER, FRAMEWORKS, LIBRARY, REPLAYED, UNFUSED, pool_of
 from planner.cost.fitting import fit_parameters
@@ -75,3 +75,9 @@ def test_a_bound_that_others_hide_is_found_from_where_it_holds() -> None:
     assert errors[1] < 0.02
     assert errors[1] < errors[0]
     assert abs(found["dispatch"] / 50 - 1) < 0.05
+
+
+def test_engines_for_serving_are_no_kin_of_what_calls_its_kernels_one_by_one() -> None:
+    known = ["fastertransformer", "torch-compile"]
+    for name in ("vllm", "sglang", "tensorrt-llm"):
+        assert kin_of(name, known) == ["torch-compile"]

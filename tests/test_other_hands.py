@@ -17,6 +17,7 @@ from benchmarks.tables.study import sort
 from benchmarks.tables.wholes import whole_of
 from planner import resources
 from planner.cost.curves import Library
+from planner.cost.work import Attention, Convolution, Product
 from planner.spec.fits import FitFile, read_fits
 
 TABLES = {
@@ -153,11 +154,127 @@ def test_sizes_in_columns_join_what_they_are_sizes_of(tmp_path: Path) -> None:
         *(("google/bert_uncased_L-4_H-512_A-8", 4), ("all-MiniLM-L12-v2", 12), ("rembert", None)),
         *(("bertweet-large", 24), ("ms-marco-MiniLM-L-6-v2", 6)),
         *(("gpt3-6.7b", 32), ("GPT-3 175B", 96), ("albert-xxlarge-v2", 12), ("llama-65b", 80)),
+        *(("GPT-20B", 44), ("gpt-2.7b", 32), ("gpt2", 12), ("BERT-1.3B", 24), ("bert-104b", None)),
+        *(("llama-7b", 32), ("llama-9b", None), ("gpt-neo-1.3b", 24), ("Falcon 180B", 80)),
+        *(("Gemma 2B", 18), ("Mixtral-8x7B", 32), ("TinyLlama-1.1B", 22), ("mistral-12b", None)),
     ],
 )
 def test_a_name_means_its_own_model_or_none(name: str, layers: int | None) -> None:
     found = public_model(name.lower())
     assert (found.layers if found else None) == layers
+
+
+def test_a_70b_shares_its_keys_and_a_65b_does_not() -> None:
+    found = [public_model(name) for name in ("llama 70b", "llama-2-70b", "llama-65b")]
+    assert [one.kv_heads if one else None for one in found] == [8, 8, 64]
+
+
+def test_attention_is_read_by_its_usual_headings(tmp_path: Path) -> None:
+    head = "kernel,GPU,dtype,Batch,{},NumHeads,HeadDim,Causal,Forward (TFLOPS)\n"
+    line = "flash_attn,A100,fp16,2,{},32,64,False,150\n"
+    rows = read(tmp_path, head.format("Seqlen") + line.format("1024"))
+    rows += read(tmp_path, head.format("q_len,kv_len") + line.format("1024,1024"))
+    rows += read(tmp_path, head.format("q_len,kv_len") + line.format("1,4096"))
+    whole, same, step = (timed(row) for row in rows)
+    assert isinstance(whole, Timed)
+    assert isinstance(same, Timed)
+    assert isinstance(step, Timed)
+    assert whole.work == same.work == Attention(2, 32, 32, 64, 1024, 1024, is_causal=False)
+    assert step.key == "decode/fp16"
+
+
+def test_attention_of_a_layer_is_that_of_one_rank(tmp_path: Path) -> None:
+    head = "model;params;gpu;tp;precision;batch;seq_in;us\n"
+    config = "n_head=32 n_kv_head=8 n_embd=4096 ffn=14336"
+    rows = read(tmp_path, f"{head}Llama-3-8B:attn_decode;{config};H100;2;fp16;16;2048;9\n")
+    chunk = f"{config} prefill_chunk_size=512 kv_cache_size=1536"
+    rows += read(tmp_path, f"{head}Llama-3-8B:attn_prefill;{chunk};H100;2;fp16;1;;9\n")
+    found = [one.work for one in map(timed, rows) if isinstance(one, Timed)]
+    assert found == [Attention(16, 16, 4, 128, 1, 2048), Attention(1, 16, 4, 128, 512, 2048)]
+
+
+def test_units_may_stand_in_the_heading_of_a_size(tmp_path: Path) -> None:
+    head = "collective,message size (MB),num_nodes,gpus_per_node,system,latency_ms\n"
+    (row,) = read(tmp_path, f"{head}allreduce,64,4,8,DGX H100,0.9\n")
+    message = timed(row)
+    assert isinstance(message, Message)
+    found = message.collective
+    assert (found.size_bytes, found.ranks, found.ranks_per_node) == (64e6, 32, 8)
+
+
+def test_many_products_at_once_are_read_from_the_batch(tmp_path: Path) -> None:
+    head = "op,gpu,dtype,batch,M,N,K,us\n"
+    lines = [f"{op},A100,fp16,16,8,9,7,5\n" for op in ("bmm", "gemm")]
+    rows = read(tmp_path, head + "".join(lines))
+    works = [one.work for one in map(timed, rows) if isinstance(one, Timed)]
+    lanes = [work.batch for work in works if isinstance(work, Product)]
+    assert lanes == [16, 1]
+
+
+def test_a_convolution_is_read_by_name_and_by_letters(tmp_path: Path) -> None:
+    head = "op,gpu,dtype,batch,in_channels,out_channels,height,width,kernel,stride,us\n"
+    rows = read(tmp_path, f"{head}conv2d,T4,fp16,8,64,128,56,56,3,2,9\n")
+    named = "conv N=8 C=64 H=56 W=56 K=128 R=3 S=3 stride=2 pad=1"
+    rows += read(tmp_path, f"op,gpu,dtype,us\n{named},T4,fp16,9\n")
+    found = {one.work for one in map(timed, rows) if isinstance(one, Timed)}
+    assert found == {Convolution(8, 64, 128, 28, 28, (3, 3), 2)}
+    (row,) = read(tmp_path, "op,gpu,dtype,us\nconv2d C=64,T4,fp16,9\n")
+    with pytest.raises(UnpredictableError, match="size of a convolution"):
+        timed(row)
+
+
+MODELS = "model,gpu,tp,n_gpus,parallelism,precision,batch,seq_in,seq_out,metric,value\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "degrees"),
+    [
+        *(("opt-66b,A100,,8,TP8,fp16", ("8", "")), ("opt-66b,A100,,16,TP8 PP2,fp16", ("8", "2"))),
+        *(("opt-66b,A100,,8,,fp16", ("8", "")), ("opt-66b,8xA100,,,,fp16", ("8", ""))),
+        *(("opt-66b,A100,4,8,,fp16", ("4", "")), ("bert-base,A100,,8,,fp16", ("", ""))),
+    ],
+)
+def test_degrees_are_read_wherever_they_are_stated(
+    tmp_path: Path, line: str, degrees: tuple[str, str]
+) -> None:
+    (row,) = read(tmp_path, f"{MODELS}{line},4,128,64,latency_s,1\n")
+    found = whole_of(row).row
+    assert (found.tp, found.pp) == degrees
+
+
+def test_rates_count_copies_devices_and_tokens(tmp_path: Path) -> None:
+    def rate(line: str, metric: str) -> float:
+        (row,) = read(tmp_path, f"{MODELS}{line},4,128,64,{metric},1\n")
+        return whole_of(row).value(1e6)
+
+    assert rate("opt-66b,A100,4,,,fp16", "tokens/s") == pytest.approx(4 * 64)
+    assert rate("opt-66b,A100,4,,,fp16", "tokens/s/gpu") == pytest.approx(64)
+    assert rate("opt-66b,A100,4,8,,fp16", "tokens/s") == pytest.approx(2 * 4 * 64)
+    assert rate("opt-66b,A100,4,,,fp16", "total_token_throughput tok/s") == pytest.approx(4 * 192)
+    assert rate("bert-base,A100,,8,,fp16", "sequences/s") == pytest.approx(8 * 4)
+
+
+def test_clients_of_a_server_are_prefilled_one_by_one(tmp_path: Path) -> None:
+    head = "model_id,gpu,dtype,max_concurrency,input_len,output_len,mean_ttft_ms,mean_tpot_ms\n"
+    first, step = read(tmp_path, f"{head}meta-llama/Llama-3-8B,H100,bf16,32,1024,128,90,9\n")
+    (prefill, _), (decode, _) = (whole_of(row).passes[0] for row in (first, step))
+    assert {w.batch for w in prefill.works if isinstance(w, Attention)} == {1}
+    assert {w.batch for w in decode.works if isinstance(w, Attention)} == {32}
+
+
+@pytest.mark.parametrize(
+    ("line", "metric", "reason"),
+    [
+        ("bert-base,A100,1,1,,fp16,8,128,,", "training_throughput seq/s", "training"),
+        ("longformer-base,A100,1,1,,fp16,8,128,,", "latency_ms", "does not attend to all"),
+        ("resnet50,A100,1,1,Offline,int8,,,,", "samples/s", "no batch"),
+    ],
+)
+def test_what_cannot_be_told_is_skipped_with_its_reason(
+    tmp_path: Path, line: str, metric: str, reason: str
+) -> None:
+    rows = sort({"t": read(tmp_path, f"{MODELS}{line}{metric},5\n")})
+    assert [reason in why for why in rows.skipped["t"]] == [True]
 
 
 def test_attention_that_sees_everything_is_twice_the_work(tmp_path: Path) -> None:

@@ -160,6 +160,9 @@ def test_no_row_tells_on_what_is_left_out(
         ("8x NVIDIA B200 SXM", "b200-sxm-180gb"),
         ("GH200 SXM", "gh200-96gb"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090-24gb"),
+        ("GeForce RTX 2080Ti", "rtx-2080-ti-11gb"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada-48gb"),
+        ("NVIDIA RTX A6000", "rtx-a6000-48gb"),
     ],
 )
 def test_devices_are_found_by_the_names_people_write(text: str, name: str) -> None:

@@ -198,7 +198,7 @@ def test_phases_and_units_of_serving_rows() -> None:
     step = whole_of(_row(**DECODER | {"metric": "tpot_ms"}))
     assert [len(first.passes), len(step.passes)] == [1, 1]
     assert step.value(2500.0) == pytest.approx(2.5)
-    rate = whole_of(_row(**DECODER | {"metric": "throughput_tokens/s/gpu", "n_gpus": "2"}))
+    rate = whole_of(_row(**DECODER | {"metric": "throughput_tokens/s/gpu", "tp": "2"}))
     assert rate.value(1e6) == pytest.approx(4 * 64 / 2)
     with pytest.raises(UnpredictableError, match="not predicted"):
         whole_of(_row(**DECODER | {"metric": "happiness"}))

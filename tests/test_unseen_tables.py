@@ -112,7 +112,20 @@ def test_larger_products_take_longer_on_chips_nobody_measured(files: list[FitFil
         assert us[-1] > 4 * us[0]
 
 
-@pytest.mark.parametrize("gpu", ["RTX 5090", "MI300X", "Gaudi2", "TPU v5e", "K80", "A2", "GB300"])
+@pytest.mark.parametrize(
+    "gpu",
+    [
+        "RTX 5070",
+        "RTX 3080 Ti",
+        "RTX 4080 Laptop",
+        "MI300X",
+        "Gaudi2",
+        "TPU v5e",
+        "K80",
+        "A2",
+        "GB300",
+    ],
+)
 def test_chips_without_a_profile_are_skipped_by_name(gpu: str) -> None:
     with pytest.raises(UnpredictableError, match=f"no profile for the device '{gpu}'"):
         device_of(gpu)

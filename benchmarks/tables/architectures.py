@@ -1,4 +1,4 @@
-"""What the cost of a model depends on: transformers, and transformers over windows of an image."""
+"""What the cost of a model depends on: transformers, also over windows of images; ResNets."""
 
 from __future__ import annotations
 
@@ -58,3 +58,17 @@ class Windows:
     resolution: int = 224
     window: int = 7
     """Tokens along one side of a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A ResNet (He et al. 2015) or ResNeXt (Xie et al. 2017)."""
+
+    depths: tuple[int, int, int, int]
+    """Blocks of each stage."""
+    is_bottleneck: bool
+    groups: int = 1
+    group_width: int = 64
+    """Channels of one group in the first stage; doubles with each."""
+    squeezes: bool = False
+    """Whether blocks weigh their channels (Hu et al. 2018)."""

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from benchmarks.tables import metrics
+from benchmarks.tables.hardware import counted_devices
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 from benchmarks.tables.sizes import stated_bytes
 
@@ -49,10 +50,10 @@ def collective_of(row: Row) -> Collective | None:
     kind = next(kinds, None)
     if kind is None:
         return None
-    ranks = row.number("n_gpus", row.number("tp", 1))
+    ranks = counted_devices(row) or row.number("tp", 1)
     if ranks < 2:
         raise UnpredictableError("a collective of one rank")
-    per_node = re.search(r"devices_per_node=(\d+)", row.notes)
+    per_node = re.search(r"devices_per_node=(\d+)", f"{row.params} {row.notes}")
     held = int(per_node[1]) if per_node else min(ranks, 8)
     size = _message_bytes(row)
     refuse_empty(size, held)

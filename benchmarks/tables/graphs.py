@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from benchmarks.tables.architectures import Transformer
 from planner.cost.work import (
@@ -53,6 +54,10 @@ class Pass:
         hops = Counter({size: n * count for size, n in self.hops.items()})
         read = self.read_size_bytes * count
         return Pass(works, reductions, hops, self.operators * count, read)
+
+
+Passes: TypeAlias = tuple[tuple[Pass, float], ...]
+"""What runs, and how often for one query."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,24 @@ _ALIASES = {"hbm3": "sxm", "dgx": "sxm", "nvlink": "sxm", "nvswitch": "sxm", "su
 """Words that imply a form factor."""
 _SAME_CHIP = {"a10g": "a10", "gh200": "gh200"}
 """Words for a chip that has a profile under another name."""
+_VARIANTS = frozenset({"ti", "laptop", "mobile"})
+"""Words that make another chip of the one before them."""
 _DEFAULT_GB = {"a100": "80", "v100": "16", "h100": "80", "a800": "80", "h800": "80"}
 """Where a text names a family only: the size that published measurements mostly mean."""
+
+
+_COUNTED = re.compile(r"\s*(\d{1,4})\s*[x\u00d7*]\s*(?=[a-z])", re.IGNORECASE)
+"""How many there are, before what they are: `8xA100`."""
+
+
+def counted_devices(row: Row) -> int | None:
+    """How many devices a row states, in their column or before their name; None where it does not.
+
+    Raises:
+        UnpredictableError: the column is no number.
+    """
+    named = _COUNTED.match(row.gpu)
+    return row.number("n_gpus", int(named[1]) if named else 0) or None
 
 
 @cache
@@ -38,7 +54,7 @@ def device_of(gpu: str) -> DeviceProfile:
     Raises:
         UnpredictableError: no profile, or no family, is named.
     """
-    text = re.sub(r"(?<![a-z0-9])\d+\s*x\s*(?=[a-z])", "", gpu.lower())  # how many there are
+    text = re.sub(r"(?<![a-z0-9])\d+\s*[x\u00d7]\s*(?=[a-z])", "", gpu.lower())
     words = set(re.findall(r"[a-z]+\d*[a-z]?|\d+", text.replace("sxm4", "sxm")))
     words |= {_ALIASES[w] for w in words if w in _ALIASES}
     words |= {_SAME_CHIP[w] for w in words if w in _SAME_CHIP}
@@ -48,7 +64,7 @@ def device_of(gpu: str) -> DeviceProfile:
     for name, profile in devices().items():
         parts = name.split("-")
         family = [p for p in parts if p not in _FORMS and not p.endswith("gb")]
-        if not all(p in words for p in family):
+        if not all(p in words for p in family) or words & _VARIANTS - set(family):
             continue
         size = parts[-1].removesuffix("gb")
         wanted = sizes or [_DEFAULT_GB.get(family[-1], "")]

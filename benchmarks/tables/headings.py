@@ -3,6 +3,7 @@
 A table that has a column by one of `Row`'s own names is read by it. Where that is absent, another
 usual name serves; sizes in columns of their own are joined to what they are sizes of; and a table
 without `value` has one measured value for each column whose heading is a metric with its unit.
+A size whose heading names the unit (`message size (MB)`) takes it along.
 """
 
 from __future__ import annotations
@@ -15,18 +16,30 @@ from benchmarks.tables.sizes import whole
 
 ALSO: Mapping[str, tuple[str, ...]] = {
     "source": ("reference", "repository", "repo", "paper", "url"),
-    "model": ("model_name", "network", "kernel", "op", "operator", "operation", "workload", "name"),
-    "params": ("parameters", "config", "configuration", "shape"),
+    "model": (
+        *("model_name", "model_id", "network", "kernel", "op", "operator", "operation"),
+        *("workload", "name", "kernel_name", "op_name", "collective", "benchmark"),
+    ),
+    "params": ("parameters", "config", "configuration", "shape", "matmul_shape"),
     "gpu": (
         *("device", "gpu_name", "gpu_type", "gpu_model", "device_name", "device_type"),
-        *("accelerator", "hardware", "card", "chip", "platform"),
+        *("accelerator", "hardware", "card", "chip", "platform", "system"),
     ),
-    "n_gpus": ("num_gpus", "gpus", "ngpus", "gpu_count", "world_size", "ranks", "nranks"),
-    "tp": ("tp_size", "tensor_parallel", "tensor_parallel_size", "tp_degree"),
-    "pp": ("pp_size", "pipeline_parallel", "pipeline_parallel_size", "pp_degree"),
-    "precision": ("dtype", "data_type", "datatype", "format", "quantization"),
+    "n_gpus": (
+        *("num_gpus", "gpus", "ngpus", "gpu_count", "world_size", "ranks", "nranks"),
+        *("num_accelerators", "num_devices", "num_ranks"),
+    ),
+    "tp": ("tp_size", "tensor_parallel", "tensor_parallel_size", "tp_degree", "tensor_parallelism"),
+    "pp": (
+        *("pp_size", "pipeline_parallel", "pipeline_parallel_size", "pp_degree"),
+        "pipeline_parallelism",
+    ),
+    "precision": ("dtype", "data_type", "datatype", "format", "quantization", "dtypea", "dtype_a"),
     "sparsity": ("sparse",),
-    "batch": ("batch_size", "batchsize", "bs", "bsz"),
+    "batch": (
+        *("batch_size", "batchsize", "bs", "bsz", "batch_count", "global_batch_size"),
+        *("concurrency", "max_concurrency"),
+    ),
     "seq_in": (
         *("input_len", "input_length", "isl", "seq_len", "seqlen", "sequence_length"),
         *("prompt_len", "prompt_length", "prompt_tokens", "input_tokens", "context_length"),
@@ -39,12 +52,39 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "value": ("measured", "measurement", "result"),
     "notes": (
         *("note", "comment", "comments", "framework", "software", "backend", "runtime"),
-        *("engine", "implementation", "library", "version"),
+        *("engine", "implementation", "library", "version", "scenario", "parallelism"),
     ),
 }
 """Column -> other names of it; of `notes` all that there are count."""
-_OF_KERNELS = ("m", "n", "k", "heads", "kv_heads", "head_dim", "causal", "is_causal")
-_OF_OTHERS = ("size_bytes", "message_size", "bytes", "layers", "hidden", "hidden_size", "num_heads")
+_OF_KERNELS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("m", "n", "k"), ()),
+    "heads": ("nheads", "numheads", "n_heads", "num_heads", "q_heads", "num_q_heads", "qo_heads"),
+    "kv_heads": ("nheads_kv", "n_kv_heads", "num_kv_heads"),
+    "head_dim": ("headdim", "hdim", "head_size"),
+    "q_len": ("seqlen_q", "seq_len_q", "query_len"),
+    "kv_len": ("seqlen_k", "seq_len_k", "kv_seq_len", "cache_len"),
+    "causal": ("is_causal",),
+    "rows": (),
+    "cols": ("columns",),
+    "elements": ("num_elements", "n_elements", "numel"),
+    "in_channels": ("channels_in", "c_in", "cin"),
+    "out_channels": ("channels_out", "c_out", "cout"),
+    "height": ("input_height",),
+    "width": ("input_width",),
+    "kernel_size": ("filter_size", "kernel"),
+    **dict.fromkeys(("stride", "padding", "groups"), ()),
+}
+"""Size of a kernel -> other headings of it."""
+_OF_OTHERS: Mapping[str, tuple[str, ...]] = {
+    "size_bytes": ("message_size", "size", "bytes"),
+    **dict.fromkeys(("layers", "hidden", "hidden_size", "num_heads"), ()),
+    "resolution": ("image_size", "img_size", "input_resolution"),
+    "steps": ("num_steps", "num_inference_steps", "denoising_steps"),
+    "devices_per_node": ("gpus_per_node",),
+}
+"""Size of anything larger, or of a message -> other headings of it."""
+_UNIT = re.compile(r"_?[(\[]([kmgt]?i?b|bytes)[)\]]$")
+"""Of a size, in its heading."""
 _MARKS = ",;\t|"
 
 
@@ -68,11 +108,14 @@ def rows_of(record: Mapping[str, str], columns: Sequence[str]) -> Iterator[dict[
         record: cells by heading, `name_of` each.
         columns: `Row`'s names.
     """
+    record = dict(_with_units(record))
     found = {column: _cell(record, column) for column in columns}
-    if not found["model"] and all(record.get(name) for name in "mnk"):
-        found["model"] = "gemm"
+    sized = all(record.get(name) for name in "mnk") or record.get("matmul_shape")
+    found["model"] = found["model"] or ("gemm" if sized else "")
     found["model"] += _sizes(record, _OF_KERNELS, found["model"])
     found["params"] += _sizes(record, _OF_OTHERS, found["params"])
+    found["n_gpus"] = found["n_gpus"] or _of_nodes(record)
+    found["notes"] += " concurrency" if any("concurrency" in name for name in record) else ""
     is_named = any(name in record for name in ("value", *ALSO["value"]))
     measured = [] if is_named else [name for name in record if _is_metric(name)]
     for name in measured:
@@ -81,19 +124,49 @@ def rows_of(record: Mapping[str, str], columns: Sequence[str]) -> Iterator[dict[
         yield found
 
 
+def _with_units(record: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The record, with units of sizes behind these instead of in their headings."""
+    for name, cell in record.items():
+        unit = None if _is_metric(name) else _UNIT.search(name)
+        if unit is None:
+            yield name, cell
+            continue
+        in_bytes = unit[1] in ("b", "bytes")
+        yield name[: unit.start()], cell if in_bytes or not cell else f"{cell}{unit[1]}"
+
+
 def _cell(record: Mapping[str, str], column: str) -> str:
     if column in record:
         return record[column]
     others = [record[name] for name in ALSO.get(column, ()) if record.get(name)]
+    if column == "model":  # a `kernel` of 3 is the size of one
+        others = [other for other in others if not re.fullmatch(r"[\d.x() ]+", other)]
     return " ".join(others) if column == "notes" else next(iter(others), "")
 
 
-def _sizes(record: Mapping[str, str], names: Sequence[str], text: str) -> str:
+def _sizes(record: Mapping[str, str], names: Mapping[str, Sequence[str]], text: str) -> str:
     """Sizes in columns of their own, where the text does not state them."""
     stated = {name.lower() for name in re.findall(r"(\w+)\s*[=:]", text)}
-    missing = (name for name in names if record.get(name) and name not in stated)
-    return "".join(f" {name}={whole(record[name])}" for name in missing)
+    cells = {
+        name: next((record[each] for each in (name, *others) if record.get(each)), "")
+        for name, others in names.items()
+        if name not in stated
+    }
+    return "".join(
+        f" {name}={whole(cell)}" for name, cell in cells.items() if cell not in ("", text)
+    )
+
+
+def _of_nodes(record: Mapping[str, str]) -> str:
+    """How many devices so many machines have."""
+    counts = [record.get(name, "") for name in ("num_nodes", "gpus_per_node")]
+    return str(int(counts[0]) * int(counts[1])) if all(c.isdigit() for c in counts) else ""
 
 
 def _is_metric(name: str) -> bool:
-    return metrics.latency_scale(name) is not None or metrics.is_rate(name)
+    return (
+        metrics.latency_scale(name) is not None
+        or metrics.is_rate(name)
+        or re.search(r"(?:peak|max|used)_(?:gpu_)?mem|memory_(?:usage|used)|footprint", name)
+        is not None
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.tables.architectures import Transformer, Windows
+from benchmarks.tables.architectures import Residual, Transformer, Windows
+from benchmarks.tables.canvas import Canvas
 from benchmarks.tables.graphs import WIDE, Pass, Setting, transformer_pass
-from planner.cost.work import ACTIVATION_BYTES, Convolution, Flow, Product, Traffic
+from planner.cost.work import ACTIVATION_BYTES, Flow, Product, Traffic
 
 
 def window_pass(model: Windows, at: Setting) -> Pass:
@@ -35,52 +35,28 @@ def window_pass(model: Windows, at: Setting) -> Pass:
     return found
 
 
-def residual_pass(
-    depths: Sequence[int],
-    is_bottleneck: bool,
-    batch: int,
-    format: str,
-    *,
-    side: int = 224,
-    is_fused: bool = True,
-) -> Pass:
-    """One pass of a ResNet over square images (He et al. 2015, stride in the 3 x 3)."""
-    found = Pass()
-    size = ACTIVATION_BYTES[format]
-
-    def convolve(cin: int, cout: int, side: int, kernel: int, stride: int = 1) -> None:
-        work = Convolution(batch, cin, cout, side, side, (kernel, kernel), stride, format=format)
-        found.add(work)
-        if not is_fused:
-            moved = batch * cout * side * side * size
-            found.add(Traffic(moved, moved, Flow.ELEMENTWISE), 2)
-
-    side = -(-side // 2)
-    convolve(3, 64, side, 7, 2)
-    pooled, halved = batch * 64 * size, -(-side // 2)
-    found.add(Traffic(pooled * side**2, pooled * halved**2, Flow.REDUCTION))
-    channels, side = 64, halved
-    for stage, blocks in enumerate(depths):
-        width = 64 * 2**stage
-        out = width * (4 if is_bottleneck else 1)
+def residual_pass(model: Residual, canvas: Canvas) -> Pass:
+    """One pass of a ResNet over square images (He et al. 2015, stride in the 3 x 3), or of one with
+    more or wider groups (Xie et al. 2017, Zagoruyko and Komodakis 2016) or squeezes."""
+    canvas.convolve(64, 7, 2)
+    canvas.pool()
+    for stage, blocks in enumerate(model.depths):
         for block in range(blocks):
-            stride = 2 if stage > 0 and block == 0 else 1
-            before, side = side, -(-side // stride)
-            if is_bottleneck:
-                convolve(channels, width, before, 1)
-                convolve(width, width, side, 3, stride)
-                convolve(width, out, side, 1)
-            else:
-                convolve(channels, width, side, 3, stride)
-                convolve(width, width, side, 3)
-            if channels != out:
-                convolve(channels, out, side, 1, stride)
-            moved = batch * out * side * side * size
-            if is_fused:
-                found.read_size_bytes += moved
-            else:
-                found.add(Traffic(2 * moved, moved, Flow.ELEMENTWISE))
-            channels = out
-    found.add(Traffic(batch * channels * side**2 * size, batch * channels * size, Flow.REDUCTION))
-    found.add(Product(batch, 1000, channels, format="fp16" if format not in WIDE else format))
-    return found
+            _residual_block(model, canvas, stage, 2 if stage > 0 and block == 0 else 1)
+    return canvas.classify(1000)
+
+
+def _residual_block(model: Residual, canvas: Canvas, stage: int, stride: int) -> None:
+    planes, before = 64 * 2**stage, canvas.channels
+    if model.is_bottleneck:
+        canvas.convolve(planes * model.group_width // 64 * model.groups, 1)
+        canvas.convolve(canvas.channels, 3, stride, model.groups)
+        canvas.convolve(4 * planes, 1)
+    else:
+        canvas.convolve(planes, 3, stride)
+        canvas.convolve(planes, 3)
+    if before != canvas.channels:
+        canvas.project(before, stride)
+    if model.squeezes:
+        canvas.squeeze(canvas.channels // 16)
+    canvas.add_shortcut()

@@ -5,22 +5,31 @@ from __future__ import annotations
 import re
 
 from benchmarks.tables import metrics
+from benchmarks.tables.convolutions import convolution_of
 from benchmarks.tables.layers import layer_operator, layer_part, row_kernel
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 from planner.cost.work import Attention, Product, Work
 
-_PRODUCT = re.compile(r"(?i)gemm|matmul|linear|proj|(?<![a-z])(?:fc|b?mm|dense|mlp)(?![a-z])")
+_PRODUCT = re.compile(
+    r"(?i)gemm|matmul|linear|proj|(?<![a-z])(?:fc|b?mm|baddbmm|addmm|dense|mlp)(?![a-z])"
+)
 _SEVERAL = re.compile(r"(?i)group|moe|expert|conv|fused|\bmla|attention")
 """Words of what is more than one product, or another thing, though it states three sizes."""
+_BATCHED = re.compile(r"(?i)(?<![a-z])(?:badd)?bmm|batch(?:ed)?[_ -]?(?:gemm|matmul)|strided")
+"""Names of many products at once: as many as a row's batch, if it says no more."""
+_ATTENTION = re.compile(r"(?i)attention|attn|sdpa|fmha|flash_?decod|\bmla|\bmha|\bgqa")
 _INPUT_FIRST = ("linear", "bmm")
 """Operators whose sizes are listed as an input [B, M, N] times [N, K]: K is the output's width (a
 vocabulary of 30522, a fused 3 x 768), unlike BLAS, where K is summed over."""
 _SIZE = re.compile(r"\b([A-Za-z]\w*?)\s*[=:]\s*(\d+)")
 _JOINED = re.compile(r"(?i)(?:^|[_ ,])([mnkb])(\d+)(?=$|[_ ,])")
 """A size without a sign: `gemm_m128_n4096_k4096`."""
-_THREE = re.compile(r"(?<!\d)(\d+)\s*[x,]\s*(\d+)\s*[x,]\s*(\d+)(?!\d)")
+_BY = r"\s*[x,\u00d7]\s*"
+_THREE = rf"(?<!\d)(\d+){_BY}(\d+){_BY}(\d+)(?!\d)"
 """M x N x K, as products are mostly listed."""
+_SHAPE = re.compile(rf"(?:^[\[( ]*|shape\D*){_THREE}")
+"""The same in a row's parameters: all of them, or where they speak of a shape."""
 
 
 def kernel_us(row: Row, work: Work) -> float:
@@ -47,15 +56,14 @@ def kernel_of(row: Row) -> Work | None:
     name = row.model
     sizes = {key.lower(): int(value) for key, value in _SIZE.findall(name)}
     if _PRODUCT.search(name) and not _SEVERAL.search(name):
-        sizes = _product_sizes(name, sizes)
+        sizes = _product_sizes(row, sizes)
         if {"m", "n", "k"} <= sizes.keys():
             return _product(row, sizes)
-    best = re.search(r"shape\D*(\d+)\s*x\s*(\d+)\s*x\s*(\d+)", row.params.lower())
-    if best and "matmul" in name.lower():
-        m, n, k = (int(size) for size in best.groups())
-        return Product(m, n, k, format=format_of(row.precision, row.sparsity))
-    if re.search(r"(?i)attention|\bmla|\bmha|\bgqa", name) and "heads" in sizes:
+    if _ATTENTION.search(name) and "heads" in sizes:
         return _attention(row, sizes)
+    convolution = convolution_of(row, sizes)
+    if convolution is not None:
+        return convolution
     if ":" in name and "n_embd" in row.params:
         return layer_operator(row)
     if "one layer" in name.lower() and ":" in name:
@@ -63,12 +71,12 @@ def kernel_of(row: Row) -> Work | None:
     return row_kernel(row, sizes)
 
 
-def _product_sizes(name: str, sizes: dict[str, int]) -> dict[str, int]:
-    """The sizes that a product's name states, however it writes them."""
+def _product_sizes(row: Row, sizes: dict[str, int]) -> dict[str, int]:
+    """The sizes that a product's name states, however it writes them, or its parameters."""
     if {"m", "n", "k"} <= sizes.keys():
         return sizes
-    joined = {key.lower(): int(value) for key, value in _JOINED.findall(name)}
-    listed = _THREE.search(name)
+    joined = {key.lower(): int(value) for key, value in _JOINED.findall(row.model)}
+    listed = re.search(_THREE, row.model) or _SHAPE.search(row.params.lower())
     if not joined and listed:
         joined = dict(zip("mnk", map(int, listed.groups()), strict=True))
     return {**joined, **sizes}
@@ -77,7 +85,8 @@ def _product_sizes(name: str, sizes: dict[str, int]) -> dict[str, int]:
 def _product(row: Row, sizes: dict[str, int]) -> Product:
     if re.search(r"(?i)spars", row.model) and not row.sparsity.strip():
         raise UnpredictableError("a sparse product does not say how sparse")
-    m, n, k, lanes = sizes["m"], sizes["n"], sizes["k"], sizes.get("b", 1)
+    lanes = row.number("batch", 1) if _BATCHED.search(row.model) else 1
+    m, n, k, lanes = sizes["m"], sizes["n"], sizes["k"], sizes.get("b", lanes)
     refuse_empty(m, n, k, lanes)
     format = format_of(row.precision, row.sparsity)
     if "b" in sizes and row.model.lower().startswith(_INPUT_FIRST):
@@ -91,20 +100,22 @@ def _attention(row: Row, sizes: dict[str, int]) -> Attention:
     name = row.model.lower()
     if re.search(r"\bmla|latent", name):
         raise UnpredictableError("attention over latent vectors is not modelled")
-    is_decode = re.search(r"generation|decode", name) is not None
-    keys, heads = row.number("seq_in"), sizes["heads"]
+    is_step = re.search(r"generation|decod|paged", name) is not None
+    keys = sizes.get("kv_len") or row.number("seq_in", sizes.get("q_len"))
+    queries = sizes.get("q_len") or (1 if is_step else keys)
+    heads, is_decode = sizes["heads"], queries == 1
     window = sizes.get("window_size", sizes.get("window", 0))
     if 0 < window < keys and not is_decode:
         raise UnpredictableError("prefill in sliding windows is not modelled")
     shared, width = sizes.get("kv_heads", heads) or heads, sizes.get("head_dim", 128)
-    refuse_empty(heads, width, heads - shared + 1)
+    refuse_empty(heads, width, heads - shared + 1, keys - queries + 1)
     return Attention(
         batch=row.number("batch"),
         heads=heads,
         kv_heads=shared,
         head_dim=width,
-        queries=1 if is_decode else keys,
+        queries=queries,
         keys=min(keys, window) if window > 0 else keys,
-        is_causal=re.search(r"bidirectional|non.?causal|causal=(0|false|no)\b", name) is None,
+        is_causal=re.search(r"bidirectional|non.?causal|causal=(0|f|no)", name) is None,
         format=format_of(row.precision, ""),
     )

@@ -7,17 +7,19 @@ import re
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 from benchmarks.tables.sizes import stated_bytes, stated_elements
-from planner.cost.work import Flow, Product, Traffic, Work
+from planner.cost.work import Attention, Flow, Product, Traffic, Work
 
 _ROW_FLOWS = (
     (r"(?:masked_?|log_?)?softmax", Flow.SOFTMAX, 1),
     (r"(?:layer|rms|batch|group)_?norm|ln", Flow.NORMALISATION, 1),
-    (r"(?:vec_?)?(?:add|mul|div|sub)(?:ition|tiply)?", Flow.ELEMENTWISE, 2),
-    (r"(?:vec_?)?(?:gelu|relu|silu|tanh|exp|pow|sqrt|elu|sigmoid)", Flow.ELEMENTWISE, 1),
-    (r"(?:mem)?copy|memcpy|transpose", Flow.COPY, 1),
+    (r"(?:silu|gelu)_and_mul|swiglu|geglu", Flow.ACTIVATION, 2),
+    (r"(?:vec(?:tor)?_?)?(?:add|mul|div|sub)(?:ition|tiply)?", Flow.ELEMENTWISE, 2),
+    (r"(?:vec(?:tor)?_?)?(?:gelu|relu|silu|tanh|exp|pow|sqrt|elu|sigmoid)", Flow.ELEMENTWISE, 1),
+    (r"dropout|scale|cast", Flow.ELEMENTWISE, 1),
+    (r"(?:mem)?copy|memcpy|transpose|permute|rope|rotary_embedding", Flow.COPY, 1),
 )
 """First word of a kernel's name -> its flow and how many operands it reads."""
-_BY_ROW = frozenset({Flow.SOFTMAX, Flow.NORMALISATION})
+_BY_ROW = frozenset({Flow.SOFTMAX, Flow.NORMALISATION, Flow.ACTIVATION})
 _ROW_SIZES = (
     *(("b", "h"), ("m", "n"), ("batch", "hidden"), ("tokens", "hidden"), ("batch", "dim")),
     *(("rows", name) for name in ("cols", "columns", "width", "hidden", "dim")),
@@ -58,14 +60,12 @@ def _moved_bytes(row: Row, element: int, name: str) -> float:
     """
     text = f"{row.model} {row.params}".lower()
     elements, size = stated_elements(text), stated_bytes(text)
-    bare = re.search(r"\bsize=(\d+)(?![\d.,\w])", text)
     if elements is not None:
         size = float(elements * element)
-    if size is None and bare is None:
+    if size is None:
         raise UnpredictableError(f"the size of {name!r} is not stated")
-    moved = size if bare is None else float(bare[1])
-    refuse_empty(moved)
-    return moved
+    refuse_empty(size)
+    return size
 
 
 def layer_operator(row: Row) -> Work:
@@ -108,7 +108,24 @@ def layer_operator(row: Row) -> Work:
         return flows[operator]
     if "norm" in operator:
         return Traffic(line, line, Flow.NORMALISATION, rows=tokens)
+    if operator in ("attn_prefill", "attn_decode"):
+        return _layer_attention(row, (heads, kv_heads, dim), format)
     raise UnpredictableError(f"layer operator {operator!r} is unknown")
+
+
+def _layer_attention(row: Row, heads: tuple[int, int, int], format: str) -> Attention:
+    """The attention of one layer: of one new position to those in the cache, or of a prompt, or a
+    part of one behind a cache."""
+    stated = dict(re.findall(r"(kv_cache_size|prefill_chunk_size)=(\d+)", row.params))
+    is_step = row.model.endswith("attn_decode")
+    cached = int(stated.get("kv_cache_size", 0))
+    if is_step:
+        queries, keys = 1, cached or row.number("seq_in")
+    else:
+        queries = int(stated.get("prefill_chunk_size", 0)) or row.number("seq_in")
+        keys = cached + queries
+    refuse_empty(queries, keys)
+    return Attention(row.number("batch"), *heads, queries, keys, format=format)
 
 
 def layer_part(row: Row) -> Work:

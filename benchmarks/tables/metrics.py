@@ -25,6 +25,8 @@ _RATE = re.compile(
     r"throughput|_per_s(?![a-z])|_per_sec|/s(?:ec|econd)?(?![a-z])|\bips\b|\bqps\b|per_second"
 )
 _BATCHES = re.compile(r"(?<![a-z])(?:it|iters?|iterations?|batch(?:es)?|steps?)(?:/|_per_)s")
+_TRAINING = re.compile(r"(?<![a-z])(?:train(?:ing)?|fine-?tun\w*|backward|bwd)(?![a-z])")
+_ALL_TOKENS = re.compile(r"total_?(?:num_?)?tok|tok\w*_total|in(?:put)?[+&]out")
 _BYTES = {"b": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BINARY = {"k": 2.0**10, "m": 2.0**20, "g": 2.0**30, "t": 2.0**40}
 _SIZE = re.compile(r"(?<![a-z])([kmgt])(i?)b(?:ytes)?(?![a-z])|(?<![a-z])bytes(?![a-z])")
@@ -95,6 +97,16 @@ def counts_batches(metric: str) -> bool:
     return _BATCHES.search(metric.lower()) is not None
 
 
+def is_of_training(text: str) -> bool:
+    """Whether a text says that more than a forward pass was measured."""
+    return _TRAINING.search(text.lower()) is not None
+
+
 def counts_tokens(metric: str) -> bool:
     """Whether a throughput counts tokens, not whole inputs."""
     return re.search(r"tok", metric.lower()) is not None
+
+
+def counts_all_tokens(metric: str) -> bool:
+    """Whether it counts those read as well as those written."""
+    return _ALL_TOKENS.search(metric.lower()) is not None

@@ -13,10 +13,10 @@ from benchmarks.tables.rows import UnpredictableError
 _PATTERNS = (
     (r"fp16 weights", "fp16"),
     (r"sparse-marlin", "int4_wo"),
-    (r"int4|w4a16|awq|gptq|nf4", "int4_wo"),
+    (r"int4|w4a16|awq|gptq|nf4|\bq4(?![a-z0-9])|\bq4_|4[-_ ]bit", "int4_wo"),
     (r"float8wo|fp8[_ -]?wo|(?:fp8|float8).*weight.only", "int8_wo"),
     (r"int8dq|w8a8|\bsq\b|smoothquant|int8 dynamic", "int8"),
-    (r"int8[_ -]?w|weight.only|w8a16", "int8_wo"),
+    (r"int8[_ -]?w|weight.only|w8a16|\bq8_0", "int8_wo"),
     (r"autoquant", "int8_wo"),
     (r"fp8|float8|e4m3", "fp8"),
     (r"int8", "int8"),
@@ -38,7 +38,7 @@ def format_of(precision: str, sparsity: str) -> str:
         UnpredictableError: the text names none that is modelled, or a sparsity that is not.
     """
     text = precision.lower()
-    if re.search(r"fp6|uintx|int2|fp4|mxfp|w4a8|w4afp8|w4a4", text):
+    if re.search(r"fp6|uintx|int2|fp4|mxfp|w4a8|w4afp8|w4a4|\bi?q[12356]_", text):
         raise UnpredictableError(f"format {precision!r} is not modelled")
     kept = sparsity.strip().lower()
     is_halved = _HALVED.search(kept) is not None

@@ -48,6 +48,8 @@ def _mixtral(layers: int, hidden: int, heads: int, ffn: int) -> Transformer:
 
 PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"mt5|ul2|\b(?:mobile|squeeze|de|hu|visual|vil|rem)bert", None),
+    (r"xlnet[-_ ]?large", _bert(24, 1024, 16)),
+    (r"xlnet", _bert(12, 768, 12)),
     (r"(?:flan-?)?t5[-_ ]?small", _t5(6, 512, 8, 2048)),
     (r"(?:flan-?)?t5[-_ ]?base", _t5(12, 768, 12, 3072)),
     (r"(?:flan-?)?t5[-_ ]?large", _t5(24, 1024, 16, 4096)),
@@ -64,6 +66,9 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"megatron.*bert.*3\.9b", _bert(48, 2560, 40)),
     (r"megatron.*bert.*1\.3b", _bert(24, 2048, 32)),
     (r"megatron.*bert", _bert(24, 1024, 16)),
+    (r"\bbert.*1\.3b", _bert(24, 2048, 32)),
+    (r"\bbert.*2\.[67]b", _bert(32, 2560, 32)),
+    (r"\bbert.*6\.7b", _bert(32, 4096, 32)),
     (r"bert(?:a|a-v2|weet)?[-_ ]?large|berta?[-_ ]l\b", _bert(24, 1024, 16)),
     (r"bert[-_ ]?tiny", _bert(2, 128, 2)),
     (r"bert[-_ ]?mini\b", _bert(4, 256, 4)),
@@ -80,7 +85,7 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"gpt-?2[-_ ]?xl|gpt-?2\b.*1\.5b", _gpt(48, 1600, 25, 50257)),
     (r"gpt-?2[-_ ]?large|gpt-?2\b.*7[67]\dm", _gpt(36, 1280, 20, 50257)),
     (r"gpt-?2[-_ ]?medium|gpt-?2\b.*3[45]\dm", _gpt(24, 1024, 16, 50257)),
-    (r"gpt-?2", _gpt(12, 768, 12, 50257)),
+    (r"gpt-?2(?![\d.])", _gpt(12, 768, 12, 50257)),
     (r"gpt-?neox|neox-20b", _gpt(44, 6144, 64, 50432)),
     (r"gpt-?j", _gpt(28, 4096, 16, 50400)),
     (r"gpt.*530b|nlg.*530b|mt-nlg|megatron.*530", _gpt(105, 20480, 128)),
@@ -117,11 +122,13 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"llama[-_ ]?3.*\b3b", _llama(28, 3072, 24, 8, 8192, 128256)),
     (r"codellama[-_ ]?34b|llama.*34b", _llama(48, 8192, 64, 8, 22016)),
     (r"llama[-_ ]?2.*70b", _llama(80, 8192, 64, 8, 28672)),
-    (r"llama.*(65|70)b", _llama(80, 8192, 64, 64, 22016)),
+    (r"llama.*65b", _llama(80, 8192, 64, 64, 22016)),
+    (r"llama.*70b", _llama(80, 8192, 64, 8, 28672)),
     (r"llama.*(30|33)b", _llama(60, 6656, 52, 52, 17920)),
     (r"(llama|vicuna).*13b", _llama(40, 5120, 40, 40, 13824)),
     (r"(llama|vicuna).*7b", _llama(32, 4096, 32, 32, 11008)),
     (r"mixtral.*8x22b", _mixtral(56, 6144, 48, 16384)),
+    (r"tinyllama", _llama(22, 2048, 32, 4, 5632)),
     (r"mixtral", _mixtral(32, 4096, 32, 14336)),
     (r"dbrx", _sparse(_llama(40, 6144, 48, 8, 10752, 100352), 16, 4)),
     (r"mistral.*large", _llama(88, 12288, 96, 8, 28672, 32768)),
@@ -133,7 +140,12 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"qwen-?3.*14b", _llama(40, 5120, 40, 8, 17408, 151936)),
     (r"qwen-?2\.5.*32b", _llama(64, 5120, 40, 8, 27648, 152064)),
     (r"qwen-?2\.5.*14b", _llama(48, 5120, 40, 8, 13824, 152064)),
-    (r"qwen-?2\.5.*1\.5b", _llama(28, 1536, 12, 2, 8960, 151936)),
+    (r"qwen-?2(?:\.5)?.*1\.5b", _llama(28, 1536, 12, 2, 8960, 151936)),
+    (r"qwen-?2(?:\.5)?.*0\.5b", _llama(24, 896, 14, 2, 4864, 151936)),
+    (r"qwen-?2\.5.*\b3b", _llama(36, 2048, 16, 2, 11008, 151936)),
+    (r"qwen-?3.*0\.6b", replace(_llama(28, 1024, 16, 8, 3072, 151936), head_dim=128)),
+    (r"qwen-?3.*1\.7b", _llama(28, 2048, 16, 8, 6144, 151936)),
+    (r"qwen-?3.*\b4b", replace(_llama(36, 2560, 32, 8, 9728, 151936), head_dim=128)),
     (r"qwen-?2.*72b", _llama(80, 8192, 64, 8, 29568, 152064)),
     (r"qwen-?2.*7b", _llama(28, 3584, 28, 4, 18944, 152064)),
     (r"qwen-?3.*32b", replace(_llama(64, 5120, 64, 8, 25600, 151936), head_dim=128)),
@@ -147,8 +159,8 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"gemma[-_ ]?2[-_ ]27b", replace(_llama(46, 4608, 32, 16, 36864, 256000), head_dim=128)),
     (r"gemma[-_ ]?2b", replace(_llama(18, 2048, 8, 1, 16384, 256000), head_dim=256)),
     (r"gemma[-_ ]?7b", replace(_llama(28, 3072, 16, 16, 24576, 256000), head_dim=256)),
-    (r"falcon-?180b", Transformer("decoder", 80, 14848, 232, 8, 59392, 65024)),
-    (r"falcon-?40b", Transformer("decoder", 60, 8192, 128, 8, 32768, 65024)),
+    (r"falcon[-_ ]?180b", Transformer("decoder", 80, 14848, 232, 8, 59392, 65024)),
+    (r"falcon[-_ ]?40b", Transformer("decoder", 60, 8192, 128, 8, 32768, 65024)),
     (r"\byi-?34b", _llama(60, 7168, 56, 8, 20480, 64000)),
     (r"\byi-?6b", _llama(32, 4096, 32, 4, 11008, 64000)),
     (r"\bmpt-?30b", _gpt(48, 7168, 64, 50432)),
@@ -159,20 +171,37 @@ PUBLIC: tuple[tuple[str, Transformer | None], ...] = (
     (r"baichuan-?2.*7b", _llama(32, 4096, 32, 32, 11008, 125696)),
     (r"internlm-?2.*20b", _llama(48, 6144, 48, 8, 16384, 92544)),
     (r"internlm-?20b", _llama(60, 5120, 40, 40, 13824, 103168)),
-    (r"falcon-?7b", Transformer("decoder", 32, 4544, 71, 1, 18176, 65024)),
+    (r"falcon[-_ ]?7b", Transformer("decoder", 32, 4544, 71, 1, 18176, 65024)),
 )
 """Name -> configuration, from the models' own publications; the first that matches holds. None:
 another architecture, told apart from a name that it contains."""
 
 
+_NAMED_SIZE = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)\s?([bm])(?![a-z\d])")
+"""Millions or thousands of millions of weights: the whole of `350m`, nothing of `8x7b` or `a3b`."""
+_ROUNDED = 1.4
+"""Factor within which names tell sizes: a Gemma 2B has 2.5 thousand million weights."""
+
+
 def public_model(name: str) -> Transformer | None:
     """The model that a name in lower case means, or None. A number behind any text is a whole one:
-    a 57B or a 1.7B is no 7B. BERTs named by their sizes (`L-4_H-512_A-8`) have these."""
+    a 57B or a 1.7B is no 7B. BERTs named by their sizes (`L-4_H-512_A-8`) have these; and no model
+    is meant whose weights are not as many as the name says."""
     sized = re.search(r"bert.*[-_]l-(\d+)(?:_h-(\d+)_a-(\d+))?", name)
     if sized:
         return _bert(*map(int, sized.groups())) if sized[2] else None
     whole = ((re.sub(r"\.\*(?=\(?\d)", r".*(?<![\\d.])", each), shape) for each, shape in PUBLIC)
-    return next((shape for pattern, shape in whole if re.search(pattern, name)), None)
+    found = next((shape for pattern, shape in whole if re.search(pattern, name)), None)
+    return found if found is None or _is_of_size(found, name) else None
+
+
+def _is_of_size(model: Transformer, name: str) -> bool:
+    """Whether a model has the number of weights that a name states, if it states one."""
+    stated = _NAMED_SIZE.search(name)
+    if stated is None:
+        return True
+    size = float(stated[1]) * {"m": 1e6, "b": 1e9}[stated[2]]
+    return 1 / _ROUNDED < model.parameters / size < _ROUNDED
 
 
 SWIN = {

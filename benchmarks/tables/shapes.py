@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.tables.architectures import Transformer, Windows
+from benchmarks.tables.architectures import Residual, Transformer, Windows
 from benchmarks.tables.public import SWIN, public_model
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 
@@ -25,9 +25,22 @@ _KEYS = {
 }
 
 
-_AROUND = re.compile(r"ssd|r-?cnn|retina|deeplab|fcn|\bfpn|yolo|u-?net|detr|clip|pose|\bse[-_]")
+_AROUND = re.compile(r"ssd|r-?cnn|retina|deeplab|fcn|\bfpn|yolo|u-?net|detr|clip|pose|\bfacenet")
 """Networks that hold a ResNet and more."""
+_DEPTHS = {
+    18: Residual((2, 2, 2, 2), is_bottleneck=False),
+    34: Residual((3, 4, 6, 3), is_bottleneck=False),
+    50: Residual((3, 4, 6, 3), is_bottleneck=True),
+    101: Residual((3, 4, 23, 3), is_bottleneck=True),
+    152: Residual((3, 8, 36, 3), is_bottleneck=True),
+}
+"""Layers -> network (He et al. 2015, table 1)."""
 
+
+_ENCODERS = re.compile(r"bert|xlnet|electra|\b(?:vit|deit|beit|bge|gte|e5)\b|wav2vec")
+"""Families that read and do not write, whatever a row says of their sizes."""
+_NOT_DENSE = re.compile(r"longformer|big-?bird|reformer|linformer|performer|mamba|rwkv|retnet")
+"""Families that attend to some positions only, or do not attend."""
 
 _SQUARE = re.compile(
     r"\b(\d{3,4})\s*x\s*\1\b"
@@ -37,8 +50,14 @@ _SQUARE = re.compile(
 
 
 def transformer_of(row: Row) -> Transformer | None:
-    """The transformer a row means: public by name, overridden by what it states; or None."""
+    """The transformer a row means: public by name, overridden by what it states; or None.
+
+    Raises:
+        UnpredictableError: its name is that of another architecture, or its sizes do not fit.
+    """
     name = row.model.lower()
+    if _NOT_DENSE.search(name):
+        raise UnpredictableError(f"model {row.model!r} does not attend to all positions")
     public = public_model(name)
     stated = _stated(row)
     if public is not None:
@@ -80,7 +99,8 @@ def _sound(model: Transformer) -> Transformer:
 def _kind(name: str, params: str, stated: Mapping[str, int]) -> str:
     if stated.get("decoder_layers"):
         return "encoder-decoder"
-    return "encoder" if re.search(r"\benc", f"{name} {params}") else "decoder"
+    is_encoder = re.search(r"\benc", f"{name} {params}") or _ENCODERS.search(name)
+    return "encoder" if is_encoder else "decoder"
 
 
 def _overridden(public: Transformer, stated: Mapping[str, int]) -> Transformer:
@@ -107,22 +127,27 @@ def _stated(row: Row) -> dict[str, int]:
     return found
 
 
-def residual_depths(row: Row) -> tuple[tuple[int, int, int, int], bool] | None:
-    """Blocks per stage of a ResNet and whether blocks are bottlenecks, or None."""
+def residual_of(row: Row) -> Residual | None:
+    """The residual network that a row means, or None.
+
+    Raises:
+        UnpredictableError: one of a depth that is none.
+    """
     text = f"{row.model} {row.params}".lower()
-    found = re.search(r"(?:resnet|\brn)[-_ ]?v?(\d{2,3})", text)
-    if found is None or "wide" in text or _AROUND.search(row.model.lower()):
+    found = re.search(r"(?:res(?:net|next)|\brn)[-_ ]?v?(\d{2,3})", text)
+    if found is None or _AROUND.search(row.model.lower()):
         return None
-    depths = {
-        18: ((2, 2, 2, 2), False),
-        34: ((3, 4, 6, 3), False),
-        50: ((3, 4, 6, 3), True),
-        101: ((3, 4, 23, 3), True),
-        152: ((3, 8, 36, 3), True),
-    }
-    if int(found[1]) not in depths:
+    known = _DEPTHS.get(int(found[1]))
+    if known is None:
         raise UnpredictableError(f"ResNet-{found[1]} is unknown")
-    return depths[int(found[1])]
+    model = replace(known, squeezes=re.search(r"\bse[-_]?res", text) is not None)
+    if "wide" in text:
+        return replace(model, group_width=128)
+    if "resnext" not in text:
+        return model
+    named = re.search(r"(\d{2})\s*x\s*(\d{1,2})d", text)
+    groups, width = (int(named[1]), int(named[2])) if named else (32, 4)
+    return replace(model, groups=groups, group_width=width)
 
 
 def windows_of(row: Row) -> Windows | None:

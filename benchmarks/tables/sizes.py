@@ -7,7 +7,7 @@ import re
 _NUMBER = r"(?<![\d.,])(\d+)(?![\d.,]*\d|[a-z^]|\s*[kmgt]i?b\b)"
 """A whole number by itself: no part of 1,000 or 1.5, and none whose unit follows."""
 _PATTERNS = (
-    rf"\bsize_bytes={_NUMBER}()",
+    rf"\bsize(?:_bytes)?={_NUMBER}()",
     r"=\s*(\d+)\s*()bytes",
     rf"\bbytes={_NUMBER}()",
     r"(?<![\d.,])(\d+)\s*()bytes",

@@ -39,13 +39,14 @@ SIMILAR = {
     "tensorrt": "tensorrt-8.6",
     "tensorflow2": "tensorflow",
     "paddle": "torchscript",
-    "tensorrt-llm": "fastertransformer",
-    "vllm": "fastertransformer",
-    "sglang": "fastertransformer",
+    "tensorrt-llm": "torch-compile",
+    "vllm": "torch-compile",
+    "sglang": "torch-compile",
     "deepspeed": "fastertransformer",
     "megatron": "torchscript",
 }
-"""Whose factors serve where a software has none of its own: built the same way."""
+"""Whose factors serve where a software has none of its own: built the same way. Engines for serving
+fuse what FasterTransformer calls one by one, and replay what they decode as a graph."""
 REPLAYED = frozenset({"torch-compile"})
 """Compiled once and replayed as CUDA graphs (gpt-fast's and torchao's way of decoding)."""
 LIBRARY = "library"

@@ -61,6 +61,8 @@ def _sort(row: Row, found: Rows) -> None:
         found.refused.append(row)
         return
     _ = row.measured
+    if metrics.is_of_training(f"{row.metric} {row.model}"):
+        raise UnpredictableError("training is not predicted")
     if weigh.is_memory(row):
         weigh.parts_of(row)
         weigh.capacity_gb(row)

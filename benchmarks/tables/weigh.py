@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.tables import metrics
 from benchmarks.tables.architectures import Transformer
+from benchmarks.tables.degrees import with_degrees
 from benchmarks.tables.hardware import device_of
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError
@@ -30,7 +31,7 @@ def parts_of(row: Row) -> list[float]:
     model = transformer_of(row)
     if model is None:
         raise UnpredictableError(f"memory of {row.model!r} is not modelled")
-    return parts(model, row, format_of(row.precision, row.sparsity))
+    return parts(model, with_degrees(row, model), format_of(row.precision, row.sparsity))
 
 
 def parts(model: Transformer, row: Row, format: str) -> list[float]:

@@ -7,37 +7,33 @@ from dataclasses import dataclass, replace
 
 from benchmarks.tables import metrics
 from benchmarks.tables.architectures import Transformer
+from benchmarks.tables.degrees import copies, with_degrees
 from benchmarks.tables.graphs import (
-    Pass,
+    Passes,
     Setting,
     decoder_pass,
     transformer_pass,
 )
 from benchmarks.tables.hardware import device_of, node_of
-from benchmarks.tables.images import residual_pass, window_pass
 from benchmarks.tables.kin import OFFLOAD, key_of
 from benchmarks.tables.offload import Placement, placement_of
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.shapes import (
     image_tokens,
-    residual_depths,
-    resolution_of,
     transformer_of,
-    windows_of,
 )
 from benchmarks.tables.software import UNFUSED, calls_kernels, joins_activations, runtime_of
+from benchmarks.tables.vision import vision_passes
 from planner.spec.node import NodeProfile
 from planner.spec.profile import DeviceProfile
 
-Passes = tuple[tuple[Pass, float], ...]
-"""What runs, and how often for one query."""
 _DEFAULT_CONTEXT = 128
 """Positions in the cache where a decode row states none."""
-_IMAGE = 224
-"""Side of an image, where a row states none."""
-_DECODE = re.compile(r"decode|tpot|\bitl\b|per_(output_)?token|/token|generation_step")
-_PREFILL = re.compile(r"prefill|ttft|prompt|context_phase")
+_DECODE = re.compile(
+    r"decode|tpot|(?<![a-z])itl(?![a-z])|per_(?:output_)?token|/token|inter_?token|generation_step"
+)
+_PREFILL = re.compile(r"prefill|ttft|prompt|context_phase|(?:first|1st)_?token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +78,15 @@ def whole_of(row: Row) -> Whole:
     placement = placement_of(row, runtime)
     if placement is not None and placement.packs_weights:
         format = "fp16"
-    batch = row.number("batch", 1)
+    batch = _batch(row)
     is_fused = runtime not in UNFUSED
-    model, passes = None, _vision_passes(row, batch, format, is_fused)
+    model, passes = None, vision_passes(row, batch, format, is_fused=is_fused)
     if passes is None:
         model = transformer_of(row)
         if model is None:
             raise UnpredictableError(f"model {row.model!r} is unknown")
         blocks = placement.batches if placement else 1
+        row = with_degrees(row, model)
         each = _transformer_passes(row, model, format, max(1, batch // blocks), runtime)
         passes = tuple((one.times(blocks), count) for one, count in each)
     scale, is_rate = _unit(row, batch, model)
@@ -107,18 +104,15 @@ def whole_of(row: Row) -> Whole:
     )
 
 
-def _vision_passes(row: Row, batch: int, format: str, is_fused: bool) -> Passes | None:
-    """Of networks over images that are no plain transformer."""
-    depths, windows = residual_depths(row), windows_of(row)
-    if depths is not None:
-        stages, is_bottleneck = depths
-        side = resolution_of(row) or _IMAGE
-        one = residual_pass(stages, is_bottleneck, batch, format, side=side, is_fused=is_fused)
-        return ((one, 1.0),)
-    if windows is not None:
-        at = Setting(batch, 0, 0, format, is_fused=is_fused, is_causal=False)
-        return ((window_pass(windows, at), 1.0),)
-    return None
+def _batch(row: Row) -> int:
+    """Queries at once; of a rate that a row states without, none can be told.
+
+    Raises:
+        UnpredictableError: they are not stated, but matter.
+    """
+    if not row.batch and re.search(r"(?<![a-z])(?:offline|server)(?![a-z])", row.notes.lower()):
+        raise UnpredictableError("no batch")
+    return row.number("batch", 1)
 
 
 def _transformer_passes(
@@ -130,8 +124,9 @@ def _transformer_passes(
     padded = length if "remove padding" in row.notes else 0
     if padded:  # half of the positions are real: products run over these alone
         length = max(1, length // 2)
+    is_served = phase == "prefill" and "concurren" in f"{row.params} {row.notes}".lower()
     base = Setting(
-        batch=batch,
+        batch=1 if is_served else batch,  # clients come one after the other, not all at once
         queries=length,
         keys=length,
         format=format,
@@ -186,9 +181,8 @@ def _unit(row: Row, batch: int, model: Transformer | None) -> tuple[float, bool]
         raise UnpredictableError(f"metric {row.metric!r} is not predicted")
     if metrics.bandwidth_kind(metric) is not None:
         raise UnpredictableError(f"metric {row.metric!r} is not predicted")
-    devices = row.number("n_gpus", 1) if "gpu" in metric else 1
     counted = 1.0 if metrics.counts_batches(metric) else batch * _counted(row, model)
-    return counted * 1e6 / devices, True
+    return counted * 1e6 * copies(row, metric), True
 
 
 def _counted(row: Row, model: Transformer | None) -> float:
@@ -197,6 +191,8 @@ def _counted(row: Row, model: Transformer | None) -> float:
     if not metrics.counts_tokens(row.metric):
         return 1.0
     read, written = row.number("seq_in", 1), row.number("seq_out", 0)
+    if metrics.counts_all_tokens(row.metric):
+        return float(read + written)
     is_encoder = model is not None and model.kind == "encoder"
     lengths = {"decode": 1, "prefill": read, "both": read if is_encoder else written}
     return float(max(1, lengths[_phase(row)]))

@@ -1,0 +1,35 @@
+"""Over how many devices a row's model is spread: stated, or as engines do by default."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from benchmarks.tables.architectures import Transformer
+from benchmarks.tables.hardware import counted_devices
+from benchmarks.tables.rows import Row
+
+_DEGREE = r"(?<![a-z]){name}[\s=:_-]*(\d{{1,3}})(?!\d)"
+"""A degree that a row's text states: `TP8`, `pp=2`."""
+
+
+def with_degrees(row: Row, model: Transformer) -> Row:
+    """The row with its degrees in their columns: from its text where it states them there; else,
+    where several devices run a model that generates, all of them share each layer."""
+    if row.number("tp", 0) or row.number("pp", 0):
+        return row
+    text = f"{row.params} {row.notes}".lower()
+    named = {name: re.search(_DEGREE.format(name=name), text) for name in ("tp", "pp")}
+    stated = {name: found[1] for name, found in named.items() if found}
+    if stated:
+        return replace(row, tp=stated.get("tp", ""), pp=stated.get("pp", ""))
+    count = counted_devices(row) or 1
+    return row if count == 1 or model.kind == "encoder" else replace(row, tp=str(count))
+
+
+def copies(row: Row, metric: str) -> float:
+    """How many copies of a model add to a rate: devices over those that share one; where the rate
+    is that of each device, one over those that share one."""
+    ranks = row.number("tp", 1) * row.number("pp", 1)
+    is_each = re.search(r"gpu|(?:/|per_)(?:device|accelerator|chip)", metric) is not None
+    return 1 / ranks if is_each else max(1.0, (counted_devices(row) or 1) // ranks)
