@@ -170,6 +170,10 @@ class MeasuringProcess(Closing):
         """What one call of this model costs besides its kernels."""
         return KernelTime(**self.ask({"do": "overhead", "analysis": analysed.number})["overhead"])
 
+    def change(self) -> KernelTime:
+        """What a kernel takes longer among others than among copies of itself."""
+        return KernelTime(**self.ask({"do": "change"})["change"])
+
     def reference_us(self, seconds: float = 0.1) -> float:
         """The machine's reference probe now, with this process' threads."""
         return float(self.ask({"do": "reference", "seconds": seconds})["reference_us"])

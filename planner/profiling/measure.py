@@ -12,6 +12,7 @@ import onnxruntime as ort
 from planner.profiling import micro
 from planner.profiling.analyse import Analysis, micro_inputs, quiet_options
 from planner.profiling.blank import Blank
+from planner.profiling.change import Change
 from planner.profiling.item import Item, Request
 from planner.profiling.kernel import Kernel
 from planner.profiling.micro import copies_for
@@ -54,7 +55,7 @@ written what this one reads, and buffers are used again at once; among micro-mod
 a round of the others has driven both out of the private caches. Counted without: a `ReorderInput`
 of 213 KB took 48 us, and 15 in the whole, so that models of many such kernels were predicted to
 take a quarter longer than they do."""
-_OVERHEAD_ROUNDS = 200
+_OVERHEAD_ROUNDS = _CHANGE_ROUNDS = 200
 
 
 def _copies(kernel: Kernel, request: Request) -> int:
@@ -198,6 +199,14 @@ class Meter:
         probe = Sample("probe", self._probe, warm_up=1)
         interleave([probe, sample], _OVERHEAD_ROUNDS, warm_up=5)
         return self._time(fast_interval(sample.times_us), self._seen(probe), sample)
+
+    def change(self) -> KernelTime:
+        """What a kernel takes longer among others than among copies of itself."""
+        probe = Sample("probe", self._probe, warm_up=1)
+        blank, change = Blank(self._session), Change(self._session)
+        interleave([probe, *blank.samples, *change.samples], _CHANGE_ROUNDS, warm_up=5)
+        surroundings = blank.overheads_us(lambda sample: fast_interval(sample.times_us).median)
+        return self._time(change.latency(*surroundings), self._seen(probe), probe)
 
     def _time(self, latency: Interval, reference_us: float, sample: Sample) -> KernelTime:
         return KernelTime(

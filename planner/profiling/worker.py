@@ -8,6 +8,7 @@ its parent. What a hostile or broken kernel does to it, it does to nobody else.
     {"do": "measure", "analysis": id, "budget_s": s, "alone": true,
      "requests": [[index, key, footprint], ...]}                       a reply a kernel, then "done"
     {"do": "overhead", "analysis": id}                                 what a call costs by itself
+    {"do": "change"}                                   what a kernel costs behind another kind
     {"do": "reference", "seconds": s}                                  how fast the machine is now
     {"do": "probe", "specs": [[kind, argument, ...], ...],
      "budget_s": s}                                                    ceilings of the device
@@ -98,6 +99,9 @@ class Worker:
     def overhead(self, request: Reply) -> Iterator[Reply]:
         yield {"overhead": asdict(self.meter.overhead(self.analyses[request["analysis"]]))}
 
+    def change(self, _: Reply) -> Iterator[Reply]:
+        yield {"change": asdict(self.meter.change())}
+
     def reference(self, request: Reply) -> Iterator[Reply]:
         yield {"reference_us": self.meter.reference_us(request["seconds"])}
 
@@ -126,6 +130,7 @@ def main(arguments: list[str]) -> None:
             "analyse": worker.analyse,
             "measure": worker.measure,
             "overhead": worker.overhead,
+            "change": worker.change,
             "reference": worker.reference,
             "probe": worker.probe,
             "forget": worker.forget,

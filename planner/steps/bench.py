@@ -268,6 +268,13 @@ class Bench:
 
         return KernelTime(**self.work.once("overhead", key, compute))
 
+    def change(self) -> KernelTime:
+        """What a kernel takes longer among others than among the copies that it is timed with, from
+        the store or measured."""
+        key = digest("change", METHOD_VERSION, self.environment.device_digest)
+        stored = self.work.once("change", key, lambda: asdict(self._process(1).change()))
+        return KernelTime(**stored)
+
 
 def times_of(work: Workspace, keys: Sequence[str]) -> dict[str, KernelTime]:
     """What the store knows of these keys."""

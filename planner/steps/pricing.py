@@ -32,6 +32,7 @@ from planner.cost.table import CostTable
 from planner.errors import ModelError
 from planner.ir.cost import Cost
 from planner.ir.problem import Latency
+from planner.profiling.store import KernelTime
 from planner.profiling.timing import FAST_SHARE
 from planner.spec.plan import Estimate
 from planner.spec.session import SessionSettings
@@ -51,12 +52,6 @@ from planner.steps.workspace import Workspace, digest
 
 _ALONE = 1
 """Threads of the smallest pool, in which what has one time for all pools is timed."""
-CHANGE_SHARE = 0.01
-"""What a kernel takes longer behind another kind of kernel than behind a copy of itself, whose code
-and bookkeeping are still in the nearest caches; of the reference probe with one thread. Measured on
-a Xeon whose probe takes 56 us: the 69 small kernels of dtln_2 took 57 us among copies, 96 in a row
-(0.57 us each), the 24 of mlagents_hallway_lstm 37 and 66. Without it, plans that convert between
-formats more often than any uniform variant came out too fast."""
 _GAIN = 0.8
 """Kernels that take less than this with more threads than one are worked on together."""
 
@@ -106,6 +101,7 @@ class Pricing:
             if threads == _ALONE:  # while the process that measures it is there
                 for each in variants[0].executables:
                     self.bench.overhead(each, _ALONE)
+                self.bench.change()
         self._fit(variants, sessions)
         self.bench.rest()
 
@@ -155,7 +151,7 @@ class Pricing:
         self._exponents = exponents(every_run, together)
         alone = [s for s in sessions if s.intra_op_threads == _ALONE]
         felt = {s.intra_op_threads: self._exponents[s.pool] for s in alone}
-        self._bring(felt, CHANGE_SHARE * self._references_us[min(self._references_us)])
+        self._bring(felt, self.bench.change())
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
@@ -163,12 +159,14 @@ class Pricing:
         self.settings = tuple(self._setting(session, native, raced) for session in sessions)
 
     def _bring(
-        self, felt: Mapping[int, float] = MappingProxyType({}), change_us: float = 0.0
+        self, felt: Mapping[int, float] = MappingProxyType({}), change: KernelTime | None = None
     ) -> None:
         """All kernels into the state of the whole runs: as the model does where one thread runs
         them, and as the probe where threads work on them together, which is slow as the one thread
         is whose core is taken."""
         for threads, table in self._tables.items():
+            brought = table.in_state(self._references_us, felt)
+            change_us = brought.brought(change).expected_us if change is not None else 0.0
             self._tables[threads] = table.in_state(self._references_us, felt, change_us)
 
     def _together(self, variant: Variant, threads: int) -> float:

@@ -14,14 +14,14 @@ from planner.spec.session import SessionSettings
 from planner.steps import pricing as module
 from planner.steps.bench import Bench
 from planner.steps.prepare import Prepared
-from planner.steps.pricing import CHANGE_SHARE, Pricing
+from planner.steps.pricing import Pricing
 from planner.steps.variants import Variant
 from planner.steps.whole_runs import Observed
 from planner.steps.workspace import Workspace
 
 _PROBES_US = {1: 56.0, 2: 62.0}
 """The reference probe in the fast state."""
-_SHORT_US, _LONG_US, _OVERHEAD_US, _SHORT_ONES = 2.0, {1: 20.0, 2: 11.0}, 8.0, 10
+_SHORT_US, _LONG_US, _OVERHEAD_US, _CHANGE_US, _SHORT_ONES = 2.0, {1: 20.0, 2: 11.0}, 8.0, 0.5, 10
 _ROUNDS = 40
 
 
@@ -64,6 +64,7 @@ def _pricing(slow: Mapping[int, float], monkeypatch: pytest.MonkeyPatch) -> tupl
         asked=asked,
         rest=lambda: None,
         overhead=lambda _, threads: _timed(_OVERHEAD_US, threads, slow),
+        change=lambda: _timed(_CHANGE_US, 1, slow),
     )
     sessions = tuple(SessionSettings(intra_op_threads=threads) for threads in _LONG_US)
     entries = [Observed(cast("Variant", native), session) for session in sessions]
@@ -88,7 +89,7 @@ def _threads(entry: Observed) -> int:
 
 
 def _sum_us(threads: int) -> float:
-    change_us = (_SHORT_ONES + 1) * CHANGE_SHARE * _PROBES_US[1]
+    change_us = (_SHORT_ONES + 1) * _CHANGE_US
     return _SHORT_ONES * _SHORT_US + _LONG_US[threads] + _OVERHEAD_US + change_us
 
 
