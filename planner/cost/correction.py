@@ -65,7 +65,7 @@ _THREADS = Prior(0.06, 0.17)
 """Pools, from the same fit: two threads meet late, most so where kernels are short;"""
 _SLEEPING_THREADS = Prior(0.28, 0.15)
 """and wake up later still."""
-_FORMATS = {
+_FORMATS: Mapping[str, Prior] = {
     name: Prior(0.05, 0.1, _FORMAT_TAIL)
     for name in (Format.INT8_STATIC, Format.INT8_DYNAMIC, Format.INT8_DYNAMIC_SMOOTH)
 }

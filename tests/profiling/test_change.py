@@ -51,7 +51,7 @@ def test_it_is_what_a_chain_takes_longer_than_its_kernels_among_copies(
     monkeypatch.setattr("planner.profiling.timing.time", machine)
     for each in ("planner.profiling.blank", module.__name__):
         monkeypatch.setattr(f"{each}.runner", machine.runner)
-    blank, change = Blank(lambda content: content), Change(lambda content: content)  # type: ignore[arg-type,return-value]
+    blank, change = Blank(lambda content: content), Change(lambda content: content)
     interleave([*blank.samples, *change.samples], 5)
     found = change.latency(*blank.overheads_us(lambda sample: sample.times_us[0]))
     kernels = len(module._KINDS) * module._CYCLES
