@@ -19,10 +19,12 @@ def main() -> None:
     except BaseException:
         if not interrupts.were_asked_for():
             raise
+        interrupts.end(interrupts.EXIT_CODE)
         sys.stderr.write(f"{interrupts.TEXT}\n")
         interrupts.settle()
         sys.exit(interrupts.EXIT_CODE)
     code = run(sys.argv[1:])
+    interrupts.end(code)
     if interrupts.were_asked_for():
         interrupts.settle()
     sys.exit(code)
