@@ -95,6 +95,11 @@ def _plain(value: float) -> str:
     return f"{value:.0f}" if "e+" in text else text
 
 
+def format_rate(rate_per_s: float) -> str:
+    """`72640/s`, `2.5/s`: four significant digits below a thousand, whole numbers above."""
+    return f"{rate_per_s:.0f}/s" if rate_per_s >= 1e3 else f"{rate_per_s:.4g}/s"
+
+
 def whole_mib(size_bytes: int) -> str:
     """The next whole `82MiB` that holds so much, as it may be asked for."""
     return f"{-(-size_bytes // 2**20)}MiB"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from planner.errors import InfoptError
     from planner.spec.resolve import Resolved
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -77,6 +78,13 @@ def resolved(constraints_file: str | None, flags: dict[str, Any]) -> Resolved:
     source = load(Path(constraints_file)) if constraints_file else beside(flags.get("model"))
     given = {name: _words(value) for name, value in flags.items() if value not in (None, ())}
     return resolve(given, os.environ, source)
+
+
+def located(error: InfoptError, request: Resolved) -> InfoptError:
+    """A conflict of limits names the lines and options that they came from; all else stays."""
+    from planner.steps.conflict import ConflictError
+
+    return error.written_at(request.provenance) if isinstance(error, ConflictError) else error
 
 
 def _words(value: Any) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from planner.cli.console import reporting, show, show_json, write_text
-from planner.cli.options import constraint_options, resolved
+from planner.cli.options import constraint_options, located, resolved
+from planner.errors import InfoptError
 
 
 @click.command(short_help="Show what a model can trade for what.")
@@ -42,8 +43,13 @@ def pareto(
 
     refuse_unwritable(csv_file, svg_file)
     names = [name.strip() for name in axes.split(",")] if axes is not None else None
-    with reporting(quiet) as reporter:
-        curve = pipeline.pareto(request.constraints, axes=names, points=points, reporter=reporter)
+    try:
+        with reporting(quiet) as reporter:
+            curve = pipeline.pareto(
+                request.constraints, axes=names, points=points, reporter=reporter
+            )
+    except InfoptError as error:
+        raise located(error, request) from None
     if csv_file is not None:
         write_text(csv_file, to_csv(curve))
     if svg_file is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planner.cli.console import reporting, show, show_json, tell, write_text
-from planner.cli.options import constraint_options, resolved
+from planner.cli.options import constraint_options, located, resolved
 from planner.errors import InfoptError
 
 if TYPE_CHECKING:
@@ -98,15 +98,12 @@ def _baseline(constraints: Constraints) -> Plan | None:
 def _refusal_reported(request: Resolved) -> Iterator[None]:
     """A CI system that waits for a report gets one that says why there is no plan."""
     from planner.report import ci, junit, markdown
-    from planner.steps.conflict import ConflictError
 
     output, model = request.constraints.output, str(request.constraints.model)
     try:
         yield
     except InfoptError as error:
-        told: InfoptError = error
-        if isinstance(error, ConflictError):
-            told = error.written_at(request.provenance)
+        told = located(error, request)
         refusal = ci.refused(told)
         if output.junit is not None:
             write_text(output.junit, junit.of_gate([refusal], model))

@@ -199,4 +199,4 @@ def _declared(port: Port) -> str:
 
 
 def _text(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    return "x".join(map(str, shape)) or "scalar"

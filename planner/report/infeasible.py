@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.report.text import facts, safe
-from planner.spec.conflict import ConflictingLimit, ConflictReport, amount
+from planner.spec.conflict import ConflictingLimit, ConflictReport, amount, sufficient
 from planner.units import format_duration
 
 _HOW = "nearest: with every other limit kept. In each conflict, one limit that gives way is enough."
@@ -59,7 +59,7 @@ def _nearest(limit: ConflictingLimit) -> str:
         return "only measuring tells"
     if limit.nearest is None:
         return "not found in time" if limit.is_open else "none"
-    value, proved = amount(limit.nearest, limit.unit), limit.proved
-    if proved is None or amount(proved, limit.unit) == value:
+    value, proved = sufficient(limit.nearest, limit.unit), limit.proved
+    if proved is None or amount(proved, limit.unit) == amount(limit.nearest, limit.unit):
         return value
     return f"{value} (proved: nothing nearer than {amount(proved, limit.unit)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.report.text import predicted_p50_us, shipped_timing
 from planner.spec.plan import Plan
+from planner.units import format_rate
 
 
 def per_s(plan: Plan) -> tuple[float, str]:
@@ -30,7 +31,7 @@ def is_kept(plan: Plan) -> bool:
 
 
 def text(plan: Plan) -> str | None:
-    """`812/s measured, at least 500/s`; None where nothing was promised."""
+    """`812.4/s measured, at least 500/s`; None where nothing was promised."""
     rate = plan.promise.throughput_per_s
     if rate is None:
         return None
@@ -40,7 +41,7 @@ def text(plan: Plan) -> str | None:
 
 def compared(found_per_s: float, rate_per_s: float, basis: str) -> str:
     """What is sustained beside what was promised."""
-    return f"{found_per_s:.4g}/s {basis}, at least {rate_per_s:.4g}/s"
+    return f"{format_rate(found_per_s)} {basis}, at least {format_rate(rate_per_s)}"
 
 
 def verdict(plan: Plan) -> list[str]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Literal
 
 from planner.spec.base import Document
-from planner.units import format_duration, format_size
+from planner.units import (
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration_us,
+    parse_rate_per_s,
+    parse_size_bytes,
+)
 
 Unit = Literal["us", "bytes", "NMSE", "drop", "1/s"]
 
+_STEP = 1e-5
+"""Relative; three significant digits are at most 1000 of these apart."""
 MEMORY_KEY = "target.memory"
 """Where a request limits memory."""
 
@@ -49,7 +59,7 @@ class ConflictingLimit(Document):
     @property
     def nearest_text(self) -> str | None:
         """`slo.latency.p99 31 ms`."""
-        return None if self.nearest is None else f"{self.key} {amount(self.nearest, self.unit)}"
+        return None if self.nearest is None else f"{self.key} {sufficient(self.nearest, self.unit)}"
 
 
 class ConflictReport(Document):
@@ -87,5 +97,22 @@ def amount(value: float, unit: Unit) -> str:
     if unit == "bytes":
         return format_size(value)
     if unit == "1/s":
-        return f"{value:.4g}/s"
+        return format_rate(value)
     return f"{value:.3g}"
+
+
+def sufficient(value: float, unit: Unit) -> str:
+    """The same, rounded to the side on which a limit still suffices: what is asked for as it is
+    read here must not fall short by a rounding."""
+    side = -1 if unit == "1/s" else 1
+    tried = (amount(value * (1 + side * step * _STEP), unit) for step in count())
+    return next(text for text in tried if side * (_read(text, unit) - value) >= 0)
+
+
+def _read(text: str, unit: Unit) -> float:
+    """The number that an amount says."""
+    if unit == "us":
+        return parse_duration_us(text)
+    if unit == "bytes":
+        return parse_size_bytes(text)
+    return parse_rate_per_s(text) if unit == "1/s" else float(text)

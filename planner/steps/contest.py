@@ -24,7 +24,7 @@ from planner.steps.shapes import BoundShape
 from planner.steps.variants import Variant
 from planner.steps.winner import Kind, pick
 from planner.steps.workspace import digest
-from planner.units import format_duration
+from planner.units import format_duration, format_rate
 
 PLAIN = "plain"
 CONTROL = "plain again"
@@ -174,6 +174,8 @@ def _winner(
     timings: Mapping[str, Timing],
     threshold: float,
 ) -> tuple[Entrant | None, str]:
+    if case.constraints.objective == "error":
+        entrants = least_wrong(entrants, timings, case.constraints.promise.latency_us)
     kinds = {entrant.name: entrant.kind for entrant in entrants}
     is_pinned = bool(case.choices.bound)
     name, reason = pick(
@@ -189,6 +191,17 @@ def _winner(
             fix="pin other formats, or none",
         )
     return next((entrant for entrant in entrants if entrant.name == name), None), reason
+
+
+def least_wrong(
+    entrants: Sequence[Entrant], timings: Mapping[str, Timing], limit_us: float | None
+) -> list[Entrant]:
+    """Those of least measured error among the ones that keep the latency promise: where the error
+    is what was to be least, being faster is no reason to ship another."""
+    ran = [entrant for entrant in entrants if entrant.name in timings]
+    kept = [e for e in ran if limit_us is None or timings[e.name].slo_us <= limit_us] or ran
+    least = min((entrant.measured.error for entrant in kept), default=0.0)
+    return [entrant for entrant in kept if entrant.measured.error <= least]
 
 
 def _refuse_broken_promise(
@@ -221,7 +234,7 @@ def refuse_low_rate(
         return
     best = min(timings.values(), key=lambda timing: timing.p50_us)
     raise VerificationError(
-        f"measured {1e6 / shipped.p50_us:.4g}/s, promised {rate_per_s:.4g}/s",
+        f"measured {format_rate(1e6 / shipped.p50_us)}, promised {format_rate(rate_per_s)}",
         where=shipped.name,
-        fix=f"the best variant measured is {best.name}: {1e6 / best.p50_us:.4g}/s",
+        fix=f"the best variant measured is {best.name}: {format_rate(1e6 / best.p50_us)}",
     )

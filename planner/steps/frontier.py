@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from planner.compress.base import NATIVE
-from planner.errors import UsageError
+from planner.errors import InfoptError, NoPlanInTimeError, UsageError
 from planner.ir.problem import Objective
-from planner.ir.solution import Solution
+from planner.ir.solution import Solution, Status
 from planner.solve.pareto import pareto
+from planner.solve.solve import solve
 from planner.spec.pareto import ParetoCurve, ParetoPoint
 from planner.spec.plan import Estimate
 from planner.steps.case import Case
+from planner.steps.conflict import conflict_error
 
 _POINTS = 12
 
@@ -35,6 +37,8 @@ def frontier(case: Case, axes: Sequence[str] | None, points: int = _POINTS) -> P
 
     Raises:
         UsageError: the axes cannot be traded against each other.
+        ConflictError: proved, no plan keeps the limits.
+        NoPlanInTimeError: the time limit ended before there was one.
     """
     solver = case.constraints.solver
     found: dict[tuple[str, ...], Solution] = {}
@@ -49,6 +53,8 @@ def frontier(case: Case, axes: Sequence[str] | None, points: int = _POINTS) -> P
             seed=solver.seed,
         ):
             found.setdefault((*solution.chosen, solution.setting or ""), solution)
+    if not found:
+        raise _without_points(case)
     ranked = sorted(found.values(), key=_latency)
     warnings = (
         ["uncalibrated: errors were measured on synthetic inputs"]
@@ -60,6 +66,18 @@ def frontier(case: Case, axes: Sequence[str] | None, points: int = _POINTS) -> P
         points=tuple(_point(case, number, each) for number, each in enumerate(ranked, 1)),
         axes=tuple(axes) if axes is not None else ("latency", "memory", "error"),
         warnings=tuple(warnings),
+    )
+
+
+def _without_points(case: Case) -> InfoptError:
+    """Why nothing can be traded: no plan keeps the limits, or none was found in time."""
+    problem, solver = case.posed.problem, case.constraints.solver
+    found = solve(problem, time_limit_s=solver.time_limit_s, seed=solver.seed)
+    if found.status is Status.INFEASIBLE:
+        return conflict_error(case.constraints, problem)
+    return NoPlanInTimeError(
+        f"no plan was found within {solver.time_limit_s:g} s",
+        fix="raise solver.time_limit, or loosen a limit",
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.spec.plan import ShapeTiming, Timing
+from planner.steps.accuracy import Measured
+from planner.steps.contest import Entrant, least_wrong
 from planner.steps.winner import Kind, pick
 
 _KINDS: Mapping[str, Kind] = {"plan": "plan", "int8": "uniform", "native": "uniform"}
@@ -90,3 +94,32 @@ def test_what_is_pinned_is_kept_however_fast_the_plain_graph_is(
     assert "pinned" in reason
     best = max(timing.ratio for timing in timings.values())
     assert best / timings[winner].ratio <= (_THRESHOLD if winner == "plan" else 1.0)
+
+
+def _entrant(name: str, error: float) -> Entrant:
+    return cast(Entrant, SimpleNamespace(name=name, measured=Measured(error, None)))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 1e-4, 1e-3]), st.integers(1, 4)), min_size=1),
+    st.sampled_from([None, 2.0, 3.0]),
+)
+def test_where_error_is_what_counts_nothing_faster_with_more_of_it_may_ship(
+    found: list[tuple[float, int]], limit_us: float | None
+) -> None:
+    entrants = [_entrant(str(number), error) for number, (error, _) in enumerate(found)]
+    timings = {
+        str(number): _timing(str(number), 1.0).model_copy(update={"slo_us": float(slo_us)})
+        for number, (_, slo_us) in enumerate(found)
+    }
+    left = least_wrong(entrants, timings, limit_us)
+    able = [one for one in found if limit_us is None or one[1] <= limit_us] or found
+    least = min(error for error, _ in able)
+    names = {str(n) for n, one in enumerate(found) if one in able and one[0] == least}
+    assert {entrant.name for entrant in left} == names
+
+
+def test_who_was_not_timed_cannot_be_the_least_wrong() -> None:
+    entrants = [_entrant("int8", 1e-4), _entrant("native", 0.0)]
+    assert least_wrong(entrants, {"int8": _timing("int8", 2.0)}, None) == entrants[:1]
+    assert least_wrong(entrants, {}, None) == []
