@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from planner.spec.conflict import ConflictingLimit, Unit, amount, sufficient
 from planner.units import parse_duration_us, parse_rate_per_s, parse_size_bytes
 
-_READ = {
+_READ: dict[Unit, Callable[[str], float]] = {
     "us": parse_duration_us,
     "bytes": parse_size_bytes,
     "1/s": parse_rate_per_s,
