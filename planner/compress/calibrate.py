@@ -31,6 +31,8 @@ from planner.spec.session import SessionSettings
 
 BINS = 2048
 """Histogram bins between a tensor's extremes."""
+_LEAST_SPAN, _LARGEST_SPAN = 1e-30, 1e38
+"""Between these float32 holds both what a value is above the least and the bins per unit."""
 _STEPS = 64
 """Candidate ranges per tensor: the extremes shrunk to k/64 of their size."""
 
@@ -71,7 +73,7 @@ def calibrate(
     """
     inner = sorted(set(tensors) - set(graph.inputs))
     ranges = {name: _range_of_input(samples.arrays[name]) for name in set(tensors) - set(inner)}
-    ranges = {name: ends for name, ends in ranges.items() if np.isfinite(ends).all()}
+    ranges = {name: ends for name, ends in ranges.items() if np.isfinite(ends[1] - ends[0])}
     if not inner:
         return ranges
     onnx_model = with_outputs(model_path, inner)
@@ -94,7 +96,7 @@ def _ranges_of_group(
         low, high = extremes.get(name, (np.inf, -np.inf))
         extremes[name] = (min(low, float(value.min())), max(high, float(value.max())))
     extremes = {name: extremes.get(name, (0.0, 0.0)) for name in names}
-    extremes = {name: ends for name, ends in extremes.items() if np.isfinite(ends).all()}
+    extremes = {name: ends for name, ends in extremes.items() if np.isfinite(ends[1] - ends[0])}
     names = tuple(extremes)
     if not names or settings.rule == RangeRule.MINMAX:
         return extremes
@@ -108,7 +110,11 @@ def _ranges_of_group(
 
 def _histogram(value: Array, low: float, high: float) -> Array:
     """Counts per bin; a linear map and bincount, several times faster than np.histogram."""
-    index = (value.ravel() - np.float32(low)) * np.float32(BINS / (high - low))
+    span = high - low
+    if _LEAST_SPAN < span < _LARGEST_SPAN:
+        index = (value.ravel() - np.float32(low)) * np.float32(BINS / span)
+    else:
+        index = (value.ravel().astype(np.float64) - low) / span * BINS
     return np.bincount(np.clip(index, 0, BINS - 1).astype(np.int32), minlength=BINS)
 
 

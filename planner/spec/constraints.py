@@ -177,6 +177,14 @@ class Output(Document):
     """Markdown summary for pull requests and job pages."""
 
 
+def _place(path: Path | str) -> str:
+    """Where a path leads, through links."""
+    try:
+        return realpath(path)
+    except ValueError as error:  # a NUL byte, or half a character
+        raise refusal(f"{str(path)!r} is no file name: {error}") from None
+
+
 class Constraints(Document):
     """Everything that decides what infopt plans."""
 
@@ -228,10 +236,10 @@ class Constraints(Document):
         accuracy = self.accuracy
         baseline = self.ci.baseline if self.ci else None
         read = (self.model, accuracy.calibration, accuracy.evaluation, baseline)
-        taken = {realpath(path): "is read by this run" for path in read if path}
+        taken = {_place(path): "is read by this run" for path in read if path}
         for key in ("plan", "html", "junit", "markdown", "annotate"):
             path = getattr(self.output, key)
-            use = taken.setdefault(realpath(path), key) if path else key
+            use = taken.setdefault(_place(path), key) if path else key
             if use != key:
                 what = use if use.startswith("is ") else f"is the {use} as well"
                 raise refusal(f"{str(path)!r} {what}", fix="write elsewhere", key=f"output.{key}")

@@ -49,7 +49,9 @@ def _reader(parse: Callable[[str], float], kind: str, unit: str) -> Callable[...
 
 
 def _with_unit(value: float, unit: str) -> str:
-    """0.95 may mean 0.95 % and 95 %: both are offered."""
+    """0.95 may mean 0.95 % and 95 %: both are offered. Large sizes are bytes."""
+    if unit == "GiB" and value >= 1024:
+        unit = "B"
     if unit in ("%", "pp") and 0 < value < 1:
         return f"write a unit: {100 * value:.12g}{unit} for the share {value}, else {value}{unit}"
     return f"write a unit: {value}{unit}"

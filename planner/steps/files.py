@@ -52,7 +52,8 @@ class Files:
     that changed the outputs."""
     plain_path: Path
     """What plain ONNX Runtime runs: the user's own file, or the bound one where ONNX Runtime does
-    not take that as it is (operators that share a name, say)."""
+    not take that as it is (operators that share a name, say), or cannot tell how many dimensions an
+    input has: it shows those as scalars, and an engine would take nothing else."""
     is_simplified: bool
     random_outputs: tuple[str, ...]
     """Outputs that differ from run to run by the model's own design."""
@@ -138,10 +139,11 @@ def bound_files(
         make,
     )
     facts = json.loads((folder / _FACTS).read_text())
+    has_ranks = all(port.dims is not None for port in (*loaded.inputs, *loaded.defaults))
     return Files(
         bound_path=folder / _BOUND,
         model_path=folder / facts["file"],
-        plain_path=loaded.path if facts["runs_as_given"] else folder / _BOUND,
+        plain_path=loaded.path if facts["runs_as_given"] and has_ranks else folder / _BOUND,
         is_simplified=facts["is_simplified"],
         random_outputs=tuple(facts["random_outputs"]),
         notes=tuple(facts["notes"]),

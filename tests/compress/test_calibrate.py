@@ -10,6 +10,7 @@ from planner.compress.calibrate import (
     BINS,
     CalibrationSettings,
     RangeRule,
+    _histogram,
     calibrate,
     choose_range,
 )
@@ -75,3 +76,12 @@ def test_an_input_that_holds_infinities_has_no_range(cnn_case: Case) -> None:
     samples = Samples({"x": inputs}, cnn_case.samples.runs, cnn_case.samples.valid, 1)
     found = calibrate(cnn_case.path, cnn_case.graph, ["x", "y"], samples, SESSION, MINMAX)
     assert "x" not in found
+
+
+@pytest.mark.parametrize("scale", [1e-43, 1e-36, 1.0, 1e30, 3e37])
+def test_bins_count_everything_however_small_or_large_the_numbers(scale: float) -> None:
+    value = (np.linspace(-2.0, 2.0, 4097) * scale).astype(np.float32)
+    counts = _histogram(value, float(value.min()), float(value.max()))
+    assert counts.sum() == value.size
+    if scale > 1e-42:  # below, neighbours are the same number
+        assert counts.max() <= 4

@@ -152,6 +152,8 @@ def test_one_word_targets_are_devices() -> None:
         ({"target": {"gpus": True}}, "not a number of GPUs"),
         ({"target": {"offload": ["peer"]}}, "second GPU"),
         ({"target": {"memory": 40}}, "no unit"),
+        ({"model": "m\0.onnx"}, "is no file name"),
+        ({"output": {"html": "r\ud800"}}, "is no file name"),
         ({"accuracy": {"max_drop": "0.5pp"}}, "without evaluation data"),
         ({"accuracy": {"max_drop": "0.5pp", "evaluation": "e.npz"}}, "of which metric"),
         ({"accuracy": {**TOP1, "max_drop": 0.005}}, "the drop 0.005 has no unit"),

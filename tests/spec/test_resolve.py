@@ -128,6 +128,8 @@ def test_names_of_inputs_may_hold_colons() -> None:
         ("model: m\nslo:\n  latncy: 1ms", "c.yaml:3: slo.latncy", "unknown key", "'latency'"),
         ("model: m\nmodle: x", "c.yaml:2: modle", "unknown key", "'model'"),
         ("model: m\nslo:\n  latency:\n    p99: 20", "c.yaml:4: slo.latency.p99", "no unit", "20ms"),
+        ("model: m\ntarget: {memory: 40}", "c.yaml:2: target.memory", "no unit", "40GiB"),
+        ("model: m\ntarget: {memory: 4096}", "c.yaml:2: target.memory", "no unit", "4096B"),
         ("model: m\nobjective: fast", "c.yaml:2: objective", "not allowed", "'latency'"),
         ("model: m\ntarget: {device: cpu, gpus: 2}", "c.yaml:2: target.gpus", "contrad", "drop"),
         ("model: m\nworkload:\n  - weigth: 1", "c.yaml:3: workload[0].weigth", "unknown", "weight"),

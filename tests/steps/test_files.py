@@ -11,6 +11,8 @@ from onnx import ModelProto, TensorProto
 from planner.errors import DataError, ModelError
 from planner.graph.load import load
 from planner.progress import Silent
+from planner.runtime.ort import make_session, tensor_specs
+from planner.spec.session import SessionSettings
 from planner.steps.files import Files, bound_files
 from planner.steps.workspace import workspace
 from tests.graph.nasties import model, node, relu, save, value, weight
@@ -30,6 +32,16 @@ def test_the_normal_form_where_onnxruntime_refuses_that(tmp_path: Path) -> None:
     files = _files(model(nodes), tmp_path)
     assert files.plain_path == files.bound_path
     assert any("only in normal form" in note for note in files.notes)
+
+
+def test_the_normal_form_where_the_file_hides_how_many_dimensions_there_are(tmp_path: Path) -> None:
+    made = model([node("Relu", ["x"], ["y"])], [value("x", None)], [value("y", None)])
+    loaded = load(save(made, tmp_path))
+    with workspace(Silent()) as work:
+        files = bound_files(loaded, [{"x": (3, 8)}], work, [None])
+    assert files.plain_path == files.bound_path
+    (found,) = tensor_specs(make_session(files.plain_path, SessionSettings()))[0]
+    assert found.shape == (3, 8)
 
 
 def test_four_bit_values_at_the_border_are_named(tmp_path: Path) -> None:
