@@ -279,3 +279,26 @@ def test_a_folder_of_many_hands(tmp_path: Path, files: list[FitFile]) -> None:
         "kinds": (5, 5),
     }
     assert report["strange"]["skipped"] == {"no value": 1}
+
+
+def test_attention_is_as_sure_as_its_heads_and_its_library_are_known(files: list[FitFile]) -> None:
+    known = GEMM | {
+        "source": "ai-dynamo/aiconfigurator",
+        "model": "context_attention heads=32 kv_heads=32 head_dim=128",
+        "gpu": "A100-SXM4-80GB",
+        "precision": "bf16",
+        "batch": "4",
+        "seq_in": "2048",
+    }
+    narrow = known | {"model": "context_attention heads=32 kv_heads=32 head_dim=64"}
+    other = known | {"source": "someone/else"}
+    widths = [one.high / one.low for one in predicted([known, narrow, other], files)]
+    assert widths[0] < 1.5
+    assert min(widths[1:]) > 2
+
+
+def test_what_several_devices_share_is_less_sure_than_one_device(files: list[FitFile]) -> None:
+    one = {"model": "GPT-6.7B", "gpu": "A100-SXM4-80GB", "notes": "FT"}
+    rows = [LLAMA | one | {"tp": tp, "n_gpus": tp} for tp in ("1", "8")]
+    alone, shared = (each.high / each.low for each in predicted(rows, files))
+    assert alone < 2 < shared

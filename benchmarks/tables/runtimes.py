@@ -206,6 +206,9 @@ def predict(
 ) -> tuple[float, tuple[float, float], str]:
     """(microseconds, low and high multiples, source) of a row.
 
+    What waits for other devices is as uncertain as new software: no model that was learnt from is
+    spread over several.
+
     Args:
         features: [FEATURES]
     """
@@ -227,6 +230,8 @@ def predict(
     latency = float(latencies_us(features[None], found.parameters)[0])
     if found.lattice is not None:
         latency *= float(np.exp(found.lattice.at(coordinates(features[None], whole.parameters)))[0])
+    if case.placement is None and features[FEATURES.index("links")] > 0:
+        return latency, _strange(curves, SOFTWARE, latency), found.source
     beyond = curves.get(MODEL)
     found = replace(found, beyond=fitted(beyond).bands if beyond else found.beyond)
     edges = found.edges(np.array([latency]), extent(features[None], latencies))

@@ -57,11 +57,14 @@ class Library:
 
     def find(self, device: DeviceProfile, key: str, like: str | None = None) -> Fitted:
         """The best curve for a key (`family/format`) on a device, as `_closest` has it; where it is
-        of a source that nobody knows, with the starts that its kernels may have."""
+        of a source that nobody knows, with the starts that its kernels may have; and of attention,
+        which libraries write themselves, with the interval of another device."""
         found = replace(self._closest(device, key, like), slowness=_slowness(device, key))
         if like is None or any(is_from(curve, like) for curve in self._measured):
             return found
-        return replace(found, starts_us=self.starts_us)
+        found = replace(found, starts_us=self.starts_us)
+        is_fused = bool(FAMILIES[key.partition("/")[0]].rough)
+        return replace(found, bands=self._elsewhere(key, "")) if is_fused else found
 
     @cached_property
     def starts_us(self) -> tuple[float, float] | None:
@@ -95,7 +98,7 @@ class Library:
         ]
         own = self._own(device, groups[0], like)
         if own is not None and own[0].startswith(f"{family}/"):
-            return replace(fitted(own[1]), is_own=own[0] == key)
+            return self._of_its_own(replace(fitted(own[1]), is_own=own[0] == key), key)
         for names in groups if like else ():
             alike = self._alike(device, names, like)
             if alike:
@@ -120,6 +123,12 @@ class Library:
                 return self._carried(replace(first, also=tuple(rest), reach=reach), key)
         typical = {name: value for name, (value, _) in FAMILIES[family].prior_of(format).items()}
         return Fitted(typical, None, _GUESS_BANDS, False, "typical values of the model")
+
+    def _of_its_own(self, found: Fitted, key: str) -> Fitted:
+        """What was measured on the device itself. Of attention with other heads, masks or ratios
+        than those that were measured no error of these tells: it is as on another device."""
+        is_fused = bool(FAMILIES[key.partition("/")[0]].rough)
+        return replace(found, beyond=self._elsewhere(key, "")) if is_fused else found
 
     def _own(
         self, device: DeviceProfile, names: Sequence[str], like: str | None
