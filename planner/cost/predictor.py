@@ -32,12 +32,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from planner.cost import collective, curves, memory
 from planner.cost.curves import Library, is_named
 from planner.cost.family import FAMILIES, as_product, family_of, is_depthwise
-from planner.cost.fitted import Fitted
+from planner.cost.fitted import Array, Fitted
 from planner.cost.links import Messages
 from planner.cost.machine import Machine
 from planner.cost.network import link_bytes_per_us
@@ -188,13 +187,25 @@ class Predictor:
             latencies = np.maximum(latencies - start + self.launch_us, self.launch_us)
         latencies = np.maximum(latencies, self._least_us(works, family, format, fit))
         source = Source.INTERPOLATED if fit.is_own else Source.MODELLED
-        edges = fit.edges(latencies, model.extent(columns)).tolist()
-        for work, latency_us, (low, high) in zip(works, latencies.tolist(), edges, strict=True):
+        edges = fit.edges(latencies, model.extent(columns))
+        if self._like is None:
+            edges[:, 0] = np.maximum(edges[:, 0], self._floor_us(works, family, format) / latencies)
+        for work, latency_us, (low, high) in zip(
+            works, latencies.tolist(), edges.tolist(), strict=True
+        ):
             self._known[work] = _cost(latency_us, (low, high), source)
 
-    def _least_us(
-        self, works: Sequence[Work], family: str, format: str, fit: Fitted
-    ) -> npt.NDArray[np.float64]:
+    def _floor_us(self, works: Sequence[Work], family: str, format: str) -> Array:
+        """What no kernel can do without, whatever its library: arithmetic at the datasheet's rate,
+        which board power may not sustain, and bytes beyond the cache."""
+        sustained = self.machine.rate(format) if family != "traffic" else np.inf
+        listed = self.device.peak[format].value / 1e6 if format in self.device.peak else 0.0
+        moved = np.array([work.size_bytes for work in works]) - self.machine.cache_size_bytes
+        arithmetic = np.array([work.flops for work in works]) / max(sustained, listed)
+        floor: Array = np.maximum(arithmetic, moved / self.machine.bandwidth)
+        return floor
+
+    def _least_us(self, works: Sequence[Work], family: str, format: str, fit: Fitted) -> Array:
         """Arithmetic at the device's rate, and bytes beyond the cache at its bandwidth.
 
         A source's own kernels may be foretold below the bytes that their description moves:
@@ -206,7 +217,7 @@ class Predictor:
         if self._like is not None and is_named(fit.source, self._like):
             return arithmetic
         moved = np.array([work.size_bytes for work in works]) - self.machine.cache_size_bytes
-        least: npt.NDArray[np.float64] = np.maximum(arithmetic, moved / self.machine.bandwidth)
+        least: Array = np.maximum(arithmetic, moved / self.machine.bandwidth)
         return least
 
     def _recurrence(self, work: Recurrence) -> Cost:

@@ -32,6 +32,20 @@ def test_no_product_beats_the_datasheet(m: int, n: int, k: int, form: str, devic
     if form == "2:4_int8":  # profiles list dense rates of 8 bits; datasheets, twice that with 2:4
         peak = max(peak, 2 * predictor.device.peak["int8"].value)
     assert cost.expected_us >= work.flops / peak * 1e6
+    assert cost.low_us >= work.flops / peak * 1e6 * (1 - 1e-9)
+    moved = work.size_bytes - predictor.machine.cache_size_bytes
+    assert cost.low_us >= moved / predictor.machine.bandwidth * (1 - 1e-9)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 32), SIZES, SIZES, st.sampled_from(["l20-48gb", "rtx-4090-24gb", "t4-16gb"]))
+def test_fewer_rows_never_cost_more_where_nothing_was_measured(
+    m: int, n: int, k: int, device: str
+) -> None:
+    """A tile that is not filled draws less bandwidth in the model than two tiles that are."""
+    some, more = (Product(rows, n, k) for rows in (m, 2 * m))
+    few, many = DEVICES[device].kernels([some, more])
+    assert few.expected_us <= many.expected_us * 1.0001
 
 
 @pytest.mark.parametrize("device", sorted(DEVICES))

@@ -19,6 +19,7 @@ from planner.place.tied import is_tied, tied_needs
 from planner.place.variant import HOST
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
+from planner.steps.away.inherited import inherited
 from planner.steps.away.offers import Posed
 from planner.steps.away.roomy import roomy
 from planner.steps.away.streams import parts_of
@@ -118,12 +119,14 @@ class Search:
         plain = self.posed.offer.base
         if (1, True) not in known:
             found.append(self._solve(_devices(1), 1, _OTHER))
+        narrower = []
+        if most > 1:  # first, for what it finds is a plan of the wider problem as well
+            name = f"up to {most} GPUs, all {plain}, nothing streamed"
+            keep = lambda each: each.format == plain and not _streams(each)  # noqa: E731
+            narrower = [self._solve(name, most, _OTHER, keep)]
         if (most, True) not in known:
             found.append(self._solve(_devices(most), most, _OTHER))
-        if most > 1:
-            keep = lambda option: option.format == plain and not _streams(option)  # noqa: E731
-            name = f"up to {most} GPUs, all {plain}, nothing streamed"
-            found.append(self._solve(name, most, _OTHER, keep))
+        found += narrower
         has_slo = self.posed.problem.limits.latency_us is not None
         one = next((f for f in (best, *found) if f and f.devices == 1 and f.has_slo), None)
         if has_slo and (one is None or not one.is_plan):
@@ -151,9 +154,11 @@ class Search:
         if keep is not None:
             problem = replace(problem, stores=())
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
+        known = [f for f in self.tried if f.is_plan and f.devices <= devices and not keep]
+        plans = [f.solution for f in known if f.has_slo or not has_slo]
         solution = roomy(
             problem,
-            unswapped(problem, self._solution(problem, share)),
+            unswapped(problem, inherited(problem, self._solution(problem, share), plans)),
             lambda each: parts_of(each, self.posed.variants).uncounted_bytes,
         )
         found = Found(name, devices, problem, solution, has_slo)

@@ -1,0 +1,48 @@
+"""A plan found under narrower limits is one under wider ones: no search need do worse.
+
+Searches stop at their share of the time: the fastest plan of eight devices with every format may
+come out behind that of plain formats alone, which has a fraction of the options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from planner.ir.problem import Problem
+from planner.ir.solution import Solution, Status
+from planner.solve.check import check, priced, value
+
+
+def inherited(problem: Problem, found: Solution, plans: Iterable[Solution]) -> Solution:
+    """The best of what a search of the problem found and of plans of narrower problems, with what
+    the search proved. Judged by the checker."""
+    names = {option.name for option in problem.options}
+    best = found
+    for plan in plans:
+        if names.issuperset(plan.chosen):
+            tried = _priced(problem, plan, found)
+            is_better = best.totals is None or tried.objective < best.objective
+            best = tried if is_better and not check(problem, tried) else best
+    return best
+
+
+def _priced(problem: Problem, plan: Solution, found: Solution) -> Solution:
+    totals = priced(problem, plan)
+    values = tuple(value(totals, objective) for objective in problem.objectives)
+    bound = tuple(min(b, v) for b, v in zip(found.bound, values, strict=False))
+    gap = (values[0] - bound[0]) / values[0] if bound and values[0] > 0 else found.gap
+    return replace(
+        found,
+        status=Status.FEASIBLE,
+        chosen=plan.chosen,
+        conversions=plan.conversions,
+        setting=plan.setting,
+        stages=plan.stages,
+        slots=plan.slots,
+        is_uncertain=plan.is_uncertain,
+        totals=totals,
+        objective=values,
+        bound=bound,
+        gap=gap,
+    )
