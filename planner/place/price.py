@@ -9,45 +9,16 @@ from typing import Any
 
 from planner.cost.from_ops import kernels
 from planner.cost.predictor import Predictor
-from planner.cost.work import Convolution, Product, Recurrence, Traffic, Work
+from planner.cost.work import Convolution, Product, Recurrence, Work
 from planner.ir.graph import Op, Tensor
 from planner.ir.problem import Latency
 from planner.place.formats import stored_bytes, suits
 from planner.place.groups import Group
 from planner.place.rank import RankWork
+from planner.place.spending import Parts, Spending
 from planner.place.strategy import Spread
 
 Attributes = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Where expected time goes, microseconds; `floor_us` is what the hardware's peaks allow."""
-
-    compute_us: float = 0.0
-    memory_us: float = 0.0
-    communication_us: float = 0.0
-    launch_us: float = 0.0
-    floor_us: float = 0.0
-
-    def __add__(self, other: Parts) -> Parts:
-        return Parts(
-            self.compute_us + other.compute_us,
-            self.memory_us + other.memory_us,
-            self.communication_us + other.communication_us,
-            self.launch_us + other.launch_us,
-            self.floor_us + other.floor_us,
-        )
-
-    def scaled(self, factor: float) -> Parts:
-        """The same `factor` times."""
-        return Parts(
-            self.compute_us * factor,
-            self.memory_us * factor,
-            self.communication_us * factor,
-            self.launch_us * factor,
-            self.floor_us * factor,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +144,7 @@ class Pricer:
         self._predictor = predictor
         self.base = base
         self._collectives: dict[tuple[str, float, int], Latency] = {}
-        peak = predictor.device.peak
-        self._bandwidth = predictor.device.memory_bandwidth.value / 1e6
-        self._peak = {name: quantity.value / 1e6 for name, quantity in peak.items()}
+        self._spending = Spending(predictor)
 
     def price(self, listed: Listed, form: str) -> Priced | None:
         """A strategy with its weights in one format; None where no library has a kernel."""
@@ -206,7 +175,7 @@ class Pricer:
             cost = self._predictor.kernel(priced)
             low, expected = low + cost.low_us, expected + cost.expected_us
             high += cost.high_us
-            parts += self._parts(priced, cost.expected_us)
+            parts += self._spending.parts(priced, cost.expected_us)
         for each in run.collectives:
             size = _moved(run.tensors.get(each.tensor), each.size_bytes, self.base)
             spent = self._collective(each.kind, size, degree)
@@ -226,17 +195,6 @@ class Pricer:
             cost = self._predictor.collective(kind, size_bytes, degree)  # type: ignore[arg-type]
             self._collectives[key] = Latency(cost.low_us, cost.expected_us, cost.high_us)
         return self._collectives[key]
-
-    def _parts(self, work: Work, expected_us: float) -> Parts:
-        launch = min(self._predictor.launch_us, expected_us)
-        name = "fp16" if isinstance(work, Traffic) else work.format
-        name = {"int8_wo": "fp16", "int4_wo": "fp16", "2:4_int8": "int8"}.get(name, name)
-        peak = self._peak.get(name) or max(self._peak.values())
-        compute, memory = work.flops / peak, work.size_bytes / self._bandwidth
-        rest, floor = expected_us - launch, max(compute, memory)
-        if compute >= memory and not isinstance(work, Traffic):
-            return Parts(compute_us=rest, launch_us=launch, floor_us=floor)
-        return Parts(memory_us=rest, launch_us=launch, floor_us=floor)
 
 
 def _moved(tensor: Tensor | None, size_bytes: float, base: str) -> float:

@@ -28,8 +28,10 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
             )
     made = {Format.FP32, *(method.format for method in METHODS)}
     lacking = Counter(form for form in plan.formats.values() if form not in made)
+    known = {Format.FP16, *plan.formats.values()} & made - {Format.FP32}
     found += [
-        f"no engine has {form}, which {count} operators take"
+        f"no engine has {form}, which {count} operators take (--formats "
+        f"{','.join(sorted(known))} plans without)"
         for form, count in lacking.most_common()
     ]
     return tuple(found)

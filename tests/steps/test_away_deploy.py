@@ -169,4 +169,6 @@ def test_what_no_engine_can_do_is_told_before_anything_is_built(tmp_path: Path) 
     with pytest.raises(EnvironmentMismatchError, match="no engine of this plan can be built"):
         pipeline.build(several, tmp_path / "engine")
     sparse = plan.model_copy(update={"formats": {"a": "2:4"}, "placement": None})
-    assert pipeline.obstacles(sparse) == ("no engine has 2:4, which 1 operators take",)
+    assert pipeline.obstacles(sparse) == (
+        "no engine has 2:4, which 1 operators take (--formats fp16 plans without)",
+    )

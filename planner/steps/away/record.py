@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.ir.solution import Stage
-from planner.place.price import Parts
+from planner.place.spending import Parts
 from planner.place.variant import Variant
 from planner.spec.placement import (
     Alternative,
