@@ -4,8 +4,9 @@
     python benchmarks/small_models.py --gpu-check      # its numbers, and hot and cold time
     python benchmarks/small_models.py --gpu-check --tune --peers all --json records.json
 
-Records (`--json`): model, batch, peer, gpu_us (hot L2), gpu_cold_us, call_us (NumPy in, NumPy out),
-kernels, launches, bytes, max_error and nmse against ONNX Runtime on the CPU in float32, coverage.
+Records (`--json`): model, batch, peer, gpu_us (hot L2), shares_us (by share of shared memory),
+gpu_cold_us, call_us (NumPy in, NumPy out), kernels, launches, bytes, max_error and nmse against
+ONNX Runtime on the CPU in float32, coverage.
 Needs onnx, onnxruntime, numpy and triton; with `--gpu-check` cuda-bindings; peers need torch.
 """
 
@@ -44,7 +45,7 @@ from planner.kernels.estimate import estimate
 from planner.kernels.pack import numbers_for
 from planner.kernels.source import Kernel
 from planner.ops.nest import Program
-from planner.runtime.fused.driver import Driver
+from planner.runtime.fused.driver import SHARES, Driver
 from planner.runtime.fused.session import FusedSession, load
 
 Array = np.ndarray[Any, Any]
@@ -374,9 +375,22 @@ def _measured(
             ),
             "call_us": call_us(lambda: session.run(feeds)),
             "host_us": _host_us(session),
+            "shares_us": _shares_us(folder),
             "built_s": round(built_s, 1),
             **described(plan, manifest),
         }
+
+
+def _shares_us(folder: Path) -> dict[str, float]:
+    """Replays by how much shared memory all kernels ask for (`planner.steps.fused.shares`)."""
+    from benchmarks.small.timing import Timer
+
+    found: dict[str, float] = {}
+    for percent in SHARES:
+        with load(folder, shared_percent=percent) as session:
+            timer = Timer(session.driver, session.driver.stream)
+            found[str(percent)] = timer.device_us(session.first.replay, cold=False)
+    return found
 
 
 def _host_us(session: FusedSession) -> float:

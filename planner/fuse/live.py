@@ -18,7 +18,7 @@ from planner.fuse.build import Draft
 from planner.kernels.compile import Compiled
 from planner.kernels.pack import Sheet, arena, pack_weights, storage_dtype
 from planner.kernels.source import Kernel
-from planner.runtime.fused.driver import Driver
+from planner.runtime.fused.driver import SHARED_PERCENT, Driver
 
 Array = np.ndarray[Any, Any]
 _SMALL_NUMBERS = 0x11
@@ -82,6 +82,13 @@ class Live:
             if name not in self._loaded:
                 function = self._driver.load(item.cubin, item.entry, item.shared_size_bytes)
                 self._loaded[name] = function, item
+
+    def ask_for(self, shared_percent: int) -> None:
+        """Lets every kernel ask for such a share of a multiprocessor's memory as shared memory
+        (`planner.runtime.fused.driver.SHARED_PERCENT`), those loaded later too."""
+        self._driver.shared_percent = shared_percent
+        for function, _ in self._loaded.values():
+            self._driver.ask_for(function, shared_percent)
 
     def knows(self, kernels: Iterable[Kernel]) -> bool:
         """Whether every kernel is loaded."""
@@ -202,6 +209,7 @@ class Live:
     def close(self) -> None:
         """Gives the memory back."""
         self._driver.synchronize()
+        self._driver.shared_percent = SHARED_PERCENT
         for event in self._events:
             self._driver.api.cuEventDestroy(event)
         self._driver.free(self._weights)

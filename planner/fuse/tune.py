@@ -1,5 +1,6 @@
 """Configurations and edges chosen by measuring the whole graph: coordinate descent within a budget.
 
+First, how much of a multiprocessor all kernels ask for as shared memory.
 Stages with equal bodies (layers, experts, steps) are one *class* and change together. A class is
 tried in each of its configurations with everything else as it stands, the most expensive class
 first; then, kernel by kernel, whether its launch waits for the end of the one in front of it, and
@@ -25,6 +26,7 @@ from planner.kernels.configs import candidates
 from planner.kernels.source import Kernel, kernel, let_go, stage_body
 from planner.kernels.stage import Config
 from planner.kernels.tiling import shape_of
+from planner.runtime.fused.driver import SHARED_PERCENT, SHARES
 
 MANY_STAGES = 64
 """More stages in a class (steps of a recurrence) stay as they are: each change writes all anew."""
@@ -128,6 +130,7 @@ def tune(
     """
     begin = time.monotonic()
     live.load(compile_each(plan.kernels))
+    _share(plan, live)
     found = _first(plan, live)
     many = [name for name, count in _counted(plan) if count >= MANY_LAUNCHES]
     _try_edges(found, live, compile_each, many, begin + budget_s / 2)
@@ -149,6 +152,18 @@ def _try_loops(found: Tuned, live: Live, compile_each: Compile) -> None:
     trial = tried(found.plan, found.best_us, GAIN, live, compile_each)
     found.plan, found.best_us = trial.plan, trial.taken_us
     found.trials += trial.was_timed
+
+
+def _share(plan: Draft, live: Live) -> None:
+    """How much shared memory all kernels ask for while the rest is tuned: what suits the draft.
+    Where the engine runs, `infopt verify` asks again."""
+    taken_us = {}
+    for percent in SHARES:
+        live.ask_for(percent)
+        taken_us[percent] = live.graph_us(plan.kernels)
+    best = min(SHARES, key=taken_us.__getitem__)
+    gains = taken_us[best] < taken_us[SHARED_PERCENT] * GAIN
+    live.ask_for(best if gains else SHARED_PERCENT)
 
 
 def _configs(plan: Draft) -> dict[str, Config]:

@@ -16,6 +16,8 @@ MAX_UNROLLED = 64
 """Taps of a window written out one by one (7 x 7 pooling, depthwise kernels)."""
 MAX_SHORT = 8
 """Values of any reduction written out one by one."""
+MIN_LINE = 12
+"""Taps of a window along one axis from which they may be an axis of the tile (15 fill 16)."""
 MIN_DEPTH = 8
 """Shorter sums of products are not worth a padded matrix instruction."""
 
@@ -52,6 +54,12 @@ def is_window(nest: Nest) -> bool:
             if used & inner and used & outer:
                 return True
     return False
+
+
+def is_line(nest: Nest) -> bool:
+    """Whether it is a window with many taps, all along one axis."""
+    long = [var.extent for var in nest.reduce_axes if var.extent > 1]
+    return len(long) == 1 and long[0] >= MIN_LINE and is_window(nest)
 
 
 def instance(nest: Nest, binding: Binding) -> tuple[str, ...]:

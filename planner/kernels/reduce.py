@@ -12,6 +12,7 @@ from planner.kernels.patterns import (
     MAX_UNROLLED,
     Binding,
     as_product,
+    is_line,
     is_window,
     place,
     power_of_two,
@@ -35,11 +36,17 @@ def reduce(e: Emitter, nest: Nest, binding: Binding) -> Value:
         if made is not None:
             return made
     total = math.prod(var.extent for var in nest.reduce_axes)
-    if total <= MAX_SHORT or (is_window(nest) and total <= MAX_UNROLLED):
+    is_short = is_window(nest) and total <= MAX_UNROLLED
+    if total <= MAX_SHORT or (is_short and not _is_axis(e, nest)):
         return _unrolled(e, nest, binding)
     if nest.reducer is Reducer.PROD:
         return _looped(e, nest, binding, total, 1)
     return _vector(e, nest, binding, total)
+
+
+def _is_axis(e: Emitter, nest: Nest) -> bool:
+    """Whether the taps of a window are an axis of the tile rather than written out."""
+    return e.anchor is None and e.config.depth > 1 and is_line(nest)
 
 
 # ---------------------------------------------------------------------- windows and short sums

@@ -84,7 +84,8 @@ class Config:
     columns: int
     """Block along the second."""
     depth: int
-    """Elements of a contraction's sum handled at once; more are looped over."""
+    """Elements of a contraction's sum handled at once; more are looped over. Of a stage without
+    contraction: more than one where the taps of a long window are an axis of the tile."""
     split: int = 1
     """Parts of the sum computed by different warps and added in the end."""
     warps: int = 4

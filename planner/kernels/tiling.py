@@ -12,6 +12,7 @@ from planner.kernels.patterns import (
     as_product,
     instance,
     is_contraction,
+    is_line,
     is_window,
     taps_and_run,
 )
@@ -59,6 +60,10 @@ class Shape:
     """Whether that operand is the one over columns, so that a tile must hold all rows."""
     run: int | None = None
     """Length of the run that a window reads at each of its taps; None without taps."""
+    is_line: bool = False
+    """Whether a window with many taps along one axis is an axis of the tile."""
+    is_apart: bool = False
+    """Whether neighbours in a row lie apart in memory, and neighbouring rows side by side."""
     beside: int = 1
     """Products over equal sums that share the tile: gates of a cell, sides of a gated unit."""
 
@@ -95,14 +100,27 @@ def shape_of(program: Program, stage: Stage) -> Shape:
     whole = [item for item in found if not _is_small(item.nest)]
     if not whole:
         taps = max((_size(item.nest.reduce_axes) for item in found), default=1)
-        return Shape(Kind.FLAT, None, {}, (), root.axes, (), taps, is_chain=False)
+        line = any(is_line(item.nest) for item in found)
+        return Shape(Kind.FLAT, None, {}, (), root.axes, (), taps, is_chain=False, is_line=line)
     used = frozenset().union(
         *(index.variables(value) for item in whole for value in item.binding.values())
     )
     rows = tuple(var for var in root.axes if var in used)
     columns = tuple(var for var in root.axes if var not in used)
     depth = max(_size(item.nest.reduce_axes) for item in whole)
-    return Shape(Kind.ROWS, None, {}, (), rows, columns, depth, is_chain=False)
+    apart = _size(columns) == 1 and all(_is_apart(program, item.nest) for item in whole)
+    return Shape(Kind.ROWS, None, {}, (), rows, columns, depth, is_chain=False, is_apart=apart)
+
+
+def _is_apart(program: Program, nest: Nest) -> bool:
+    """Whether it sums over places in memory that lie apart, its own neighbours side by side."""
+    steps = [
+        {atom for atom, factor in address.terms if factor == 1}
+        for load in loads(nest.body)
+        for address in [index.flatten(load.index, program.types[load.tensor].shape)]
+    ]
+    own, summed = set(nest.axes), set(nest.reduce_axes)
+    return any(step & own for step in steps) and not any(step & summed for step in steps)
 
 
 def _is_small(nest: Nest) -> bool:

@@ -155,6 +155,7 @@ def load(
     path: Way = "verified",
     copies: int = 1,
     apart: Mapping[str, Mapping[str, str]] | None = None,
+    shared_percent: Mapping[str, int] | None = None,
 ) -> Session:
     """Check an engine directory and make it ready to run; ranks are started where there are any.
 
@@ -167,6 +168,8 @@ def load(
         copies: calls of generated kernels that may run at once; each has memory of its own.
         apart: part -> kernels of loops that run as launches here, and why; where not given, as
             `infopt verify` found with `path="verified"`, else none.
+        shared_percent: part -> share of a multiprocessor's memory that its kernels ask for as
+            shared memory; where not given, likewise.
 
     Raises:
         VerificationError: manifest, file list, sizes or hashes are not what was built.
@@ -188,6 +191,8 @@ def load(
     segments = selected(manifest, path, known)
     if apart is None:
         apart = known.apart if known is not None else {}
+    if shared_percent is None:
+        shared_percent = known.shared_percent if known is not None else {}
     dead = dead_after(directory, manifest, segments)
     if len(segments) == 1:
         returned = tuple(spec.name for spec in manifest.outputs)
@@ -201,7 +206,8 @@ def load(
     def bound(segment: OrtSegment | FusedSegment, gone: tuple[str, ...]) -> Bound:
         if isinstance(segment, FusedSegment):
             loops = apart.get(segment.folder, {})
-            return bind_fused(directory, segment, listed, gone, copies, loops)
+            share = shared_percent.get(segment.folder)
+            return bind_fused(directory, segment, listed, gone, copies, loops, share)
         return bind(directory, segment, segment.file, listed, gone, has_arena=keeps)
 
     parts = [partial(bound, each, gone) for each, gone in zip(segments, dead, strict=True)]

@@ -111,17 +111,21 @@ def bind_fused(
     dead: tuple[str, ...],
     copies: int,
     apart: Mapping[str, str],
+    shared_percent: int | None,
 ) -> Bound:
     """The part's kernels, loaded; their files were checked with the engine's.
 
     Args:
         apart: kernels of loops that run as launches here whether they fit or not, and why.
+        shared_percent: of a multiprocessor's memory, asked for as shared memory; the default where
+            not given.
 
     Raises:
         VerificationError: its table of contents is not in the list of files, or damaged.
         EnvironmentMismatchError: no GPU, another architecture, too little memory, an old driver.
     """
     from planner.runtime.fused import manifest as fused
+    from planner.runtime.fused.driver import SHARED_PERCENT
     from planner.runtime.fused.session import open_checked
 
     if f"{segment.folder}/{fused.FILE}" not in listed:
@@ -129,7 +133,9 @@ def bind_fused(
             f"segment folder {segment.folder!r} is not in the list of files",
             where=str(directory / integrity.MANIFEST),
         )
-    kernels = open_checked(directory / segment.folder, copies=copies, apart=apart)
+    share = SHARED_PERCENT if shared_percent is None else shared_percent
+    folder = directory / segment.folder
+    kernels = open_checked(folder, copies=copies, apart=apart, shared_percent=share)
 
     def run(feeds: dict[str, Any]) -> list[Any]:
         found = kernels.run(feeds)

@@ -33,6 +33,11 @@ class SegmentTiming(Document):
     """Of each loop: whether it is one here, or why its launches run."""
     apart: dict[str, str] = Field(default_factory=dict)
     """Kernels of loops whose launches are better here, and why: they run from now on."""
+    shared_percent: int | None = None
+    """Of a multiprocessor's memory: what its kernels ask for as shared memory from now on; -1: as
+    the driver chooses. None: the default."""
+    shares_us: dict[str, float] = Field(default_factory=dict)
+    """What the graphs of all shapes took with each share that was tried."""
 
 
 class Verified(Document):
@@ -52,6 +57,15 @@ class Verified(Document):
     def apart(self) -> dict[str, dict[str, str]]:
         """Part -> kernels of loops that run as launches, and why."""
         return {timing.folder: timing.apart for timing in self.segments}
+
+    @property
+    def shared_percent(self) -> dict[str, int]:
+        """Part -> the share of a multiprocessor's memory that its kernels ask for."""
+        return {
+            timing.folder: timing.shared_percent
+            for timing in self.segments
+            if timing.shared_percent is not None
+        }
 
     def choice(self, folder: str) -> Literal["fused", "library"]:
         """How a part runs; what was not timed runs fused."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper
 
 from planner.fuse.build import Draft, draft
@@ -15,6 +16,7 @@ from planner.graph.semantics import program_of
 from planner.kernels.compile import Compiled
 from planner.kernels.cubin import Resources
 from planner.kernels.source import Kernel
+from planner.runtime.fused.driver import SHARED_PERCENT
 
 
 def layers(count: int) -> Draft:
@@ -46,10 +48,15 @@ class Clock(Live):
     def __init__(self, price: Mapping[str, float], per_waiting: float) -> None:
         self._price, self._per_waiting, self._known = price, per_waiting, set[str]()
         self.measured = 0
+        self.shares_us: dict[int, float] = {}
+        self.share = 0
         self.wrong: set[str] = set()
 
     def load(self, compiled: Mapping[str, Compiled]) -> None:
         self._known |= set(compiled)
+
+    def ask_for(self, shared_percent: int) -> None:
+        self.share = shared_percent
 
     def knows(self, kernels: Sequence[Kernel]) -> bool:  # type: ignore[override]
         return all(item.name in self._known for item in kernels)
@@ -60,7 +67,8 @@ class Clock(Live):
     def graph_us(self, kernels: Sequence[Kernel], waiting: frozenset[str] = frozenset()) -> float:
         self.measured += 1
         held = sum(item.name in waiting for item in kernels)
-        return sum(self._price.get(item.name, 10.0) for item in kernels) + held * self._per_waiting
+        price = sum(self._price.get(item.name, 10.0) for item in kernels)
+        return price + held * self._per_waiting + self.shares_us.get(self.share, 0.0)
 
 
 def compiled(kernels: Sequence[Kernel]) -> dict[str, Compiled]:
@@ -91,6 +99,15 @@ def test_the_fastest_configuration_in_the_graph_is_found_and_edges_are_chosen() 
     assert [item.name for item in found.plan.kernels[1:4]] == [best] * 3
     assert found.waiting == {item.name for item in found.plan.kernels}
     assert found.best_us == 2 * 9.0 + 3 * 3.0
+
+
+@pytest.mark.parametrize(("gained_us", "share"), [(5.0, 25), (0.01, SHARED_PERCENT)])
+def test_kernels_ask_for_the_share_that_suits_the_draft(gained_us: float, share: int) -> None:
+    clock = Clock({}, per_waiting=1.0)
+    clock.shares_us = {25: -gained_us}
+    found = tune(layers(3), clock, compiled)
+    assert clock.share == share
+    assert found.best_us == 30.0 - (gained_us if share == 25 else 0.0)
 
 
 def test_a_configuration_that_computes_something_else_is_left_out() -> None:

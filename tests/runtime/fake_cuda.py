@@ -53,7 +53,12 @@ class FakeDriver(ModuleType):
             CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH="cooperative",
         )
         self.CUstream_flags = names(CU_STREAM_NON_BLOCKING=1)
-        self.CUfunction_attribute = names(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
+        self.CUfunction_attribute = names(
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared",
+            CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT="share",
+        )
+        self.shares: list[int] = []
+        """What each kernel asked for when it was loaded, in order."""
         self.CUlaunchAttributeID = names(
             CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6,
             CU_LAUNCH_ATTRIBUTE_COOPERATIVE=2,
@@ -84,6 +89,11 @@ class FakeDriver(ModuleType):
             "cooperative": int(self.is_cooperative),
         }
         return 0, known[kind]
+
+    def cuFuncSetAttribute(self, function: Any, kind: str, value: int) -> tuple[int]:  # noqa: N802
+        if kind == "share":
+            self.shares.append(value)
+        return (0,)
 
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(  # noqa: N802
         self, function: Any, threads: int, shared_size_bytes: int

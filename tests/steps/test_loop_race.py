@@ -13,6 +13,7 @@ import pytest
 from planner.emit.engine import write_engine
 from planner.errors import EnvironmentMismatchError
 from planner.runtime import engine as engines
+from planner.runtime.fused.driver import SHARED_PERCENT
 from planner.runtime.fused.loops import Way
 from planner.runtime.fused.session import load
 from planner.runtime.integrity import read_manifest
@@ -160,14 +161,16 @@ def test_an_engine_keeps_what_was_found(fake: FakeDriver, tmp_path: Path) -> Non
         raced = races(engine, manifest, session)
     apart = apart_of(raced[FOLDER])
     assert list(apart) == ["rolled"]
-    timing = SegmentTiming(folder=FOLDER, choice="fused", apart=apart)
+    timing = SegmentTiming(folder=FOLDER, choice="fused", apart=apart, shared_percent=25)
     found = Verified(
         manifest_digest=manifest.digest, device="7", architecture=90, driver=7, segments=(timing,)
     )
     write_verified(engine, found)
     for path, is_loop in (("verified", False), ("fused", True)):
         way: engines.Way = "fused" if path == "fused" else "verified"
+        fake.shares.clear()
         with engines.load(engine, path=way) as session:
+            assert set(fake.shares) == {SHARED_PERCENT if is_loop else 25}
             np.testing.assert_array_equal(session.run({"x": X})["y"], 16 * X)
             assert ("as one loop" in session.loops[0]) is is_loop
     with engines.load(engine, path="fused", apart={FOLDER: apart}) as session:

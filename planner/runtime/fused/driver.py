@@ -16,6 +16,17 @@ from planner.errors import EnvironmentMismatchError, InfoptError
 
 _STATIC_SHARED_LIMIT_BYTES = 48 * 1024
 """More shared memory a block must be asked for (CUDA programming guide)."""
+SHARED_PERCENT = 50
+"""Of a multiprocessor's memory that kernels ask to be shared memory rather than cache, whatever
+they need themselves. Left to the driver, neighbours ask for different shares; a multiprocessor
+changes its share only while it is idle, so that no kernel starts beside the one in front of it.
+With one share for all 66 engines take 0.67 to 1.09 of that, 0.965 in the mean, 0.95 with the best
+of `SHARES` (H200, 2026-11-28, `benchmarks/results/h200_shares.json`). A kernel that needs more gets
+more."""
+DRIVERS_OWN = -1
+"""No share asked for: the driver's own choice, kernel by kernel."""
+SHARES = (SHARED_PERCENT, 25, 100, DRIVERS_OWN)
+"""Those worth measuring, the default first."""
 _NOT_READY = 600
 """CUDA_ERROR_NOT_READY"""
 _TOO_LARGE = 720
@@ -30,6 +41,9 @@ def _text(value: Any) -> str:
 
 class Driver:
     """The CUDA driver on one device, with a stream of its own."""
+
+    shared_percent = SHARED_PERCENT
+    """Of kernels loaded from now on."""
 
     def __init__(self, ordinal: int = 0) -> None:
         """Raises EnvironmentMismatchError: no bindings, no driver, no such device."""
@@ -181,7 +195,13 @@ class Driver:
             kind = self.api.CUfunction_attribute
             limit = kind.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             self._call(self.api.cuFuncSetAttribute, function, limit, shared_size_bytes)
+        self.ask_for(function, self.shared_percent)
         return function
+
+    def ask_for(self, function: Any, shared_percent: int) -> None:
+        """Lets a kernel ask for such a share from its next launch, or captured launch, on."""
+        share = self.api.CUfunction_attribute.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+        self._call(self.api.cuFuncSetAttribute, function, share, shared_percent)
 
     def launch(
         self,

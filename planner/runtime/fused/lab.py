@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import EnvironmentMismatchError, InfoptError
-from planner.runtime.fused.driver import Driver
+from planner.runtime.fused.driver import DRIVERS_OWN, Driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Facts:
 
 class Lab(Driver):
     """The driver with what only measuring needs."""
+
+    shared_percent = DRIVERS_OWN
 
     def facts(self) -> Facts:
         """Read once, from the driver."""

@@ -19,7 +19,7 @@ from planner.errors import DataError, EngineHungError, EnvironmentMismatchError,
 from planner.runtime.fused import manifest as manifests
 from planner.runtime.fused.binaries import choose
 from planner.runtime.fused.dlpack import Streams
-from planner.runtime.fused.driver import Driver
+from planner.runtime.fused.driver import SHARED_PERCENT, Driver
 from planner.runtime.fused.inputs import borrowed, fitting, missing, refuse_elsewhere, target
 from planner.runtime.fused.instance import Instance
 from planner.runtime.fused.loops import fitted
@@ -44,9 +44,11 @@ class FusedSession:
         copies: int = 1,
         timeout_s: float = TIMEOUT_S,
         apart: Mapping[str, str] = MappingProxyType({}),
+        shared_percent: int = SHARED_PERCENT,
     ) -> None:
         """Loads kernels and weights, and captures the graphs (see `load`)."""
         self.driver = driver
+        driver.shared_percent = shared_percent
         self.timeout_s = timeout_s
         self._hung: EngineHungError | None = None
         self._lock = threading.Lock()
@@ -249,6 +251,7 @@ def load(
     copies: int = 1,
     timeout_s: float = TIMEOUT_S,
     apart: Mapping[str, str] = MappingProxyType({}),
+    shared_percent: int = SHARED_PERCENT,
 ) -> FusedSession:
     """Checks a fused engine directory and makes it ready to run.
 
@@ -256,6 +259,7 @@ def load(
         copies: calls of one bucket that may run at once; each has an arena of its own.
         timeout_s: longest wait for an answer.
         apart: kernels of loops that run as launches here whether they fit or not, and why.
+        shared_percent: of a multiprocessor's memory, asked for by every kernel as shared memory.
 
     Raises:
         VerificationError: the manifest or a file is not what was built.
@@ -263,7 +267,14 @@ def load(
     """
     directory = Path(directory)
     manifests.check_files(directory, manifests.read(directory))
-    return open_checked(directory, device=device, copies=copies, timeout_s=timeout_s, apart=apart)
+    return open_checked(
+        directory,
+        device=device,
+        copies=copies,
+        timeout_s=timeout_s,
+        apart=apart,
+        shared_percent=shared_percent,
+    )
 
 
 def open_checked(
@@ -273,6 +284,7 @@ def open_checked(
     copies: int = 1,
     timeout_s: float = TIMEOUT_S,
     apart: Mapping[str, str] = MappingProxyType({}),
+    shared_percent: int = SHARED_PERCENT,
 ) -> FusedSession:
     """The same, for files that were checked already.
 
@@ -280,7 +292,13 @@ def open_checked(
     """
     manifest = manifests.read(directory)
     return FusedSession(
-        directory, manifest, Driver(device), copies=copies, timeout_s=timeout_s, apart=apart
+        directory,
+        manifest,
+        Driver(device),
+        copies=copies,
+        timeout_s=timeout_s,
+        apart=apart,
+        shared_percent=shared_percent,
     )
 
 

@@ -80,12 +80,20 @@ def reaching(kernels: Session, feeds: Feeds) -> Iterator[tuple[Bound, dict[str, 
         alive.update(part.call(given))
 
 
-def races(engine: Path, manifest: Manifest, kernels: Session) -> dict[str, list[Raced]]:
-    """Part -> its loops that fit this device, raced on the golden inputs of all shapes."""
+def golden_feeds(
+    engine: Path, manifest: Manifest, kernels: Session
+) -> dict[str, list[dict[str, Any]]]:
+    """Part -> what reaches it with the golden inputs of each shape."""
     given: dict[str, list[dict[str, Any]]] = {}
     for golden in manifest.golden:
         for part, feeds in reaching(kernels, read_tensors(engine / golden.inputs)):
             given.setdefault(part.file, []).append(feeds)
+    return given
+
+
+def races(engine: Path, manifest: Manifest, kernels: Session) -> dict[str, list[Raced]]:
+    """Part -> its loops that fit this device, raced on the golden inputs of all shapes."""
+    given = golden_feeds(engine, manifest, kernels)
     return {
         part.file: raced
         for part in kernels.parts

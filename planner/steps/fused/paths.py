@@ -19,6 +19,7 @@ from planner.spec.manifest import Manifest
 from planner.spec.verdict import Check
 from planner.spec.verified import SegmentTiming, Verified
 from planner.steps.fused.loops import Raced, apart_of, reaching
+from planner.steps.fused.shares import Share
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
 
@@ -43,6 +44,8 @@ class GeneratedPart:
     """How its loops run here."""
     apart: Mapping[str, str] = field(default_factory=dict)
     """Kernels of loops whose launches run here, and why."""
+    share: Share | None = None
+    """How much shared memory its kernels ask for."""
     times: dict[tuple[str, str], float] = field(default_factory=dict)
     """(shape, `fused` or `library`) -> median microseconds."""
 
@@ -71,12 +74,14 @@ def generated_parts(
     library: Session | None,
     note: str,
     raced: Mapping[str, Sequence[Raced]] = MappingProxyType({}),
+    shared: Mapping[str, Share] = MappingProxyType({}),
 ) -> list[GeneratedPart]:
     """Those parts of the engine that have kernels.
 
     Args:
         note: why there is no library path.
         raced: part -> what its loops took here beside their launches.
+        shared: part -> the share of memory that its kernels ask for.
     """
     others = library.parts if library else [None] * len(kernels.parts)
     ways = zip(kernels.parts, others, strict=True)
@@ -89,6 +94,7 @@ def generated_parts(
             own.kernels.kernel_us,
             (*own.kernels.loops_text, *(one.text for one in raced.get(own.file, ()))),
             apart_of(raced.get(own.file, ())),
+            shared.get(own.file),
         )
         for own, other in ways
         if own.kernels is not None
@@ -164,6 +170,8 @@ def keep(
                 note=part.note,
                 loops=part.loops,
                 apart=dict(part.apart),
+                shared_percent=part.share.percent if part.share else None,
+                shares_us=_told(part.share) if part.share else {},
             )
             for part in parts
         ),
@@ -172,6 +180,10 @@ def keep(
         write_verified(engine, verified)
     except UsageError as error:
         work.reporter.note(f"the choice cannot be kept: {error.what}")
+
+
+def _told(share: Share) -> dict[str, float]:
+    return {str(percent): us for percent, us in share.taken_us.items()}
 
 
 def _of(part: GeneratedPart, way: str) -> dict[str, float]:

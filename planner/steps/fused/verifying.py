@@ -24,7 +24,7 @@ from planner.spec.io import read_plan
 from planner.spec.manifest import FusedSegment, GoldenCheck, Manifest
 from planner.spec.plan import Estimate, Plan
 from planner.spec.verdict import Check, Verdict
-from planner.steps.fused.loops import Raced, apart_of, races
+from planner.steps.fused.loops import Raced, apart_of, golden_feeds, races
 from planner.steps.fused.paths import (
     WARM_UP,
     faster,
@@ -33,6 +33,7 @@ from planner.steps.fused.paths import (
     library_path,
     time_parts,
 )
+from planner.steps.fused.shares import Share, shares
 from planner.steps.rates import throughput_checks
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
@@ -61,7 +62,13 @@ def verify_fused(engine: Path, work: Workspace) -> Verdict:
         raced = races(engine, manifest, kernels)
     apart = {folder: apart_of(found) for folder, found in raced.items()}
     with load(engine, verify_hashes=False, path="fused", apart=apart) as kernels:
-        return _verified(engine, manifest, plan, checks, kernels, raced, work)
+        given = golden_feeds(engine, manifest, kernels)
+        shared = shares(engine, kernels, given, apart)
+    percent = {folder: share.percent for folder, share in shared.items()}
+    with load(
+        engine, verify_hashes=False, path="fused", apart=apart, shared_percent=percent
+    ) as kernels:
+        return _verified(engine, manifest, plan, checks, kernels, raced, shared, work)
 
 
 def _kernels(engine: Path, segment: FusedSegment) -> Check:
@@ -110,6 +117,7 @@ def _verified(
     checks: list[Check],
     kernels: Session,
     raced: Mapping[str, Sequence[Raced]],
+    shared: Mapping[str, Share],
     work: Workspace,
 ) -> Verdict:
     driver = Driver()
@@ -125,9 +133,14 @@ def _verified(
         for folder, found in raced.items()
         for one in found
     ]
+    checks += [
+        Check(name="shared memory", passed=True, detail=f"{folder}: {one.text}")
+        for folder, one in shared.items()
+        if one.taken_us
+    ]
     work.reporter.stage("measure")
     library, note = library_path(engine)
-    parts = generated_parts(kernels, library, note, raced)
+    parts = generated_parts(kernels, library, note, raced, shared)
     for golden in manifest.golden:
         time_parts(parts, kernels, read_tensors(engine / golden.inputs), golden.shape)
     checks += [faster(part) for part in parts]

@@ -1,0 +1,85 @@
+"""One share of shared memory for all kernels of a part: the fastest one runs from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.errors import EnvironmentMismatchError
+from planner.runtime.fused.driver import DRIVERS_OWN, SHARED_PERCENT, SHARES
+from planner.runtime.fused.session import load
+from planner.steps.fused import shares
+from planner.steps.fused.shares import best
+from tests.runtime import fake_cuda
+from tests.runtime.fake_cuda import FakeDriver
+from tests.runtime.test_loops import looped_engine
+
+
+class _Timed:
+    """A part that takes as long as its share says."""
+
+    alive = 0
+
+    def __init__(self, us: float) -> None:
+        self._us = us
+
+    def replay_us(self, feeds: object, repeats: int) -> float:
+        return self._us
+
+    def __enter__(self) -> _Timed:
+        _Timed.alive += 1
+        assert _Timed.alive == 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _Timed.alive -= 1
+
+
+def _best(monkeypatch: pytest.MonkeyPatch, us: Mapping[int, float]) -> shares.Share:
+    def opened(folder: Path, *, apart: object, shared_percent: int) -> _Timed:
+        if shared_percent not in us:
+            raise EnvironmentMismatchError("the GPU has no 7 bytes left")
+        return _Timed(us[shared_percent])
+
+    monkeypatch.setattr(shares, "open_checked", opened)
+    return best(Path(), _Timed(us[SHARED_PERCENT]), [{}], {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("us", "percent"),
+    [
+        ((10.0, 9.0, 8.0, 11.0), SHARES[2]),
+        ((10.0, 9.95, 9.96, 9.97), SHARED_PERCENT),
+        ((10.0, 10.1, 11.0, 9.8), DRIVERS_OWN),
+    ],
+)
+def test_the_fastest_share_is_taken_where_it_gains(
+    monkeypatch: pytest.MonkeyPatch, us: Sequence[float], percent: int
+) -> None:
+    taken_us = dict(zip(SHARES, us, strict=True))
+    found = _best(monkeypatch, taken_us)
+    assert found.percent == percent
+    assert found.taken_us == taken_us
+    name = "as the driver chooses" if percent == DRIVERS_OWN else f"{percent} %"
+    assert found.text.endswith(f"{name} from now on")
+
+
+def test_a_rival_without_room_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _best(monkeypatch, {SHARED_PERCENT: 10.0, 100: 12.0})
+    assert found.percent == SHARED_PERCENT
+    assert set(found.taken_us) == {SHARED_PERCENT, 100}
+
+
+@pytest.mark.parametrize("asked", [SHARED_PERCENT, 25, DRIVERS_OWN])
+def test_every_kernel_asks_for_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: int
+) -> None:
+    made: FakeDriver = fake_cuda.install(monkeypatch)
+    made.doublings = {b"rolled": 3}
+    looped_engine(tmp_path)
+    given: dict[str, Any] = {} if asked == SHARED_PERCENT else {"shared_percent": asked}
+    with load(tmp_path, **given):
+        assert made.shares == [asked] * len(made.loaded)
