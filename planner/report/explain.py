@@ -82,7 +82,8 @@ def runner_up_text(runner_up: RunnerUp | None) -> str:
         parts.append(f"{sign}{format_duration(abs(runner_up.delta_us))}")
     if runner_up.delta_error:
         parts.append(f"error {runner_up.delta_error:+.1e}")
-    return f"{runner_up.format}: {', '.join(parts) or runner_up.reason}"
+    text = ", ".join(parts) or runner_up.reason
+    return f"{runner_up.format}: {text}" if runner_up.format else text
 
 
 def _details(plan: Plan, decision: Decision) -> RenderableType:

@@ -125,7 +125,9 @@ def _tiles(plan: Plan) -> str:
 
 def _latency(plan: Plan) -> str:
     rows = [
-        svg.Span(f"{name}, predicted", value.low, value.expected, value.high, "predicted")
+        svg.Span(
+            f"{plan.label(name)}predicted p50", value.low, value.expected, value.high, "predicted"
+        )
         for name, value in by_shape(plan, plan.prediction.latency_p50_us).items()
     ]
     rows += [

@@ -107,19 +107,27 @@ def _frame(across: _Scale, up: _Scale, x_title: str, y_title: str) -> list[str]:
         at = across.pixel(value)
         parts.append(f'<path d="M{at:.1f} {MARGIN}V{bottom}" stroke="#ddd"/>')
         parts.append(
-            f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{value:.4g}</text>'
+            f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{_tick(value)}</text>'
         )
     for value in up.ticks():
         at = up.pixel(value)
         parts.append(f'<path d="M{MARGIN - 12} {at:.1f}H{right}" stroke="#ddd"/>')
         parts.append(
-            f'<text x="{MARGIN - 16}" y="{at + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+            f'<text x="{MARGIN - 16}" y="{at + 4:.1f}" text-anchor="end">{_tick(value)}</text>'
         )
     parts.append(
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_title)}</text>'
     )
     parts.append(f'<text x="{MARGIN}" y="{MARGIN - 12}">{escape(y_title)}</text>')
     return parts
+
+
+def _tick(value: float) -> str:
+    """At most seven characters, which is what fits beside the axis."""
+    if value == 0 or 1e-2 <= abs(value) < 1e6:
+        return f"{value:.4g}"
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}"
 
 
 def _points(curve: ParetoCurve, across: _Scale, up: _Scale) -> list[str]:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from planner.report import ci, html, junit, markdown, svg
+from planner.report import ci, html, junit, markdown, pareto_files, svg
 from planner.report.diff import compare
 from planner.spec.ci import FailRule
 from planner.spec.plan import Rejected
@@ -130,3 +130,10 @@ def test_html_of_large_models_stays_small(count: int) -> None:
     decisions = tuple(DECISIONS[0].model_copy(update={"op": f"op{i}"}) for i in range(count))
     text = html.of_plan(make_plan(decisions=decisions), "infopt plan")
     assert len(text) < 20_000 + 900 * count
+
+
+@pytest.mark.parametrize("value", [0.0, 2.88e-4, 7.2e-5, 1e-12, 0.0123, 73.4321, 1234.5, 5e7, 1e30])
+def test_what_stands_at_a_tick_fits_beside_the_axis(value: float) -> None:
+    text = pareto_files._tick(value)
+    assert len(text) <= 7
+    assert float(text) == pytest.approx(value, rel=0.05)

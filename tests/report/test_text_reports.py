@@ -23,7 +23,7 @@ from planner.report import (
 )
 from planner.report.text import to_text
 from planner.spec.pareto import ParetoCurve, ParetoPoint
-from planner.spec.plan import AccuracyReport, Plan, Promise, WorkloadShape
+from planner.spec.plan import AccuracyReport, Plan, Promise, RunnerUp, WorkloadShape
 from planner.spec.profile import read_profile
 from planner.spec.verdict import Check, DryRun, PendingMeasurement, Verdict
 from tests.plans import DECISIONS, estimate, make_conflict, make_plan, shape_timing, timing
@@ -195,6 +195,11 @@ def test_several_shapes_go_by_their_names_in_the_order_of_the_workload() -> None
 def test_shapes_that_moved_are_told() -> None:
     found = diff.compare(shaped_plan(), shaped_plan(long_us=600.0))
     assert {moved.what: moved.note for moved in found.effects} == {"long: measured p50": "-14.3 %"}
+
+
+def test_where_nothing_else_was_offered_no_format_is_named() -> None:
+    nothing = RunnerUp(format="", delta_us=None, delta_error=None, reason="no other was offered")
+    assert explain.runner_up_text(nothing) == "no other was offered"
 
 
 def test_a_broken_promise_is_said() -> None:
