@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -27,6 +28,7 @@ DEBUG_VARIABLE = "INFOPT_DEBUG"
 def run(arguments: Sequence[str]) -> int:
     """Runs infopt with `arguments` and returns its exit code. Never raises."""
     interrupts.listen()
+    _accept_any_encoding()
     code = _run(arguments)
     try:
         sys.stdout.flush()
@@ -80,6 +82,13 @@ def _output_error(error: OSError) -> int:
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     fix = "\n  fix: free some space, or point TMPDIR elsewhere" if is_full else ""
     return _refuse(f"{where}: {reason}{fix}", 2)
+
+
+def _accept_any_encoding() -> None:
+    """A terminal or a pipe that is not UTF-8 gets a question mark for what it cannot show: lines
+    of tables, names of models. Documents (`--json` of plans and verdicts) are bytes, and whole."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _silence_stdout() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 
 from planner import errors
 from planner.errors import InfoptError
+from planner.spec.io import write_plan
 from tests.cli.fake_pipeline import FakePipeline, Infopt
+from tests.plans import make_plan
 
 REFUSALS = sorted(
     (
@@ -38,6 +41,17 @@ def test_every_refusal_ends_with_its_code_and_message(
     assert "model.onnx: it is so\n  fix: do otherwise" in printed.err
     assert printed.out == ""
     assert "Traceback" not in printed.err
+
+
+def test_a_terminal_that_is_not_utf8_is_shown_what_it_can_show(
+    infopt: Infopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plan(Path("plan.json"), make_plan())
+    narrow = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert infopt("explain", "plan.json") == 0
+    narrow.seek(0)
+    assert "encoder/MatMul" in narrow.read()
 
 
 def test_exit_codes_are_those_promised() -> None:
