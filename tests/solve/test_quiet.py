@@ -20,7 +20,7 @@ def test_only_the_outermost_thaws_and_new_garbage_is_found() -> None:
         inside = gc.get_freeze_count()
         with frozen():
             pass
-        assert gc.get_freeze_count() == inside > before
+        assert before < gc.get_freeze_count() <= inside  # frozen objects may end, none joins
         _Cycle()
         assert gc.collect() > 0
     assert gc.get_freeze_count() == before == 0

@@ -32,6 +32,17 @@ _STEPS = 12
 
 
 @pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled kernels are kept: most are the same in all engines."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(autouse=True)
+def _compiled_once(_own_settings: None, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFOPT_CACHE", str(kernels))
+
+
+@pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Two layers of twelve steps that read little: launches, by price."""
     return planned(_model("LSTM", layers=2, steps=_STEPS), tmp_path_factory.mktemp("plan"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from planner.progress import Silent
 from planner.spec.execution import Cut
 from planner.spec.io import sealed
 from planner.spec.plan import ModelRef, Plan, WorkloadShape
+from planner.steps import spreading, verifying
 from planner.steps.files import files_of
 from planner.steps.reading import planned_model
 from planner.steps.workspace import workspace
@@ -29,6 +31,16 @@ needs_library = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None and importlib.util.find_spec("torch") is None,
     reason="neither mpi4py nor torch is installed",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _measured_once() -> Iterator[None]:
+    """Links are measured once for each number of ranks, and engines for a moment: no test looks at
+    how fast they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spreading, "measure_links", functools.cache(spreading.measure_links))
+        patch.setattr(verifying, "_BUDGET_S", 0.1)
+        yield
 
 
 @pytest.fixture
