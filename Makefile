@@ -11,7 +11,7 @@ demo: $(READY)  ## plan, deploy and verify a real trained model; predicted vs me
 	$(BIN)/python benchmarks/demo.py
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## style, types, floors
 	$(BIN)/ruff check .

@@ -48,7 +48,8 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(home, with_pip=IS_FULL)
     python = home / "bin" / "python"
     if IS_FULL:
-        command([str(python), "-m", "pip", "install", "--quiet", f"{wheel}[serve]"], home)
+        install = [str(python), "-m", "pip", "install", "--quiet", "--no-compile"]
+        command([*install, f"{wheel}[serve]"], home)
         return home / "bin"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     command([*install, "--no-deps", "--no-index", str(wheel)], home)
