@@ -16,10 +16,11 @@ from planner import pipeline, runtime
 from planner.errors import EnvironmentMismatchError, ModelError, UsageError, VerificationError
 from planner.graph.load import load
 from planner.progress import Silent
+from planner.runtime.ranks.bench import measure_links
 from planner.spec.execution import Cut
 from planner.spec.io import sealed
 from planner.spec.plan import ModelRef, Plan, WorkloadShape
-from planner.steps import spreading, verifying
+from planner.steps import verifying
 from planner.steps.files import files_of
 from planner.steps.reading import planned_model
 from planner.steps.workspace import workspace
@@ -38,7 +39,7 @@ def _measured_once() -> Iterator[None]:
     """Links are measured once for each number of ranks, and engines for a moment: no test looks at
     how fast they are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spreading, "measure_links", functools.cache(spreading.measure_links))
+        patch.setattr("planner.steps.spreading.measure_links", functools.cache(measure_links))
         patch.setattr(verifying, "_BUDGET_S", 0.1)
         yield
 
