@@ -35,9 +35,9 @@ _LOADED_BYTES = 16
 """Of neighbouring channels, loaded at once."""
 PLAIN = frozenset({"fp32", "tf32", "fp16", "bf16"})
 """Formats that libraries multiply alike; all others have kernels of their own."""
-_FEW_ROWS = 64
-"""Up to so many, tiles are not filled, and a second tile of rows may be cheaper than none: more
-blocks draw more bandwidth."""
+_ONE_TILE, _FEW_ROWS = 16, 512
+"""Beyond the smallest tile and up to so many, a second tile of rows may look cheaper than one, for
+more blocks draw more bandwidth; but both read the same weights."""
 _DECODE_QUERIES = 8
 """Up to so many new positions, keys are the bottleneck."""
 _GROUPS = (0.0, 1.0, 2.0, 3.0, 4.0, 4.6, 5.0, 6.0, 6.6)
@@ -67,8 +67,8 @@ class Family:
     """Format -> parameters that it has besides."""
     single: frozenset[str] = frozenset()
     """Formats whose works are one kernel each, whose latencies are cycles (`pace.py`)."""
-    padded: Callable[[Any], tuple[npt.NDArray[np.int64], Any]] | None = None
-    """Works -> which of them a library may run as larger ones, the rest being zeros, and these."""
+    smaller: Callable[[Any], tuple[npt.NDArray[np.int64], Any]] | None = None
+    """Works -> which of them take no less than smaller ones, and these."""
 
     def latency_us(self, columns: Any, machine: Machine, at: Mapping[str, float]) -> Array:
         """Microseconds of each work.
@@ -140,11 +140,11 @@ def _products(works: Sequence[Product | Convolution], format: str) -> Products:
     return Products(format, m, n, k, batch, share, is_convolution)
 
 
-def _padded_rows(w: Products) -> tuple[npt.NDArray[np.int64], Products]:
-    """Products of few rows, with twice as many."""
-    few = np.flatnonzero(w.m <= _FEW_ROWS)
+def _fewer_rows(w: Products) -> tuple[npt.NDArray[np.int64], Products]:
+    """Products of few rows, with half as many."""
+    few = np.flatnonzero((w.m > _ONE_TILE) & (w.m <= _FEW_ROWS))
     part = w.part(few)
-    return few, replace(part, m=2 * part.m)
+    return few, replace(part, m=np.floor(part.m / 2))
 
 
 def _attentions(works: Sequence[Attention], format: str) -> Attentions:
@@ -188,7 +188,7 @@ _PRODUCT = Family(
     (_steps(0, 16), _steps(5, 17), _steps(5, 17)),
     extra=gemm.UNPACKED,
     single=PLAIN,
-    padded=_padded_rows,
+    smaller=_fewer_rows,
 )
 FAMILIES: Mapping[str, Family] = {
     "product": _PRODUCT,

@@ -48,15 +48,15 @@ class Fitted:
     """Of the device that is priced, as of `Machine`."""
 
     def latencies_us(self, family: Family, columns: Any, machine: Machine) -> Array:
-        """Microseconds of each work. Where nothing was measured, fewer rows never cost more than
-        twice as many: a library would run these."""
+        """Microseconds of each work. Where nothing was measured, rows never cost less than half as
+        many of them."""
         latencies = self._averaged(family, columns, machine)
-        if self.is_own or family.padded is None:
+        if self.is_own or family.smaller is None:
             return latencies
-        few, larger = family.padded(columns)
+        few, smaller = family.smaller(columns)
         if len(few):
-            padded_us = self.latencies_us(family, larger, machine)
-            latencies[few] = np.minimum(latencies[few], padded_us)
+            least_us = self.latencies_us(family, smaller, machine)
+            latencies[few] = np.maximum(latencies[few], least_us)
         return latencies
 
     def _averaged(self, family: Family, columns: Any, machine: Machine) -> Array:

@@ -38,11 +38,11 @@ def test_no_product_beats_the_datasheet(m: int, n: int, k: int, form: str, devic
 
 
 @settings(deadline=None)
-@given(st.integers(1, 32), SIZES, SIZES, st.sampled_from(["l20-48gb", "rtx-4090-24gb", "t4-16gb"]))
+@given(st.integers(1, 256), SIZES, SIZES, st.sampled_from(["l20-48gb", "rtx-4090-24gb", "t4-16gb"]))
 def test_fewer_rows_never_cost_more_where_nothing_was_measured(
     m: int, n: int, k: int, device: str
 ) -> None:
-    """A tile that is not filled draws less bandwidth in the model than two tiles that are."""
+    """One tile of rows draws less bandwidth in the model than two, which read the same weights."""
     some, more = (Product(rows, n, k) for rows in (m, 2 * m))
     few, many = DEVICES[device].kernels([some, more])
     assert few.expected_us <= many.expected_us * 1.0001
