@@ -108,6 +108,8 @@ def _launches(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         launches = {one["kernel"]: one for one in record.get("plan", {}).get("launches", ())}
         for row in record.get("stages_table", ()):
+            if row["kernel"] not in launches:  # a loop over steps, or a launch that zeroes for it
+                continue
             key = record["model"], record["batch"], row["kernel"]
             stages = launches[row["kernel"]]["stages"]
             known = {"model": key[0], "batch": key[1], "us": [], "stages": stages}

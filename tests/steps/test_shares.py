@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from planner.emit.engine import write_engine
 from planner.errors import EnvironmentMismatchError
+from planner.runtime import engine as engines
 from planner.runtime.fused.driver import DRIVERS_OWN, SHARED_PERCENT, SHARES
 from planner.runtime.fused.session import load
+from planner.runtime.integrity import read_manifest
 from planner.steps.fused import shares
+from planner.steps.fused.loops import golden_feeds, races
 from planner.steps.fused.shares import best
 from tests.runtime import fake_cuda
+from tests.runtime.build import blueprint
 from tests.runtime.fake_cuda import FakeDriver
+from tests.runtime.test_fused_engine import FOLDER, X, doubling
 from tests.runtime.test_loops import looped_engine
 
 
@@ -71,6 +78,24 @@ def test_a_rival_without_room_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> N
     found = _best(monkeypatch, {SHARED_PERCENT: 10.0, 100: 12.0})
     assert found.percent == SHARED_PERCENT
     assert set(found.taken_us) == {SHARED_PERCENT, 100}
+
+
+def test_an_engine_without_loops_is_raced_on_what_reaches_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shares, "_ROUNDS", 2)
+    fake_cuda.install(monkeypatch)
+    folder = tmp_path / "engine"
+    fake_cuda.engine(tmp_path / "kernels")
+    made = replace(doubling(tmp_path), fused_path=tmp_path / "kernels", device="cuda")
+    write_engine(folder, replace(blueprint([made], {"x": X}), built_for="h200-sxm-141gb"))
+    manifest = read_manifest(folder)
+    with engines.load(folder, path="fused") as session:
+        assert races(folder, manifest, session) == {}
+        given = golden_feeds(folder, manifest, session)
+        found = shares.shares(folder, session, given, {})
+    assert set(found) == {FOLDER}
+    assert set(found[FOLDER].taken_us) == set(SHARES)
 
 
 @pytest.mark.parametrize("asked", [SHARED_PERCENT, 25, DRIVERS_OWN])

@@ -45,17 +45,23 @@ def _name(percent: int) -> str:
 
 
 def shares(
-    engine: Path, kernels: Session, given: Mapping[str, Sequence[Feeds]], apart: Mapping[str, Any]
+    engine: Path,
+    kernels: Session,
+    given: Mapping[str, Sequence[Feeds]],
+    apart: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Share]:
     """Part -> its best share.
 
     Args:
         kernels: the engine with the default share, its loops as they were found to be better.
         given: part -> inputs of each bucket that counts.
-        apart: part -> kernels of loops that run as launches, and why.
+        apart: part -> kernels of loops that run as launches, and why; parts without loops may be
+            absent.
     """
     return {
-        part.file: best(engine / part.file, part.kernels, given[part.file], apart[part.file])
+        part.file: best(
+            engine / part.file, part.kernels, given[part.file], apart.get(part.file, {})
+        )
         for part in kernels.parts
         if part.kernels is not None
     }
