@@ -76,7 +76,7 @@ def _next(made: Plan, constraints: Constraints) -> str:
     """What to do with a plan."""
     from planner import pipeline
 
-    path = constraints.output.plan
+    path = shlex.quote(str(constraints.output.plan))
     obstacles = pipeline.obstacles(made)
     if obstacles:
         return f"infopt builds no engine of it: {'; '.join(obstacles)}"

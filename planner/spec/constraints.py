@@ -229,6 +229,13 @@ class Constraints(Document):
     def _is_named(cls, model: Any) -> Any:
         if model == "":
             raise refusal("is empty", fix="name the ONNX file: model.onnx")
+        try:
+            str(model).encode()
+        except UnicodeEncodeError:
+            raise refusal(
+                f"{str(model)!r} is no UTF-8 text, and plans hold nothing else",
+                fix="rename the file",
+            ) from None
         return model
 
     @model_validator(mode="after")

@@ -153,6 +153,7 @@ def test_one_word_targets_are_devices() -> None:
         ({"target": {"offload": ["peer"]}}, "second GPU"),
         ({"target": {"memory": 40}}, "no unit"),
         ({"model": "m\0.onnx"}, "is no file name"),
+        ({"model": "m\udcff.onnx"}, "no UTF-8 text"),
         ({"output": {"html": "r\ud800"}}, "is no file name"),
         ({"accuracy": {"max_drop": "0.5pp"}}, "without evaluation data"),
         ({"accuracy": {"max_drop": "0.5pp", "evaluation": "e.npz"}}, "of which metric"),
