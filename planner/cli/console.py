@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_S = 10.0
 """Longest silence of plain progress lines, so that CI systems see a sign of life."""
 PIPED_WIDTH = 100
+NARROWEST = 80
+"""Columns that tables are made for: in fewer their columns hold a letter or two, and lines that the
+terminal wraps are read more easily."""
 
 
 def show(renderable: RenderableType) -> None:
@@ -32,7 +35,9 @@ def show(renderable: RenderableType) -> None:
     from planner.report.text import to_text
 
     if sys.stdout.isatty():
-        Console(highlight=False).print(renderable)
+        console = Console(highlight=False)
+        console.width = max(console.width, NARROWEST)
+        console.print(renderable)
         return
     for line in to_text(renderable, PIPED_WIDTH).splitlines():
         click.echo(line.rstrip())

@@ -102,3 +102,9 @@ def test_bars_without_a_stage_say_nothing() -> None:
     with Bars() as bars:
         bars.progress(1, 2, "x")
         bars.incumbent(1.0, None)
+
+
+def test_a_narrow_terminal_wraps_lines_and_tears_no_columns() -> None:
+    sentence = " ".join(f"word{number}" for number in range(10))  # 59 characters
+    show = f"from planner.cli.console import show; show('{sentence}')"
+    assert sentence in on_a_terminal(["-c", show], COLUMNS="40")
