@@ -186,11 +186,11 @@ def best_known(folder: Path, problem: str) -> dict[str, float]:
 def measure(
     path: Path, problem: str, time_limit_s: float, seed: int, known: dict[str, float]
 ) -> Record:
-    """Reads and solves one instance."""
+    """Reads and solves one instance, both within the limit."""
     started = monotonic()
     built = read_instance(path, problem)
     build_s = monotonic() - started
-    solution = solve(built, time_limit_s=time_limit_s, seed=seed)
+    solution = solve(built, time_limit_s=max(time_limit_s - build_s, 0.0), seed=seed)
     name = path.stem
     aliases = (name, name.removesuffix("_inference"))
     return Record(

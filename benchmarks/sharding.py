@@ -38,8 +38,8 @@ INFINITE = 10**18
 """What the format writes for a strategy or pair that is forbidden."""
 LIMIT_S = 60.0
 """Where neither the command line nor README.md says otherwise: the contest's shortest."""
-FINISH_S = 1.0
-"""Kept back from the limit for the way back, the check and printing."""
+FINISH_S, FINISH_SHARE = 1.0, 0.1
+"""Kept back from the limit for the way back, the check and printing: a share of it at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def run(path: Path, facts: Known, time_limit_s: float | None, seed: int, verbose
     problem = read(path)
     read_s = perf_counter() - started
     limit_s = time_limit_s if time_limit_s is not None else facts.limit_s or LIMIT_S
-    left_s = max(limit_s - read_s - FINISH_S, 0.0)
+    left_s = max(limit_s - read_s - min(FINISH_S, FINISH_SHARE * limit_s), 0.0)
     solution = solve_pairwise(
         problem, time_limit_s=left_s, seed=seed, reporter=_report if verbose else None
     )

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from time import monotonic
 
 from ortools.sat.python import cp_model_helper as cmh
 
@@ -27,8 +28,9 @@ from planner.solve.apart_child import STOP, read, write
 
 OnPoint = Callable[[list[int], float], None]
 """Called with each better point, one value a column, and the bound."""
-PATIENCE, PATIENCE_S = 3.0, 60.0
-"""Times its time limit, and seconds, after which a child that does not answer is killed."""
+GRACE_S = 1.0
+"""After its time, in which a child may still answer before it is killed: between two looks at the
+clock, and while it writes its answer."""
 _KEPT = 2
 """Idle children that are kept."""
 _STOP_S = 0.02
@@ -162,13 +164,18 @@ def solve_apart(
 ) -> tuple[cmh.CpSolverResponse, bool]:
     """Solves in a child: the response, and whether Ctrl-C stopped the search.
 
+    The time that the parameters allow is that of all this: writing the model and reading it there
+    take seconds where it is large, so the child is told until when it may search.
+
     Raises:
-        SolverDiedError: the process ended, or did not answer long after its time.
+        SolverDiedError: the process ended.
+        TimeoutError: it did not answer soon after its time.
     """
-    question = (str(parameters), str(model), on_point is not None)
+    until = monotonic() + float(parameters.max_time_in_seconds)
+    question = (str(parameters), str(model), on_point is not None, until)
     child = CHILDREN.take()
     try:
-        text, is_stopped = _answer(child, question, on_point, _patience_s(parameters))
+        text, is_stopped = _answer(child, question, on_point)
     except BaseException:
         child.kill()
         raise
@@ -178,20 +185,14 @@ def solve_apart(
     return response, is_stopped
 
 
-def _patience_s(parameters: cmh.SatParameters) -> float | None:
-    limit_s = float(parameters.max_time_in_seconds)
-    return max(PATIENCE * limit_s, PATIENCE_S) if math.isfinite(limit_s) else None
-
-
 def _answer(
-    child: Child,
-    question: apart_child.Question,
-    on_point: OnPoint | None,
-    patience_s: float | None,
+    child: Child, question: apart_child.Question, on_point: OnPoint | None
 ) -> tuple[str, bool]:
     """In a thread, so that Ctrl-C reaches Python in the midst of it and stops the search."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(child.ask, question, on_point)
+        until = question[-1]
+        patience_s = max(until + GRACE_S - monotonic(), 0.0) if math.isfinite(until) else None
         try:
             return future.result(patience_s), False
         except KeyboardInterrupt:

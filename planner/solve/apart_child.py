@@ -14,14 +14,18 @@ import signal
 import struct
 import sys
 import threading
+from time import monotonic
 from typing import IO
 
 from ortools.sat.python import cp_model_helper as cmh
 
 LENGTH = struct.Struct("!Q")
 STOP = "stop"
-Question = tuple[str, str, bool]
-"""Parameters and model in protobuf's text format, and whether points are wanted as they come."""
+Question = tuple[str, str, bool, float]
+"""Parameters and model in protobuf's text format, whether points are wanted as they come, and until
+when to search: of `monotonic`, which all processes of a machine share."""
+LEAST_S = 1e-3
+"""CP-SAT refuses a limit of no time."""
 
 
 class _Watcher(cmh.SolutionCallback):
@@ -65,6 +69,7 @@ def _solve(wrapper: cmh.SolveWrapper, question: Question, out: IO[bytes]) -> Non
     parameters, model = cmh.SatParameters(), cmh.CpModelProto()
     parameters.parse_text_format(question[0])
     model.parse_text_format(question[1])
+    parameters.max_time_in_seconds = max(question[3] - monotonic(), LEAST_S)
     wrapper.set_parameters(parameters)
     watcher = _Watcher(out) if question[2] else None
     if watcher is not None:

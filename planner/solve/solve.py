@@ -74,13 +74,13 @@ def solve(
     Raises:
         UsageError: the problem makes no sense (see `validate`).
     """
-    validate(problem)
     started = monotonic()
+    validate(problem)
     if not problem.settings:
         return Solution(Status.OPTIMAL, gap=0.0, seconds=0.0)
     answer = solve_form(
         problem,
-        time_limit_s=time_limit_s,
+        time_limit_s=max(started + time_limit_s - monotonic(), 0.0),
         gap=gap,
         seed=seed,
         workers=max(workers, 1),

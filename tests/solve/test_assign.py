@@ -19,6 +19,7 @@ from planner.ir.devices import Device, Place
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting
 from planner.ir.solution import Solution, Status
 from planner.solve.assign import chain, free_model, linear, rates, schedule, walk
+from planner.solve.assign import seed as seeding
 from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.chain_regions import improve_chain
 from planner.solve.assign.diagram import Diagram
@@ -183,7 +184,7 @@ def test_chains_begin_nothing_after_the_time(monkeypatch: pytest.MonkeyPatch) ->
     for name, value in (("FEW_IDEALS", 0), ("FEW_CELLS", 0), ("raise_by_crossings", over)):
         monkeypatch.setattr(chain, name, value)
     best = Incumbent(wide_chain(12, 3), time.monotonic() + 20.0, 0, 1, 0.0)
-    for module, name in ((chain, "glue"), (walk, "walk"), (chain, "cut")):
+    for module, name in ((chain, "glue"), (walk, "walk"), (seeding, "cut_in_blocks")):
         noted(module, name, lambda: best.remaining_s <= 0)
     chain.solve_chain(best)
     assert best.slots is not None
@@ -431,7 +432,7 @@ def test_annealing_keeps_its_books() -> None:
     free = replace(problem.assignment, is_scheduled=False, contiguity=Contiguity.FREE, together=())
     groups = initial(replace(problem, assignment=free))
     start = [len(free.slots) - 1] * groups.count
-    found = anneal(groups, start, 4000, random.Random(0), lambda: False)
+    found = anneal(groups, start, 4000, random.Random(0), lambda done: done)
     assert state_of(groups, found).largest < state_of(groups, start).largest
     state = state_of(groups, found)
     for group, target in ((0, 0), (3, 1), (5, 0)):

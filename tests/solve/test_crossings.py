@@ -257,7 +257,7 @@ def test_walks_go_from_chain_to_chain(seed: int) -> None:
         if np.isfinite(groups.time_us[k]).all()
     ]
     start = [able[-1]] * groups.count
-    found = walk(groups, start, 20_000, random.Random(seed), lambda: False)
+    found = walk(groups, start, 20_000, random.Random(seed), lambda done: done)
     assert len(chain_of(groups, found)) == len(set(found))
     assert best.offer(spread(groups, found), "walk")
     assert best.value_us == pytest.approx(state_of(groups, found).largest)
@@ -276,4 +276,4 @@ def test_what_is_no_chain_is_left_alone() -> None:
     slots = [slot for kind in groups.kinds for slot in kind.slots]
     torn = [slots[v % 2] for v in range(groups.count)]
     assert len(chain_of(groups, torn)) < len(set(torn))
-    assert walk(groups, torn, 1_000, random.Random(0), lambda: False) == torn
+    assert walk(groups, torn, 1_000, random.Random(0), lambda done: done) == torn

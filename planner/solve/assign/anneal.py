@@ -115,16 +115,24 @@ def anneal(
     plan: Sequence[int],
     steps: int,
     rng: random.Random,
-    is_over: Callable[[], bool],
+    cooling: Callable[[float], float],
 ) -> list[int]:
-    """The plan with the least largest load on one walk of a number of steps from a plan."""
+    """The plan with the least largest load on one walk of a number of steps from a plan.
+
+    Args:
+        cooling: how far the walk is, of the part of its steps that is done.
+    """
     state = state_of(groups, plan)
     best, found = state.largest, list(state.slot_of)
     scale = max(best, 1e-300)
+    cooled = 0.0
     for step in range(steps):
-        if step % 1024 == 0 and is_over():
-            break
-        temperature = WARM * (COLD / WARM) ** (step / steps)
+        if step % 1024 == 0:
+            progress = cooling(step / steps)
+            if progress >= 1:
+                break
+            cooled = progress - step / steps
+        temperature = WARM * (COLD / WARM) ** (step / steps + cooled)
         group, target = _proposal(state, rng)
         source = state.slot_of[group]
         if target == source or not fits(state, group, target):

@@ -1,6 +1,6 @@
 """Contiguous assignment by largest load: devices in an order that every edge follows.
 
-1. Linear orders cut optimally (`linear`): the first plans.
+1. Slots filled along linear orders, and these orders cut optimally (`seed`): the first plans.
 2. Groups that no better plan can tear apart are merged (`glue`), and ideals are kept only where the
    cutoff lets a slot end (`ideals.bands`).
 3. Ideals few: the exact dynamic program over chains of ideals (`dynamic`). Else a walk (`walk`);
@@ -30,10 +30,11 @@ from planner.solve.assign.glue import glue, least_load_us, most_us, room
 from planner.solve.assign.ideals import TooManyError, bands, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial
-from planner.solve.assign.linear import cut, slots_of
+from planner.solve.assign.linear import slots_of
 from planner.solve.assign.orders import orders
 from planner.solve.assign.rates import with_rates
 from planner.solve.assign.regions import plan_of
+from planner.solve.assign.seed import seed
 from planner.solve.assign.stages import prove_by_stages
 from planner.solve.assign.walk import walk_on
 
@@ -45,11 +46,8 @@ FEW_PAIRS = 100_000_000
 """Up to here the dynamic program takes seconds on one core."""
 FAMILY = 8_000
 """Ideals of one family of prefixes."""
-ORDERS, FEW_ORDERS, SEED_SHARE = 8, 3, 0.15
-"""Linear orders that are cut for a first plan, of few groups and of many, and their share of the
-time: one at least."""
-MANY = 1_500
-"""Groups that are many: a cut takes most of a second, and walks find more in that time."""
+CELLS_PER_S, TABLE_SHARE = 3e7, 0.3
+"""Of such a table: what is made in a second of processor, and the share of the time for one."""
 FAILURES = 3
 """Turns in a row that find nothing better before the search goes on elsewhere."""
 NARROWER = 0.9
@@ -57,6 +55,8 @@ NARROWER = 0.9
 FIRST_SHARE, BOUND_SHARE, REGIONS_SHARE = 0.5, 0.5, 0.5
 """Shares of the time for boundaries, each time that ideals are too many and before CP-SAT, and for
 neighbourhoods."""
+WALK_SHARE = 0.4
+"""Of the time that is left, for one walk at most."""
 FAR = 0.15
 """Relative gap above which boundaries do not prove a plan: neighbourhoods are searched first. At a
 twentieth, a plan 7 % above its bound that boundaries prove in 8 s was not proved in 30."""
@@ -69,12 +69,12 @@ FEW_CELLS, STAGES_SHARE = 400, 0.3
 
 def solve_chain(best: Incumbent) -> None:
     """Searches and proves until the incumbent is optimal or the time is over."""
-    groups = with_rates(initial(best.problem))
+    groups = with_rates(initial(best.problem), best.remaining_s)
     if not np.isfinite(groups.time_us.min(axis=0)).all():
         best.is_infeasible = True
         return
     best.raise_bound(least_load_us(groups), "load bound")
-    _seed(best, groups)
+    seed(best, groups)
     rng = random.Random(best.seed)
     failures, counted = 0, math.inf
     while not best.is_proved and best.remaining_s > 0:
@@ -85,11 +85,11 @@ def solve_chain(best: Incumbent) -> None:
             counted = spare
             if _exact(best, glued, cutoff):
                 return
-            walk_on(best, glued, rng, best.deadline)
+            walk_on(best, glued, rng, monotonic() + WALK_SHARE * best.remaining_s)
             if _first(best, glued, rng) or best.remaining_s <= 0:
                 return
             glued = glue(glued, min(cutoff, best.cutoff_us), is_acyclic=True)
-        is_better = walk_on(best, glued, rng, best.deadline)
+        is_better = walk_on(best, glued, rng, monotonic() + WALK_SHARE * best.remaining_s)
         is_better = _nearby(best, glued, best.cutoff_us, rng) or is_better
         is_better = is_better or _prefixes(best, glued, cutoff, rng)
         failures = 0 if is_better else failures + 1
@@ -140,13 +140,16 @@ def _exact(best: Incumbent, glued: Groups, cutoff: float) -> bool:
     """All ideals where a slot may end: whether they were few enough for a proof."""
     if not np.isfinite(glued.time_us.min(axis=0)).all():
         return _refuted(best, "merging")
+    table_s = TABLE_SHARE * best.remaining_s
+    cells = min(MOST_CELLS, CELLS_PER_S * table_s)
+    most = min(FEW_IDEALS, int(cells) // max(glued.count, 1))
     try:
-        most = min(FEW_IDEALS, MOST_CELLS // max(glued.count, 1))
-        ideals = enumerate_ideals(glued, most, bands(glued, cutoff))
+        ideals = enumerate_ideals(glued, most, bands(glued, cutoff), monotonic() + table_s)
         if pairs(glued, ideals, cutoff) > FEW_PAIRS:
             return False
         found = best_chain(glued, cutoff, ideals, best.deadline)
     except TooManyError:
+        best.is_clocked |= cells < MOST_CELLS or best.remaining_s <= 0
         return False
     if found is not None:
         best.offer(slots_of(glued, found), "ideals")
@@ -185,17 +188,3 @@ def _chain(best: Incumbent, glued: Groups, cutoff: float, masks: Sequence[int]) 
     except TooManyError:
         return False
     return found is not None and best.offer(slots_of(glued, found), "families of ideals")
-
-
-def _seed(best: Incumbent, groups: Groups) -> None:
-    """The best cut of some linear orders."""
-    rng = random.Random(best.seed)
-    until = monotonic() + SEED_SHARE * best.remaining_s
-    most = ORDERS if groups.count < MANY else FEW_ORDERS
-    for number, order in enumerate(orders(groups, rng)):
-        found = cut(groups, order, best.cutoff_us, best.deadline if number else math.inf)
-        if found is not None:
-            best.offer(slots_of(groups, found), "linear orders")
-        best.is_clocked |= monotonic() > until
-        if number + 1 == most or best.is_proved or best.is_clocked:
-            return

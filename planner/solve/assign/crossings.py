@@ -29,6 +29,7 @@ from planner.solve.assign.narrowed import Known, Narrowed
 from planner.solve.assign.ordered import best_ordered
 from planner.solve.assign.program import Effort
 from planner.solve.assign.within import ALL_ROWS, rounding_of, settle_within
+from planner.solve.pace import Pace
 from planner.solve.trusted import NAME
 
 MOST_ORDERS = 64
@@ -90,12 +91,12 @@ def raise_by_crossings(best: Incumbent, groups: Groups, until: float, far: float
     if not np.isfinite(best.cutoff_us):
         return
     # (bound, order of kinds, least cutoff that was not refuted when tried, cutoffs tried)
-    queue = []
+    queue, is_over = [], Pace(until)
     for kinds in sequences(counts):
-        if monotonic() > until:
+        if is_over():
             return
         first = Narrowed(known, kinds, best.cutoff_us)
-        first.bound()
+        first.bound(is_over)
         bound = max(best.bound_us, min(first.bound_us, best.cutoff_us))
         queue.append((bound, kinds, np.inf, 0))
     heapq.heapify(queue)
@@ -128,16 +129,14 @@ def _attempt(
     """What plans below a cutoff cost at least with these kinds in order, and whether that is the
     best of them."""
 
-    def is_over() -> bool:
-        return monotonic() > until
-
+    is_over = Pace(until)
     narrowed = Narrowed(known, kinds, cutoff_us)
-    narrowed.bound()
+    narrowed.bound(is_over)
     if narrowed.is_refuted or narrowed.free > FEW_FREE:
         return narrowed.bound_us, False
     for _ in range(TURNS if narrowed.free > SEARCHED else 0):
         is_narrower = narrowed.narrow(is_over)
-        narrowed.bound()
+        narrowed.bound(is_over)
         if not is_narrower or is_over():
             break
     if narrowed.bound_us >= cutoff_us:

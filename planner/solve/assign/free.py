@@ -1,7 +1,7 @@
 """Any assignment by largest load.
 
-1. Linear orders cut optimally, a walk of chains (`walk`), then annealing (`anneal`): the first
-   plans.
+1. The best contiguous one for a share of the time (`chain`), so that a free one is never worse;
+   then annealing (`anneal`).
 2. CP-SAT on the whole (`free_model`), coarsely: better plans, and nearly the proof where that is
    easy; then finely, for the rest of it.
 3. A bound from one slot against all others (`one_slot`).
@@ -13,60 +13,65 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import islice
+from dataclasses import replace
 from time import monotonic
 
+from planner.ir.assignment import Contiguity
 from planner.solve.assign.anneal import anneal
+from planner.solve.assign.chain import solve_chain
 from planner.solve.assign.free_model import COARSE, PRECISION, build_free
 from planner.solve.assign.glue import glue, least_load_us, most_us
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, merge, spread
-from planner.solve.assign.linear import cut, slots_of
 from planner.solve.assign.one_slot import raise_by_one_slot
-from planner.solve.assign.orders import orders
 from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.rates import with_rates
 from planner.solve.assign.regions import improve, is_open, plan_of
 from planner.solve.assign.walk import walk_on
+from planner.solve.pace import Cooling
+from planner.solve.progress import Progress
 from planner.solve.trusted import NAME
 
-ORDERS, SEED_SHARE = 8, 0.15
-"""Linear orders that are cut for a first plan, and their share of the time: one at least."""
-WALK_SHARE = 0.1
-"""Of the time that is left, for a walk of chains;"""
+CHAIN_SHARE, MOST_SHARE, LEAST_S = 0.25, 0.7, 1.5
+"""Of the time, for contiguous plans, proved long before where that is easy: more of it, up to the
+second, where that would be fewer seconds than this;"""
+WALK_SHARE = 0.15
+"""of what is left then, for a walk of chains: none has been made where ideals are few;"""
 ANNEALING_SHARE = 0.05
 """of what is left then;"""
-WHOLE_SHARE = 0.3
-"""of what is left then, for a first search of the whole;"""
+FEW_CELLS, WHOLE_SHARE = 400, 0.3
+"""Groups times slots up to which the whole is searched for all that is left then (32 layers on
+seven slots are proved in a minute or two, where each search begins anew), and its share above;"""
 ONE_SLOT_SHARE = 0.3
 """of what is left then, for the bound of one slot;"""
 REGIONS_SHARE = 0.6
 """of the rest, for neighbourhoods; what remains is for the whole again."""
 ABOVE = 2**-16
 """Relative: the program may find the incumbent again, so that its neighbourhoods start there."""
-BUILD_S_PER_CELL = 4e-5
-"""What the model of the whole takes for a group and slot (3,000 groups on 17 slots: 2 s of
-processor): with less time than that it is not begun."""
+BUILD_S_PER_CELL = 2e-4
+"""What the model of the whole takes for a group and slot until CP-SAT searches it, in seconds
+(3,000 groups on 17 slots: 2 s of processor to build it, then it is written, read and presolved):
+with less time than that it is not begun."""
 WALKS = 10
 STEPS_PER_GROUP = 1_000
 
 
 def solve_free(best: Incumbent) -> None:
-    """Seeds, annealing, neighbourhoods and proof, until optimal or the time is over."""
-    groups = with_rates(initial(best.problem))
+    """Chains, annealing, neighbourhoods and proof, until optimal or the time is over."""
+    groups = with_rates(initial(best.problem), best.remaining_s)
     best.raise_bound(least_load_us(groups), "load bound")
     rng = random.Random(best.seed)
-    chained = merge(groups, (), is_acyclic=True)
-    _seed(best, chained, rng)
+    _chain(best)
     if math.isfinite(best.value_us) and not best.is_proved:
         # On thousands of groups chains end below what annealing finds, which starts from there.
-        until = monotonic() + WALK_SHARE * best.remaining_s
-        walk_on(best, chained, rng, until)
-        best.is_clocked |= monotonic() > until
+        chained = merge(groups, (), is_acyclic=True)
+        walk_on(best, chained, rng, monotonic() + WALK_SHARE * best.remaining_s)
         _anneal(best, groups, rng)
     if not is_open(best):
         return
-    _search(best, groups, WHOLE_SHARE * best.remaining_s, COARSE)
+    is_small = groups.count * groups.slot_count <= FEW_CELLS
+    share = 1.0 if is_small else WHOLE_SHARE
+    _search(best, groups, share * best.remaining_s, COARSE)
     if is_open(best) and _is_nearly_proved(best, groups):
         _search(best, groups, best.remaining_s, PRECISION)
     if is_open(best) and math.isfinite(best.value_us):
@@ -85,29 +90,42 @@ def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:
     return best.bound_us >= best.value_us * (1 - 2 * COARSE * (groups.count + len(groups.nets)))
 
 
-def _seed(best: Incumbent, chained: Groups, rng: random.Random) -> None:
-    """Chains of segments of linear orders of what no chain can tear apart."""
-    until = monotonic() + SEED_SHARE * best.remaining_s
-    for number, order in enumerate(islice(orders(chained, rng), ORDERS)):
-        found = cut(chained, order, best.cutoff_us, until if number else math.inf)
-        if found is not None:
-            best.offer(slots_of(chained, found), "linear orders")
-        best.is_clocked |= monotonic() > until
-        if best.is_clocked:
-            return
+def _chain(best: Incumbent) -> None:
+    """The best contiguous plan in a share of the time; what is proved of it holds of no other."""
+    assert best.problem.assignment is not None
+    contiguous = replace(best.problem.assignment, contiguity=Contiguity.CHAIN)
+    left_s = best.remaining_s
+    chain = Incumbent(
+        replace(best.problem, assignment=contiguous),
+        monotonic() + max(CHAIN_SHARE * left_s, min(MOST_SHARE * left_s, LEAST_S)),
+        best.seed,
+        best.workers,
+        best.gap,
+    )
+
+    def on_progress(step: Progress) -> None:
+        if chain.slots is not None and chain.value_us < best.value_us:
+            best.offer(chain.slots, f"chains, {step.strategy}")
+
+    chain.reporter = on_progress
+    solve_chain(chain)
+    best.is_clocked |= chain.is_clocked or not chain.is_proved
+    best.is_interrupted |= chain.is_interrupted
 
 
 def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
     """Walks from the best plan, for a share of the time."""
     until = monotonic() + ANNEALING_SHARE * best.remaining_s
     for _ in range(WALKS):
+        cooling = Cooling(until)
         found = anneal(
             groups,
             plan_of(groups, best),
             STEPS_PER_GROUP * groups.count,
             rng,
-            lambda: monotonic() > until,
+            cooling,
         )
+        best.is_clocked |= cooling.is_late
         best.offer(spread(groups, found), "annealing")
         if best.is_proved or monotonic() > until:
             return

@@ -52,27 +52,25 @@ def room(groups: Groups, cutoff_us: float) -> Room:
 
 
 def _inseparable(groups: Groups, cutoff_us: float) -> Iterator[Edge]:
-    left = room(groups, cutoff_us)
-    for net in groups.nets:
-        for target in net.targets:
-            if not _can_part(groups, net.source, target, net.cost_us, left):
-                yield net.source, target
-
-
-def _can_part(groups: Groups, a: int, b: int, cost_us: float, left: Room) -> bool:
-    """Whether a and b fit on two slots with a net of this cost cut between them."""
+    """Pairs of groups that no two slots take with the net between them cut."""
+    ends = [(net.source, target) for net in groups.nets for target in net.targets]
+    if not ends:
+        return
+    cost = np.repeat([n.cost_us for n in groups.nets], [len(n.targets) for n in groups.nets])
+    source, target = np.array(ends).T
+    can_part, left = np.zeros(len(ends), dtype=np.bool_), room(groups, cutoff_us)
     for k, first in enumerate(groups.kinds):
         for other, second in enumerate(groups.kinds):
             if k == other and len(first.slots) < 2:
                 continue
-            loads = (
-                groups.time_us[k, a] + cost_us * first.pays,
-                groups.time_us[other, b] + cost_us * second.pays,
+            load = np.maximum(
+                groups.time_us[k, source] + cost * first.pays,
+                groups.time_us[other, target] + cost * second.pays,
             )
             crossing = left.speed[k] * first.pays + left.speed[other] * second.pays
-            if max(loads) < left.cutoff_us and crossing * cost_us <= left.crossing_us:
-                return True
-    return False
+            can_part |= (load < left.cutoff_us) & (crossing * cost <= left.crossing_us)
+    for pair in np.flatnonzero(~can_part).tolist():
+        yield ends[pair]
 
 
 def least_load_us(groups: Groups) -> float:

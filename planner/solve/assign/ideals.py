@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import states
 from planner.solve.assign.windows import SLACK, offered, work, work_before
 from planner.solve.data import BoolArray, FloatArray, IntArray
+
+CHECKED = 1024
+"""Ideals between two looks at the clock."""
 
 
 class TooManyError(Exception):
@@ -59,16 +63,19 @@ Band = tuple[float, float]
 
 
 def enumerate_ideals(
-    groups: Groups, limit: int, within: Sequence[Band] = ((0.0, np.inf),)
+    groups: Groups,
+    limit: int,
+    within: Sequence[Band] = ((0.0, np.inf),),
+    until: float = np.inf,
 ) -> Ideals:
     """All ideals whose work lies in one of the bands, which are disjoint.
 
     Raises:
-        TooManyError: more than `limit` had to be looked at.
+        TooManyError: more than `limit` had to be looked at, or the time (`monotonic`) was over.
     """
     masks: list[int] = []
     for band in within:
-        masks += _masks(groups, limit - len(masks), band)
+        masks += _masks(groups, limit - len(masks), band, until)
     return tabulate(groups, masks)
 
 
@@ -136,7 +143,7 @@ def tabulate(groups: Groups, masks: Sequence[int]) -> Ideals:
     )
 
 
-def _masks(groups: Groups, limit: int, band: Band) -> list[int]:
+def _masks(groups: Groups, limit: int, band: Band, until: float) -> list[int]:
     """Ideals with work in a band, as bit masks: what every one of them holds, and then upwards."""
     low, high = band
     each = work(groups).tolist()
@@ -161,7 +168,7 @@ def _masks(groups: Groups, limit: int, band: Band) -> list[int]:
         stack.append((mask, sofar, ready, index + 1))
         grown, reached = mask | 1 << v, sofar + each[v]
         looked += 1
-        if looked > limit:
+        if looked > limit or (looked % CHECKED == 0 and monotonic() > until):
             raise TooManyError
         if reached >= low:
             found.append(grown)

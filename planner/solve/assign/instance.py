@@ -213,8 +213,8 @@ def quotient(groups: Groups, of: Sequence[int], count: int) -> Groups:
     size = np.zeros((len(groups.kinds), count))
     for group, label in enumerate(of):
         members[label].extend(groups.members[group])
-        time[:, label] += groups.time_us[:, group]
-        size[:, label] += groups.size_bytes[:, group]
+    np.add.at(time.T, list(of), groups.time_us.T)
+    np.add.at(size.T, list(of), groups.size_bytes.T)
     costs: dict[tuple[int, tuple[int, ...]], float] = {}
     for net in groups.nets:
         source = of[net.source]

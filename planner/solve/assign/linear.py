@@ -25,6 +25,8 @@ from planner.solve.data import FloatArray, IntArray
 
 FIRST, GROWTH = 1.25, 1.6
 """The first cutoff, relative to all work spread evenly, and the factor from one to the next."""
+S_PER_CELL = 3e-8
+"""Seconds of processor for a pair of groups, kind and kind again, of a cut."""
 SHORT = 200
 """Groups so few that one cutoff is enough: all segments are looked at in milliseconds."""
 
@@ -133,6 +135,11 @@ def cut(
         if found is not None:
             return found
     return None
+
+
+def cut_s(groups: Groups, most: int) -> float:
+    """About what a cut of at most so many places takes, in seconds of processor."""
+    return S_PER_CELL * min(groups.count, most) ** 2 * (1 + len(groups.kinds))
 
 
 def _cutoffs(groups: Groups, most_us: float) -> Iterator[float]:

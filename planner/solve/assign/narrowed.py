@@ -22,6 +22,7 @@ from planner.solve.assign.instance import Groups
 from planner.solve.assign.priced import Priced, Slots, Tilt
 from planner.solve.assign.windows import SLACK, offered, speed, work, work_before
 from planner.solve.data import BoolArray, FloatArray
+from planner.solve.pace import never
 
 EVALUATIONS, OF_WORK = 12, 4
 """Prices that are tried for a bound on loads, and for one on work."""
@@ -104,14 +105,14 @@ class Narrowed:
             self._priced = Priced(self.slots, np.where(np.isfinite(time), time, self.cutoff_us))
         return self._priced
 
-    def bound(self, evaluations: int = EVALUATIONS) -> None:
-        """Raises the bound on loads."""
+    def bound(self, is_over: Callable[[], bool] = never, evaluations: int = EVALUATIONS) -> None:
+        """Raises the bound on loads; one evaluation at least."""
         if self.is_refuted:
             return
         name = tuple(self.kinds), 0
         least = LEAST_PRICE * self._speeds.max()
         start = self.known.prices.get(name, np.maximum(self._speeds, least))
-        found = self.priced().best(start, self.cutoff_us, evaluations)
+        found = self.priced().best(start, self.cutoff_us, evaluations, is_over)
         self.known.prices[name] = found.prices
         self.bound_us, self.chain = max(self.bound_us, found.bound_us), found.chain
 
@@ -121,12 +122,15 @@ class Narrowed:
         for p in range(len(self.lows)):
             if self.is_refuted or is_over():
                 return False
-            self.lows[p] = max(self.lows[p], self._work(p, 1, evaluations))
-            self.highs[p] = min(self.highs[p], -self._work(p, -1, evaluations))
+            self.lows[p] = max(self.lows[p], self._work(p, 1, evaluations, is_over))
+            if not is_over():
+                self.highs[p] = min(self.highs[p], -self._work(p, -1, evaluations, is_over))
         self._enclose()
         return float((self.highs - self.lows).sum()) < (1 - GAIN) * width
 
-    def _work(self, boundary: int, sign: int, evaluations: int) -> float:
+    def _work(
+        self, boundary: int, sign: int, evaluations: int, is_over: Callable[[], bool]
+    ) -> float:
         """The least work that a boundary holds, or the least that it holds not, less all."""
         name = tuple(self.kinds), sign * (boundary + 1)
         here = np.arange(len(self.kinds)) <= boundary
@@ -134,7 +138,7 @@ class Narrowed:
         start = np.where(far, AWAY * self._speeds.max(), self._speeds)
         start = self.known.prices.get(name, np.maximum(start, AWAY * self._speeds.max()))
         tilt = Tilt(boundary, sign * self.known.work)
-        found, prices = self.priced().least(tilt, start, self.cutoff_us, evaluations)
+        found, prices = self.priced().least(tilt, start, self.cutoff_us, evaluations, is_over)
         self.known.prices[name] = prices
         return found
 

@@ -31,6 +31,7 @@ from planner.solve.assign.instance import Groups
 from planner.solve.assign.windows import SLACK
 from planner.solve.data import BoolArray, FloatArray, IntArray
 from planner.solve.lp import LinearProgram, NoVertex, minimise
+from planner.solve.pace import never
 
 WIDE, NARROW = 3.0, 1.0005
 """Factors by which prices may differ from the best ones: at first, and at last."""
@@ -167,7 +168,13 @@ class Priced:
             last.append(here)
         return first, last[::-1]
 
-    def best(self, prices: FloatArray, enough_us: float, rounds: int) -> Point:
+    def best(
+        self,
+        prices: FloatArray,
+        enough_us: float,
+        rounds: int,
+        is_over: Callable[[], bool] = never,
+    ) -> Point:
         """The best of some evaluations that begin with given prices; stops at a bound that is
         enough. Prices sum to one."""
 
@@ -175,10 +182,15 @@ class Priced:
             point = self.at(prices / prices.sum())
             return _Plane(point, point.bound_us, point.loads, 0.0)
 
-        return _ascend(ask, prices / prices.sum(), enough_us, rounds, total=1.0).point
+        return _ascend(ask, prices / prices.sum(), enough_us, rounds, is_over, total=1.0).point
 
     def least(
-        self, tilt: Tilt, prices: FloatArray, cutoff_us: float, rounds: int
+        self,
+        tilt: Tilt,
+        prices: FloatArray,
+        cutoff_us: float,
+        rounds: int,
+        is_over: Callable[[], bool] = never,
     ) -> tuple[float, FloatArray]:
         """What the groups that a boundary holds weigh at least in plans below a cutoff, and the
         prices that say so: min (weight + Σ λ·load) - cutoff·Σ λ for any λ >= 0."""
@@ -189,7 +201,7 @@ class Priced:
             bound = point.bound_us - cutoff_us * float(prices.sum())
             return _Plane(point, bound, point.loads - cutoff_us, held)
 
-        found = _ascend(ask, prices, np.inf, rounds)
+        found = _ascend(ask, prices, np.inf, rounds, is_over)
         return found.value, found.point.prices
 
 
@@ -208,12 +220,13 @@ def _ascend(
     start: FloatArray,
     enough: float,
     rounds: int,
+    is_over: Callable[[], bool],
     total: float | None = None,
 ) -> _Plane:
     found = ask(start)
     planes, width = [found], WIDE
     for _ in range(rounds):
-        if found.value >= enough or width < NARROW:
+        if found.value >= enough or width < NARROW or is_over():
             break
         proposed, hoped = _proposal(planes, found.point.prices, width, total)
         if hoped - found.value <= ENOUGH * (abs(found.value) + abs(hoped)):

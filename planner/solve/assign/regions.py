@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import numpy as np
@@ -22,9 +22,11 @@ import numpy as np
 from planner.solve.assign.anneal import anneal, state_of
 from planner.solve.assign.free_model import COARSE, all_work_us, build_free
 from planner.solve.assign.incumbent import Incumbent
-from planner.solve.assign.instance import Groups, spread
+from planner.solve.assign.instance import Groups, Rates, quotient, spread
 from planner.solve.assign.program import Effort, search
+from planner.solve.assign.windows import speed
 from planner.solve.backend import Answer
+from planner.solve.pace import Cooling
 from planner.solve.trusted import NAME
 
 BETTER = 1e-6
@@ -47,7 +49,8 @@ SLACK = 0.004
 
 def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -> None:
     """Searches neighbourhoods of a plan until a time; the plan walks, the best is kept."""
-    near = neighbours(groups)
+    near, groups = neighbours(groups), with_speeds(groups)
+    every = {slot for kind in groups.kinds for slot in kind.slots}
     walk, comebacks = Walk.at(groups, plan_of(groups, best)), 0
     while monotonic() < until and not best.is_proved and best.slots is not None:
         if walk.fruitless > 2 * PATIENCE:
@@ -60,14 +63,15 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
         is_together = rng.random() < TOGETHER
         if is_together:
             free = around(rng.randrange(groups.count), round(walk.size), near, groups.count, rng)
-            slots = {slot for kind in groups.kinds for slot in kind.slots}
+            slots = every
         else:
             free, slots = _neighbourhood(groups, walk.plan, round(walk.size), near, rng)
+        part, fixed = _part(groups, walk.plan, sorted(free))
         model = build_free(
-            groups,
+            part,
             walk.most_us if is_together else walk.value_us * (1 - BETTER),
             precision=COARSE,
-            fixed={v: slot for v, slot in enumerate(walk.plan) if v not in free},
+            fixed=fixed,
             allowed=slots,
             together_us=walk.work_us if is_together else None,
         )
@@ -76,12 +80,34 @@ def improve(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
         effort = Effort(until - monotonic(), rng.randrange(2**30), work=walk.work)
         found = search(model.program, effort)
         if found.values is not None:
-            walk.go(groups, model.read(found.values), is_together=is_together)
+            plan = list(walk.plan)
+            for v, slot in zip(sorted(free), model.read(found.values)[len(fixed) :], strict=True):
+                plan[v] = slot
+            walk.go(groups, plan, is_together=is_together)
             best.offer(spread(groups, walk.plan), f"neighbourhoods, {NAME}")
         if found.answer is Answer.INTERRUPTED:
             raise KeyboardInterrupt
         is_quick = found.answer in (Answer.INFEASIBLE, Answer.OPTIMAL)
         walk.size = min(max(walk.size * (1.1 if is_quick else 0.9), LEAST), MOST)
+
+
+def with_speeds(groups: Groups) -> Groups:
+    """The groups with the rates that they are counted with, so that their parts count alike."""
+    if groups.rates is not None:
+        return groups
+    kinds = range(len(groups.kinds))
+    return replace(groups, rates=Rates(tuple(speed(groups, k) for k in kinds), (0.0,) * len(kinds)))
+
+
+def _part(
+    groups: Groups, plan: Sequence[int], free: Sequence[int]
+) -> tuple[Groups, dict[int, int]]:
+    """What stays in each slot as one group, then the free groups; and where the former are."""
+    every = [slot for kind in groups.kinds for slot in kind.slots]
+    number = {v: len(every) + n for n, v in enumerate(free)}
+    place = {slot: p for p, slot in enumerate(every)}
+    of = [number[v] if v in number else place[slot] for v, slot in enumerate(plan)]
+    return quotient(groups, of, len(every) + len(free)), dict(enumerate(every))
 
 
 def work_after(comebacks: int) -> float:
@@ -114,7 +140,7 @@ def _kicked(
     if any(size > most for size, most in zip(state.size, capacity, strict=True)):
         kicked = list(plan)  # annealing keeps memory, it does not mend it
     steps = KICK_STEPS * groups.count
-    return anneal(groups, kicked, steps, rng, lambda: monotonic() > until)
+    return anneal(groups, kicked, steps, rng, Cooling(until))
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """Single-sample latency: decision diagrams over families of ideals, narrow ones first.
 
-1. Everything on an unlimited slot; then the prefixes of a few linear orders as the family.
+1. Everything on an unlimited slot; slots filled along a few linear orders (`fill`), with loads of
+   any size; then the prefixes of these orders as the family.
 2. All ideals, where they are few: restricted diagrams of growing width, exact once no label had to
    be dropped; relaxed ones in between for the bound. Where ideals are many, families are prefixes
    of ever more orders.
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,13 +21,17 @@ import numpy as np
 
 from planner.errors import UsageError
 from planner.solve.assign.diagram import Diagram
+from planner.solve.assign.fill import Filler
 from planner.solve.assign.flow import Flow, flow_of, torn
+from planner.solve.assign.glue import least_load_us, most_us
 from planner.solve.assign.ideals import Ideals, TooManyError, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, read, spread, together
+from planner.solve.assign.linear import Cut
 from planner.solve.assign.orders import orders
 from planner.solve.assign.regions import is_open
 from planner.solve.assign.schedule_regions import improve_schedule, search_schedule
+from planner.solve.pace import Pace
 
 FEW_IDEALS = 2_500
 """Up to here all ideals are one family."""
@@ -35,13 +41,17 @@ NARROW = 3
 WIDER = 8
 """Factor from one diagram's width to the next."""
 WIDEST = 20_000
+FILLS_SHARE, CUTOFFS, STEP = 0.15, 20, 1.5
+"""Of the time, for slots that are filled below cutoffs; how many, and the factor between them;"""
+SLACKS = (0.0, 0.5)
+"""what they may leave to others."""
 DIAGRAMS_SHARE = 0.3
 """Of the time, for diagrams of all ideals;"""
 ORDERS_SHARE = 0.1
 """of what is left, for families of orders;"""
-BUILD_S_PER_CELL = 1e-4
-"""What the model of the whole takes for a group and slot (250 groups on 13 slots: 0.4 s of
-processor): with less time than that left it is not begun."""
+BUILD_S_PER_CELL = 4e-4
+"""What the model of the whole takes for a group and slot until CP-SAT searches it, in seconds (250
+groups on 13 slots: 0.4 s of processor to build it): with less time than that it is not begun."""
 SMALL = 40
 """Groups up to which the whole is searched at once."""
 REGIONS_SHARE = 0.4
@@ -65,15 +75,16 @@ def solve_schedule(best: Incumbent) -> None:
     # on unlimited slots a strongly connected component may be torn apart
     is_whole = together(best.problem).count == groups.count and not torn(flow)
     _alone(best, flow)
+    _filled(best, groups)
     _by_diagrams(best, flow, groups, is_whole=is_whole)
     if not is_open(best):
         return
     # CP-SAT needs no ideals: what only unlimited slots tear apart stays apart
     pieces = flow_of(operators, together(best.problem))
-    if pieces.groups.count > SMALL:
-        until = monotonic() + REGIONS_SHARE * best.remaining_s
-        improve_schedule(best, pieces, random.Random(best.seed), until)
     seconds = BUILD_S_PER_CELL * pieces.groups.count * pieces.groups.slot_count
+    until = monotonic() + REGIONS_SHARE * best.remaining_s
+    if pieces.groups.count > SMALL and monotonic() + seconds < until:
+        improve_schedule(best, pieces, random.Random(best.seed), until)
     if is_open(best) and best.remaining_s > seconds:
         search_schedule(best, pieces)
     elif is_open(best):
@@ -115,6 +126,38 @@ def _alone(best: Incumbent, flow: Flow) -> None:
         if np.isfinite(flow.op_time_us[kind]).all():
             slot = flow.groups.kinds[kind].slots[0]
             best.offer([slot] * flow.op_time_us.shape[1], "one slot")
+
+
+def _filled(best: Incumbent, groups: Groups) -> None:
+    """Slots filled along a few orders below cutoffs from all on one slot down to evenly spread: few
+    slots leave little to move, many run side by side."""
+    is_over = Pace(monotonic() + FILLS_SHARE * best.remaining_s)
+    fillers = [Filler(groups, order) for order in _some_orders(best, groups, FIRST_ORDERS)]
+    cutoff, least = most_us(groups), least_load_us(groups)
+    for _ in range(CUTOFFS):
+        if cutoff <= least:
+            return
+        values = []
+        for filler, slack in itertools.product(fillers, SLACKS):
+            found = filler.fill(cutoff, slack)
+            if found is None:
+                continue
+            values.append(found.value_us)
+            best.offer(_slots(groups, found), "filled slots")
+            if is_over():
+                best.is_clocked = True
+                return
+        cutoff = min([cutoff, *values]) / STEP
+
+
+def _slots(groups: Groups, found: Cut) -> list[int]:
+    """A slot for every operator; an unlimited one as often as need be."""
+    free = [
+        itertools.repeat(kind.slots[0]) if kind.is_unlimited else iter(kind.slots)
+        for kind in groups.kinds
+    ]
+    slots = [next(free[kind]) for kind in found.kinds]
+    return spread(groups, [slots[stage] for stage in found.stage])
 
 
 def _some_orders(best: Incumbent, groups: Groups, count: int) -> Iterator[list[int]]:

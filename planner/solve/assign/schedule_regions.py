@@ -21,6 +21,7 @@ from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.regions import around, is_open, neighbours, plan_of
 from planner.solve.assign.schedule_model import PRECISION, build_schedule
 from planner.solve.backend import Answer
+from planner.solve.pace import Pace
 from planner.solve.trusted import NAME
 
 BETTER = 1e-6
@@ -37,7 +38,8 @@ def improve_schedule(best: Incumbent, flow: Flow, rng: random.Random, until: flo
     """Searches neighbourhoods of the best plan until a time."""
     size = float(SIZE)
     near = neighbours(flow.groups)
-    while monotonic() < until and is_open(best) and best.slots is not None:
+    is_over = Pace(until)
+    while not is_over() and is_open(best) and best.slots is not None:
         plan = _plan(best, flow)
         free = _free(plan, round(size), near, rng, flow)
         fixed = {v: slot for v, slot in enumerate(plan) if v not in free}

@@ -21,6 +21,9 @@ from planner.solve.assign.schedule import solve_schedule
 from planner.solve.check import check, value
 from planner.solve.progress import Reporter, relative_gap
 
+FINISH_SHARE, FINISH_S, FINISH_S_PER_OP = 0.1, 0.1, 5e-5
+"""Of the time that is kept for the answer and its check: a share at most, and what they take."""
+
 
 def solve_assignment(
     problem: Problem,
@@ -37,7 +40,9 @@ def solve_assignment(
         UsageError: the problem asks for something that an assignment cannot heed.
     """
     started = monotonic()
-    best = Incumbent(problem, started + time_limit_s, seed, workers, gap, reporter)
+    kept_s = min(FINISH_SHARE * time_limit_s, FINISH_S + FINISH_S_PER_OP * len(problem.ops))
+    deadline = started + time_limit_s - kept_s
+    best = Incumbent(problem, deadline, seed, workers, gap, reporter)
     strategy = _strategy(problem)
     try:
         if np.isfinite(together(problem).time_us.min(axis=0)).all():

@@ -36,6 +36,9 @@ COARSE = 2**-20
 weakens rows, so what is infeasible with it is infeasible."""
 COARSE_SHARE = 0.7
 """Of the time."""
+BUILD_S_PER_CELL = 1e-4
+"""What a model takes for a group, slot and kind until CP-SAT searches it, in seconds of processor:
+with less time than that it is not begun."""
 
 
 @dataclass(slots=True)
@@ -167,18 +170,23 @@ def _crossings(model: StageModel, stage: int) -> Iterator[tuple[int, int]]:
 
 def prove_by_stages(best: Incumbent, groups: Groups, cutoff_us: float, share: float = 1.0) -> None:
     """Searches below a finite cutoff until proof, or for a share of the time."""
-    until = monotonic() + share * best.remaining_s
-    _search(best, groups, cutoff_us, COARSE, COARSE_SHARE * share * best.remaining_s)
+    left_s = share * best.remaining_s
+    until = monotonic() + left_s
+    _search(best, groups, cutoff_us, COARSE, monotonic() + COARSE_SHARE * left_s)
     if best.is_proved or best.is_interrupted or best.is_infeasible or monotonic() >= until:
         return
     best.hit_time_limit = False
-    _search(best, groups, min(cutoff_us, best.cutoff_us), PRECISION, until - monotonic())
+    _search(best, groups, min(cutoff_us, best.cutoff_us), PRECISION, until)
 
 
 def _search(
-    best: Incumbent, groups: Groups, cutoff_us: float, precision: float, limit_s: float
+    best: Incumbent, groups: Groups, cutoff_us: float, precision: float, until: float
 ) -> None:
-    """CP-SAT below a cutoff."""
+    """CP-SAT below a cutoff; nothing where building its model would take all the time."""
+    cells = groups.count * groups.slot_count * len(groups.kinds)
+    if monotonic() + BUILD_S_PER_CELL * cells > until:
+        best.is_clocked = True
+        return
     model = build(groups, cutoff_us, precision)
     if model is None:
         _proved(best, cutoff_us)
@@ -188,7 +196,7 @@ def _search(
         best.offer(slots_of(groups, model.read(values)), NAME)
         best.raise_bound(bound * model.unit_us, NAME)
 
-    effort = Effort(limit_s, best.seed, best.workers, best.gap)
+    effort = Effort(until - monotonic(), best.seed, best.workers, best.gap)
     found = search(model.program, effort, on_point)
     settle(best, found, cutoff_us, model.unit_us)
     if precision == PRECISION:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 from planner.solve.assign.anneal import State, fits, state_of
 from planner.solve.assign.families import boundaries
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, spread
 from planner.solve.assign.regions import plan_of
+from planner.solve.pace import Cooling
 
 POWER = 24
 """Of loads relative to the least largest one: sharper than for plans that are far from balance."""
@@ -36,7 +36,9 @@ def walk_on(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
     if best.slots is None or best.remaining_s <= 0:
         return False
     steps = STEPS_PER_GROUP * groups.count
-    found = walk(groups, plan_of(groups, best), steps, rng, lambda: monotonic() > until)
+    cooling = Cooling(until)
+    found = walk(groups, plan_of(groups, best), steps, rng, cooling)
+    best.is_clocked |= cooling.is_late
     return best.offer(spread(groups, found), "walks")
 
 
@@ -45,10 +47,15 @@ def walk(
     plan: Sequence[int],
     steps: int,
     rng: random.Random,
-    is_over: Callable[[], bool],
+    cooling: Callable[[float], float],
 ) -> list[int]:
     """The chain with the least largest load on one walk of a number of steps from a chain; what is
-    no chain, or fits its slots not, is returned as it is."""
+    no chain, or fits its slots not, is returned as it is.
+
+    Args:
+        cooling: how far the walk is, of the part of its steps that is done. It cools faster where
+            there is no time for all steps: a walk that ends while it is warm has found nothing.
+    """
     state = state_of(groups, plan)
     if not _is_sound(groups, state, plan):
         return list(plan)
@@ -57,10 +64,13 @@ def walk(
     scale, load = max(best, 1e-300), state.load
     warm = rng.choice(WARM)
     mobile: list[int] = []
+    cooled = 0.0
     for step in range(steps):
         if step % RENEWED == 0:
-            if is_over():
+            progress = cooling(step / steps)
+            if progress >= 1:
                 break
+            cooled = progress - step / steps
             mobile = ways.mobile()
             if not mobile:
                 break
@@ -72,7 +82,9 @@ def walk(
         lost, won = state.deltas(group, target)
         a, b = load[source] / scale, load[target] / scale
         rise = (a + lost / scale) ** POWER - a**POWER + (b + won / scale) ** POWER - b**POWER
-        if rise > 0 and rng.random() >= math.exp(-rise / (warm * (COLD / warm) ** (step / steps))):
+        if rise > 0 and rng.random() >= math.exp(
+            -rise / (warm * (COLD / warm) ** (step / steps + cooled))
+        ):
             continue
         state.move(group, target, (lost, won))
         if state.largest < best * (1 - 1e-12):

@@ -10,7 +10,9 @@ None of them loses a solution: every choice of the original that keeps the edges
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 
@@ -39,10 +41,10 @@ class Contracted:
     """False: some node has no option left."""
 
 
-def contract(problem: Pairwise) -> Contracted:
-    """All reductions, until nothing changes. O(entries) each round."""
+def contract(problem: Pairwise, deadline: float = math.inf) -> Contracted:
+    """All reductions, until nothing changes or the time is over. O(entries) each round."""
     lifts: list[Lift] = []
-    while True:
+    while monotonic() < deadline:
         kept = consistent(problem)
         if not _has_options(problem, kept):
             return Contracted(problem, tuple(lifts), is_feasible=False)
@@ -56,6 +58,7 @@ def contract(problem: Pairwise) -> Contracted:
             return Contracted(problem, tuple(lifts))
         lifts.append(lift)
         problem = rebuild(problem, lift)
+    return Contracted(problem, tuple(lifts))
 
 
 def consistent(problem: Pairwise) -> BoolArray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 
@@ -27,27 +29,29 @@ class Core:
         return lifted(self.lifts, chosen)
 
 
-def presolve(problem: Pairwise) -> Core:
-    """Moments, followers, options that cannot fit; until nothing changes."""
+def presolve(problem: Pairwise, deadline: float = math.inf) -> Core:
+    """Moments, followers, options that cannot fit; until nothing changes or the time is over."""
     if problem.limit is not None and problem.limit < 0:
         return Core(problem, (), is_feasible=False)
-    return _reduced(at_maximal_moments(problem), ())
+    return _reduced(at_maximal_moments(problem), (), deadline)
 
 
-def cheaper(core: Core, problem: Pairwise, kept: np.ndarray) -> Core:
+def cheaper(core: Core, problem: Pairwise, kept: np.ndarray, deadline: float = math.inf) -> Core:
     """The core with some options (flat table) and pairs (in `problem`) left out."""
     if not _has_options(problem, kept):
         return Core(problem, core.lifts, is_feasible=False)
     lift = restriction(problem, kept)
-    return _reduced(rebuild(problem, lift), (*core.lifts, lift))
+    return _reduced(rebuild(problem, lift), (*core.lifts, lift), deadline)
 
 
-def _reduced(problem: Pairwise, lifts: tuple[Lift, ...]) -> Core:
+def _reduced(problem: Pairwise, lifts: tuple[Lift, ...], deadline: float) -> Core:
     while True:
-        smaller = contract(problem)
+        smaller = contract(problem, deadline)
         problem, lifts = smaller.problem, (*lifts, *smaller.lifts)
         if not smaller.is_feasible:
             return Core(problem, lifts, is_feasible=False)
+        if monotonic() > deadline:
+            return Core(problem, lifts)
         kept = fitting(problem)
         if kept.all():
             return Core(problem, lifts)

@@ -147,11 +147,14 @@ def solve_pairwise(
 
 
 def _run(search: _Search, seed: int) -> None:
-    core = presolve(search.problem)
+    core = presolve(search.problem, search.deadline)
     search.presolve_s = monotonic() - search.started
     while True:
         if not core.is_feasible:
             search.take(None, search.value, search.value, "messages")
+            return
+        if search.remaining_s <= 0:
+            search.hit_time_limit = True
             return
         dual = Dual(core.problem, seed, search.deadline)
         left = _narrow(search, core, dual)
@@ -162,7 +165,7 @@ def _run(search: _Search, seed: int) -> None:
             while not search.is_proved and not search.is_interrupted and search.remaining_s > 0:
                 _round(search, core, dual)
             return
-        core = cheaper(core, left.problem, left.options)
+        core = cheaper(core, left.problem, left.options, search.deadline)
 
 
 def _narrow(search: _Search, core: Core, dual: Dual) -> Left | None:
@@ -211,7 +214,10 @@ def _prove(search: _Search, core: Core, dual: Dual, seed: int) -> None:
     claimed = -math.inf
     for name, solver, share in (("HiGHS", ask_highs, SHARE), ("CP-SAT", ask_cpsat, 1.0)):
         left = dual.below(search.value)
-        rest = cheaper(core, left.problem, left.options)
+        rest = cheaper(core, left.problem, left.options, search.deadline)
+        if search.remaining_s <= 0:  # the rest may be half reduced
+            search.hit_time_limit = True
+            break
         if not rest.is_feasible:
             search.take(None, math.inf, search.value, "messages")
             return

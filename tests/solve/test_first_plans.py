@@ -1,0 +1,116 @@
+"""First plans of assignments by largest load: filled slots, cuts between blocks, their clock."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+import pytest
+
+from planner.ir.assignment import Contiguity
+from planner.ir.solution import Status
+from planner.solve import pace
+from planner.solve.assign.blocks import block_of, cut_in_blocks
+from planner.solve.assign.fill import Filler, fill
+from planner.solve.assign.free import solve_free
+from planner.solve.assign.glue import most_us
+from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.instance import Groups, initial
+from planner.solve.assign.linear import Cut, cut
+from planner.solve.assign.schedule import solve_schedule
+from planner.solve.pace import Pace, never
+from planner.solve.solve import solve
+from tests.solve.test_assign import Maker, answers, wide, wide_chain
+from tests.solve.test_crossings import load_of
+
+
+def is_chain(groups: Groups, found: Cut) -> bool:
+    """Whether edges go forward, and no slot holds more than it can."""
+    held: dict[int, float] = {}
+    for group, stage in enumerate(found.stage):
+        kind = found.kinds[stage]
+        held[stage] = held.get(stage, 0.0) + float(groups.size_bytes[kind, group])
+    fits = all(size <= groups.kinds[found.kinds[p]].capacity_bytes for p, size in held.items())
+    return fits and all(found.stage[a] <= found.stage[b] for a, b in groups.order)
+
+
+def test_filled_slots_are_plans_below_their_cutoff() -> None:
+    filled = 0
+    for number in range(120):
+        problem = Maker(number, scheduled=False, contiguity=Contiguity.CHAIN).problem()
+        groups = initial(problem)
+        found = fill(groups, range(groups.count), never)
+        if found is None:
+            continue
+        assert is_chain(groups, found)
+        assert load_of(groups, found) == pytest.approx(found.value_us, abs=1e-12)
+        best = cut(groups, range(groups.count))
+        assert best is not None
+        assert best.value_us <= found.value_us + 1e-9
+        filled += 1
+        below = Filler(groups, range(groups.count)).fill(found.value_us)
+        assert below is None or below.value_us < found.value_us
+    assert filled >= 80
+
+
+def test_one_slot_that_takes_all_takes_all() -> None:
+    groups = initial(wide_chain(12, 3))
+    found = Filler(groups, range(groups.count)).fill(most_us(groups))
+    assert found is not None
+    assert len(found.kinds) == 1
+
+
+def test_cuts_between_blocks_are_cuts() -> None:
+    groups = initial(wide_chain(40, 1))
+    order = range(groups.count)
+    whole = cut(groups, order)
+    blocks = block_of(groups, order, 13)
+    assert sorted(blocks) == blocks
+    assert set(blocks) == set(range(13))
+    found = cut_in_blocks(groups, order, 13, math.inf, math.inf)
+    assert whole is not None
+    assert found is not None
+    assert is_chain(groups, found)
+    assert load_of(groups, found) == pytest.approx(found.value_us)
+    assert whole.value_us <= found.value_us < 1.5 * whole.value_us
+
+
+def test_a_pace_ends_before_the_step_that_would_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(pace, "monotonic", lambda: now[0])
+    is_over = Pace(10.0, 0.0)
+    for at, expected in ((4.0, False), (6.0, False), (9.0, True), (9.4, False), (9.9, True)):
+        now[0] = at
+        assert is_over() is expected
+
+
+def test_a_free_plan_is_never_worse_than_the_contiguous_one() -> None:
+    for number in range(12):
+        problem = wide_chain(30, number)
+        assert problem.assignment is not None
+        loose = replace(problem.assignment, contiguity=Contiguity.FREE)
+        best = Incumbent(replace(problem, assignment=loose), time.monotonic() + 0.5, number, 1, 0.0)
+        solve_free(best)
+        chain = solve(problem, time_limit_s=5.0, workers=1)
+        assert chain.status is Status.OPTIMAL
+        assert best.value_us <= chain.objective[0] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("limit_s", [0.0, 0.05])
+def test_no_time_still_gives_what_is_checked(limit_s: float) -> None:
+    """A plan or none, and never one that costs less than the optimum."""
+    for problem in (wide_chain(30, 1), wide(30, 1)):
+        found = solve(problem, time_limit_s=limit_s, workers=1)
+        assert found.status in (Status.FEASIBLE, Status.OPTIMAL, Status.UNKNOWN)
+        assert found.hit_time_limit or found.status is Status.OPTIMAL
+
+
+def test_schedules_begin_with_filled_slots() -> None:
+    """A chain of operators is faster on one accelerator than on the CPU alone."""
+    for number in range(20):
+        problem = Maker(number, scheduled=True, contiguity=Contiguity.CHAIN).problem()
+        least = min(answers(problem), default=math.inf)
+        best = Incumbent(problem, time.monotonic() + 0.3, number, 1, 0.0)
+        solve_schedule(best)
+        assert best.value_us >= least - 1e-9
