@@ -32,7 +32,7 @@ from planner.solve.pace import Cooling
 from planner.solve.progress import Progress
 from planner.solve.trusted import NAME
 
-CHAIN_SHARE, MOST_SHARE, LEAST_S = 0.25, 0.7, 1.5
+CHAIN_SHARE, MOST_SHARE, LEAST_S = 0.25, 0.7, 2.5
 """Of the time, for contiguous plans, proved long before where that is easy: more of it, up to the
 second, where that would be fewer seconds than this;"""
 WALK_SHARE = 0.15

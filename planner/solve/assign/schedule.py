@@ -41,7 +41,7 @@ NARROW = 3
 WIDER = 8
 """Factor from one diagram's width to the next."""
 WIDEST = 20_000
-FILLS_SHARE, CUTOFFS, STEP = 0.15, 20, 1.5
+FILLS_SHARE, CUTOFFS, STEP = 0.3, 20, 1.5
 """Of the time, for slots that are filled below cutoffs; how many, and the factor between them;"""
 SLACKS = (0.0, 0.5)
 """what they may leave to others."""
@@ -138,7 +138,7 @@ def _filled(best: Incumbent, groups: Groups) -> None:
         if cutoff <= least:
             return
         values = []
-        for filler, slack in itertools.product(fillers, SLACKS):
+        for slack, filler in itertools.product(SLACKS, fillers):
             found = filler.fill(cutoff, slack)
             if found is None:
                 continue

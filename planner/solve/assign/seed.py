@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from itertools import islice
 from time import monotonic
@@ -26,23 +25,19 @@ BLOCKS = 2_000
 
 
 def seed(best: Incumbent, groups: Groups) -> None:
-    """Fills slots in some orders, in no time, then cuts the orders optimally, while there is time.
+    """Fills slots along an order, in no time, then cuts some optimally, while there is time.
 
     Args:
         groups: of an acyclic order.
     """
-    until = monotonic() + SHARE * best.remaining_s
     most = ORDERS if groups.count < MANY else FEW_ORDERS
-    looked_at = []
-    for order in islice(orders(groups, random.Random(best.seed)), most):
-        looked_at.append(order)
-        is_over = Pace(until if math.isfinite(best.value_us) else best.deadline)
-        found = fill(groups, order, is_over)
+    looked_at = list(islice(orders(groups, random.Random(best.seed)), most))
+    for order in looked_at:
+        found = fill(groups, order, Pace(best.deadline))
         if found is not None:
             best.offer(slots_of(groups, found), "filled slots")
-        if monotonic() > until:
             break
-    is_over = Pace(until)
+    is_over = Pace(monotonic() + SHARE * best.remaining_s)
     for number, order in enumerate(looked_at):
         is_late = is_over() if number else cut_s(groups, BLOCKS) > FIRST_SHARE * best.remaining_s
         if is_late:
