@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planner.emit.engine import write_engine
-from planner.errors import EnvironmentMismatchError
+from planner.errors import EngineHungError, EnvironmentMismatchError
 from planner.runtime import engine as engines
 from planner.runtime.fused.driver import SHARED_PERCENT
 from planner.runtime.fused.loops import Way
-from planner.runtime.fused.session import load
+from planner.runtime.fused.session import load, open_checked
 from planner.runtime.integrity import read_manifest
 from planner.runtime.selection import write_verified
 from planner.spec.verified import SegmentTiming, Verified
@@ -67,6 +68,18 @@ def test_a_loop_that_does_not_fit_races_nobody(fake: FakeDriver, tmp_path: Path)
     looped_engine(tmp_path)
     with load(tmp_path) as session:
         assert race(tmp_path, session, [{"x": X}]) == []
+
+
+def test_a_loop_that_does_not_end_is_named(
+    fake: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looped_engine(tmp_path)
+    monkeypatch.setattr(loops, "open_checked", partial(open_checked, timeout_s=0.05))
+    with load(tmp_path, timeout_s=0.05) as session:
+        fake.answers = False
+        with pytest.raises(EngineHungError, match=r"running a loop of 3 steps \(rolled\)") as told:
+            race(tmp_path, session, [{"x": X}])
+    assert 'path="library"' in str(told.value.fix)
 
 
 class _Held:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from planner.errors import EnvironmentMismatchError
+from planner.errors import EngineHungError, EnvironmentMismatchError
 from planner.runtime.engine import Session
 from planner.runtime.fused.session import FusedSession, open_checked
 from planner.runtime.segments import Bound
@@ -80,6 +80,27 @@ def reaching(kernels: Session, feeds: Feeds) -> Iterator[tuple[Bound, dict[str, 
         alive.update(part.call(given))
 
 
+@contextmanager
+def _telling(loops: Sequence[str]) -> Iterator[None]:
+    """Where the GPU stops answering: which loops ran, since blocks that wait for each other are
+    what may not end, and what runs without them.
+
+    Raises:
+        EngineHungError: it did.
+    """
+    try:
+        yield
+    except EngineHungError as error:
+        if not loops:
+            raise
+        raise EngineHungError(
+            f"{error.what}, running {'; '.join(loops)}",
+            where=error.where,
+            fix="restart the process and report the model; until then ONNX Runtime runs it: "
+            'planner.runtime.load(engine, path="library")',
+        ) from None
+
+
 def golden_feeds(
     engine: Path, manifest: Manifest, kernels: Session
 ) -> dict[str, list[dict[str, Any]]]:
@@ -93,7 +114,8 @@ def golden_feeds(
 
 def races(engine: Path, manifest: Manifest, kernels: Session) -> dict[str, list[Raced]]:
     """Part -> its loops that fit this device, raced on the golden inputs of all shapes."""
-    given = golden_feeds(engine, manifest, kernels)
+    with _telling(kernels.loops):
+        given = golden_feeds(engine, manifest, kernels)
     return {
         part.file: raced
         for part in kernels.parts
@@ -131,7 +153,9 @@ def race(folder: Path, loops: FusedSession, given: Sequence[Feeds]) -> list[Race
 def _raced(
     kernel: str, steps: int, loop: FusedSession, launches: FusedSession, given: Sequence[Feeds]
 ) -> Raced:
-    if not all(agree(loop, launches, feeds) for feeds in given):
+    with _telling([f"a loop of {steps} steps ({kernel})"]):
+        is_right = all(agree(loop, launches, feeds) for feeds in given)
+    if not is_right:
         remark = "it answered otherwise than its launches here"
         return Raced(kernel, steps, 0.0, 0.0, remark, is_wrong=True)
     taken: tuple[list[float], list[float]] = [], []
