@@ -165,7 +165,7 @@ def _refuted(best: Incumbent, strategy: str) -> bool:
 
 def _nearby(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> bool:
     """Chains of ideals close to those of the best plan: whether one is better."""
-    if best.slots is None or best.remaining_s <= 0:
+    if best.slots is None or not _has_time(best, glued):
         return False
     plan = plan_of(glued, best)
     return _chain(best, glued, cutoff, nearby(glued, plan, FAMILY // glued.slot_count, rng))
@@ -173,6 +173,8 @@ def _nearby(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -
 
 def _prefixes(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> bool:
     """Chains of prefixes of many linear orders: whether one is better."""
+    if not _has_time(best, glued):
+        return False
     within = bands(glued, cutoff)
     masks: dict[int, None] = {}
     for order in islice(orders(glued, random.Random(rng.random())), FAMILY):
@@ -180,6 +182,13 @@ def _prefixes(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random)
         if len(masks) > FAMILY or best.remaining_s <= 0:
             break
     return _chain(best, glued, cutoff, list(masks))
+
+
+def _has_time(best: Incumbent, glued: Groups) -> bool:
+    """Whether a family of ideals can be tabulated."""
+    is_enough = FAMILY * glued.count < CELLS_PER_S * TABLE_SHARE * best.remaining_s
+    best.is_clocked |= not is_enough
+    return is_enough
 
 
 def _chain(best: Incumbent, glued: Groups, cutoff: float, masks: Sequence[int]) -> bool:
