@@ -124,7 +124,9 @@ def _frame(across: _Scale, up: _Scale, x_title: str, y_title: str) -> list[str]:
 
 def _tick(value: float) -> str:
     """At most seven characters, which is what fits beside the axis."""
-    if value == 0 or 1e-2 <= abs(value) < 1e6:
+    if 1e4 <= abs(value) < 1e6:
+        return f"{value:.0f}"
+    if value == 0 or 1e-2 <= abs(value) < 1e4:
         return f"{value:.4g}"
     digits, _, power = f"{value:.1e}".partition("e")
     return f"{digits}e{int(power)}"

@@ -56,4 +56,9 @@ def _names(file: Path, model: str) -> bool:
 
 def _is_for(data: Mapping[str, object], file: Path, model: Path) -> bool:
     named = data.get("model")
-    return isinstance(named, str) and realpath(file.parent / named) == realpath(model)
+    if not isinstance(named, str):
+        return False
+    try:
+        return realpath(file.parent / named) == realpath(model)
+    except ValueError:  # a NUL byte: no file's name
+        return False

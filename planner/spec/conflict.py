@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 from typing import Literal
 
 from planner.spec.base import Document
@@ -18,8 +17,8 @@ from planner.units import (
 
 Unit = Literal["us", "bytes", "NMSE", "drop", "1/s"]
 
-_STEP = 1e-5
-"""Relative; three significant digits are at most 1000 of these apart."""
+_STEP, _STEPS = 1e-5, 100_000
+"""Relative; three significant digits are at most 1000 of these apart, single bytes all of them."""
 MEMORY_KEY = "target.memory"
 """Where a request limits memory."""
 
@@ -105,8 +104,9 @@ def sufficient(value: float, unit: Unit) -> str:
     """The same, rounded to the side on which a limit still suffices: what is asked for as it is
     read here must not fall short by a rounding."""
     side = -1 if unit == "1/s" else 1
-    tried = (amount(value * (1 + side * step * _STEP), unit) for step in count())
-    return next(text for text in tried if side * (_read(text, unit) - value) >= 0)
+    tried = (amount(value * (1 + side * step * _STEP), unit) for step in range(_STEPS))
+    suffices = (text for text in tried if side * (_read(text, unit) - value) >= 0)
+    return next(suffices, amount(value, unit))
 
 
 def _read(text: str, unit: Unit) -> float:

@@ -112,7 +112,7 @@ def _refuse_unwritable(path: Path) -> None:
         _refuse_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     if _is_stream(path):
         return
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = next(parent for parent in Path(os.path.realpath(path)).parents if parent.exists())
     if not folder.is_dir():
         _refuse_write(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     try:

@@ -175,7 +175,8 @@ def _winner(
     threshold: float,
 ) -> tuple[Entrant | None, str]:
     if case.constraints.objective == "error":
-        entrants = least_wrong(entrants, timings, case.constraints.promise.latency_us)
+        promise = case.constraints.promise
+        entrants = least_wrong(entrants, timings, promise.latency_us, promise.throughput_per_s)
     kinds = {entrant.name: entrant.kind for entrant in entrants}
     is_pinned = bool(case.choices.bound)
     name, reason = pick(
@@ -194,12 +195,20 @@ def _winner(
 
 
 def least_wrong(
-    entrants: Sequence[Entrant], timings: Mapping[str, Timing], limit_us: float | None
+    entrants: Sequence[Entrant],
+    timings: Mapping[str, Timing],
+    limit_us: float | None,
+    rate_per_s: float | None = None,
 ) -> list[Entrant]:
-    """Those of least measured error among the ones that keep the latency promise: where the error
-    is what was to be least, being faster is no reason to ship another."""
+    """Those of least measured error among the ones that keep the promised latency and throughput:
+    where the error is what was to be least, being faster is no reason to ship another."""
+
+    def keeps(found: Timing) -> bool:
+        is_in_time = limit_us is None or found.slo_us <= limit_us
+        return is_in_time and (rate_per_s is None or 1e6 / found.p50_us >= rate_per_s)
+
     ran = [entrant for entrant in entrants if entrant.name in timings]
-    kept = [e for e in ran if limit_us is None or timings[e.name].slo_us <= limit_us] or ran
+    kept = [entrant for entrant in ran if keeps(timings[entrant.name])] or ran
     least = min((entrant.measured.error for entrant in kept), default=0.0)
     return [entrant for entrant in kept if entrant.measured.error <= least]
 

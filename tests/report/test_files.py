@@ -132,7 +132,10 @@ def test_html_of_large_models_stays_small(count: int) -> None:
     assert len(text) < 20_000 + 900 * count
 
 
-@pytest.mark.parametrize("value", [0.0, 2.88e-4, 7.2e-5, 1e-12, 0.0123, 73.4321, 1234.5, 5e7, 1e30])
+@pytest.mark.parametrize(
+    "value",
+    [0.0, 2.88e-4, 7.2e-5, 1e-12, 0.0123, 73.4321, 1234.5, 12_345.0, 999_999.4, 5e7, 1e30],
+)
 def test_what_stands_at_a_tick_fits_beside_the_axis(value: float) -> None:
     text = pareto_files._tick(value)
     assert len(text) <= 7

@@ -33,6 +33,7 @@ def test_nothing_else_is_taken(tmp_path: Path) -> None:
     "head",
     [
         "model: other/m.onnx\n",
+        'model: "m.onnx\\0"\n',
         "name: m.onnx\n",
         "slo: 20ms\n",
         "# \xff\nmodel: m.onnx\n",

@@ -51,3 +51,8 @@ def test_no_more_is_given_away_than_the_digits_shown(value: float, unit: Unit, t
 def test_amounts_are_rounded_to_the_nearest() -> None:
     assert amount(77.74, "us") == "77.7 us"
     assert amount(72_640.7, "1/s") == "72641/s"
+
+
+@pytest.mark.parametrize(("size_bytes", "text"), [(0.0, "0 B"), (1e-3, "0 B"), (0.3, "1 B")])
+def test_sizes_that_no_rounding_reaches_are_told_as_they_read(size_bytes: float, text: str) -> None:
+    assert sufficient(size_bytes, "bytes") == text

@@ -162,3 +162,11 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert (tmp_path / "real" / "plan.json").read_bytes() == b"new"
     assert [entry.name for entry in (tmp_path / "real").iterdir()] == ["plan.json"]
+
+
+def test_a_link_to_where_nothing_can_be_written_is_told_before_long_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    link = tmp_path / "plan.json"
+    link.symlink_to("file/plan.json")
+    with pytest.raises(UsageError, match="cannot be written"):
+        io.refuse_unwritable(link)

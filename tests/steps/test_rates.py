@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from planner.errors import VerificationError
@@ -25,6 +27,17 @@ def test_an_engine_is_held_to_it_over_its_workload(rate: float, is_kept: bool) -
     (found,) = throughput_checks(plan, {"short": 100.0, "long": 500.0})
     assert found.passed is is_kept
     assert found.detail == f"5000/s measured, at least {rate:.0f}/s"
+
+
+@pytest.mark.parametrize(("rate", "is_kept"), [(1_249.0, True), (1_251.0, False)])
+def test_of_a_query_of_many_calls_it_counts_queries(rate: float, is_kept: bool) -> None:
+    """Three calls of 100 us and one of 500 are one query, as what was planned counts them."""
+    stage = SimpleNamespace(latency_us={"short": 100.0, "long": 500.0})
+    plan = make_plan(workload=TWO, promise=Promise(throughput_per_s=rate), guard=None)
+    placed = plan.model_copy(update={"placement": SimpleNamespace(stages=(stage,))})
+    (found,) = throughput_checks(placed, stage.latency_us)
+    assert found.passed is is_kept is throughput.is_kept(placed)
+    assert found.detail.startswith("1250/s measured")
 
 
 def test_nothing_is_checked_where_nothing_was_promised_or_calls_do_not_show_it() -> None:

@@ -123,3 +123,11 @@ def test_who_was_not_timed_cannot_be_the_least_wrong() -> None:
     entrants = [_entrant("int8", 1e-4), _entrant("native", 0.0)]
     assert least_wrong(entrants, {"int8": _timing("int8", 2.0)}, None) == entrants[:1]
     assert least_wrong(entrants, {}, None) == []
+
+
+def test_the_least_wrong_must_be_as_fast_as_was_promised() -> None:
+    entrants = [_entrant("int8", 1e-4), _entrant("native", 0.0)]
+    timings = {"int8": _timing("int8", 2.0), "native": _timing("native", 1.0)}  # 50 and 100 us
+    assert least_wrong(entrants, timings, None, 15_000.0) == entrants[:1]
+    assert least_wrong(entrants, timings, None, 9_000.0) == entrants[1:]
+    assert least_wrong(entrants, timings, None, 30_000.0) == entrants[1:]
