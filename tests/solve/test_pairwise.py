@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from planner.errors import UsageError
 from planner.ir.solution import Status
 from planner.solve.backend import Answer
+from planner.solve.pairwise import contract as contracting
+from planner.solve.pairwise import presolve as presolving
 from planner.solve.pairwise.bound import certify
 from planner.solve.pairwise.check import evaluate
 from planner.solve.pairwise.contract import contract
@@ -131,11 +134,16 @@ def test_equals_brute_force(seed: int) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(seeds)
-def test_presolve_keeps_every_plan(seed: int) -> None:
-    """The core has exactly the feasible plans of the original, at the same costs."""
+@given(seeds, st.sampled_from([math.inf, 0.0, 1.0, 2.0, 3.0, 5.0]))
+def test_presolve_keeps_every_plan(seed: int, deadline: float) -> None:
+    """The core has exactly the feasible plans of the original, at the same costs, wherever time
+    ends it."""
     problem = drawn(random.Random(seed))
-    core = presolve(problem)
+    ticks = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (contracting, presolving):
+            patch.setattr(module, "monotonic", lambda: float(next(ticks)))
+        core = presolve(problem, deadline)
     expected = sorted(plans(problem))
     if not core.is_feasible:
         assert expected == []
