@@ -83,7 +83,13 @@ def test_frameworks_run_what_engines_join() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("ssd-mobilenet-v1", "mobilenet_v3_large", "efficientnet-lite0", "faster-rcnn-vgg16"),
+        *(
+            "ssd-mobilenet-v1",
+            "mobilenet_v3_large",
+            "mobilenet-edgetpu",
+            "efficientnet-lite0",
+            "faster-rcnn-vgg16",
+        ),
         *("vgg99", "efficientnetv2-s", "densenet100", "mobilenet_v2_0.5", "yolov3"),
     ],
 )

@@ -223,6 +223,34 @@ def test_a_convolution_is_read_by_name_and_by_letters(tmp_path: Path) -> None:
         timed(row)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "kernel", "stride"),
+    [
+        ("kernel=3 s=2 pad=1", (3, 3), 2),
+        ("R=3 S=1 stride=2 pad=0", (3, 1), 2),
+        ("kernel=3 stride=2 s=2 pad=1", (3, 3), 2),
+    ],
+)
+def test_an_s_is_a_stride_unless_it_follows_an_r(
+    tmp_path: Path, sizes: str, kernel: tuple[int, int], stride: int
+) -> None:
+    (row,) = read(tmp_path, f"op,gpu,dtype,us\nconv2d cin=64 cout=9 h=56 {sizes},T4,fp16,9\n")
+    found = timed(row)
+    assert isinstance(found, Timed)
+    assert isinstance(found.work, Convolution)
+    assert (found.work.kernel, found.work.stride) == (kernel, stride)
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2d_transpose kernel=3", "conv2d_backward kernel=3", "conv2d kernel=3 dilation=2"]
+)
+def test_other_convolutions_are_not_priced_as_plain_ones(tmp_path: Path, name: str) -> None:
+    (row,) = read(tmp_path, f"op,gpu,dtype,us\n{name} cin=64 cout=9 h=56 w=56,T4,fp16,9\n")
+    rows = sort({"t": [row]})
+    assert not rows.kernels
+    assert sum(rows.skipped["t"].values()) == 1
+
+
 MODELS = "model,gpu,tp,n_gpus,parallelism,precision,batch,seq_in,seq_out,metric,value\n"
 
 

@@ -12,7 +12,8 @@ from planner.cost.work import Convolution
 _NAME = re.compile(
     r"(?i)(?<![a-z])(?:depthwise_?|dw_?|group(?:ed)?_?)?conv(?:olution)?(?:2d)?(?![a-z\d])"
 )
-"""A plain one over images: neither transposed nor of one or three dimensions."""
+"""One over images: not of one or three dimensions."""
+_NOT_PLAIN = re.compile(r"(?i)transpos|backward|bwd|[dw]_?grad")
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "inputs": ("in_channels", "c_in", "cin", "ic", "c"),
     "outputs": ("out_channels", "c_out", "cout", "oc", "k"),
@@ -37,8 +38,12 @@ def convolution_of(row: Row, sizes: Mapping[str, int]) -> Convolution | None:
     Raises:
         UnpredictableError: they are incomplete.
     """
-    if not _NAME.search(row.model):
+    if not _NAME.search(row.model) or _NOT_PLAIN.search(row.model):
         return None
+    if sizes.get("dilation", 1) > 1:
+        raise UnpredictableError("dilated convolutions are not modelled")
+    if "s" in sizes and "r" not in sizes:  # beside a kernel by name; behind R it is a width
+        sizes = {"stride": sizes["s"], **sizes, "s": -1}
     found = {
         key: value for key, names in _SPELLINGS.items() if (value := _first(sizes, names)) >= 0
     }
@@ -68,4 +73,4 @@ def convolution_of(row: Row, sizes: Mapping[str, int]) -> Convolution | None:
 
 def _first(sizes: Mapping[str, int], names: tuple[str, ...]) -> int:
     """The first of these sizes that is stated; -1: none is."""
-    return next((sizes[name] for name in names if name in sizes), -1)
+    return next((sizes[name] for name in names if sizes.get(name, -1) >= 0), -1)

@@ -159,7 +159,9 @@ _CONVNEXT = {
     "b": ((128, 256, 512, 1024), (3, 3, 27, 3)),
     "l": ((192, 384, 768, 1536), (3, 3, 27, 3)),
 }
-_AROUND = re.compile(r"ssd|yolo|r-?cnn|u-?net|retina|det\b|deeplab|fcn|lite|0[._](?:25|35|5|75)")
+_AROUND = re.compile(
+    r"ssd|yolo|r-?cnn|u-?net|retina|det\b|deeplab|fcn|lite|edge|0[._](?:25|35|5|75)"
+)
 """Networks that hold one of these and more, or are another's variant."""
 _SIDE = 224
 
