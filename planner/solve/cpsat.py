@@ -159,6 +159,7 @@ def run_solver(
 
     Raises:
         SolverDiedError: CP-SAT ended its process.
+        TimeoutError: it did not answer soon after its time.
     """
     return solve_apart(parameters, model, on_point)
 
@@ -207,7 +208,10 @@ class CpSat:
         objective = scale_objective(costs, request.scale, request.chosen_at_most)
         model = _build(request, columns, objective)
         watcher = _watcher(request, columns, objective.unit)
-        response, answer = _search(request, model, watcher)
+        try:
+            response, answer = _search(request, model, watcher)
+        except TimeoutError:  # what it found, the watcher was shown
+            return Outcome(Answer.TIME)
         if answer is Answer.INFEASIBLE:
             return Outcome(answer, bound=float("inf"))
         if answer is Answer.FAILED:

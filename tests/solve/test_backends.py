@@ -9,6 +9,7 @@ import pytest
 
 from planner.ir.problem import Limits
 from planner.ir.solution import Status
+from planner.solve import cpsat
 from planner.solve.backend import Answer, Outcome, Request
 from planner.solve.cpsat import CpSat, scale_objective, scale_row
 from planner.solve.highs import Highs
@@ -82,6 +83,17 @@ def test_without_a_good_backend_the_checked_seed_is_returned() -> None:
     assert solution.status is Status.FEASIBLE
     assert solution.gap is not None
     assert solution.gap > 0
+
+
+def test_an_answer_that_comes_late_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(cpsat, "run_solver", late)
+    solution = solve(chain(30, LIMITS), time_limit_s=20.0)
+    assert solution.status is Status.FEASIBLE
+    assert solution.hit_time_limit
+    assert Highs().name not in solution.solver
 
 
 def test_highs_alone_agrees() -> None:

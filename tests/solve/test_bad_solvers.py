@@ -25,7 +25,7 @@ from planner.solve.cpsat import run_solver
 from planner.solve.scale.solve import Large
 from planner.solve.solve import solve
 from planner.solve.stages import solve as ways
-from planner.solve.trusted import SECOND, solve_trusted
+from planner.solve.trusted import NAME, SECOND, solve_trusted
 from planner.solve.whole import broken, rows_of
 from tests.solve.test_assign import option
 from tests.solve.test_bad_pipelines import line
@@ -314,6 +314,14 @@ def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError):
         solve_apart(limited(2.0), hard(), lambda values, _: seen.append(values))
     assert seen
+
+
+def test_a_child_that_is_late_has_run_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not wrong: nobody else is asked, or named."""
+    monkeypatch.setattr(apart, "GRACE_S", -1.0)
+    found = solve_trusted(limited(1.5), hard())
+    assert (found.answer, found.complaint, found.solver) == (Answer.TIME, "", NAME)
+    assert found.values is not None
 
 
 def test_ctrl_c_stops_the_child_and_brings_its_answer() -> None:
