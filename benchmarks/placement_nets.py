@@ -14,15 +14,11 @@ accelerator.
 from __future__ import annotations
 
 import argparse
-import json
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from placement_cases import Case, write
 from placement_graphs import Graph, training, transformer
-
-ROOMY_BYTES = 1e18
 
 
 def unet(rng: random.Random, depth: int, *, move: float = 1.0) -> Graph:
@@ -184,35 +180,29 @@ def partly(graph: Graph, share: float) -> Graph:
     return graph
 
 
-@dataclass(frozen=True, slots=True)
-class Net:
-    """A graph and its devices."""
-
-    make: Callable[[random.Random], Graph]
-    accelerators: int
-    cpus: int = 1
-    is_tight: bool = False
-
-
 NETS = {
-    "unet5": Net(lambda rng: unet(rng, 5), 4),
-    "unet6_train": Net(lambda rng: training(unet(rng, 6)), 6),
-    "unet6_dear": Net(lambda rng: unet(rng, 6, move=4.0), 3, is_tight=True),
-    "dense4x12": Net(lambda rng: dense(rng, 4, 12), 6),
-    "dense3x20_train": Net(lambda rng: training(dense(rng, 3, 20)), 4),
-    "experts6x16": Net(lambda rng: experts(rng, 6, 16), 8, is_tight=True),
-    "experts12x32": Net(lambda rng: experts(rng, 12, 32), 16, cpus=2, is_tight=True),
-    "experts4x8_train": Net(lambda rng: training(experts(rng, 4, 8, move=0.5)), 3),
-    "towers2x24": Net(lambda rng: towers(rng, 24, 2), 2),
-    "towers5x40_tight": Net(lambda rng: towers(rng, 40, 5), 6, is_tight=True),
-    "recommender60": Net(lambda rng: recommender(rng, 60), 4, cpus=2, is_tight=True),
-    "translator8": Net(lambda rng: translator(rng, 8), 5),
-    "translator6_train": Net(lambda rng: training(translator(rng, 6, move=1.0)), 4),
-    "unrolled8x40": Net(lambda rng: unrolled(rng, 8, 40), 4),
-    "grouped12x32": Net(lambda rng: grouped(rng, 12, 32, move=0.4), 5),
-    "grouped6x16_dear": Net(lambda rng: grouped(rng, 6, 16, move=3.0), 4, is_tight=True),
-    "partly20x24": Net(lambda rng: partly(grouped(rng, 20, 24, move=0.2), 0.3), 6, cpus=4),
-    "layers60_k16": Net(lambda rng: transformer(rng, 60), 16),
+    "unet5": Case(lambda rng: unet(rng, 5), 4, is_tight=False),
+    "unet6_train": Case(lambda rng: training(unet(rng, 6)), 6, is_tight=False),
+    "unet6_dear": Case(lambda rng: unet(rng, 6, move=4.0), 3),
+    "dense4x12": Case(lambda rng: dense(rng, 4, 12), 6, is_tight=False),
+    "dense3x20_train": Case(lambda rng: training(dense(rng, 3, 20)), 4, is_tight=False),
+    "experts6x16": Case(lambda rng: experts(rng, 6, 16), 8),
+    "experts12x32": Case(lambda rng: experts(rng, 12, 32), 16, cpus=2),
+    "experts4x8_train": Case(lambda rng: training(experts(rng, 4, 8, move=0.5)), 3, is_tight=False),
+    "towers2x24": Case(lambda rng: towers(rng, 24, 2), 2, is_tight=False),
+    "towers5x40_tight": Case(lambda rng: towers(rng, 40, 5), 6),
+    "recommender60": Case(lambda rng: recommender(rng, 60), 4, cpus=2),
+    "translator8": Case(lambda rng: translator(rng, 8), 5, is_tight=False),
+    "translator6_train": Case(
+        lambda rng: training(translator(rng, 6, move=1.0)), 4, is_tight=False
+    ),
+    "unrolled8x40": Case(lambda rng: unrolled(rng, 8, 40), 4, is_tight=False),
+    "grouped12x32": Case(lambda rng: grouped(rng, 12, 32, move=0.4), 5, is_tight=False),
+    "grouped6x16_dear": Case(lambda rng: grouped(rng, 6, 16, move=3.0), 4),
+    "partly20x24": Case(
+        lambda rng: partly(grouped(rng, 20, 24, move=0.2), 0.3), 6, cpus=4, is_tight=False
+    ),
+    "layers60_k16": Case(lambda rng: transformer(rng, 60), 16, is_tight=False),
 }
 
 
@@ -222,15 +212,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", default="n", help="any text; default %(default)s")
     arguments = parser.parse_args()
-    for name, net in NETS.items():
-        graph = net.make(random.Random(f"{arguments.seed} {name}"))
-        sizes = [node["size"] for node in graph.nodes]
-        tight = 1.15 * sum(sizes) / net.accelerators + max(sizes)
-        made = graph.json(net.accelerators, tight if net.is_tight else ROOMY_BYTES, net.cpus)
-        is_training = any(node["isBackwardNode"] for node in graph.nodes)
-        for folder in ["max_load"] if is_training else ["max_load", "latency"]:
-            (arguments.folder / folder).mkdir(parents=True, exist_ok=True)
-            (arguments.folder / folder / f"{name}.json").write_text(json.dumps(made))
+    write(arguments.folder, NETS, f"{arguments.seed} ", spare=1.15, of_largest=1.0)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,12 @@ weights, loose nodes, chains, dense graphs, moves that cost twenty times a node.
 from __future__ import annotations
 
 import argparse
-import json
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from placement_cases import Case, write
 from placement_graphs import Graph, layered, recurrent, residual, training, transformer
-
-ROOMY_BYTES = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +47,6 @@ class Shape:
         return min(self.most_inputs, rng.randint(least, max(1, self.most_inputs)))
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A graph and its devices."""
-
-    make: Callable[[random.Random], Graph]
-    accelerators: int
-    cpus: int = 1
-    is_tight: bool = True
-
-
 CASES = {
     "dense60": Case(Shape(60, 0.2, 12).made, 4),
     "sparse120": Case(Shape(120, 1.0, 2, 10).made, 3),
@@ -87,15 +74,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", default="a", help="any text; default %(default)s")
     arguments = parser.parse_args()
-    for name, case in CASES.items():
-        graph = case.make(random.Random(arguments.seed + name))
-        sizes = [node["size"] for node in graph.nodes]
-        tight = 1.08 * sum(sizes) / case.accelerators + 0.3 * max(sizes)
-        made = graph.json(case.accelerators, tight if case.is_tight else ROOMY_BYTES, case.cpus)
-        is_training = any(node["isBackwardNode"] for node in graph.nodes)
-        for folder in ["max_load"] if is_training else ["max_load", "latency"]:
-            (arguments.folder / folder).mkdir(parents=True, exist_ok=True)
-            (arguments.folder / folder / f"{name}.json").write_text(json.dumps(made))
+    write(arguments.folder, CASES, arguments.seed, spare=1.08, of_largest=0.3)
 
 
 if __name__ == "__main__":
