@@ -224,6 +224,24 @@ def test_a_convolution_is_read_by_name_and_by_letters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sizes", "known"),
+    [
+        ("16x32x64", True),
+        ("16 x 32 x 64 fp16", True),
+        ("8x16x32x64", False),
+        ("8 x 16 x 32 x 64", False),
+    ],
+)
+def test_a_product_is_read_from_three_sizes_and_not_from_four(
+    tmp_path: Path, sizes: str, known: bool
+) -> None:
+    head = "op,gpu,dtype,config,us\n"
+    rows = read(tmp_path, f"{head}bmm {sizes},A100,fp16,,9\nmatmul,A100,fp16,shape {sizes},9\n")
+    works = [found.work for row in rows if isinstance(found := timed(row), Timed)]
+    assert works == ([Product(16, 32, 64)] * 2 if known else [])
+
+
+@pytest.mark.parametrize(
     ("sizes", "kernel", "stride"),
     [
         ("kernel=3 s=2 pad=1", (3, 3), 2),

@@ -26,8 +26,11 @@ _SIZE = re.compile(r"\b([A-Za-z]\w*?)\s*[=:]\s*(\d+)")
 _JOINED = re.compile(r"(?i)(?:^|[_ ,])([mnkb])(\d+)(?=$|[_ ,])")
 """A size without a sign: `gemm_m128_n4096_k4096`."""
 _BY = r"\s*[x,\u00d7]\s*"
-_THREE = rf"(?<!\d)(\d+){_BY}(\d+){_BY}(\d+)(?!\d)"
-"""M x N x K, as products are mostly listed."""
+_THREE = (
+    r"(?<![\dx\u00d7])(?<![x\u00d7] )"
+    rf"(\d+){_BY}(\d+){_BY}(\d+)(?!\d|\s*[x\u00d7]\s*\d)"
+)
+"""M x N x K, as products are mostly listed; of four sizes nobody knows which is the batch."""
 _SHAPE = re.compile(rf"(?:^[\[( ]*|shape\D*){_THREE}")
 """The same in a row's parameters: all of them, or where they speak of a shape."""
 
