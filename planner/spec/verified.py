@@ -33,7 +33,7 @@ class SegmentTiming(Document):
     """Of each loop: whether it is one here, or why its launches run."""
     apart: dict[str, str] = Field(default_factory=dict)
     """Kernels of loops whose launches are better here, and why: they run from now on."""
-    shared_percent: int | None = None
+    shared_percent: int | None = Field(default=None, ge=-1, le=100)
     """Of a multiprocessor's memory: what its kernels ask for as shared memory from now on; -1: as
     the driver chooses. None: the default."""
     shares_us: dict[str, float] = Field(default_factory=dict)

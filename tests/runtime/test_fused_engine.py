@@ -93,9 +93,14 @@ def test_what_another_device_found_does_not_count(fake: FakeDriver, engine: Path
     verified(engine, "library", device="another GPU")
     with load(engine) as session:
         np.testing.assert_array_equal(session.run({"x": X})["y"], 4 * X)
-    (engine / VERIFIED).write_text("{")
-    with load(engine) as session:
-        np.testing.assert_array_equal(session.run({"x": X})["y"], 4 * X)
+    verified(engine, "library")
+    whole = (engine / VERIFIED).read_text()
+    past = whole.replace('"shared_percent": null', '"shared_percent": 101')
+    assert past != whole
+    for damaged in ("{", past):
+        (engine / VERIFIED).write_text(damaged)
+        with load(engine) as session:
+            np.testing.assert_array_equal(session.run({"x": X})["y"], 4 * X)
 
 
 def test_device_tensors_pass_through_the_engine(fake: FakeDriver, engine: Path) -> None:
