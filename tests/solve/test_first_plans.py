@@ -19,7 +19,7 @@ from planner.solve.assign.glue import most_us
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial
 from planner.solve.assign.linear import Cut, cut
-from planner.solve.pace import Pace, never
+from planner.solve.pace import Cooling, Pace, never
 from planner.solve.solve import solve
 from tests.solve.test_assign import Maker, wide, wide_chain
 from tests.solve.test_crossings import load_of
@@ -83,6 +83,21 @@ def test_a_pace_ends_before_the_step_that_would_be_late(monkeypatch: pytest.Monk
     for at, expected in ((4.0, False), (6.0, False), (9.0, True), (9.4, False), (9.9, True)):
         now[0] = at
         assert is_over() is expected
+
+
+def test_a_walk_is_cold_when_its_steps_or_its_time_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(pace, "monotonic", lambda: now[0])
+    cooling = Cooling(10.0, _begun=0.0)
+    for at, done, expected in ((0.0, 0.0, 0.0), (1.0, 0.5, 0.5), (8.0, 0.5, 0.8), (9.0, 1.0, 1.0)):
+        now[0] = at
+        assert cooling(done) == expected
+        assert cooling.is_late is (at >= 8.0)
+    now[0] = 10.0
+    assert cooling(0.6) == 1.0
+    over = Cooling(10.0, _begun=10.0)
+    assert over(0.0) >= 1.0
+    assert over.is_late
 
 
 def test_a_free_plan_starts_from_the_contiguous_one(monkeypatch: pytest.MonkeyPatch) -> None:
