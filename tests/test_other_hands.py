@@ -278,6 +278,11 @@ MODELS = "model,gpu,tp,n_gpus,parallelism,precision,batch,seq_in,seq_out,metric,
         *(("opt-66b,A100,,8,TP8,fp16", ("8", "")), ("opt-66b,A100,,16,TP8 PP2,fp16", ("8", "2"))),
         *(("opt-66b,A100,,8,,fp16", ("8", "")), ("opt-66b,8xA100,,,,fp16", ("8", ""))),
         *(("opt-66b,A100,4,8,,fp16", ("4", "")), ("bert-base,A100,,8,,fp16", ("", ""))),
+        *(("opt-66b,A100,,8,DP8,fp16", ("", "")), ("opt-66b,A100,,8,dp=2,fp16", ("4", ""))),
+        *(
+            ("opt-66b,A100,,8,data parallel 4,fp16", ("2", "")),
+            ("opt-66b,A100,,8,ddp,fp16", ("8", "")),
+        ),
     ],
 )
 def test_degrees_are_read_wherever_they_are_stated(

@@ -11,20 +11,22 @@ from benchmarks.tables.rows import Row
 
 _DEGREE = r"(?<![a-z]){name}[\s=:_-]*(\d{{1,3}})(?!\d)"
 """A degree that a row's text states: `TP8`, `pp=2`."""
+_NAMES = {"tp": "tp", "pp": "pp", "dp": r"(?:dp|data[-_ ]?parallel(?:ism|[-_ ]?size)?)"}
 
 
 def with_degrees(row: Row, model: Transformer) -> Row:
     """The row with its degrees in their columns: from its text where it states them there; else,
-    where several devices run a model that generates, all of them share each layer."""
+    where several devices run a model that generates, those of each copy share each layer; there is
+    one copy, unless it says that data is parallel."""
     if row.number("tp", 0) or row.number("pp", 0):
         return row
     text = f"{row.params} {row.notes}".lower()
-    named = {name: re.search(_DEGREE.format(name=name), text) for name in ("tp", "pp")}
+    named = {name: re.search(_DEGREE.format(name=each), text) for name, each in _NAMES.items()}
     stated = {name: found[1] for name, found in named.items() if found}
-    if stated:
+    if "tp" in stated or "pp" in stated:
         return replace(row, tp=stated.get("tp", ""), pp=stated.get("pp", ""))
-    count = counted_devices(row) or 1
-    return row if count == 1 or model.kind == "encoder" else replace(row, tp=str(count))
+    count = (counted_devices(row) or 1) // max(1, int(stated.get("dp", 1)))
+    return row if count <= 1 or model.kind == "encoder" else replace(row, tp=str(count))
 
 
 def copies(row: Row, metric: str) -> float:
