@@ -63,8 +63,7 @@ class Library:
         if like is None or any(is_from(curve, like) for curve in self._measured):
             return found
         found = replace(found, starts_us=self.starts_us)
-        is_fused = bool(FAMILIES[key.partition("/")[0]].rough)
-        return replace(found, bands=self._elsewhere(key, "")) if is_fused else found
+        return replace(found, bands=self._elsewhere(key, "")) if _is_attention(key) else found
 
     @cached_property
     def starts_us(self) -> tuple[float, float] | None:
@@ -105,7 +104,7 @@ class Library:
                 if not _are_of_one_kind(key, names):
                     return self._carried(self._of_own_kernels(device, names, like, alike), key)
                 reach = ALIKE if names is groups[0] else KIN
-                has_lattice = reach == ALIKE or bool(FAMILIES[family].rough)
+                has_lattice = reach == ALIKE or _is_attention(key)
                 first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in alike)
                 rest += self._of_other_sources(device, names, like, first)
                 known = replace(first, also=tuple(rest), reach=reach)
@@ -127,8 +126,7 @@ class Library:
     def _of_its_own(self, found: Fitted, key: str) -> Fitted:
         """What was measured on the device itself. Of attention with other heads, masks or ratios
         than those that were measured no error of these tells: it is as on another device."""
-        is_fused = bool(FAMILIES[key.partition("/")[0]].rough)
-        return replace(found, beyond=self._elsewhere(key, "")) if is_fused else found
+        return replace(found, beyond=self._elsewhere(key, "")) if _is_attention(key) else found
 
     def _own(
         self, device: DeviceProfile, names: Sequence[str], like: str | None
@@ -207,7 +205,7 @@ class Library:
         same = _curves([f for f in kin if f.units == device.units], names)
         if same:
             yield same[:1], True
-        if FAMILIES[names[0].partition("/")[0]].rough:
+        if _is_attention(names[0]):
             groups = ([c for c in _curves(group, names) if c.knots] for group in (kin, files))
             yield from ((group, True) for group in groups if group)
         rest = [f for f in kin if f.units != device.units]
@@ -253,6 +251,12 @@ def _slowness(device: DeviceProfile, key: str) -> float:
     """How much longer than the reference a device takes to start kernels of a key."""
     family, _, format = key.partition("/")
     return slowness_of(device) if format in FAMILIES[family].single else 1.0
+
+
+def _is_attention(key: str) -> bool:
+    """Whether a curve is of kernels that libraries write themselves, for some heads and masks: what
+    they take is smooth in sizes, but not in head groups."""
+    return bool(FAMILIES[key.partition("/")[0]].rough)
 
 
 def _is_plain(key: str) -> bool:

@@ -200,15 +200,6 @@ def _digest_as_written(path: Path) -> str:
     return hashlib.sha256(canonical_bytes({**data, "digest": ""})).hexdigest()
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Writes an engine's manifest.json atomically.
-
-    Raises:
-        UsageError: the folder is missing, read-only or full.
-    """
-    write_atomically(path, canonical_json(manifest))
-
-
 def read_manifest(path: Path) -> Manifest:
     """Reads an engine's manifest.json.
 
