@@ -34,9 +34,13 @@ class Cooling:
 
     def __call__(self, done: float) -> float:
         """From 0 up; 1 and more: the walk is over. `done` is the part of the steps."""
-        elapsed = (monotonic() - self._begun) / max(self.until - self._begun, 1e-9)
-        self.is_late |= elapsed > done > 0 or elapsed >= 1
-        return max(done, elapsed) if done > 0 or elapsed >= 1 else done
+        now = monotonic()
+        if now >= self.until:
+            self.is_late = True
+            return 1.0
+        elapsed = (now - self._begun) / (self.until - self._begun)
+        self.is_late |= elapsed > done > 0
+        return max(done, elapsed) if done > 0 else done
 
 
 def never() -> bool:
