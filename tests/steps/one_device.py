@@ -11,8 +11,8 @@ from planner.graph.skeleton import load_skeleton
 from planner.ir.problem import Problem
 from planner.progress import Silent
 from planner.spec.constraints import Constraints
+from planner.steps.away.narrowed import narrowed
 from planner.steps.away.offers import pose_away
-from planner.steps.away.search import narrowed
 from planner.steps.away.target import find_target
 from tests.place.models import memory, shapes, transformer
 

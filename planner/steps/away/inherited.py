@@ -17,18 +17,22 @@ from planner.solve.check import check, priced, value
 def inherited(problem: Problem, found: Solution, plans: Iterable[Solution]) -> Solution:
     """The best of what a search of the problem found and of plans of narrower problems, with what
     the search proved. Judged by the checker."""
-    names = {option.name for option in problem.options}
     best = found
     for plan in plans:
-        if names.issuperset(plan.chosen):
-            tried = _priced(problem, plan, found)
-            is_better = best.totals is None or tried.objective < best.objective
-            best = tried if is_better and not check(problem, tried) else best
+        tried = _priced(problem, plan, found)
+        if tried is None:
+            continue
+        is_better = best.totals is None or tried.objective < best.objective
+        best = tried if is_better and not check(problem, tried) else best
     return best
 
 
-def _priced(problem: Problem, plan: Solution, found: Solution) -> Solution:
-    totals = priced(problem, plan)
+def _priced(problem: Problem, plan: Solution, found: Solution) -> Solution | None:
+    """The plan as one of the problem; None where it uses what the problem does not have."""
+    try:
+        totals = priced(problem, plan)
+    except KeyError:
+        return None
     values = tuple(value(totals, objective) for objective in problem.objectives)
     bound = tuple(min(b, v) for b, v in zip(found.bound, values, strict=False))
     gap = (values[0] - bound[0]) / values[0] if bound and values[0] > 0 else found.gap

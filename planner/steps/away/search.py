@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from planner.graph.sandbox import Bounds, LimitError, Sandbox
-from planner.ir.problem import Limits, Option, Problem
+from planner.ir.problem import Option, Problem
 from planner.ir.solution import Solution, Status
 from planner.place.problem import links
-from planner.place.tied import is_tied, tied_needs
 from planner.place.variant import HOST
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.inherited import inherited
+from planner.steps.away.narrowed import narrowed
 from planner.steps.away.offers import Posed
 from planner.steps.away.roomy import roomy
 from planner.steps.away.streams import parts_of
@@ -72,7 +72,27 @@ class Search:
         self._until = monotonic() + solver.time_limit_s
         self.reporter.stage("choose")
         best = self._fewest() if self.constraints.objective == "cost" else self._at_most()
-        return best, self._alternatives(best)
+        others = [self._improved(one) for one in self._alternatives(best)]
+        if best is not None:
+            return self._improved(best), others
+        best = next((one for one in others if one.is_plan and one.has_slo), None)
+        return best, [one for one in others if one is not best]
+
+    def _improved(self, found: Found) -> Found:
+        """With the plan of a search that came later, allows less and found a better one."""
+        plans = [
+            plan
+            for plan in self._plans_within(found.devices, has_slo=found.has_slo)
+            if not found.is_plan or plan.objective < found.solution.objective
+        ]
+        if not plans:
+            return found
+        return replace(found, solution=inherited(found.problem, found.solution, plans))
+
+    def _plans_within(self, devices: int, *, has_slo: bool) -> list[Solution]:
+        """Plans known so far of as many devices or fewer, and of as much promised or more."""
+        known = [one for one in self.tried if one.is_plan and one.devices <= devices]
+        return [one.solution for one in known if one.has_slo or not has_slo]
 
     def _at_most(self) -> Found | None:
         found = self._solve("all devices", self.away.machine.gpus, _MAIN * 2)
@@ -154,8 +174,7 @@ class Search:
         if keep is not None:
             problem = replace(problem, stores=())
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
-        known = [f for f in self.tried if f.is_plan and f.devices <= devices and not keep]
-        plans = [f.solution for f in known if f.has_slo or not has_slo]
+        plans = [] if keep else self._plans_within(devices, has_slo=has_slo)
         solution = roomy(
             problem,
             unswapped(problem, inherited(problem, self._solution(problem, share), plans)),
@@ -202,40 +221,6 @@ def _solved(
     from planner.solve.solve import solve
 
     return solve(problem, time_limit_s=seconds, gap=gap, seed=seed, known=known)
-
-
-def narrowed(
-    problem: Problem, limits: Limits, keep: Callable[[Option], bool] | None = None
-) -> Problem:
-    """The problem with other limits, places that these allow, and only some options."""
-    devices = limits.devices or 1
-    there = {place.name for place in problem.places if place.degree <= devices}
-    options = tuple(
-        option
-        for option in problem.options
-        if option.place in there and (keep is None or keep(option))
-    )
-    made = {*problem.given, *(state for option in options for state in option.makes)}
-    options = tuple(
-        option for option in options if not is_tied(option) or made >= tied_needs(option)
-    )
-    conversions = tuple(
-        each for each in problem.conversions if each.place in there and each.source in made
-    )
-    sent = made | {each.target for each in conversions}
-    transfers = tuple(each for each in problem.transfers if each.source in sent)
-    types = tuple(replace(device, count=devices) for device in problem.devices)
-    return replace(
-        problem,
-        options=options,
-        limits=limits,
-        devices=types,
-        stages=min(problem.stages, devices),
-        places=tuple(place for place in problem.places if place.name in there),
-        conversions=conversions,
-        transfers=transfers if devices > 1 else (),
-        stores=tuple(store for store in problem.stores if store.extra_devices < devices),
-    )
 
 
 def _streams(option: Option) -> bool:
