@@ -20,12 +20,10 @@ from collections.abc import Iterator
 
 from planner.kernels.pace import SPLIT_US
 from planner.kernels.patterns import power_of_two
+from planner.kernels.plain_configs import TARGET_PROGRAMS, flat, of_rows, without_product
 from planner.kernels.stage import Config, Kind
-from planner.kernels.tiling import MAX_ROW, Shape
+from planner.kernels.tiling import Shape
 
-TARGET_PROGRAMS = 96
-"""Blocks a stage should have: most of an H200's 132 multiprocessors, more than half of which
-saturate L2 (measured: 66 at 102 GB/s each, 132 at 56)."""
 PROCESSORS = 132
 """Multiprocessors of an H100 or H200; smaller devices only run more waves."""
 MAX_WHOLE_PER_WARP = 4096
@@ -69,29 +67,6 @@ _SHOWN = 0.3
 _WIDE_FLOPS_PER_US, _NARROW_FLOPS_PER_US = 4.2e6, 2.0e6
 """Rate of a multiprocessor with 64 and more rows (wgmma) and with fewer (mma.sync)."""
 _ITEM_BYTES = 2
-_FLAT_BLOCK = 512
-_FLAT_CHOICES = (
-    *((64, 2), (128, 4), (256, 4), (256, 8), (512, 8), (128, 1), (128, 2)),
-    *((512, 4), (1024, 8), (1024, 4)),
-)
-_LINE_CHOICES = ((64, 1), (32, 1), (64, 2), (128, 1))
-"""Results of a block whose taps are an axis, and warps: with 32 taps 64 values a thread, all on
-their way at once. Written out, loads wait for each other in batches as large as registers allow
-(31 taps over 64 x 512, H200: 4.6 us written out, 2.7 as an axis)."""
-_LINE_RESULTS = 1 << 18
-"""Above, so many blocks share a multiprocessor that they hide each other's waits (four sequences of
-64 x 512: 712 to 607 us the whole conformer-512, sixteen: 1010 to 1034)."""
-_APART_EACH = 128
-"""Values that lie apart and that a thread of a sum has on their way (efficientnet-b0, H200: sums of
-3,136 places of 144 channels 2.8 us so, 4.7 with a channel a block and 16 values a thread)."""
-_APART_VALUES, _APART_ROWS = 2048, (4, 32)
-"""Values of a block that sums such rows, and how many rows, least and most: 16 of two bytes fill a
-sector."""
-_APART_PROGRAMS = 32
-"""Blocks below which rows are not taken together."""
-_SHARING_ROWS = 1024
-"""Elements of a block of rows beside which others run: more blocks than multiprocessors do not pay
-(cells of 8 layers: 1.85 us with one row a block, 1.40 with four)."""
 MAX_CANDIDATES = 24
 
 
@@ -102,24 +77,15 @@ def default_config(shape: Shape, *, companions: int = 1) -> Config:
         companions: stages of this shape that share the launch.
     """
     if shape.kind is Kind.FLAT:
-        return _flat(shape)
-    return _rows(shape, companions) if shape.kind is Kind.ROWS else _product(shape, companions)
+        return flat(shape)
+    return of_rows(shape, companions) if shape.kind is Kind.ROWS else _product(shape, companions)
 
 
 def candidates(shape: Shape, *, companions: int = 1) -> tuple[Config, ...]:
     """Configurations worth measuring, the default first."""
     first = default_config(shape, companions=companions)
-    if shape.kind is Kind.FLAT:
-        others = [Config(block, 1, 1, warps=warps) for block, warps in _FLAT_CHOICES]
-        others = [*_lines(shape)[:2], *others] if shape.is_line else others
-    elif shape.is_apart:
-        others = [Config(rows, 1, 1, warps=w) for rows in (4, 8, 2, 16, 32, 1) for w in (1, 4, 8)]
-    elif shape.kind is Kind.ROWS:
-        others = [
-            Config(rows, first.columns, 1, warps=warps)
-            for rows in (1, 2, 4)
-            for warps in (1, 2, 4, 8)
-        ]
+    if shape.kind is not Kind.PRODUCT:
+        others = without_product(shape, first)
     elif shape.is_chain:
         others = [c for c in _chain_choices(shape) if _programs(shape, c.rows, c.columns) >= 8]
     else:
@@ -138,52 +104,6 @@ def _varied(listed: list[Config]) -> list[Config]:
         rank[tile] = rank.get(tile, -1) + 1
         places.append((rank[tile] * 4 + position / 8, config))
     return [config for _, config in sorted(places, key=lambda place: place[0])]
-
-
-# ---------------------------------------------------------------------- maps and rows
-def _flat(shape: Shape) -> Config:
-    """Two elements a thread; one where many taps are written out, each with its registers, or where
-    there are few (1.5 us with one, 2.5 with four)."""
-    if shape.is_line and shape.m <= _LINE_RESULTS:
-        return _lines(shape)[0]
-    few = -(-shape.m // _FLAT_BLOCK) < TARGET_PROGRAMS
-    each = 1 if few or shape.depth > 9 else 2
-    block = _FLAT_BLOCK
-    while block > 128 and -(-shape.m // block) < TARGET_PROGRAMS:
-        block //= 2
-    block = min(block, max(power_of_two(shape.m), 32))
-    return Config(block, 1, 1, warps=min(max(block // 32 // each, 1), 8))
-
-
-def _lines(shape: Shape) -> list[Config]:
-    """Taps as an axis."""
-    taps = power_of_two(shape.depth)
-    return [Config(block, 1, taps, warps=warps) for block, warps in _LINE_CHOICES]
-
-
-def _apart(shape: Shape, rows: int) -> Config:
-    """Several rows a block, with as many values of each thread on their way as registers hold."""
-    while rows > 1 and shape.m // rows < _APART_PROGRAMS:
-        rows //= 2
-    warps = rows * power_of_two(shape.depth) // (_APART_EACH * 32)
-    return Config(rows, 1, 1, warps=min(max(warps, 1), 8))
-
-
-def _rows(shape: Shape, companions: int) -> Config:
-    if shape.is_apart:
-        least, most = _APART_ROWS
-        return _apart(shape, min(max(_APART_VALUES // power_of_two(shape.depth), least), most))
-    wide = power_of_two(max(shape.n, min(shape.depth, MAX_ROW)))
-    most = 4096 if companions == 1 else _SHARING_ROWS
-    rows = 1
-    while (
-        rows * 2 * wide <= most
-        and rows < shape.m
-        and -(-shape.m // (rows * 2)) * companions >= TARGET_PROGRAMS
-    ):
-        rows *= 2
-    columns = min(power_of_two(shape.n), MAX_ROW)
-    return Config(rows, columns, 1, warps=min(max(rows * wide // 512, 1), 8))
 
 
 # ---------------------------------------------------------------------- products
