@@ -102,3 +102,11 @@ def test_a_plan_that_breaks_the_promise_is_nobodys_answer(
     asked = Found("all devices", 1, problem, plans[1])
     search = Search(cast(Any, None), cast(Any, None), cast(Any, None), Silent(), [asked, slow])
     assert search._improved(asked) is asked
+
+
+def test_a_proof_is_not_given_up_for_a_rounding(
+    problem: Problem, plans: tuple[Solution, Solution]
+) -> None:
+    stays, _ = plans
+    rounded = replace(stays, objective=tuple(each * (1 + 1e-12) for each in stays.objective))
+    assert inherited(problem, rounded, [stays]) is rounded

@@ -6,12 +6,13 @@ come out behind that of plain formats alone, which has a fraction of the options
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import isclose
 
 from planner.ir.problem import Problem
 from planner.ir.solution import Solution, Status
-from planner.solve.check import check, priced, value
+from planner.solve.check import TOLERANCE, check, priced, value
 
 
 def inherited(problem: Problem, found: Solution, plans: Iterable[Solution]) -> Solution:
@@ -22,9 +23,17 @@ def inherited(problem: Problem, found: Solution, plans: Iterable[Solution]) -> S
         tried = _priced(problem, plan, found)
         if tried is None:
             continue
-        is_better = best.totals is None or tried.objective < best.objective
+        is_better = best.totals is None or _is_less(tried.objective, best.objective)
         best = tried if is_better and not check(problem, tried) else best
     return best
+
+
+def _is_less(some: Sequence[float], others: Sequence[float]) -> bool:
+    """By the first objective in which they differ by more than sums are rounded: a plan that was
+    proved is not given up for an equal one."""
+    pairs = zip(some, others, strict=True)
+    differ = (one < other for one, other in pairs if not isclose(one, other, rel_tol=TOLERANCE))
+    return next(differ, False)
 
 
 def _priced(problem: Problem, plan: Solution, found: Solution) -> Solution | None:
