@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from planner.fuse.candidates import Candidate, Space
 from planner.fuse.tilings import Configure, Tilings
 from planner.ir.problem import Latency, Limits, Objective, Option, Problem, Setting, State
-from planner.kernels.estimate import Rates
+from planner.kernels.estimate import Rates, launch_us
 from planner.kernels.source import Numbers, Part
 
 MEMORY = "memory"
@@ -88,8 +89,14 @@ def pose(
     limits: Limits,
     objectives: tuple[Objective, ...],
     configure: Configure = lambda space, stage: None,
+    instead: Mapping[str, tuple[Part, ...] | None] = MappingProxyType({}),
 ) -> Groups:
-    """All buckets in all forms as one problem; O(candidates x forms)."""
+    """All buckets in all forms as one problem; O(candidates x forms).
+
+    Args:
+        instead: option -> the stages that it stands for, where the compiler wants others than the
+            generator; None: it is left out (`planner.fuse.sound`).
+    """
     choices: dict[str, Choice] = {}
     options: list[Option] = []
     ops: list[str] = []
@@ -102,8 +109,14 @@ def pose(
             numbers = bucket.numbers[form.name]
             at = _Place(row, bucket.shape, len(forms), len(shape_weights))
             for index, candidate in enumerate(bucket.space.candidates):
-                own, time_us = tilings.best(candidate, numbers, rates)
                 name = f"{bucket.name}/{form.name}/{index}:{candidate.makes[0]}"
+                own = instead.get(name, ())
+                if own is None:
+                    continue
+                if own:
+                    time_us = launch_us(bucket.space.program, own, numbers, rates)
+                else:
+                    own, time_us = tilings.best(candidate, numbers, rates)
                 choices[name] = Choice(bucket.name, candidate, own, time_us)
                 options.append(_option(name, candidate, bucket, form, covered, time_us, at, total))
             options += [_inside(bucket, form, tensor, at) for tensor in bucket.space.optional]

@@ -75,7 +75,9 @@ class KernelCache:
                 if known[name] is None and not self.is_refused(name, architecture)
             ]
             fresh: Mapping[str, Compiled] = (
-                compile_each(missing, architecture, workers=workers) if missing else {}
+                compile_each(missing, architecture, workers=min(workers, len(missing)))
+                if missing
+                else {}
             )
             for item in missing:
                 if item.name in fresh:

@@ -129,7 +129,9 @@ def built_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Pat
     """A plan with a part that no kernel covers, and its engine; never altered."""
     folder = tmp_path_factory.mktemp("elsewhere")
     plan = write_plan(folder / "plan.json", planned(uncovered_in_the_middle(), folder))
-    return plan, pipeline.build(plan, folder / "engine")
+    with pytest.MonkeyPatch.context() as patch:  # what the plan compiled is not compiled again
+        patch.setenv("INFOPT_CACHE", str(folder))
+        return plan, pipeline.build(plan, folder / "engine")
 
 
 @needs_triton
@@ -167,9 +169,10 @@ def test_an_altered_cubin_is_refused(tmp_path: Path, built_elsewhere: tuple[Plan
 
 @needs_triton
 def test_edges_of_the_plan_are_those_of_the_engine(
-    tmp_path: Path, block_plan: tuple[Path, Plan]
+    tmp_path: Path, block_plan: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, plan = block_plan
+    folder, plan = block_plan
+    monkeypatch.setenv("INFOPT_CACHE", str(folder))
     assert plan.fusion is not None
     (bucket,) = plan.fusion.buckets
     (segment,) = bucket.segments
@@ -192,7 +195,8 @@ def test_edges_of_the_plan_are_those_of_the_engine(
 
 
 @needs_triton
-def test_buckets_share_weights_and_kernels(tmp_path: Path) -> None:
+def test_buckets_share_weights_and_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFOPT_CACHE", str(tmp_path))
     model = models.block()
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "rows"

@@ -43,9 +43,9 @@ def _compiled_once(_own_settings: None, kernels: Path, monkeypatch: pytest.Monke
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def plan(kernels: Path) -> Plan:
     """Two layers of twelve steps that read little: launches, by price."""
-    return planned(_model("LSTM", layers=2, steps=_STEPS), tmp_path_factory.mktemp("plan"))
+    return planned(_model("LSTM", layers=2, steps=_STEPS), kernels)
 
 
 def _run(plan: Plan) -> tuple[int, int]:

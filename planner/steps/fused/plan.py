@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner import __version__
+from planner.cost.rates import capability
 from planner.graph.segments import Cut
 from planner.runtime.fingerprint import onnxruntime_version
 from planner.spec.constraints import Constraints
@@ -23,6 +24,7 @@ from planner.spec.plan import (
 )
 from planner.spec.profile import DeviceProfile
 from planner.spec.session import SessionSettings
+from planner.steps.fused.compiling import compilers_here
 from planner.steps.fused.forms import roundings
 from planner.steps.fused.parts import read_cuts
 from planner.steps.fused.record import fusion_plan
@@ -52,9 +54,9 @@ def settle_fused(constraints: Constraints, profile: DeviceProfile, work: Workspa
     cuts = read_cuts(prepared.model_path, shapes, prepared.loaded.size_bytes)
     formats = roundings(constraints, prepared, cuts, work)
     named = [(shape.name, shape.share) for shape in prepared.shapes]
-    return Settled(
-        prepared, cuts, decide(constraints, profile, named, cuts, formats, work.reporter)
-    )
+    compilers = compilers_here(work.kept.parent, capability(profile))
+    decided = decide(constraints, profile, named, cuts, formats, work.reporter, compilers)
+    return Settled(prepared, cuts, decided)
 
 
 def plan_fused(constraints: Constraints, profile: DeviceProfile, work: Workspace) -> Plan:
@@ -195,7 +197,7 @@ def _solver(constraints: Constraints, decided: Decided) -> SolverReport:
         hit_time_limit=solution.hit_time_limit,
         options=len(problem.options),
         settings=len(problem.settings),
-        rounds=1,
+        rounds=decided.existing.rounds,
         binding=tuple(found.limit for found in binding(problem, solution)),
     )
 
@@ -207,6 +209,7 @@ def _warnings(
         f"prices are modelled from the profile of {profile.name}; `infopt verify` on the device "
         "times the kernels against ONNX Runtime and ships the faster"
     ]
+    texts += _of_compiling(profile, decided)
     if found.covered < found.operators:
         rest = found.operators - found.covered
         texts.append(f"ONNX Runtime runs {rest} operators that no generated code covers")
@@ -215,3 +218,19 @@ def _warnings(
     if decided.solution.is_uncertain:
         texts.append("the latency promise holds at the expected, not at the upper end")
     return texts
+
+
+def _of_compiling(profile: DeviceProfile, decided: Decided) -> list[str]:
+    found, target = decided.existing, profile.architecture or "an unknown architecture"
+    if not found.is_compiled:
+        return [
+            f"kernels are not compiled: no compiler for {target} runs here; `infopt deploy` "
+            "replaces those that it refuses, and they take longer than this plan says"
+        ]
+    if not found.missing:
+        return []
+    more = f" and of {len(found.missing) - 1} more" if len(found.missing) > 1 else ""
+    return [
+        f"the kernel of {found.missing[0]!r}{more} is refused for {target} after {found.rounds} "
+        "rounds: `infopt deploy` replaces it by one that takes longer than this plan says"
+    ]

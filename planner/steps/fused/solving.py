@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from planner.cost.predictor import Predictor
 from planner.cost.rates import rates_of
@@ -11,9 +12,10 @@ from planner.errors import NoPlanInTimeError
 from planner.fuse.ahead import brought
 from planner.fuse.build import Draft, drafted
 from planner.fuse.candidates import explore
-from planner.fuse.groups import Bucket, Choice, Form, Groups, pose
+from planner.fuse.groups import Bucket, Form, Groups, pose
 from planner.fuse.loops import with_loops
 from planner.fuse.roll import rolled_up
+from planner.fuse.sound import Replaced
 from planner.graph.segments import Cut, Segment
 from planner.ir.solution import Solution, Status
 from planner.kernels.estimate import Rates
@@ -25,6 +27,7 @@ from planner.spec.constraints import Constraints
 from planner.spec.profile import DeviceProfile
 from planner.steps.choose import OBJECTIVES, limits
 from planner.steps.conflict import conflict_error
+from planner.steps.fused.compiling import Answer, Compilers, Existing, better, existing
 from planner.steps.fused.forms import Rounding
 from planner.steps.fused.tuning import tuned_here
 
@@ -49,6 +52,8 @@ class Decided:
     """Bucket (`shape/segment`) -> its launches."""
     device_us: Mapping[str, float]
     """Bucket -> device time of its graph; empty where the device is not here."""
+    existing: Existing
+    """How far its kernels are known to compile."""
 
 
 def bucket_name(shape: str, segment: int) -> str:
@@ -63,11 +68,13 @@ def decide(
     cuts: Sequence[Cut],
     formats: Sequence[Rounding],
     reporter: Reporter,
+    compilers: Compilers | None = None,
 ) -> Decided:
     """Solves the joint choice of groups and number format.
 
     Args:
         shapes: (name, share of all runs) per workload shape, as `cuts`.
+        compilers: what the choice is compiled with before it is one; not at all where None.
 
     Raises:
         ConflictError: proved that no plan meets the limits.
@@ -94,26 +101,36 @@ def decide(
     allowed = limits(constraints)
     if allowed.error is None:
         allowed = replace(allowed, error=LOOSE_ERROR)
-    groups = pose(
-        buckets,
-        forms,
-        [share for _, share in shapes],
-        rates,
-        allowed,
-        OBJECTIVES[constraints.objective],
-    )
-    solution = _solved(constraints, groups, reporter)
-    form = next(one for one in usable if one.name == solution.setting)
-    drafts = {
-        bucket.name: _draft(bucket, groups.chosen(solution.chosen, bucket.name), form)
-        for bucket in buckets
-    }
-    measured = tuned_here(drafts, profile, reporter)
+    shares = [share for _, share in shapes]
+    objectives = OBJECTIVES[constraints.objective]
+    left_s = constraints.solver.time_limit_s
+
+    def answered(replaced: Replaced, earlier: Solution | None) -> Answer:
+        nonlocal left_s
+        groups = pose(buckets, forms, shares, rates, allowed, objectives, instead=replaced.instead)
+        began = monotonic()
+        solution = _solved(constraints, groups, left_s, earlier, reporter)
+        left_s = max(left_s - (monotonic() - began), 0.0)
+        form = _form(usable, solution)
+        plain = (_draft(bucket, groups, solution, form) for bucket in buckets)
+        drafts = (with_loops(brought(one, rates), rates) for one in plain)
+        names = (bucket.name for bucket in buckets)
+        return Answer(groups, solution, dict(zip(names, drafts, strict=True)))
+
+    found = existing(answered, compilers, rates, reporter)
+    groups, solution = found.answer.groups, found.answer.solution
+    form = _form(usable, solution)
+    plain = {bucket.name: _draft(bucket, groups, solution, form) for bucket in buckets}
+    measured = tuned_here(plain, profile, reporter)
     final = {
-        name: one if name in measured.device_us else with_loops(brought(one, rates), rates)
+        name: one if name in measured.device_us else found.answer.drafts[name]
         for name, one in measured.drafts.items()
     }
-    return Decided(groups, solution, form, rates, final, measured.device_us)
+    return Decided(groups, solution, form, rates, final, measured.device_us, found)
+
+
+def _form(usable: Sequence[Rounding], solution: Solution) -> Rounding:
+    return next(one for one in usable if one.name == solution.setting)
 
 
 def runtime_bytes(cuts: Sequence[Cut], predictor: Predictor) -> int:
@@ -167,14 +184,21 @@ def _weights_size_bytes(found: Cut, form: Rounding) -> int:
     return total
 
 
-def _solved(constraints: Constraints, groups: Groups, reporter: Reporter) -> Solution:
+def _solved(
+    constraints: Constraints,
+    groups: Groups,
+    time_limit_s: float,
+    earlier: Solution | None,
+    reporter: Reporter,
+) -> Solution:
+    """The best choice; the earlier one at its new prices where time ends before there is better."""
     from planner.solve.solve import solve
 
     reporter.stage("solve")
     solver = constraints.solver
     found = solve(
         groups.problem,
-        time_limit_s=solver.time_limit_s,
+        time_limit_s=time_limit_s,
         gap=solver.gap,
         seed=solver.seed,
         reporter=lambda progress: (
@@ -183,6 +207,7 @@ def _solved(constraints: Constraints, groups: Groups, reporter: Reporter) -> Sol
             else reporter.incumbent(progress.incumbent, progress.bound)
         ),
     )
+    found = better(groups, found, earlier)
     if found.status is Status.INFEASIBLE:
         raise conflict_error(constraints, groups.problem)
     if found.status is Status.UNKNOWN:
@@ -193,9 +218,10 @@ def _solved(constraints: Constraints, groups: Groups, reporter: Reporter) -> Sol
     return found
 
 
-def _draft(bucket: Bucket, chosen: Sequence[Choice], form: Rounding) -> Draft:
-    program = bucket.space.program
-    return drafted(program, bucket.numbers[form.name], [choice.parts for choice in chosen])
+def _draft(bucket: Bucket, groups: Groups, solution: Solution, form: Rounding) -> Draft:
+    chosen = groups.chosen(solution.chosen, bucket.name)
+    parts = [choice.parts for choice in chosen]
+    return drafted(bucket.space.program, bucket.numbers[form.name], parts)
 
 
 def arena_bytes(draft: Draft) -> int:
