@@ -44,11 +44,14 @@ def block_of(groups: Groups, order: Sequence[int], most: int) -> list[int]:
 
 
 def open_after(groups: Groups, order: Sequence[int]) -> FloatArray:
-    """[i] -> cost of the nets that the first i groups of an order hold some of, not all."""
+    """[i] -> cost of the nets that the first i groups of an order hold some of, not all; of nets
+    that reach out of the order, what they hold of it counts."""
     place = {group: index for index, group in enumerate(order)}
-    change = np.zeros(groups.count + 1)
+    change = np.zeros(len(place) + 1)
     for net in groups.nets:
-        where = [place[group] for group in (net.source, *net.targets)]
+        where = [place[group] for group in (net.source, *net.targets) if group in place]
+        if not where:
+            continue
         change[min(where) + 1] += net.cost_us
         change[max(where) + 1] -= net.cost_us
     return np.asarray(np.cumsum(change))

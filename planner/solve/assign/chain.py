@@ -74,7 +74,8 @@ def solve_chain(best: Incumbent) -> None:
         best.is_infeasible = True
         return
     best.raise_bound(least_load_us(groups), "load bound")
-    seed(best, groups)
+    if best.slots is None:
+        seed(best, groups)
     rng = random.Random(best.seed)
     failures, counted = 0, math.inf
     while not best.is_proved and best.remaining_s > 0:

@@ -2,15 +2,16 @@
 
 Given a cutoff T on loads, a slot takes the longest segment of what is left of the order whose load
 is below T and that fits its memory; of the kinds that have a slot left, the one that gets farthest
-is taken. Unlimited slots take single groups that no other can. The least T of a few that fills all
-groups is kept. Segments are extended group by group, so a fill takes one walk through the nets,
-where optimal cuts (`linear`) take the square.
+is taken. Unlimited slots take single groups that no other can, or segments where that is asked for.
+The least T of a few that fills all groups is kept. An order of some groups is filled alike: the
+others are on other slots. Segments are extended group by group, so a fill takes one walk through
+the nets, where optimal cuts (`linear`) take the square.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from planner.solve.assign.blocks import open_after
 from planner.solve.assign.glue import least_load_us, most_us
@@ -28,9 +29,19 @@ Segment = tuple[int, int, float]
 """(kind, end, load)"""
 
 
-def fill(groups: Groups, order: Sequence[int], is_over: Callable[[], bool]) -> Cut | None:
-    """The chain with the least cutoff that was found; None: none was, or there was no time."""
-    filler = Filler(groups, order)
+def fill(
+    groups: Groups,
+    order: Sequence[int],
+    is_over: Callable[[], bool],
+    kinds: Collection[int] | None = None,
+) -> Cut | None:
+    """The chain with the least cutoff that was found; None: none was, or there was no time.
+
+    Args:
+        order: linear; of all groups, or of those that a `Filler` is to place.
+        kinds: whose slots are filled; None: all.
+    """
+    filler = Filler(groups, order, kinds)
     low, most = least_load_us(groups), most_us(groups)
     high, found = max(low, most * 2**-40), None
     while found is None and high < most:
@@ -51,9 +62,12 @@ def fill(groups: Groups, order: Sequence[int], is_over: Callable[[], bool]) -> C
 class Filler:
     """The numbers of one order, as lists: single numbers of arrays are slow to read."""
 
-    def __init__(self, groups: Groups, order: Sequence[int]) -> None:
-        """O(groups + nets)."""
+    def __init__(
+        self, groups: Groups, order: Sequence[int], kinds: Collection[int] | None = None
+    ) -> None:
+        """O(groups + nets). What is not in the order stands on other slots than what is."""
         self._groups, self._order = groups, order
+        self._kinds = range(len(groups.kinds)) if kinds is None else kinds
         self._time: list[list[float]] = groups.time_us.tolist()
         self._size: list[list[float]] = groups.size_bytes.tolist()
         self._capacity = [kind.capacity_bytes for kind in groups.kinds]
@@ -66,20 +80,28 @@ class Filler:
                 self._nets_of[group].append(number)
         self._open = open_after(groups, order).tolist()
 
-    def fill(self, cutoff_us: float, slack: float = 0.0) -> Cut | None:
+    def fill(
+        self, cutoff_us: float, slack: float = 0.0, *, has_stretches: bool = False
+    ) -> Cut | None:
         """The chain whose slots each take as much as they can below a cutoff.
 
         Args:
+            cutoff_us: above every load.
             slack: the part of a segment that may be left to others so that few results are open
                 behind it: slots that do not wait for each other run side by side in a schedule.
+            has_stretches: unlimited slots take segments too, where they get farthest.
+
+        Returns: the stage of a group that is not in the order is -1.
         """
         groups, order = self._groups, self._order
-        left = [0 if kind.is_unlimited else len(kind.slots) for kind in groups.kinds]
-        stage, begin, value = [0] * groups.count, 0, 0.0
+        left = {k: len(groups.kinds[k].slots) for k in self._kinds}
+        endless = groups.count if has_stretches else 0
+        left |= {k: endless for k in left if groups.kinds[k].is_unlimited}
+        stage, begin, value = [-1] * groups.count, 0, 0.0
         kinds: list[int] = []
-        while begin < groups.count:
-            able = [k for k, slots in enumerate(left) if slots]
-            found = self._longest(begin, able, cutoff_us)
+        while begin < len(order):
+            able = [k for k, slots in left.items() if slots > 0]
+            found = self._longest(begin, able, cutoff_us) if able else []
             kind, end, load = self._loosest(found, slack) if found else self._single(begin)
             if kind < 0:
                 return None
@@ -93,7 +115,7 @@ class Filler:
     def _single(self, begin: int) -> Segment:
         """The next group alone on an unlimited slot; no kind (-1) where there is none."""
         kinds, group = self._groups.kinds, self._order[begin]
-        able = [k for k, kind in enumerate(kinds) if kind.is_unlimited]
+        able = [k for k in self._kinds if kinds[k].is_unlimited]
         fastest = min(able, key=lambda k: self._time[k][group], default=-1)
         is_able = fastest >= 0 and math.isfinite(self._time[fastest][group])
         return (fastest if is_able else -1), begin + 1, 0.0

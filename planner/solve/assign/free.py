@@ -1,34 +1,38 @@
 """Any assignment by largest load.
 
 1. The best contiguous one for a share of the time (`chain`), so that a free one is never worse;
-   then annealing (`anneal`).
+   then the slots of each kind filled on their own (`by_kind`), and annealing (`anneal`).
 2. CP-SAT on the whole (`free_model`), coarsely: better plans, and nearly the proof where that is
    easy; then finely, for the rest of it.
 3. A bound from one slot against all others (`one_slot`).
 4. Large neighbourhoods (`regions`): better plans still.
-5. CP-SAT on the whole again, from there.
+5. CP-SAT on the whole again, from there; where there is no time to begin it, more of 1 or 4.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from time import monotonic
 
 from planner.ir.assignment import Contiguity
 from planner.solve.assign.anneal import anneal
+from planner.solve.assign.by_kind import fill_by_kind
 from planner.solve.assign.chain import solve_chain
 from planner.solve.assign.free_model import COARSE, PRECISION, build_free
 from planner.solve.assign.glue import glue, least_load_us, most_us
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, merge, spread
 from planner.solve.assign.one_slot import raise_by_one_slot
+from planner.solve.assign.orders import orders
 from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.rates import with_rates
 from planner.solve.assign.regions import improve, is_open, plan_of
 from planner.solve.assign.walk import walk_on
-from planner.solve.pace import Cooling
+from planner.solve.pace import Cooling, Pace
 from planner.solve.progress import Progress
 from planner.solve.trusted import NAME
 
@@ -37,6 +41,8 @@ CHAIN_SHARE, MOST_SHARE, LEAST_S = 0.25, 0.7, 2.5
 second, where that would be fewer seconds than this;"""
 WALK_SHARE = 0.15
 """of what is left then, for a walk of chains: none has been made where ideals are few;"""
+KINDS_SHARE, ORDERS = 0.1, 3
+"""of what is left then, for slots that are filled kind by kind along so many orders;"""
 ANNEALING_SHARE = 0.05
 """of what is left then;"""
 FEW_CELLS, WHOLE_SHARE = 400, 0.3
@@ -48,6 +54,8 @@ REGIONS_SHARE = 0.6
 """of the rest, for neighbourhoods; what remains is for the whole again."""
 ABOVE = 2**-16
 """Relative: the program may find the incumbent again, so that its neighbourhoods start there."""
+LAST_ANNEALING_SHARE = 0.5
+"""Where the whole is not begun, of the time that is left: walks gain most where groups are many."""
 BUILD_S_PER_CELL = 2e-4
 """What the model of the whole takes for a group and slot until CP-SAT searches it, in seconds
 (3,000 groups on 17 slots: 2 s of processor to build it, then it is written, read and presolved):
@@ -61,12 +69,15 @@ def solve_free(best: Incumbent) -> None:
     groups = with_rates(initial(best.problem), best.remaining_s)
     best.raise_bound(least_load_us(groups), "load bound")
     rng = random.Random(best.seed)
-    _chain(best)
+    chain = _chain(best)
     if math.isfinite(best.value_us) and not best.is_proved:
         # On thousands of groups chains end below what annealing finds, which starts from there.
         chained = merge(groups, (), is_acyclic=True)
-        walk_on(best, chained, rng, monotonic() + WALK_SHARE * best.remaining_s)
-        _anneal(best, groups, rng)
+        if walk_on(best, chained, rng, monotonic() + WALK_SHARE * best.remaining_s):
+            assert best.slots is not None
+            chain.offer(best.slots, "walks")
+        _by_kind(best, groups, chained)
+        _anneal(best, groups, rng, ANNEALING_SHARE)
     if not is_open(best):
         return
     is_small = groups.count * groups.slot_count <= FEW_CELLS
@@ -83,6 +94,8 @@ def solve_free(best: Incumbent) -> None:
         _search(best, groups, best.remaining_s, COARSE)
     if is_open(best):
         _search(best, groups, best.remaining_s, PRECISION)
+    if is_open(best) and math.isfinite(best.value_us):
+        _go_on(best, chain, groups, rng)
 
 
 def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:
@@ -90,7 +103,7 @@ def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:
     return best.bound_us >= best.value_us * (1 - 2 * COARSE * (groups.count + len(groups.nets)))
 
 
-def _chain(best: Incumbent) -> None:
+def _chain(best: Incumbent) -> Incumbent:
     """The best contiguous plan in a share of the time; what is proved of it holds of no other."""
     assert best.problem.assignment is not None
     contiguous = replace(best.problem.assignment, contiguity=Contiguity.CHAIN)
@@ -108,14 +121,50 @@ def _chain(best: Incumbent) -> None:
             best.offer(chain.slots, f"chains, {step.strategy}")
 
     chain.reporter = on_progress
+    _search_chains(best, chain)
+    return chain
+
+
+def _search_chains(best: Incumbent, chain: Incumbent) -> None:
+    """Contiguous plans until their deadline."""
     solve_chain(chain)
     best.is_clocked |= chain.is_clocked or not chain.is_proved
     best.is_interrupted |= chain.is_interrupted
 
 
-def _anneal(best: Incumbent, groups: Groups, rng: random.Random) -> None:
+def _go_on(best: Incumbent, chain: Incumbent, groups: Groups, rng: random.Random) -> None:
+    """What time is left where the whole is too large to begin: contiguous plans as long as no other
+    is better, annealing and neighbourhoods else."""
+    if chain.value_us <= best.value_us and not chain.is_proved:
+        chain.deadline, chain.seed = best.deadline, chain.seed + 1
+        _search_chains(best, chain)
+    if is_open(best):
+        _anneal(best, groups, rng, LAST_ANNEALING_SHARE)
+    if is_open(best):
+        improve(best, groups, rng, best.deadline)
+
+
+def _by_kind(best: Incumbent, groups: Groups, chained: Groups) -> None:
+    """The slots of each kind filled along a few linear orders, for a share of the time."""
+    is_over = Pace(monotonic() + KINDS_SHARE * best.remaining_s)
+    for order in islice(orders(chained, random.Random(best.seed)), ORDERS):
+        found = fill_by_kind(groups, _apart(groups, chained, order), is_over)
+        if found is not None:
+            best.offer(spread(groups, found), "slots filled by kind")
+        if is_over():
+            best.is_clocked = True
+            return
+
+
+def _apart(groups: Groups, merged: Groups, order: Sequence[int]) -> list[int]:
+    """The groups in the order of what they were merged to."""
+    group_of = {op: v for v, members in enumerate(groups.members) for op in members}
+    return list(dict.fromkeys(group_of[op] for m in order for op in merged.members[m]))
+
+
+def _anneal(best: Incumbent, groups: Groups, rng: random.Random, share: float) -> None:
     """Walks from the best plan, for a share of the time."""
-    until = monotonic() + ANNEALING_SHARE * best.remaining_s
+    until = monotonic() + share * best.remaining_s
     for _ in range(WALKS):
         cooling = Cooling(until)
         found = anneal(

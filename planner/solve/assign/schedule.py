@@ -1,16 +1,16 @@
 """Single-sample latency: decision diagrams over families of ideals, narrow ones first.
 
-1. Everything on an unlimited slot; slots filled along a few linear orders (`fill`), with loads of
-   any size; then the prefixes of these orders as the family.
+1. Everything on an unlimited slot; slots filled along a few linear orders (`schedule_fills`); then
+   the prefixes of these orders as the family.
 2. All ideals, where they are few: restricted diagrams of growing width, exact once no label had to
    be dropped; relaxed ones in between for the bound. Where ideals are many, families are prefixes
    of ever more orders.
-3. CP-SAT: neighbourhoods of the best plan, then the whole (`schedule_regions`).
+3. CP-SAT: neighbourhoods of the best plan, then the whole (`schedule_regions`); where there is no
+   time to begin it, further fills.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,30 +21,29 @@ import numpy as np
 
 from planner.errors import UsageError
 from planner.solve.assign.diagram import Diagram
-from planner.solve.assign.fill import Filler
 from planner.solve.assign.flow import Flow, flow_of, torn
-from planner.solve.assign.glue import least_load_us, most_us
 from planner.solve.assign.ideals import Ideals, TooManyError, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, read, spread, together
-from planner.solve.assign.linear import Cut
 from planner.solve.assign.orders import orders
 from planner.solve.assign.regions import is_open
+from planner.solve.assign.schedule_fills import ScheduleFills
 from planner.solve.assign.schedule_regions import improve_schedule, search_schedule
 from planner.solve.pace import Pace
 
 FEW_IDEALS = 2_500
 """Up to here all ideals are one family."""
+CELLS_PER_S = 3e5
+"""Prefixes times groups of a narrow diagram in a second of processor (400 to 1,250 groups: 1e5 to
+3.5e5): one that cannot end in time is not begun."""
 FIRST_ORDERS = 3
 NARROW = 3
 """Labels an ideal of the first diagrams."""
 WIDER = 8
 """Factor from one diagram's width to the next."""
 WIDEST = 20_000
-FILLS_SHARE, CUTOFFS, STEP = 0.3, 20, 1.5
-"""Of the time, for slots that are filled below cutoffs; how many, and the factor between them;"""
-SLACKS = (0.0, 0.5)
-"""what they may leave to others."""
+FILLS_SHARE, FILLS = 0.3, 120
+"""Of the time, for slots that are filled; and in how many ways."""
 DIAGRAMS_SHARE = 0.3
 """Of the time, for diagrams of all ideals;"""
 ORDERS_SHARE = 0.1
@@ -73,22 +72,30 @@ def solve_schedule(best: Incumbent) -> None:
     flow = flow_of(operators, groups)
     best.raise_bound(critical_path_us(operators), "critical path")
     # on unlimited slots a strongly connected component may be torn apart
-    is_whole = together(best.problem).count == groups.count and not torn(flow)
+    pieces = together(best.problem)
+    is_whole = pieces.count == groups.count and not torn(flow)
     _alone(best, flow)
-    _filled(best, groups)
+    fills = ScheduleFills(best, groups, list(_some_orders(best, groups, FIRST_ORDERS)))
+    fills.run(FILLS, Pace(monotonic() + FILLS_SHARE * best.remaining_s))
     _by_diagrams(best, flow, groups, is_whole=is_whole)
     if not is_open(best):
         return
     # CP-SAT needs no ideals: what only unlimited slots tear apart stays apart
-    pieces = flow_of(operators, together(best.problem))
+    if best.remaining_s > BUILD_S_PER_CELL * pieces.count * pieces.slot_count:
+        _by_program(best, flow_of(operators, pieces))
+    if is_open(best):
+        best.is_clocked = True
+        fills.run(None, Pace(best.deadline))
+
+
+def _by_program(best: Incumbent, pieces: Flow) -> None:
+    """Neighbourhoods for a share of the time, then the whole."""
     seconds = BUILD_S_PER_CELL * pieces.groups.count * pieces.groups.slot_count
     until = monotonic() + REGIONS_SHARE * best.remaining_s
     if pieces.groups.count > SMALL and monotonic() + seconds < until:
         improve_schedule(best, pieces, random.Random(best.seed), until)
     if is_open(best) and best.remaining_s > seconds:
         search_schedule(best, pieces)
-    elif is_open(best):
-        best.is_clocked = True
 
 
 def _by_diagrams(best: Incumbent, flow: Flow, groups: Groups, *, is_whole: bool) -> None:
@@ -97,7 +104,7 @@ def _by_diagrams(best: Incumbent, flow: Flow, groups: Groups, *, is_whole: bool)
     masks = [_prefixes(order) for order in _some_orders(best, groups, FIRST_ORDERS)]
     for family in masks:
         ends = until if math.isfinite(best.value_us) else best.deadline
-        if monotonic() < ends:
+        if monotonic() + groups.count**2 / CELLS_PER_S < ends:
             _restricted(best, flow, tabulate(groups, family), NARROW, ends)
     try:
         ideals = enumerate_ideals(groups, FEW_IDEALS)
@@ -126,38 +133,6 @@ def _alone(best: Incumbent, flow: Flow) -> None:
         if np.isfinite(flow.op_time_us[kind]).all():
             slot = flow.groups.kinds[kind].slots[0]
             best.offer([slot] * flow.op_time_us.shape[1], "one slot")
-
-
-def _filled(best: Incumbent, groups: Groups) -> None:
-    """Slots filled along a few orders below cutoffs from all on one slot down to evenly spread: few
-    slots leave little to move, many run side by side."""
-    is_over = Pace(monotonic() + FILLS_SHARE * best.remaining_s)
-    fillers = [Filler(groups, order) for order in _some_orders(best, groups, FIRST_ORDERS)]
-    cutoff, least = most_us(groups), least_load_us(groups)
-    for _ in range(CUTOFFS):
-        if cutoff <= least:
-            return
-        values = []
-        for slack, filler in itertools.product(SLACKS, fillers):
-            found = filler.fill(cutoff, slack)
-            if found is None:
-                continue
-            values.append(found.value_us)
-            best.offer(_slots(groups, found), "filled slots")
-            if is_over():
-                best.is_clocked = True
-                return
-        cutoff = min([cutoff, *values]) / STEP
-
-
-def _slots(groups: Groups, found: Cut) -> list[int]:
-    """A slot for every operator; an unlimited one as often as need be."""
-    free = [
-        itertools.repeat(kind.slots[0]) if kind.is_unlimited else iter(kind.slots)
-        for kind in groups.kinds
-    ]
-    slots = [next(free[kind]) for kind in found.kinds]
-    return spread(groups, [slots[stage] for stage in found.stage])
 
 
 def _some_orders(best: Incumbent, groups: Groups, count: int) -> Iterator[list[int]]:
@@ -230,7 +205,7 @@ def _more_orders(best: Incumbent, flow: Flow, groups: Groups, until: float) -> N
     """Families of ever more prefixes, while there is time."""
     endless = orders(groups, random.Random(best.seed + 1))
     family: dict[int, None] = {}
-    while monotonic() < until and not best.is_proved:
+    while groups.count < FEW_IDEALS and monotonic() < until and not best.is_proved:
         for mask in _prefixes(next(endless)):
             family.setdefault(mask)
         if len(family) > FEW_IDEALS:

@@ -23,11 +23,18 @@ def work(groups: Groups) -> FloatArray:
     """Of each group, wherever it runs; infinite where it runs nowhere."""
     if groups.rates is None:
         return np.asarray(groups.time_us.min(axis=0))
+    return np.asarray(worth(groups).min(axis=0))
+
+
+def worth(groups: Groups) -> FloatArray:
+    """[kind, group]: what a group takes of a slot of each kind, in units of work; infinite where it
+    cannot run. Where it is least, the group suits best."""
     is_able = np.isfinite(groups.time_us)
-    time, size = np.array(groups.rates.time), np.array(groups.rates.size_us_per_byte)
-    worth = time[:, None] * np.where(is_able, groups.time_us, 0.0)
-    worth += size[:, None] * groups.size_bytes
-    return np.asarray(np.where(is_able, worth, np.inf).min(axis=0))
+    time = np.array([speed(groups, k) for k in range(len(groups.kinds))])
+    found = time[:, None] * np.where(is_able, groups.time_us, 0.0)
+    if groups.rates is not None:
+        found += np.array(groups.rates.size_us_per_byte)[:, None] * groups.size_bytes
+    return np.asarray(np.where(is_able, found, np.inf))
 
 
 def offered(groups: Groups, kind: int, cutoff_us: float) -> float:
