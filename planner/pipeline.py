@@ -195,16 +195,22 @@ def pareto(
     reporter: Reporter | None = None,
 ) -> ParetoCurve:
     """What two or three of latency, memory, error, cost and devices can be traded for each other:
-    exact, each point certified.
+    exact, each point certified. For a target that is not here also `query`, the price of one.
 
     Args:
-        axes: None: latency against error, and latency against memory.
+        axes: None: latency against error, and latency against memory; against devices and error
+            where several are asked for.
         points: of each frontier, at most.
 
     Raises: as `plan`; UsageError for axes that cannot be traded.
     """
     from planner.steps.frontier import check_axes, frontier
 
+    if is_away(constraints):
+        from planner.steps.away.curve import curve_elsewhere
+
+        with workspace(reporter or Silent()) as work:
+            return curve_elsewhere(constraints, work, axes, points)
     check_axes(axes)
     with workspace(reporter or Silent()) as work, Bench(work, this_environment()) as bench:
         return frontier(open_case(constraints, work, bench), axes, points)

@@ -17,7 +17,7 @@ from planner.errors import InfoptError
 @click.option(
     "--axes",
     metavar="LIST",
-    help="Two or three of latency, memory, error, cost, devices: latency,error.",
+    help="Two or three of latency, memory, error, cost, query, devices: latency,error.",
 )
 @click.option("--points", type=click.IntRange(2, 1000), default=12, help="At most so many plans.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the curve as CSV.")
@@ -34,7 +34,11 @@ def pareto(
     quiet: bool,
     **flags: Any,
 ) -> None:
-    """Show what MODEL can trade for what: latency, memory, error, cost, devices."""
+    """Show what MODEL can trade for what: latency, memory, error, cost, devices.
+
+    With the --target of another device: how much faster more of them are, and what that costs by
+    the hour (cost) and for each run of the workload (query).
+    """
     request = resolved(constraints_file, flags)
     from planner import pipeline
     from planner.report.pareto import render

@@ -18,6 +18,7 @@ READERS: dict[str, tuple[str, Read]] = {
     "memory": ("memory, MB", lambda point: point.memory_size_bytes / 1e6),
     "error": ("error, NMSE", lambda point: point.error),
     "cost": ("price per hour", lambda point: point.price_per_hour),
+    "query": ("price per query", lambda point: point.price_per_query or 0.0),
     "devices": ("devices", lambda point: float(point.devices)),
 }
 """By axis: its title, and its value at a point."""
@@ -36,7 +37,9 @@ def to_csv(curve: ParetoCurve) -> str:
             "memory_bytes",
             "error",
             "price_per_hour",
+            "price_per_query",
             "devices",
+            "layout",
             "status",
             "gap",
             "formats",
@@ -53,7 +56,9 @@ def to_csv(curve: ParetoCurve) -> str:
                 point.memory_size_bytes,
                 point.error,
                 point.price_per_hour,
+                "" if point.price_per_query is None else point.price_per_query,
                 point.devices,
+                point.layout or "",
                 point.status,
                 "" if point.gap is None else point.gap,
                 " ".join(f"{name}:{count}" for name, count in point.formats.items()),

@@ -11,6 +11,7 @@ proved empty the frontier is complete.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import UsageError
@@ -21,6 +22,8 @@ from planner.solve.check import check
 from planner.solve.frontier import Solver, three
 from planner.solve.solve import solve
 
+Asked = Callable[[Problem, Sequence[Solution]], Solution]
+"""Solves a problem, given plans that keep its limits."""
 SAME = 1e-7
 """Relative: values of f1 closer than this count as the same."""
 
@@ -69,6 +72,7 @@ def pareto(
     gap: float = 0.0,
     seed: int = 0,
     workers: int = 2,
+    asked: Asked | None = None,
 ) -> tuple[Solution, ...]:
     """At most `points` efficient plans of two or three objectives, first objective rising; all of
     them when there are fewer.
@@ -80,6 +84,7 @@ def pareto(
     Args:
         time_limit_s: limit of each point's solve; a point that hit it may not be efficient and
         says so.
+        asked: solves in place of `solve`, whose limits (`time_limit_s` to `workers`) are then its.
 
     Raises:
         UsageError: the problem makes no sense, or the objectives cannot be traded against each
@@ -88,16 +93,19 @@ def pareto(
     _refuse(problem, objectives)
     known: list[Solution] = []
 
-    def lexicographic(candidate: Problem, order: tuple[Objective, ...]) -> Solution:
-        tried = replace(candidate, objectives=order)
-        found = solve(
-            tried,
+    def solved(candidate: Problem, plans: Sequence[Solution]) -> Solution:
+        return solve(
+            candidate,
             time_limit_s=time_limit_s,
             gap=gap,
             seed=seed,
             workers=workers,
-            known=[plan for plan in known if not check(candidate, _bare(plan))],
+            known=plans,
         )
+
+    def lexicographic(candidate: Problem, order: tuple[Objective, ...]) -> Solution:
+        plans = [plan for plan in known if not check(candidate, _bare(plan))]
+        found = (asked or solved)(replace(candidate, objectives=order), plans)
         if found.totals is not None:
             known.append(found)
         return found

@@ -23,8 +23,13 @@ class ParetoPoint(Document):
     gap: float | None = None
     """Proved distance of the first axis from the best there is, relative."""
     price_per_hour: float = 0.0
+    """Of all devices in use; 0 where nobody prices them."""
     devices: int = 0
     """In use; 0 where nobody counts."""
+    price_per_query: float | None = None
+    """Of one run of the whole workload, one after another."""
+    layout: str | None = None
+    """How several devices share the work, in words."""
 
 
 class ParetoCurve(Document):
@@ -33,5 +38,6 @@ class ParetoCurve(Document):
     model: str
     points: tuple[ParetoPoint, ...]
     axes: tuple[str, ...] = ("latency", "memory", "error")
-    """What is traded against each other: `latency`, `memory`, `error`, `cost`, `devices`."""
+    """What is traded against each other: `latency`, `memory`, `error`, `cost` (per hour),
+    `query` (price of one), `devices`."""
     warnings: tuple[str, ...] = ()

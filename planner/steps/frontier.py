@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from planner.compress.base import NATIVE
 from planner.errors import InfoptError, NoPlanInTimeError, UsageError
@@ -81,17 +81,20 @@ def _without_points(case: Case) -> InfoptError:
     )
 
 
-def check_axes(axes: Sequence[str] | None) -> None:
+def check_axes(axes: Sequence[str] | None, names: Collection[str] = AXES) -> None:
     """Refuses axes that mean nothing, before anything is measured.
+
+    Args:
+        names: of the axes that there are.
 
     Raises:
         UsageError: unknown, repeated, or not two or three.
     """
     if axes is None:
         return
-    known = f"name two or three of {', '.join(AXES)}"
+    known = f"name two or three of {', '.join(names)}"
     for name in axes:
-        if name not in AXES:
+        if name not in names:
             raise UsageError(f"no axis {name!r}", where="--axes", fix=known)
     if not 2 <= len(axes) <= 3 or len(set(axes)) < len(axes):
         raise UsageError(f"no frontier of {', '.join(axes)}", where="--axes", fix=known)

@@ -17,7 +17,7 @@ from planner.errors import NoPlanInTimeError, UsageError
 from planner.spec.constraints import Constraints
 from planner.spec.placement import PlacementPlan
 from planner.spec.plan import Plan
-from planner.steps.away import search
+from planner.steps.away import solving
 from planner.steps.conflict import ConflictError
 from tests.place.models import memory, shapes, transformer
 
@@ -127,7 +127,7 @@ def crash(*_: object) -> None:
 def test_a_solver_that_ends_its_process_does_not_end_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_solved", crash)
+    monkeypatch.setattr(solving, "_solved", crash)
     with pytest.raises(NoPlanInTimeError, match="no plan was found in time"):
         request(
             tmp_path, transformer(3, 512, 8), shapes(32, 0, 512, 8),

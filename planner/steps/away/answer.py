@@ -47,6 +47,12 @@ class Answer:
         """In which the weights of one device come; none on several, where no engine streams."""
         return parts_of(self._solution, self._posed.variants)
 
+    def _memory_bytes(self) -> int:
+        """Of the device that holds the most."""
+        totals = self._solution.totals
+        assert totals is not None
+        return max(totals.stage_memory_size_bytes, default=0) + self._parts.uncounted_bytes
+
     def _weighted(self, row: Sequence[Latency | None]) -> float:
         cells = zip(self._weights, row, strict=True)
         return sum(q * cell.expected_us for q, cell in cells if cell is not None)

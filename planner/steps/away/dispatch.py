@@ -23,7 +23,7 @@ def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
         NoPlanInTimeError: the time limit ended first.
     """
     away = find_target(constraints)
-    if constraints.no_weights or away.machine.gpus > 1 or _bytes(constraints) > MOST_FUSED_BYTES:
+    if not may_fuse(constraints, away):
         return plan_away(constraints, away, work)
     from planner.steps.fused.parts import NotFused
     from planner.steps.fused.plan import plan_fused
@@ -41,6 +41,12 @@ def plan_elsewhere(constraints: Constraints, work: Workspace) -> Plan:
             "planning library kernels, whose weights may stream"
         )
         return _streamed(constraints, away, work, conflict)
+
+
+def may_fuse(constraints: Constraints, away: Away) -> bool:
+    """Whether kernels are generated where the model allows it."""
+    has_one = away.machine.gpus == 1 and not constraints.no_weights
+    return has_one and _bytes(constraints) <= MOST_FUSED_BYTES
 
 
 def _streamed(

@@ -168,12 +168,6 @@ class Writer(Answer):
                 found.append(StageExecution(device="cuda", ops=ops, is_streamed=run.is_streamed))
         return tuple(found)
 
-    def _memory_bytes(self) -> int:
-        """Of the device that holds the most."""
-        totals = self._solution.totals
-        assert totals is not None
-        return max(totals.stage_memory_size_bytes, default=0) + self._parts.uncounted_bytes
-
     def _formats(self) -> dict[str, str]:
         """Of operators with weights; those that keep the model's own are not in it."""
         graph = self._posed.skeleton.graph

@@ -11,20 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
-from planner.graph.sandbox import Bounds, LimitError, Sandbox
 from planner.ir.problem import Option, Problem
 from planner.ir.solution import Solution, Status
-from planner.place.problem import links
 from planner.place.variant import HOST
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.inherited import inherited
-from planner.steps.away.narrowed import narrowed
 from planner.steps.away.offers import Posed
-from planner.steps.away.roomy import roomy
-from planner.steps.away.streams import parts_of
+from planner.steps.away.solving import Solving
 from planner.steps.away.target import Away
-from planner.steps.away.unswapped import unswapped
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 """Numbers of devices tried first."""
@@ -32,11 +27,8 @@ _MAIN, _OTHER = 0.2, 0.12
 """Shares of the time limit for one solve of the request, and of an alternative."""
 _MAIN_GAP, _OTHER_GAP = 0.01, 0.03
 """Gaps at which a solve may stop where less is asked: alternatives are there to be compared."""
-_PATIENCE, _STARTING_S = 3.0, 60.0
-"""A search that takes so many times its limit, and this longer, hangs."""
-_MOST_BYTES = 16 * 2**30
-_COUNTING = 0.3
-"""Share of a solve for counts of alike groups, before it and after it."""
+_LEAST = 0.05
+"""Share of the time limit that a solve gets where it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,7 @@ class Search:
         """The answer, None where there is none; and the alternatives."""
         solver = self.constraints.solver
         self._until = monotonic() + solver.time_limit_s
+        self._solving = Solving(self.constraints, self.posed, self.away, self.reporter)
         self.reporter.stage("choose")
         best = self._fewest() if self.constraints.objective == "cost" else self._at_most()
         others = [self._improved(one) for one in self._alternatives(best)]
@@ -168,59 +161,19 @@ class Search:
         limits = replace(self.posed.problem.limits, devices=devices)
         if not has_slo:
             limits = replace(limits, latency_us=None)
-        problem = narrowed(self.posed.problem, limits, keep)
-        between = links(self.away.predictor, self.away.machine, devices)
-        problem = replace(problem, links=between)
+        problem = self._solving.at_most(devices, limits, keep)
         if keep is not None:
             problem = replace(problem, stores=())
         self.reporter.progress(len(self.tried), len(self.tried) + 2, name)
         plans = [] if keep else self._plans_within(devices, has_slo=has_slo)
-        solution = roomy(
-            problem,
-            unswapped(problem, inherited(problem, self._solution(problem, share), plans)),
-            lambda each: parts_of(each, self.posed.variants).uncounted_bytes,
-        )
+        limit_s = self.constraints.solver.time_limit_s
+        left_s = max(self._until - monotonic(), _LEAST * limit_s)
+        gap = _MAIN_GAP if share >= _MAIN else _OTHER_GAP
+        seconds = min(share * limit_s, left_s)
+        solution = self._solving.solve(problem, seconds, gap, plans)
         found = Found(name, devices, problem, solution, has_slo)
         self.tried.append(found)
         return found
-
-    def _solution(self, problem: Problem, share: float) -> Solution:
-        from planner.solve.alike.solve import counted, improved, is_decided
-
-        solver = self.constraints.solver
-        left = max(self._until - monotonic(), 0.05 * solver.time_limit_s)
-        seconds = min(share * solver.time_limit_s, left)
-        gap = max(solver.gap, _MAIN_GAP if share >= _MAIN else _OTHER_GAP)
-        known = counted(problem, gap=gap, time_limit_s=_COUNTING * seconds)
-        if known is not None and is_decided(known, gap):
-            return known
-        plans = [known] if known is not None and known.totals is not None else []
-        found = self._searched(problem, seconds, gap, plans)
-        return improved(problem, found, known, _COUNTING * seconds)
-
-    def _searched(
-        self, problem: Problem, seconds: float, gap: float, known: Sequence[Solution]
-    ) -> Solution:
-        """What the solvers find, in a process of their own: CP-SAT 9.15 ends the process where its
-        time runs out before its heuristics stand (`fixed_search != nullptr`)."""
-        bounds = Bounds(wall_s=_PATIENCE * seconds + _STARTING_S, memory_size_bytes=_MOST_BYTES)
-        sandbox = Sandbox("searching for a plan", str(self.constraints.model), bounds)
-        seed = self.constraints.solver.seed
-        try:
-            return sandbox.call(_solved, problem, seconds, gap, seed, tuple(known))
-        except LimitError as error:
-            self.reporter.note(f"a search ended early: {error.what}")
-            if known:
-                return replace(known[0], hit_time_limit=True)
-            return Solution(Status.UNKNOWN, hit_time_limit=True)
-
-
-def _solved(
-    problem: Problem, seconds: float, gap: float, seed: int, known: tuple[Solution, ...]
-) -> Solution:
-    from planner.solve.solve import solve
-
-    return solve(problem, time_limit_s=seconds, gap=gap, seed=seed, known=known)
 
 
 def _streams(option: Option) -> bool:
