@@ -75,6 +75,11 @@ to 2.8 times as long as alone, convolutions 0.8 to 1.1 times. Judged on 157 whol
 (2026-11-28, two cores of an EPYC with 1 MiB of private cache each), each predicted from the others
 of its model: with one thread 6.4 % off in the mean instead of 7.6, with two 11.9 instead of 11.6,
 which others' load on the second core makes."""
+_ALIKE_SIGMA = 0.05
+"""Of pools whose threads have nothing to do together. Effects of pools grow with the root of the
+share of time in which their threads do: over 286 whole runs of 37 models, each predicted from
+the others of its model (2026-11-28, two cores of an EPYC), with two threads 10.0 % off in the mean
+and 22.9 at the ninth decile, 11.9 and 35.0 without; 10.4 and 23.9 in proportion to the share."""
 _TAIL = 3.0
 """Degrees of freedom of the noise: one run in ten lies beyond 2.4 standard deviations."""
 _ITERATIONS = 30
@@ -93,12 +98,15 @@ class Circumstances:
     session: SessionSettings
     formats: Mapping[str, float]
     """Format -> its share of the kernels' time; shares add up to 1."""
+    together: float = 1.0
+    """The share of the model's time in kernels that threads work on together, where there are
+    several: the calling thread runs the others, short ones, alone in every pool."""
 
     def effects(self) -> dict[str, tuple[float, Prior]]:
         """Effect -> how much of it is in here, and what is known of it beforehand."""
         effects = {
             "": (1.0, Prior(0.0, _OVERALL_SIGMA)),
-            f"pool {self.session.pool}": (1.0, _of_pool(self.session)),
+            f"pool {self.session.pool}": (1.0, _of_pool(self.session, self.together)),
             f"level {self.session.graph_level}": (1.0, Prior(0.0, _LEVEL_SIGMA)),
         }
         for name, share in self.formats.items():
@@ -106,7 +114,13 @@ class Circumstances:
         return effects
 
 
-def _of_pool(session: SessionSettings) -> Prior:
+def _of_pool(session: SessionSettings, together: float) -> Prior:
+    """Pools differ by what their threads do together; in what one thread does they are alike."""
+    usual, share = _usual_pool(session), math.sqrt(together)
+    return Prior(share * usual.mean, math.hypot(share * usual.sigma, _ALIKE_SIGMA))
+
+
+def _usual_pool(session: SessionSettings) -> Prior:
     if session.intra_op_threads == 1:
         return _ONE_THREAD
     return _THREADS if session.spinning else _SLEEPING_THREADS

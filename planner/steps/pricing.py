@@ -88,6 +88,8 @@ class Pricing:
         self._tables: dict[int, CostTable] = {}
         self._corrections: tuple[Corrections, ...] = ()
         self._exponents: dict[str, float] = {}
+        self._shared = 1.0
+        """The share of the native variant's time in which the threads of the largest pool meet."""
         self._factors: dict[tuple[str, str, int], Factor] = {}
         self._shares: dict[str, Sequence[Mapping[str, float]]] = {}
 
@@ -148,6 +150,7 @@ class Pricing:
         self._references_us = fast_probes_us(every_run)
         self._bring()
         together = {threads: self._together(variants[0], threads) for threads in self._tables}
+        self._shared = together[max(together)]
         self._exponents = exponents(every_run, together)
         alone = [s for s in sessions if s.intra_op_threads == _ALONE]
         felt = {s.intra_op_threads: self._exponents[s.pool] for s in alone}
@@ -283,4 +286,4 @@ class Pricing:
     ) -> Circumstances:
         known = self._shares.get(variant.executable.key)
         shares = known[shape] if known is not None else {format_of(variant): 1.0}
-        return Circumstances(session, shares)
+        return Circumstances(session, shares, self._shared)

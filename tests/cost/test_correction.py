@@ -122,3 +122,18 @@ def test_intervals_hold_what_they_promise() -> None:
         factor = Corrections(runs).factor(left_out.circumstances, without={left_out.name})
         inside += factor.low <= left_out.ratio <= factor.high
     assert inside >= 0.93 * 300
+
+
+@pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
+def test_pools_are_alike_in_what_one_thread_does(together: float) -> None:
+    """All kernels are short, so every pool runs them on the calling thread: what one pool shows
+    holds for the others, and nothing is added for threads that meet."""
+    seen = Circumstances(SESSIONS["1"], {"fp32": 1.0}, together)
+    runs = [WholeRun(f"run {n}", seen, 0.9) for n in range(4)]
+    wanted = Circumstances(SESSIONS["2 sleeping"], {"fp32": 1.0}, together)
+    found = Corrections(runs).factor(wanted)
+    usual = Corrections([]).factor(Circumstances(SESSIONS["2 sleeping"], {"fp32": 1.0}))
+    assert found.expected < usual.expected
+    if together == 0.0:
+        assert found.expected == pytest.approx(0.9, rel=0.03)
+        assert found.high / found.low < 1.45
