@@ -44,6 +44,8 @@ class _Model:
     maker: dict[str, NodeProto] = field(default_factory=dict)
     readers: dict[str, list[NodeProto]] = field(default_factory=dict)
     outputs: frozenset[str] = frozenset()
+    _numbers: dict[str, int] = field(default_factory=dict)
+    """How often a name was asked for: the next one is not looked for among all before it."""
 
     def __post_init__(self) -> None:
         graph = self.proto.graph
@@ -65,7 +67,8 @@ class _Model:
         """A new constant; its name."""
         taken = name
         while taken in self.constants or taken in self.maker:
-            taken = f"{taken}_"
+            self._numbers[name] = self._numbers.get(name, 0) + 1
+            taken = f"{name}_{self._numbers[name]}"
         kept = self.proto.graph.initializer
         kept.append(surgery.from_array(value, taken))  # a copy, so nothing else holds the first
         self.constants[taken] = kept[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -74,12 +73,10 @@ def test_long_rows_that_no_product_reads_cost_nothing(kinds: tuple[str, str]) ->
     made = model(nodes, [value("t0", [1, 20_000, 2])], [value("t100", None)], [])
     infer.annotate(made)
     tracemalloc.start()
-    start = time.process_time()
     assert merge_channels(made, 8) == 0
-    taken_s, (_, most_bytes) = time.process_time() - start, tracemalloc.get_traced_memory()
+    _, most_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most_bytes < 20e6  # a number for each element of an axis would be 200 MB
-    assert taken_s < 5
 
 
 def test_long_chains_of_views_are_no_deep_recursion() -> None:
