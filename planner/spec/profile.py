@@ -66,8 +66,8 @@ class DeviceProfile(Document):
     """Version of this document's format."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     """As `--target` names it; also the file's name."""
-    kind: Literal["cpu", "cuda"]
-    """Which execution provider runs on it."""
+    kind: Literal["cpu", "cuda", "rocm"]
+    """Which execution provider runs on it; nothing is planned for `rocm`, it is priced alone."""
     title: str
     """The device's name as its maker writes it."""
     architecture: str | None = None

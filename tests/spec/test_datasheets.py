@@ -17,7 +17,7 @@ NODES = {path.stem: read_node(path) for path in resources.nodes()}
 LISTED = {
     name: device
     for name, device in DEVICES.items()
-    if device.kind == "cuda" and not device.peak["fp32"].source.startswith("measured")
+    if device.kind in ("cuda", "rocm") and not device.peak["fp32"].source.startswith("measured")
 }
 """All but what was measured here."""
 
@@ -36,10 +36,14 @@ PER_CLOCK: dict[str, tuple[float, Rates]] = {
     "sm_100": (256, {name: 4096 * worth for name, worth in TENSOR.items()}),
     "sm_120": (256, {name: 512 * worth for name, worth in TENSOR.items()}),
     "sm_103": (256, {name: 4096 * worth for name, worth in TENSOR.items()}),
+    "gfx90a": (128, dict.fromkeys(("fp16", "bf16", "int8"), 1024.0)),
+    "gfx942": (256, {name: 1024 * worth for name, worth in TENSOR.items()}),
+    "gfx950": (256, {name: 2048 * worth for name, worth in TENSOR.items()}),
 }
 """Architecture -> operations a clock and multiprocessor in fp32, and in formats of tensor cores
 (architecture whitepapers: four tensor cores, each of 64, 256, 512 and 1,024 fused additions a clock
-in fp16 on V100, A100, H100 and B200; half of an A100's on cards for graphics)."""
+in fp16 on V100, A100, H100 and B200; half of an A100's on cards for graphics; AMD's CDNA 2, 3 and 4
+whitepapers: 1,024, 2,048 and 4,096 operations a compute unit)."""
 HALVED: dict[str, Rates] = {
     "rtx-2080-ti-11gb": {"fp16": 512, "int8": 2048},
     "rtx-3080-10gb": {name: 256 * worth for name, worth in GEFORCE.items()},
@@ -83,6 +87,11 @@ SECOND_READING = {
     "l4-24gb": (58, 48, 300, None, 31.5),
     "l40-48gb": (142, 96, 864, None, 31.5),
     "l40s-48gb": (142, 96, 864, None, 31.5),
+    "mi210-64gb": (104, 8, 1638, None, 31.5),
+    "mi250x-64gb": (110, 8, 1638, 200, 31.5),
+    "mi300x-192gb": (304, 256, 5300, 448, 63),
+    "mi325x-256gb": (304, 256, 6000, 448, 63),
+    "mi355x-288gb": (256, 256, 8000, 537.6, 63),
     "p100-pcie-16gb": (56, 4, 732, None, 15.75),
     "p4-8gb": (20, 2, 192, None, 15.75),
     "rtx-2080-ti-11gb": (68, 5.5, 616, 50, 15.75),

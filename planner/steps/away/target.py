@@ -42,6 +42,12 @@ def find_target(constraints: Constraints) -> Away:
     target = constraints.target
     described = describe(target.device)
     device = described.device
+    if device.kind == "rocm":
+        raise EnvironmentMismatchError(
+            f"{device.title} is priced, but nothing is planned for AMD's GPUs",
+            where="target.device",
+            fix="name an NVIDIA GPU: infopt devices",
+        )
     if device.kind != "cuda":
         raise EnvironmentMismatchError(
             f"{device.title} is no GPU, and only this machine's CPU can be planned for",
