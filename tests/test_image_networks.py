@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.tables.graphs import Pass
+from benchmarks.tables.canvas import Canvas
 from benchmarks.tables.networks import network_of
+from benchmarks.tables.passes import Pass
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.wholes import whole_of
-from planner.cost.work import Convolution, Product
+from planner.cost.work import Convolution, Flow, Product, Traffic
 
 PUBLISHED = {
     "AlexNet": (0.71, 61.1),
@@ -35,9 +36,36 @@ PUBLISHED = {
     "wide_resnet50_2": (11.4, 68.9),
     "wide_resnet101_2": (22.8, 126.9),
     "SE-ResNeXt101-32x4d": (8.0, 49.0),
+    "GoogLeNet": (1.55, 6.8),
+    "inception_v3": (5.71, 23.8),
+    "Inception-v4": (12.3, 42.7),
+    "xception": (8.4, 22.9),
+    "squeezenet1_0": (0.82, 1.25),
+    "SqueezeNet 1.1": (0.35, 1.24),
+    "shufflenet_v2_x0_5": (0.041, 1.37),
+    "ShuffleNetV2": (0.146, 2.28),
+    "shufflenet_v2_x1.5": (0.299, 3.5),
+    "shufflenet_v2_x2_0": (0.591, 7.4),
+    "mnasnet1_0": (0.314, 4.38),
+    "mobilenet_v1_0.5_224": (0.149, 1.33),
+    "mobilenet_v2_1.4": (0.582, 6.06),
+    "mobilenetv2_050": (0.097, 1.97),
+    "mobilenet_v3_large": (0.219, 5.48),
+    "MobileNetV3-Small": (0.056, 2.54),
+    "efficientnet-lite0": (0.407, 4.7),
+    "efficientnet_lite4": (2.64, 13.0),
+    "efficientnetv2-s": (8.37, 21.5),
+    "efficientnet_v2_m": (24.58, 54.1),
+    "EfficientNetV2-L": (56.1, 118.5),
+    "regnet_x_400mf": (0.4, 5.2),
+    "regnetx_064": (6.5, 26.2),
+    "RegNetX-32GF": (31.7, 107.8),
+    "RegNetY-800MF": (0.8, 6.3),
+    "regnet_y_3_2gf": (3.2, 19.4),
+    "regnety_160": (15.9, 83.6),
 }
 """10^9 multiply-adds of one image of the network's own size and 10^6 weights, as its authors or
-torchvision's documentation print them."""
+the documentation of torchvision or Keras print them."""
 
 
 def row(model: str, **others: str) -> Row:
@@ -80,17 +108,37 @@ def test_frameworks_run_what_engines_join() -> None:
     assert sum(fused.works.values()) < sum(eager.works.values())
 
 
+def test_ways_side_by_side_are_copied_together_by_frameworks_alone() -> None:
+    fused, eager = (passed("inception_v3", notes=n) for n in ("TensorRT 8.6", "PyTorch eager"))
+    copies = [
+        sum(n for w, n in each.works.items() if isinstance(w, Traffic) and w.flow is Flow.COPY)
+        for each in (fused, eager)
+    ]
+    assert copies == [0, 15]  # eleven blocks, two of them with two forks each
+
+
+def test_windows_that_are_not_padded_shrink_their_image() -> None:
+    canvas = Canvas(1, 299, 3, "fp32", is_fused=True)
+    canvas.convolve(32, 3, 2, padded=False)
+    assert canvas.side == 149
+    canvas.convolve(32, (1, 7))
+    assert canvas.side == 149
+    canvas.pool(window=3)
+    assert canvas.side == 74
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *(
             "ssd-mobilenet-v1",
-            "mobilenet_v3_large",
+            "mobilenet_v3_large_minimal",
             "mobilenet-edgetpu",
-            "efficientnet-lite0",
+            "efficientnet-lite7",
             "faster-rcnn-vgg16",
         ),
-        *("vgg99", "efficientnetv2-s", "densenet100", "mobilenet_v2_0.5", "yolov3"),
+        *("vgg99", "efficientnetv2-xl", "densenet100", "mobilenet_v4", "yolov3"),
+        *("inception_resnet_v2", "inception_v2", "xception71", "shufflenet_v1", "regnet_y_5gf"),
     ],
 )
 def test_relatives_are_not_taken_for_them(name: str) -> None:

@@ -14,9 +14,10 @@ from benchmarks.predict import memory_cells, predict
 from benchmarks.tables import metrics
 from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.collectives import collective_of, collective_us
-from benchmarks.tables.graphs import Setting, transformer_pass
+from benchmarks.tables.graphs import transformer_pass
 from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.offload import host_us
+from benchmarks.tables.passes import Setting
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.reading import read_folder
 from benchmarks.tables.rows import Row, UnpredictableError
@@ -27,7 +28,7 @@ from benchmarks.tables.validation import model_name
 from benchmarks.tables.weigh import is_out_of_memory, measured_gb, parts_of
 from benchmarks.tables.wholes import whole_of
 from planner.cost.curves import Library
-from planner.cost.work import Attention, Convolution, Flow, Product, Traffic
+from planner.cost.work import Attention, Convolution, Experts, Flow, Product, Traffic
 from planner.errors import UsageError
 
 COLUMNS = [name for name in Row.__dataclass_fields__ if name != "table"]
@@ -144,8 +145,38 @@ def test_attention_of_other_shapes() -> None:
     assert kernel_of(row) == Attention(2, 32, 8, 64, 1, 128, format="bf16")
     with pytest.raises(UnpredictableError, match="sliding"):
         kernel_of(_row(model="context_attention heads=8 window_size=128", seq_in="4096", batch="1"))
-    with pytest.raises(UnpredictableError, match="latent"):
-        kernel_of(_row(model="mla_generation heads=128", seq_in="4096", batch="1"))
+
+
+def test_attention_over_latent_vectors() -> None:
+    """Of one position to cached vectors; of a prompt as wide as keys and values on average."""
+    at = {"seq_in": "4096", "batch": "2", "precision": "bf16"}
+    step = kernel_of(_row(model="generation_mla heads=128", **at))
+    assert step == Attention(2, 128, 1, 544, 1, 4096, format="bf16", cached=576)
+    prompt = kernel_of(_row(model="context_mla heads=16 qk_rope_head_dim=32", **at))
+    assert prompt == Attention(2, 16, 16, 144, 4096, 4096, format="bf16")
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        (
+            "moe",
+            "num_tokens=64 hidden_size=4096 inter_size=14336 topk=2 num_experts=8 moe_tp_size=2",
+        ),
+        ("fused_moe E=8 N=7168 K=4096 topk=2 M=64", ""),
+    ],
+)
+def test_a_layer_of_experts_however_it_is_written(model: str, params: str) -> None:
+    found = kernel_of(_row(model=model, params=params, precision="bf16"))
+    assert found == Experts(64, 128, 4096, 7168, 8, format="bf16")
+
+
+def test_experts_elsewhere_take_their_share_of_calls() -> None:
+    sizes = "num_tokens=5 hidden_size=128 inter_size=64 topk=8 num_experts=256 moe_ep_size=16"
+    found = kernel_of(_row(model="moe", params=sizes, precision="fp16"))
+    assert found == Experts(5, 3, 128, 64, 16)
+    for name in ("moe_align_block_size", "topk_softmax", "moe_dispatch"):
+        assert kernel_of(_row(model=name, params=sizes, precision="fp16")) is None
 
 
 def test_encoder_decoders_run_one_encoder_and_a_step_a_token() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from benchmarks.tables.graphs import WIDE, Pass
+from benchmarks.tables.passes import WIDE, Pass
 from planner.cost.work import ACTIVATION_BYTES, Convolution, Flow, Product, Traffic
 
 
@@ -30,26 +32,61 @@ class Canvas:
         """Of the whole batch."""
         return self.batch * self.side**2
 
-    def convolve(self, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def convolve(
+        self,
+        channels: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        padded: bool = True,
+    ) -> None:
         """A convolution with its norm and its activation."""
-        self.filter(channels, kernel, stride, groups)
+        self.filter(channels, kernel, stride, groups, padded=padded)
         self._finish(channels)
 
-    def filter(self, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        """A convolution, padded so that only strides shrink."""
-        self.side = -(-self.side // stride)
-        self._filter(self.channels, channels, kernel, stride, groups)
+    def filter(
+        self,
+        channels: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        padded: bool = True,
+    ) -> None:
+        """A convolution; padded, only its strides shrink the image."""
+        rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        self.side = -(-(self.side - (0 if padded else rows - 1)) // stride)
+        self._filter(self.channels, channels, (rows, columns), stride, groups)
         self.channels = channels
+
+    def depthwise(self, kernel: int, stride: int = 1) -> None:
+        """A convolution of each channel by itself, with its norm and its activation."""
+        self.convolve(self.channels, kernel, stride, groups=self.channels)
+
+    def join(self, *branches: Callable[[Canvas], None]) -> None:
+        """Several ways from the same pixels, whose channels lie side by side behind them: engines
+        write them where they belong, frameworks copy."""
+        side, channels, joined = self.side, self.channels, 0
+        for branch in branches:
+            self.side, self.channels = side, channels
+            branch(self)
+            joined += self.channels
+        self.channels = joined
+        if not self.is_fused:
+            self.found.add(Traffic(self.size_bytes, self.size_bytes, Flow.COPY))
 
     def project(self, before: int, stride: int = 1) -> None:
         """A shortcut's 1 x 1 convolution, from channels before a block to those of now."""
-        self._filter(before, self.channels, 1, stride, 1)
+        self._filter(before, self.channels, (1, 1), stride, 1)
         self._finish(self.channels)
 
-    def _filter(self, before: int, after: int, kernel: int, stride: int, groups: int) -> None:
-        side, square = self.side, (kernel, kernel)
+    def _filter(
+        self, before: int, after: int, kernel: tuple[int, int], stride: int, groups: int
+    ) -> None:
+        side, format = self.side, self.format
         self.found.add(
-            Convolution(self.batch, before, after, side, side, square, stride, groups, self.format)
+            Convolution(self.batch, before, after, side, side, kernel, stride, groups, format)
         )
 
     def _finish(self, channels: int) -> None:
@@ -70,10 +107,10 @@ class Canvas:
         else:
             self.found.add(Traffic(2 * self.size_bytes, self.size_bytes, Flow.ELEMENTWISE))
 
-    def pool(self, stride: int = 2) -> None:
-        """One of each `stride` x `stride` pixels."""
+    def pool(self, stride: int = 2, window: int = 0) -> None:
+        """One of each `stride` x `stride` pixels; of windows that are not padded, where stated."""
         before = self.size_bytes
-        self.side = -(-self.side // stride)
+        self.side = -(-(self.side - max(0, window - 1)) // stride)
         self.found.add(Traffic(before, self.size_bytes, Flow.REDUCTION))
 
     def pool_to(self, side: int) -> None:
@@ -103,3 +140,7 @@ class Canvas:
     def _half(self) -> str:
         """Format of products that are too small for any other."""
         return self.format if self.format in WIDE else "fp16"
+
+
+Network: TypeAlias = Callable[[Canvas], Pass]
+"""What runs of a network over a canvas."""

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from benchmarks.tables.canvas import Canvas
-from benchmarks.tables.graphs import WIDE, Pass
+from benchmarks.tables.passes import WIDE, Pass
 from planner.cost.work import ACTIVATION_BYTES, Attention, Flow, Product, Traffic
 
 _PROMPT = 77

@@ -2,93 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import replace
 
 from benchmarks.tables.architectures import Transformer
-from planner.cost.work import (
-    ACTIVATION_BYTES,
-    Attention,
-    Flow,
-    Product,
-    Traffic,
-    Work,
-)
-
-WIDE = frozenset({"fp32", "tf32"})
-"""Formats in which activations take 32 bits."""
-
-
-@dataclass(slots=True)
-class Pass:
-    """Everything one pass runs on one rank."""
-
-    works: Counter[Work] = field(default_factory=Counter)
-    reductions: Counter[float] = field(default_factory=Counter)
-    """Bytes of each all_reduce."""
-    hops: Counter[float] = field(default_factory=Counter)
-    """Bytes of each message from one stage to the next."""
-    operators: float = 0.0
-    """What a framework dispatches."""
-    read_size_bytes: float = 0.0
-    """What fused kernels read besides their own operands: a shortcut that joins a product."""
-
-    def add(self, work: Work, count: int = 1) -> None:
-        """One kernel, `count` times."""
-        self.works[work] += count
-        self.operators += count
-
-    def join(self, other: Pass) -> None:
-        """Everything of another pass behind this one."""
-        self.works.update(other.works)
-        self.reductions.update(other.reductions)
-        self.hops.update(other.hops)
-        self.operators += other.operators
-        self.read_size_bytes += other.read_size_bytes
-
-    def times(self, count: int) -> Pass:
-        """The pass for several batches, one after the other."""
-        works = Counter({work: n * count for work, n in self.works.items()})
-        reductions = Counter({size: n * count for size, n in self.reductions.items()})
-        hops = Counter({size: n * count for size, n in self.hops.items()})
-        read = self.read_size_bytes * count
-        return Pass(works, reductions, hops, self.operators * count, read)
-
-
-Passes: TypeAlias = tuple[tuple[Pass, float], ...]
-"""What runs, and how often for one query."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """How a model runs."""
-
-    batch: int
-    queries: int
-    keys: int
-    format: str
-    degree: int = 1
-    """Ranks that share each layer."""
-    stages: int = 1
-    """Groups of layers on devices of their own."""
-    is_fused: bool = True
-    joins_activations: bool = False
-    """Whether activations are no kernels of their own."""
-    calls_kernels: bool = False
-    """Whether kernels sort heads before several positions are attended to, and add residuals."""
-    is_causal: bool = True
-    padded: int = 0
-    """Positions to which queries are padded again for attention that is no single kernel."""
+from benchmarks.tables.latent import latent_attention
+from benchmarks.tables.passes import WIDE, Pass, Setting
+from planner.cost.work import ACTIVATION_BYTES, Attention, Flow, Product, Traffic
 
 
 def transformer_pass(model: Transformer, at: Setting, *, has_head: bool = True) -> Pass:
     """One pass over `queries` new positions that see `keys` positions."""
     found = Pass()
     tokens, layers = at.batch * at.queries, model.layers
-    row = tokens * model.hidden * ACTIVATION_BYTES[_half(at)]
+    row = tokens * model.hidden * ACTIVATION_BYTES[at.half]
+    _front(found, model, at)
     _self_attention(found, model, at, layers)
-    _inner(found, model, at, layers)
+    _inners(found, model, at, layers)
     found.add(Traffic(2 * row, 2 * row, Flow.NORMALISATION, rows=tokens), 2 * layers)
     if not at.is_fused:
         found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), 4 * layers)
@@ -112,7 +41,7 @@ def decoder_pass(model: Transformer, at: Setting, seen: int) -> Pass:
             values are computed once a query, which is neglected against the encoder itself.
     """
     found = Pass()
-    layers, dim, half = model.decoder_layers, model.width, _half(at)
+    layers, dim, half = model.decoder_layers, model.width, at.half
     own = replace(at, queries=1, keys=seen, is_causal=True)
     row = at.batch * model.hidden * ACTIVATION_BYTES[half]
     _self_attention(found, model, own, layers)
@@ -121,7 +50,7 @@ def decoder_pass(model: Transformer, at: Setting, seen: int) -> Pass:
         found.add(Product(at.batch, n, k, format=at.format), layers)
     across = replace(at, queries=1, is_causal=False)
     _attention(found, across, (heads, heads, dim), half, layers)
-    _inner(found, model, own, layers)
+    _inners(found, model, own, layers)
     found.add(Traffic(2 * row, 2 * row, Flow.NORMALISATION, rows=at.batch), 3 * layers)
     if not at.is_fused:
         found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), 6 * layers)
@@ -133,18 +62,50 @@ def decoder_pass(model: Transformer, at: Setting, seen: int) -> Pass:
     return found
 
 
-def _half(at: Setting) -> str:
-    """Format of what is not multiplied with weights."""
-    return at.format if at.format in WIDE else "fp16"
+def _front(found: Pass, model: Transformer, at: Setting) -> None:
+    """Two convolutions over a spectrogram of twice as many positions."""
+    if model.bands:
+        rows, width = at.batch * at.queries, model.hidden
+        found.add(Product(2 * rows, width, 3 * model.bands, format=at.half))
+        found.add(Product(rows, width, 3 * width, format=at.half))
 
 
 def _self_attention(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
-    tokens, dim = at.batch * at.queries, model.width
     heads = max(1, model.heads // at.degree)
+    if model.latent:
+        latent_attention(found, model.latent, (model.hidden, heads), at, layers)
+        return
+    tokens, dim = at.batch * at.queries, model.width
+    if model.relative_positions:
+        at = replace(at, is_whole=False)
+        _relative(found, model, at, heads, layers)
     kv_heads = max(1, model.kv_heads // at.degree)
     for n, k in (((heads + 2 * kv_heads) * dim, model.hidden), (model.hidden, heads * dim)):
         found.add(Product(tokens, n, k, format=at.format), layers)
-    _attention(found, at, (heads, kv_heads, dim), _half(at), layers)
+    _attention(found, at, (heads, kv_heads, dim), at.half, layers)
+
+
+def _relative(found: Pass, model: Transformer, at: Setting, heads: int, layers: int) -> None:
+    """What queries and keys make of distances (He et al. 2021, section 3.1): both projected, each
+    multiplied by the other side of all positions, and gathered."""
+    distances = min(2 * at.keys, model.relative_positions)
+    lanes, dim, size = at.batch * heads, model.width, ACTIVATION_BYTES[at.half]
+    found.add(Product(distances, heads * dim, model.hidden, format=at.format), 2 * layers)
+    found.add(Product(at.queries, distances, dim, lanes, at.half), layers)
+    found.add(Product(at.keys, distances, dim, lanes, at.half), layers)
+    gathered = float(lanes * at.queries * at.keys * size)
+    found.add(Traffic(2 * gathered, gathered, Flow.GATHER), 2 * layers)
+
+
+def _inners(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
+    """Inner layers: with experts, or without in the first few; and those that all tokens share."""
+    dense = min(layers, model.dense_layers)
+    if dense:
+        _inner(found, replace(model, experts=0, ffn=model.dense_ffn), at, dense)
+    _inner(found, model, at, layers - dense)
+    if model.shared_experts:
+        shared = replace(model, experts=0, ffn=model.shared_experts * model.ffn)
+        _inner(found, shared, at, layers - dense)
 
 
 def _inner(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
@@ -160,14 +121,14 @@ def _inner(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
     found.add(Product(rows, model.hidden, inner, asked, at.format), layers)
     if at.joins_activations and not model.is_gated:
         return
-    acted = rows * asked * inner * ACTIVATION_BYTES[_half(at)]
+    acted = rows * asked * inner * ACTIVATION_BYTES[at.half]
     found.add(Traffic(gates * acted, acted, Flow.ACTIVATION, rows=rows * asked), layers)
 
 
 def _head(found: Pass, model: Transformer, at: Setting) -> None:
     """The last position's scores over the vocabulary, and a choice among them."""
     rows = at.batch
-    found.add(Product(rows, max(1, model.vocab // at.degree), model.hidden, format=_half(at)))
+    found.add(Product(rows, max(1, model.vocab // at.degree), model.hidden, format=at.half))
     logits = rows * model.vocab * 4.0
     found.add(Traffic(3 * logits, 2 * logits, Flow.SOFTMAX, rows=rows), 2)
 
@@ -176,7 +137,7 @@ def _attention(
     found: Pass, at: Setting, heads: tuple[int, int, int], format: str, layers: int
 ) -> None:
     query_heads, kv_heads, dim = heads
-    if at.is_fused and format not in WIDE:
+    if at.is_fused and at.is_whole and format not in WIDE:
         work = Attention(
             at.batch, query_heads, kv_heads, dim, at.queries, at.keys, at.is_causal, format
         )

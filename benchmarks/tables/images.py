@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from benchmarks.tables.architectures import Residual, Transformer, Windows
 from benchmarks.tables.canvas import Canvas
-from benchmarks.tables.graphs import WIDE, Pass, Setting, transformer_pass
+from benchmarks.tables.graphs import transformer_pass
+from benchmarks.tables.passes import WIDE, Pass, Setting
 from planner.cost.work import ACTIVATION_BYTES, Flow, Product, Traffic
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 from benchmarks.tables import metrics
 from benchmarks.tables.convolutions import convolution_of
+from benchmarks.tables.experts import expert_layer
+from benchmarks.tables.latent import DEEPSEEK, prompt_core, step_core
 from benchmarks.tables.layers import layer_operator, layer_part, row_kernel
 from benchmarks.tables.precision import format_of
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
@@ -18,7 +22,15 @@ _SEVERAL = re.compile(r"(?i)group|moe|expert|conv|fused|\bmla|attention")
 """Words of what is more than one product, or another thing, though it states three sizes."""
 _BATCHED = re.compile(r"(?i)(?<![a-z])(?:badd)?bmm|batch(?:ed)?[_ -]?(?:gemm|matmul)|strided")
 """Names of many products at once: as many as a row's batch, if it says no more."""
-_ATTENTION = re.compile(r"(?i)attention|attn|sdpa|fmha|flash_?decod|\bmla|\bmha|\bgqa")
+_ATTENTION = re.compile(r"(?i)attention|attn|sdpa|fmha|flash_?decod|(?<![a-z])(?:mla|mha|gqa)")
+_LATENT = re.compile(r"(?i)(?<![a-z])(?:flash_?)?mla(?![a-z])|latent")
+_LATENT_WIDTHS: Mapping[str, tuple[str, ...]] = {
+    "keys": ("kv_lora_rank", "kv_rank", "d_latent"),
+    "queries": ("q_lora_rank",),
+    "plain": ("qk_nope_head_dim", "nope_dim"),
+    "rotated": ("qk_rope_head_dim", "rope_dim", "d_rope"),
+    "values": ("v_head_dim", "head_dim_v"),
+}
 _INPUT_FIRST = ("linear", "bmm")
 """Operators whose sizes are listed as an input [B, M, N] times [N, K]: K is the output's width (a
 vocabulary of 30522, a fused 3 x 768), unlike BLAS, where K is summed over."""
@@ -64,9 +76,9 @@ def kernel_of(row: Row) -> Work | None:
             return _product(row, sizes)
     if _ATTENTION.search(name) and "heads" in sizes:
         return _attention(row, sizes)
-    convolution = convolution_of(row, sizes)
-    if convolution is not None:
-        return convolution
+    other = expert_layer(row, sizes) or convolution_of(row, sizes)
+    if other is not None:
+        return other
     if ":" in name and "n_embd" in row.params:
         return layer_operator(row)
     if "one layer" in name.lower() and ":" in name:
@@ -101,12 +113,12 @@ def _product(row: Row, sizes: dict[str, int]) -> Product:
 
 def _attention(row: Row, sizes: dict[str, int]) -> Attention:
     name = row.model.lower()
-    if re.search(r"\bmla|latent", name):
-        raise UnpredictableError("attention over latent vectors is not modelled")
-    is_step = re.search(r"generation|decod|paged", name) is not None
+    is_step = re.search(r"generation|decod|paged|flash_?mla", name) is not None
     keys = sizes.get("kv_len") or row.number("seq_in", sizes.get("q_len"))
     queries = sizes.get("q_len") or (1 if is_step else keys)
     heads, is_decode = sizes["heads"], queries == 1
+    if _LATENT.search(name):
+        return _latent(row, sizes, (queries, keys))
     window = sizes.get("window_size", sizes.get("window", 0))
     if 0 < window < keys and not is_decode:
         raise UnpredictableError("prefill in sliding windows is not modelled")
@@ -122,3 +134,19 @@ def _attention(row: Row, sizes: dict[str, int]) -> Attention:
         is_causal=re.search(r"bidirectional|non.?causal|causal=(0|f|no)", name) is None,
         format=format_of(row.precision, ""),
     )
+
+
+def _latent(row: Row, sizes: dict[str, int], lengths: tuple[int, int]) -> Attention:
+    """Attention over latent vectors, whose widths are DeepSeek's where none are stated: of a prompt
+    whose keys and values are made, or of one position to what is cached."""
+    stated = {
+        width: next((sizes[name] for name in names if name in sizes), 0)
+        for width, names in _LATENT_WIDTHS.items()
+    }
+    latent = replace(DEEPSEEK, **{width: size for width, size in stated.items() if size})
+    queries, keys = lengths
+    batch, heads, format = row.number("batch"), sizes["heads"], format_of(row.precision, "")
+    refuse_empty(heads, keys - queries + 1)
+    if queries == 1:
+        return replace(step_core(latent, batch, heads, keys), format=format)
+    return replace(prompt_core(latent, batch, heads, lengths), format=format)

@@ -14,7 +14,7 @@ from benchmarks.tables.kernels import kernel_of, kernel_us
 from benchmarks.tables.rows import Row, UnpredictableError
 from planner.cost.family import family_of
 from planner.cost.network import link_bytes_per_us
-from planner.cost.work import Attention, Convolution, Product, Traffic, Work
+from planner.cost.work import Attention, Convolution, Experts, Product, Traffic, Work
 from planner.spec.node import Domain, NodeProfile
 
 Array = npt.NDArray[np.float64]
@@ -96,6 +96,8 @@ def group_of(work: Work) -> tuple[float, ...]:
             return (round(work.size_bytes / max(work.rows, 1)),)
         case Convolution():
             return (work.channels_in, work.channels_out, work.kernel[0])
+        case Experts():
+            return (work.hidden, work.inner, work.experts)
     return (0.0,)
 
 

@@ -43,7 +43,7 @@ _NOT_DENSE = re.compile(r"longformer|big-?bird|reformer|linformer|performer|mamb
 """Families that attend to some positions only, or do not attend."""
 
 _SQUARE = re.compile(
-    r"\b(\d{3,4})\s*x\s*\1\b"
+    r"(?<!\d)(\d{3,4})\s*[x\u00d7]\s*\1(?!\d)"
     r"|(?:resolution|(?:image|img)(?:[-_ ]?(?:size|side|res|width|height|dim))?)[= ](\d{3,4})\b"
 )
 """A side of an image; the 2012 of `ImageNet 2012` is none."""
@@ -166,13 +166,20 @@ def windows_of(row: Row) -> Windows | None:
     return replace(known, resolution=side, window=side // 32)
 
 
+_PATCH = re.compile(
+    r"patch[-_ ]?(\d+)|/(\d+)\b|[-_](14|16|32)(?!\d)|vit[-_ ]?[a-z]{1,5}[-_ ]?(8|14|16|32)(?!\d)"
+)
+"""Side of a patch in a name: the largest networks have 14 where they say nothing."""
+
+
 def image_tokens(row: Row) -> int | None:
     """Positions of a vision transformer: one a patch and one for the class; None of others."""
     name = row.model.lower()
-    if not re.search(r"\b(?:vit|deit|beit)", name):
+    if not re.search(r"\b(?:vit|deit|beit|dinov2)", name):
         return None
-    patch = re.search(r"patch[-_ ]?(\d+)|/(\d+)\b|[-_](14|16|32)(?!\d)", name)
-    side = int(next(filter(None, patch.groups()))) if patch else 16
+    patch = _PATCH.search(name)
+    fine = re.search(r"dinov2|\bvit[-_ ]?(?:h|g)", name) is not None
+    side = int(next(filter(None, patch.groups()))) if patch else 14 if fine else 16
     return ((resolution_of(row) or 224) // side) ** 2 + 1
 
 
@@ -180,7 +187,8 @@ def resolution_of(row: Row) -> int | None:
     """Side of a square image, where the row states it."""
     text = f"{row.params} {row.model} {row.notes}".lower()
     found = _SQUARE.search(text)
-    named = re.search(r"[-_](224|256|384|512)(?!\d)", row.model)
+    named = re.search(r"[-_](224|256|299|336|384|512)(?!\d)", row.model)
+    named = named or re.search(r"(?i)mobilenet.*[-_](128|160|192)(?!\d)", row.model)
     if found:
         return int(found[1] or found[2])
     return int(named[1]) if named else None

@@ -14,9 +14,9 @@ from benchmarks.tables.diffusion import (
     pixels_pass,
     unet_pass,
 )
-from benchmarks.tables.graphs import Passes, Setting
 from benchmarks.tables.images import residual_pass, window_pass
 from benchmarks.tables.networks import network_of
+from benchmarks.tables.passes import Passes, Setting
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.shapes import residual_of, resolution_of, windows_of
 

@@ -12,7 +12,7 @@ from benchmarks.tables import metrics
 from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.degrees import with_degrees
 from benchmarks.tables.hardware import device_of
-from benchmarks.tables.precision import format_of
+from benchmarks.tables.precision import format_of, precision_of
 from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.shapes import transformer_of
 from planner.cost.work import ACTIVATION_BYTES, WEIGHT_BYTES
@@ -31,7 +31,8 @@ def parts_of(row: Row) -> list[float]:
     model = transformer_of(row)
     if model is None:
         raise UnpredictableError(f"memory of {row.model!r} is not modelled")
-    return parts(model, with_degrees(row, model), format_of(row.precision, row.sparsity))
+    format = format_of(precision_of(row.precision, row.model), row.sparsity)
+    return parts(model, with_degrees(row, model), format)
 
 
 def parts(model: Transformer, row: Row, format: str) -> list[float]:
@@ -41,9 +42,9 @@ def parts(model: Transformer, row: Row, format: str) -> list[float]:
     positions = length + row.number("seq_out", 0)
     wide = ACTIVATION_BYTES[format] if format not in ("int8", "fp8") else 2.0
     outer = model.vocab * model.hidden * wide
-    weights = model.layers * model.layer_parameters * WEIGHT_BYTES[format] + outer
+    weights = model.layer_weights * WEIGHT_BYTES[format] + outer
     keeping = {"encoder": 0, "decoder": model.layers}.get(model.kind, 2 * model.decoder_layers)
-    cache = 2 * keeping * model.kv_heads * model.width * batch * positions * wide
+    cache = keeping * model.cached * batch * positions * wide
     inner = 6 * model.hidden + (2 if model.is_gated else 1) * model.ffn
     return [x / GB / ranks for x in (weights, cache, batch * length * inner * wide)]
 

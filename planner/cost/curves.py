@@ -41,8 +41,15 @@ _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "2:4_int8": (("2:4_int8",), ("2:4",), ("int8",)),
 }
 """Format -> formats whose parameters serve, best first; those of one group are worth the same."""
-_FAMILY_KIN: Mapping[str, str] = {"batched": "product", "convolution": "product"}
-"""Family -> the family with the same model."""
+_FAMILY_KIN: Mapping[str, str] = {
+    "batched": "product",
+    "convolution": "product",
+    "experts": "product",
+}
+"""Family -> the family whose parameters its model takes."""
+_SEVERAL = frozenset({"experts"})
+"""Families whose kernels are several of the other's: its remainders and its intervals are not
+theirs."""
 _OF_LIBRARIES = frozenset({"product", "batched", "convolution"})
 """Families whose kernels sources take from the same few libraries."""
 _GUESS_BANDS: Bands = ((float("inf"), 0.5, 2.0),)
@@ -104,7 +111,7 @@ class Library:
                 if not _are_of_one_kind(key, names):
                     return self._carried(self._of_own_kernels(device, names, like, alike), key)
                 reach = ALIKE if names is groups[0] else KIN
-                has_lattice = reach == ALIKE or _is_attention(key)
+                has_lattice = _may_lift(key) and (reach == ALIKE or _is_attention(key))
                 first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in alike)
                 rest += self._of_other_sources(device, names, like, first)
                 known = replace(first, also=tuple(rest), reach=reach)
@@ -115,10 +122,12 @@ class Library:
             reach = "" if names is groups[0] else KIN
             own = self._own(device, names, like)
             if own is not None:
-                known = fitted(own[1], has_lattice=_are_of_one_kind(key, names))
+                lifts = _may_lift(key) and _are_of_one_kind(key, names)
+                known = fitted(own[1], has_lattice=lifts)
                 return self._carried(replace(known, reach=reach), key)
             for chosen, has_lattice in self._others(device, names):
-                first, *rest = (fitted(curve, has_lattice=has_lattice) for curve in chosen)
+                lifts = has_lattice and _may_lift(key)
+                first, *rest = (fitted(curve, has_lattice=lifts) for curve in chosen)
                 return self._carried(replace(first, also=tuple(rest), reach=reach), key)
         typical = {name: value for name, (value, _) in FAMILIES[family].prior_of(format).items()}
         return Fitted(typical, None, _GUESS_BANDS, False, "typical values of the model")
@@ -229,7 +238,8 @@ class Library:
         shown for this family and format, or else for the family."""
         curves = self._files[ANY].curves if ANY in self._files else {}
         family = key.partition("/")[0]
-        names = [key, family, _FAMILY_KIN.get(family, family)]
+        kin = [] if family in _SEVERAL else [_FAMILY_KIN.get(family, family)]
+        names = [key, family, *kin]
         names = [*(f"{reach}{name}" for name in names), *names]
         known = next((curves[name] for name in names if name in curves), None)
         return open_ended(known.bands) if known else _GUESS_BANDS
@@ -262,6 +272,11 @@ def _is_attention(key: str) -> bool:
 def _is_plain(key: str) -> bool:
     """Whether a curve is of a format that libraries multiply like any float."""
     return key.partition("@")[0].rpartition("/")[2] in PLAIN
+
+
+def _may_lift(key: str) -> bool:
+    """Whether remainders of a family with the same parameters hold for a key's kernels."""
+    return key.partition("/")[0] not in _SEVERAL
 
 
 def _are_of_one_kind(key: str, names: Sequence[str]) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from planner.cost import attention, gemm, traffic
+from planner.cost import attention, experts, gemm, traffic
 from planner.cost.attention import Attentions
+from planner.cost.experts import ExpertGroups
 from planner.cost.gemm import Products
 from planner.cost.machine import Machine
 from planner.cost.pace import paced
@@ -19,6 +20,7 @@ from planner.cost.work import (
     ACTIVATION_BYTES,
     Attention,
     Convolution,
+    Experts,
     Flow,
     Product,
     Recurrence,
@@ -95,15 +97,22 @@ def family_of(work: Work) -> str:
         case Traffic():
             return f"traffic/{work.flow.value}"
         case Attention():
-            name = "decode" if work.queries <= _DECODE_QUERIES < work.keys else "prefill"
-            is_step = work.queries == 1
-            return f"{'decode' if is_step else name}/{work.format}"
+            return f"{_attention(work)}/{work.format}"
         case Product():
             return f"{'batched' if work.batch > 1 else 'product'}/{work.format}"
         case Convolution():
             return f"convolution/{work.format}"
         case Recurrence():
             return f"product/{work.format}"
+        case Experts():
+            return f"experts/{work.format}"
+
+
+def _attention(work: Attention) -> str:
+    if work.cached:
+        return "latent"
+    is_few = work.queries <= _DECODE_QUERIES < work.keys
+    return "decode" if is_few or work.queries == 1 else "prefill"
 
 
 def is_depthwise(work: Convolution) -> bool:
@@ -149,9 +158,13 @@ def _fewer_rows(w: Products) -> tuple[npt.NDArray[np.int64], Products]:
 
 def _attentions(works: Sequence[Attention], format: str) -> Attentions:
     rows = [
-        (w.batch, w.heads, w.kv_heads, w.head_dim, w.queries, w.keys, w.is_causal) for w in works
+        (
+            *(w.batch, w.heads, w.kv_heads, w.head_dim, w.queries, w.keys, w.is_causal),
+            w.cached_share,
+        )
+        for w in works
     ]
-    return Attentions(format, *np.array(rows, dtype=np.float64).reshape(-1, 7).T)
+    return Attentions(format, *np.array(rows, dtype=np.float64).reshape(-1, 8).T)
 
 
 def _flows(works: Sequence[Traffic], format: str) -> Flows:
@@ -161,6 +174,10 @@ def _flows(works: Sequence[Traffic], format: str) -> Flows:
 
 def _at_product(w: Products) -> Array:
     return np.log2(np.column_stack([w.m * w.batch, w.n, w.k]))
+
+
+def _at_experts(w: ExpertGroups) -> Array:
+    return np.log2(np.column_stack([w.calls, w.inner, w.hidden]))
 
 
 def _at_prefill(w: Attentions) -> Array:
@@ -194,6 +211,15 @@ FAMILIES: Mapping[str, Family] = {
     "product": _PRODUCT,
     "batched": _PRODUCT,
     "convolution": _PRODUCT,
+    "experts": Family(
+        experts.columns,
+        experts.experts_us,
+        experts.PRIOR,
+        _at_experts,
+        (_steps(0, 20), _steps(5, 17), _steps(5, 17)),
+        extra=gemm.UNPACKED,
+        single=PLAIN,
+    ),
     "prefill": Family(
         _attentions,
         attention.prefill_us,
@@ -207,6 +233,15 @@ FAMILIES: Mapping[str, Family] = {
         _attentions,
         attention.decode_us,
         attention.DECODE_PRIOR,
+        _at_decode,
+        (_steps(0, 17), _steps(1, 17), _GROUPS),
+        rough=(2,),
+        beside=_beside_attention,
+    ),
+    "latent": Family(
+        _attentions,
+        attention.decode_us,
+        attention.LATENT_PRIOR,
         _at_decode,
         (_steps(0, 17), _steps(1, 17), _GROUPS),
         rough=(2,),

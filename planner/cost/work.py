@@ -128,6 +128,14 @@ class Attention:
     """Positions seen, the new ones included."""
     is_causal: bool = True
     format: str = "fp16"
+    cached: int = 0
+    """Elements that a cache holds of each position and kv head; 0: keys and values, twice
+    `head_dim`. Fewer where values are a part of the keys (DeepSeek-AI 2024: 576 of 2 x 544)."""
+
+    @property
+    def cached_share(self) -> float:
+        """Of keys and values, what is read."""
+        return self.cached / (2 * self.head_dim) if self.cached else 1.0
 
     @property
     def flops(self) -> float:
@@ -139,7 +147,8 @@ class Attention:
     def size_bytes(self) -> float:
         """Queries and results of all heads, keys and values of the kv heads."""
         width = self.batch * self.head_dim * ACTIVATION_BYTES[self.format]
-        return 2 * width * (self.heads * self.queries + self.kv_heads * self.keys)
+        seen = self.kv_heads * self.keys * self.cached_share
+        return 2 * width * (self.heads * self.queries + seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,4 +200,54 @@ class Recurrence:
         return self.weight_size_bytes + elements * ACTIVATION_BYTES[self.format]
 
 
-Work: TypeAlias = Product | Convolution | Attention | Traffic | Recurrence
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Inner layers among which tokens choose (Shazeer et al. 2017), as one fused call on one rank:
+    tokens sorted by expert, two grouped products with an activation between, and a weighed sum."""
+
+    tokens: int
+    calls: int
+    """Of experts on this rank: tokens times experts of each, a share of them where others hold
+    experts as well."""
+    hidden: int
+    inner: int
+    """Width of an expert on this rank."""
+    experts: int
+    """On this rank."""
+    is_gated: bool = True
+    format: str = "fp16"
+
+    @property
+    def asked(self) -> int:
+        """Experts that any token chooses, if tokens choose at random."""
+        missed = (1 - 1 / self.experts) ** self.calls
+        return max(1, min(self.calls, round(self.experts * (1 - missed))))
+
+    @property
+    def products(self) -> tuple[Product, Product]:
+        """Into the inner layer and back; tokens are spread over the experts asked."""
+        rows, wide = -(-self.calls // self.asked), (2 if self.is_gated else 1) * self.inner
+        return (
+            Product(rows, wide, self.hidden, self.asked, self.format),
+            Product(rows, self.hidden, self.inner, self.asked, self.format),
+        )
+
+    @property
+    def flops(self) -> float:
+        """A multiply-add is two."""
+        wide = (3 if self.is_gated else 2) * self.inner
+        return 2.0 * self.calls * self.hidden * wide
+
+    @property
+    def weight_size_bytes(self) -> float:
+        """Of the experts asked."""
+        return sum(product.weight_size_bytes for product in self.products)
+
+    @property
+    def size_bytes(self) -> float:
+        """Weights of the experts asked, tokens in and out."""
+        moved = self.tokens * self.hidden * OUTPUT_BYTES[self.format]
+        return self.weight_size_bytes + 2 * moved
+
+
+Work: TypeAlias = Product | Convolution | Attention | Traffic | Recurrence | Experts

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from planner import resources
 from planner.cost.predictor import Predictor
-from planner.cost.work import Attention, Flow, Product, Traffic, Work
+from planner.cost.work import Attention, Experts, Flow, Product, Traffic, Work
 from planner.spec.profile import read_profile
 
 PROFILES = [path.stem for path in resources.profiles()]
@@ -32,7 +32,7 @@ def predictor(name: str) -> Predictor:
 
 def roofline_us(at: Predictor, work: Work) -> float:
     machine = at.machine
-    rate = machine.rate(work.format) if isinstance(work, Product | Attention) else 1.0
+    rate = machine.rate(work.format) if isinstance(work, Product | Attention | Experts) else 1.0
     arithmetic = 0.0 if isinstance(work, Traffic) else work.flops / rate
     moved = work.size_bytes - machine.cache_size_bytes
     return max(arithmetic, moved / machine.bandwidth)
@@ -63,20 +63,31 @@ def attentions(draw: st.DrawFn) -> Attention:
     heads = kv_heads * draw(st.sampled_from((1, 2, 4, 8)))
     keys = draw(powers(4, 16))
     queries = draw(st.just(1) | st.just(keys))
+    width = draw(st.sampled_from((32, 64, 80, 128, 256)))
     return Attention(
         batch=draw(powers(0, 7)),
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=draw(st.sampled_from((32, 64, 80, 128, 256))),
+        head_dim=width,
         queries=queries,
         keys=keys,
         format=draw(st.sampled_from(("fp16", "bf16", "fp32"))),
+        cached=draw(st.sampled_from((0, width))) if queries == 1 else 0,
     )
+
+
+@st.composite
+def experts(draw: st.DrawFn) -> Experts:
+    tokens, number = draw(powers(0, 13)), draw(st.sampled_from((1, 8, 64, 256)))
+    active = min(number, draw(st.sampled_from((1, 2, 8))))
+    sizes = (draw(powers(8, 13)), draw(powers(6, 14)))
+    format = draw(st.sampled_from(FORMATS))
+    return Experts(tokens, tokens * active, *sizes, number, draw(st.booleans()), format)
 
 
 @pytest.mark.parametrize("name", PROFILES)
 @settings(deadline=None, max_examples=8)
-@given(works=st.lists(products | attentions() | flows, min_size=20, max_size=20))
+@given(works=st.lists(products | attentions() | experts() | flows, min_size=20, max_size=20))
 def test_prices_stay_between_the_roofline_and_sense(name: str, works: list[Work]) -> None:
     at = predictor(name)
     usable = [w for w in works if isinstance(w, Traffic) or at.why_not(w.format) is None]
