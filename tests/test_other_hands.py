@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.predict import predict, summary
 from benchmarks.tables import headings
+from benchmarks.tables.hardware import counted_devices, device_of
 from benchmarks.tables.observations import Message, Timed, timed
 from benchmarks.tables.public import public_model
 from benchmarks.tables.reading import read_folder
@@ -33,7 +34,7 @@ Qwen/Qwen2-7B,H100 SXM,1,1,fp8,1,1024,1,TTFT (ms),30,TRT-LLM
 bert-base-uncased,Tesla T4,1,1,fp32,1,128,,latency_ms,9.1,pytorch
 bert-base-uncased,Tesla T4,1,1,fp32,1,128,,latency_ms,9.1,pytorch
 SomeNet-12,Tesla T4,1,1,fp32,1,128,,latency_ms,9.1,pytorch
-bert-base-uncased,AMD MI300X,1,1,fp32,1,128,,latency_ms,9.1,pytorch
+bert-base-uncased,Intel Gaudi 3,1,1,fp32,1,128,,latency_ms,9.1,pytorch
 """,
     "collectives": """op,size_bytes,hardware,world_size,metric,value,library,dtype
 AllReduce,1073741824,8xH100 SXM,8,busbw GB/s,470,nccl-tests,bf16
@@ -76,7 +77,7 @@ EXPECTED: dict[str, tuple[int, int, set[str]]] = {
     "products": (8, 7, {"no value"}),
     "models": (
         *(6, 4),
-        {"model 'SomeNet-12' is unknown", "no profile for the device 'AMD MI300X'"},
+        {"model 'SomeNet-12' is unknown", "no profile for the device 'Intel Gaudi 3'"},
     ),
     "collectives": (5, 3, {"model 'broadcast' is unknown", "no message size"}),
     "headings": (
@@ -149,7 +150,7 @@ def test_sizes_in_columns_join_what_they_are_sizes_of(tmp_path: Path) -> None:
     ("name", "layers"),
     [
         *(("roberta-large", 24), ("FacebookAI/xlm-roberta-base", 12), ("hubert-base", None)),
-        *(("Qwen/Qwen2-57B-A14B", None), ("Qwen/Qwen2-7B", 28), ("Llama-4-Scout-17B-16E", None)),
+        *(("Qwen/Qwen2-57B-A14B", 28), ("Qwen/Qwen2-7B", 28), ("Llama-4-Scout-17B-16E", None)),
         *(("meta-llama/Llama-2-7b-hf", 32), ("google/bert_uncased_L-4", None), ("bert-tiny", 2)),
         *(("google/bert_uncased_L-4_H-512_A-8", 4), ("all-MiniLM-L12-v2", 12), ("rembert", None)),
         *(("bertweet-large", 24), ("ms-marco-MiniLM-L-6-v2", 6)),
@@ -202,6 +203,32 @@ def test_units_may_stand_in_the_heading_of_a_size(tmp_path: Path) -> None:
     assert (found.size_bytes, found.ranks, found.ranks_per_node) == (64e6, 32, 8)
 
 
+@pytest.mark.parametrize(
+    ("columns", "cells", "ranks"),
+    [
+        ("num_nodes,gpus_per_node", "2 nodes,8", (16, 8)),
+        ("nodes,n_gpus", "2,8", (8, 4)),
+        ("num_nodes,n_gpus", "1 node,8", (8, 8)),
+    ],
+)
+def test_machines_are_counted_with_their_unit(
+    tmp_path: Path, columns: str, cells: str, ranks: tuple[int, int]
+) -> None:
+    head = f"collective,size (bytes),gpu,latency_us,{columns}\n"
+    (row,) = read(tmp_path, f"{head}all_reduce,1048576,A100,100,{cells}\n")
+    message = timed(row)
+    assert isinstance(message, Message)
+    found = message.collective
+    assert (found.ranks, found.ranks_per_node) == ranks
+
+
+@pytest.mark.parametrize("gpu", ["8xA100", "A100 x 8", "A100-SXM4-80GB (x8)", "A100*8"])
+def test_devices_are_counted_before_and_behind_their_name(gpu: str, tmp_path: Path) -> None:
+    (row,) = read(tmp_path, f"model,gpu,dtype,latency_ms\nbert,{gpu},fp16,9\n")
+    assert counted_devices(row) == 8
+    assert device_of(row.gpu).name == "a100-sxm-80gb"
+
+
 def test_many_products_at_once_are_read_from_the_batch(tmp_path: Path) -> None:
     head = "op,gpu,dtype,batch,M,N,K,us\n"
     lines = [f"{op},A100,fp16,16,8,9,7,5\n" for op in ("bmm", "gemm")]
@@ -216,8 +243,13 @@ def test_a_convolution_is_read_by_name_and_by_letters(tmp_path: Path) -> None:
     rows = read(tmp_path, f"{head}conv2d,T4,fp16,8,64,128,56,56,3,2,9\n")
     named = "conv N=8 C=64 H=56 W=56 K=128 R=3 S=3 stride=2 pad=1"
     rows += read(tmp_path, f"op,gpu,dtype,us\n{named},T4,fp16,9\n")
-    found = {one.work for one in map(timed, rows) if isinstance(one, Timed)}
-    assert found == {Convolution(8, 64, 128, 28, 28, (3, 3), 2)}
+    short = "conv2d cin=64 cout=128 h=56 w=56 k=3 s=2 p=1"
+    rows += read(tmp_path, f"op,gpu,dtype,batch,us\n{short},T4,fp16,8,9\n")
+    rows += read(
+        tmp_path, "op,N,C,H,W,K,R,stride,gpu,dtype,us\nconv,8,64,56,56,128,3,2,T4,fp16,9\n"
+    )
+    found = [one.work for one in map(timed, rows) if isinstance(one, Timed)]
+    assert found == [Convolution(8, 64, 128, 28, 28, (3, 3), 2)] * 4
     (row,) = read(tmp_path, "op,gpu,dtype,us\nconv2d C=64,T4,fp16,9\n")
     with pytest.raises(UnpredictableError, match="size of a convolution"):
         timed(row)
@@ -373,8 +405,9 @@ def test_the_year_of_a_data_set_is_no_size_of_its_images(tmp_path: Path) -> None
     head = "model;gpu;precision;ms;notes\n"
     rows = read(tmp_path, f"{head}resnet50;A100;fp16;9;ImageNet 2012, images 1000\n")
     assert [resolution_of(row) for row in rows] == [None]
-    rows = read(tmp_path, f"{head}resnet50;A100;fp16;9;img_size=384\n")
-    assert [resolution_of(row) for row in rows] == [384]
+    for stated in ("img_size=384", "input 1x3x384x384", "384 x 384"):
+        rows = read(tmp_path, f"{head}resnet50;A100;fp16;9;{stated}\n")
+        assert [resolution_of(row) for row in rows] == [384]
 
 
 def test_larger_images_are_more_work(tmp_path: Path) -> None:

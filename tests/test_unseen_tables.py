@@ -49,7 +49,18 @@ LLAMA = {
     "value": "200",
 }
 BERT = LLAMA | {"model": "BERT-large", "gpu": "A10", "seq_in": "128", "seq_out": "", "batch": "8"}
-CHIPS = ("L40S", "A10", "B200", "L4", "A30", "H20", "RTX 4090", "Tesla P100", "V100-SXM2-32GB")
+CHIPS = (
+    "L40S",
+    "A10",
+    "B200",
+    "L4",
+    "A30",
+    "H20",
+    "RTX 4090",
+    "Tesla P100",
+    "V100-SXM2-32GB",
+    "MI300X",
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +129,8 @@ def test_larger_products_take_longer_on_chips_nobody_measured(files: list[FitFil
         "RTX 5070",
         "RTX 3080 Ti",
         "RTX 4080 Laptop",
-        "MI300X",
+        "MI100",
+        "MI300A",
         "Gaudi2",
         "TPU v5e",
         "K80",

@@ -15,14 +15,14 @@ _NAME = re.compile(
 """One over images: not of one or three dimensions."""
 _NOT_PLAIN = re.compile(r"(?i)transpos|backward|bwd|[dw]_?grad")
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
-    "inputs": ("in_channels", "c_in", "cin", "ic", "c"),
-    "outputs": ("out_channels", "c_out", "cout", "oc", "k"),
+    "inputs": ("in_channels", "c_in", "cin", "ic", "ci", "c"),
+    "outputs": ("out_channels", "c_out", "cout", "oc", "co", "k"),
     "height": ("height", "h", "ih"),
     "width": ("width", "w", "iw"),
     "rows": ("kernel_size", "kernel", "kh", "r", "filter_h"),
     "columns": ("kw", "s", "filter_w"),
     "stride": ("stride", "stride_h"),
-    "padding": ("padding", "pad", "pad_h"),
+    "padding": ("padding", "pad", "pad_h", "p"),
     "groups": ("groups", "group", "g"),
     "batch": ("batch", "n", "b"),
 }
@@ -44,6 +44,8 @@ def convolution_of(row: Row, sizes: Mapping[str, int]) -> Convolution | None:
         raise UnpredictableError("dilated convolutions are not modelled")
     if "s" in sizes and "r" not in sizes:  # beside a kernel by name; behind R it is a width
         sizes = {"stride": sizes["s"], **sizes, "s": -1}
+    if "k" in sizes and any(name in sizes for name in _SPELLINGS["outputs"][:-1]):
+        sizes = {"kernel": sizes["k"], **sizes, "k": -1}  # cuDNN's K is another's kernel
     found = {
         key: value for key, names in _SPELLINGS.items() if (value := _first(sizes, names)) >= 0
     }

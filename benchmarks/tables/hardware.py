@@ -23,6 +23,8 @@ _DEFAULT_GB = {"a100": "80", "v100": "16", "h100": "80", "a800": "80", "h800": "
 
 _COUNTED = re.compile(r"\s*(\d{1,4})\s*[x\u00d7*]\s*(?=[a-z])", re.IGNORECASE)
 """How many there are, before what they are: `8xA100`."""
+_COUNTED_BEHIND = re.compile(r"[\s(]*[x\u00d7*]\s*(\d{1,3})\)?\s*$", re.IGNORECASE)
+"""The same behind it: `A100 x 8`."""
 
 
 def counted_devices(row: Row) -> int | None:
@@ -31,7 +33,7 @@ def counted_devices(row: Row) -> int | None:
     Raises:
         UnpredictableError: the column is no number.
     """
-    named = _COUNTED.match(row.gpu)
+    named = _COUNTED.match(row.gpu) or _COUNTED_BEHIND.search(row.gpu)
     return row.number("n_gpus", int(named[1]) if named else 0) or None
 
 
@@ -55,6 +57,7 @@ def device_of(gpu: str) -> DeviceProfile:
         UnpredictableError: no profile, or no family, is named.
     """
     text = re.sub(r"(?<![a-z0-9])\d+\s*[x\u00d7]\s*(?=[a-z])", "", gpu.lower())
+    text = _COUNTED_BEHIND.sub("", text)
     words = set(re.findall(r"[a-z]+\d*[a-z]?|\d+", text.replace("sxm4", "sxm")))
     words |= {_ALIASES[w] for w in words if w in _ALIASES}
     words |= {_SAME_CHIP[w] for w in words if w in _SAME_CHIP}

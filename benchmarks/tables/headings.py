@@ -12,47 +12,70 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.tables import metrics
+from benchmarks.tables.servers import beside, is_of_a_run, serve, spread_over_nodes
 from benchmarks.tables.sizes import whole
 
 ALSO: Mapping[str, tuple[str, ...]] = {
     "source": ("reference", "repository", "repo", "paper", "url"),
     "model": (
-        *("model_name", "model_id", "network", "kernel", "op", "operator", "operation"),
+        *(
+            "model_name",
+            "model_id",
+            "model_path",
+            "network",
+            "kernel",
+            "op",
+            "operator",
+            "operation",
+        ),
         *("workload", "name", "kernel_name", "op_name", "collective", "benchmark"),
     ),
     "params": ("parameters", "config", "configuration", "shape", "matmul_shape"),
     "gpu": (
         *("device", "gpu_name", "gpu_type", "gpu_model", "device_name", "device_type"),
-        *("accelerator", "hardware", "card", "chip", "platform", "system"),
+        *("accelerator", "hardware", "hw", "card", "chip", "platform", "system"),
     ),
     "n_gpus": (
         *("num_gpus", "gpus", "ngpus", "gpu_count", "world_size", "ranks", "nranks"),
-        *("num_accelerators", "num_devices", "num_ranks"),
+        *("num_accelerators", "num_devices", "num_ranks", "num_gpu"),
     ),
     "tp": ("tp_size", "tensor_parallel", "tensor_parallel_size", "tp_degree", "tensor_parallelism"),
     "pp": (
         *("pp_size", "pipeline_parallel", "pipeline_parallel_size", "pp_degree"),
         "pipeline_parallelism",
     ),
-    "precision": ("dtype", "data_type", "datatype", "format", "quantization", "dtypea", "dtype_a"),
+    "precision": (
+        *("quantization", "quant", "quantization_method", "quant_type"),
+        *("dtype", "data_type", "datatype", "format", "dtypea", "dtype_a", "model_dtype"),
+    ),
     "sparsity": ("sparse",),
     "batch": (
         *("batch_size", "batchsize", "bs", "bsz", "batch_count", "global_batch_size"),
-        *("concurrency", "max_concurrency"),
+        *(
+            "concurrency",
+            "max_concurrency",
+            "conc",
+            "concurrent_requests",
+            "num_concurrent_requests",
+        ),
+        *("concurrent_users", "num_users", "users", "num_clients", "clients", "max_num_seqs"),
     ),
     "seq_in": (
         *("input_len", "input_length", "isl", "seq_len", "seqlen", "sequence_length"),
         *("prompt_len", "prompt_length", "prompt_tokens", "input_tokens", "context_length"),
+        *("input_sequence_length", "input_seq_len", "num_input_tokens", "input"),
     ),
     "seq_out": (
         *("output_len", "output_length", "osl", "gen_len", "generation_length"),
-        *("output_tokens", "generated_tokens", "max_new_tokens"),
+        *("output_tokens", "generated_tokens", "max_new_tokens", "max_tokens"),
+        *("output_sequence_length", "output_seq_len", "num_output_tokens", "output"),
     ),
     "metric": ("unit", "units"),
     "value": ("measured", "measurement", "result"),
     "notes": (
         *("note", "comment", "comments", "framework", "software", "backend", "runtime"),
         *("engine", "implementation", "library", "version", "scenario", "parallelism"),
+        *("serving_engine", "inference_engine", "serving_framework", "inference_framework", "test"),
     ),
 }
 """Column -> other names of it; of `notes` all that there are count."""
@@ -67,18 +90,24 @@ _OF_KERNELS: Mapping[str, tuple[str, ...]] = {
     "rows": (),
     "cols": ("columns",),
     "elements": ("num_elements", "n_elements", "numel"),
-    "in_channels": ("channels_in", "c_in", "cin"),
+    "in_channels": ("channels_in", "c_in", "cin", "c"),
     "out_channels": ("channels_out", "c_out", "cout"),
-    "height": ("input_height",),
-    "width": ("input_width",),
-    "kernel_size": ("filter_size", "kernel"),
+    "height": ("input_height", "in_h", "h"),
+    "width": ("input_width", "in_w", "w"),
+    "kernel_size": ("filter_size", "kernel", "r"),
+    **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "v_head_dim"), ()),
+    **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim"), ()),
     **dict.fromkeys(("stride", "padding", "groups"), ()),
 }
 """Size of a kernel -> other headings of it."""
 _OF_OTHERS: Mapping[str, tuple[str, ...]] = {
     "size_bytes": ("message_size", "size", "bytes"),
     **dict.fromkeys(("layers", "hidden", "hidden_size", "num_heads"), ()),
-    "resolution": ("image_size", "img_size", "input_resolution"),
+    "resolution": ("image_size", "img_size", "input_resolution", "input_size", "input_shape"),
+    "tokens": ("num_tokens",),
+    "inter_size": ("intermediate_size", "moe_intermediate_size", "moe_inter_size"),
+    "experts": ("num_experts",),
+    **dict.fromkeys(("topk", "moe_tp_size", "moe_ep_size"), ()),
     "steps": ("num_steps", "num_inference_steps", "denoising_steps"),
     "devices_per_node": ("gpus_per_node",),
 }
@@ -86,6 +115,7 @@ _OF_OTHERS: Mapping[str, tuple[str, ...]] = {
 _UNIT = re.compile(r"_?[(\[]([kmgt]?i?b|bytes)[)\]]$")
 """Of a size, in its heading."""
 _MARKS = ",;\t|"
+_ABSENT = frozenset({"-", "--", "\u2013", "\u2014", "n/a", "na", "none", "null", "nan"})
 
 
 def delimiter_of(head: str) -> str:
@@ -114,12 +144,13 @@ def rows_of(record: Mapping[str, str], columns: Sequence[str]) -> Iterator[dict[
     found["model"] = found["model"] or ("gemm" if sized else "")
     found["model"] += _sizes(record, _OF_KERNELS, found["model"])
     found["params"] += _sizes(record, _OF_OTHERS, found["params"])
-    found["n_gpus"] = found["n_gpus"] or _of_nodes(record)
-    found["notes"] += " concurrency" if any("concurrency" in name for name in record) else ""
+    spread_over_nodes(found, record)
+    serve(found, record)
     is_named = any(name in record for name in ("value", *ALSO["value"]))
     measured = [] if is_named else [name for name in record if _is_metric(name)]
     for name in measured:
-        yield {**found, "metric": name, "value": record[name]}
+        if not is_of_a_run(name, record):
+            yield {**found, "metric": beside(name, record), "value": record[name]}
     if not measured:
         yield found
 
@@ -138,7 +169,8 @@ def _with_units(record: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def _cell(record: Mapping[str, str], column: str) -> str:
     if column in record:
         return record[column]
-    others = [record[name] for name in ALSO.get(column, ()) if record.get(name)]
+    cells = (record.get(name, "") for name in ALSO.get(column, ()))
+    others = [cell for cell in cells if cell and cell.lower() not in _ABSENT]
     if column == "model":  # a `kernel` of 3 is the size of one
         others = [other for other in others if not re.fullmatch(r"[\d.x() ]+", other)]
     return " ".join(others) if column == "notes" else next(iter(others), "")
@@ -155,12 +187,6 @@ def _sizes(record: Mapping[str, str], names: Mapping[str, Sequence[str]], text: 
     return "".join(
         f" {name}={whole(cell)}" for name, cell in cells.items() if cell not in ("", text)
     )
-
-
-def _of_nodes(record: Mapping[str, str]) -> str:
-    """How many devices so many machines have."""
-    counts = [record.get(name, "") for name in ("num_nodes", "gpus_per_node")]
-    return str(int(counts[0]) * int(counts[1])) if all(c.isdigit() for c in counts) else ""
 
 
 def _is_metric(name: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from benchmarks.tables.software import SIMILAR, pool_of
+from benchmarks.tables.software import BUILT_WITH, SIMILAR, pool_of
 
 KIN_FORMATS = {
     "fp32": ("tf32", "fp16", "bf16"),
@@ -60,9 +60,10 @@ def pooled(key: str) -> str | None:
 
 def kin_of(software: str, known: Collection[str]) -> list[str]:
     """Software that says something about this one, closest first: itself, its other versions, what
-    is built the same way."""
+    is built the same way, what runs its engines."""
     found: list[str] = []
-    for name in (software, SIMILAR.get(software, software)):
+    within = BUILT_WITH.get(_version_of(software) or software, software)
+    for name in (software, SIMILAR.get(software, software), within):
         same = [name] if name in known else []
         version = _version_of(name)
         others = [n for n in known if version and n != name and _version_of(n) == version]

@@ -13,7 +13,7 @@ from benchmarks.tables.rows import Row, UnpredictableError
 _LATENCY = re.compile(
     r"(?<![a-z])(ns|us|[\u00b5\u03bc]s|ms|msecs?|usecs?)(?![a-z])"
     r"|(nano|micro|milli)(?:second|sec)s?(?![a-z])"
-    r"|(?:latency|time|duration|elapsed|ttft|tpot|itl)[ _(\[-]*(?:in[ _])?"
+    r"|(?:latency|time|duration|elapsed|ttft|tpot|itl|e2el?)[ _(\[-]*(?:in[ _])?"
     r"(s|secs?|seconds?)(?![a-z])"
     r"|^(s|secs?|seconds?)$"
 )
@@ -22,11 +22,22 @@ _MICROSECONDS = {"n": 1e-3, "u": 1.0, "\u00b5": 1.0, "\u03bc": 1.0, "mi": 1.0, "
 _ARITHMETIC = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
 _OPERATIONS = re.compile(r"(?<![a-z])([kmgtpe])(?:fl)?op(?:s|/s|_per_s)")
 _RATE = re.compile(
-    r"throughput|_per_s(?![a-z])|_per_sec|/s(?:ec|econd)?(?![a-z])|\bips\b|\bqps\b|per_second"
+    r"throughput|\btput|(?<![a-z])tps(?![a-z])|interactivity|_per_s(?![a-z])|_per_sec|/s(?:ec|econd)?(?![a-z])|\bips\b|\bqps\b|per_second"
 )
 _BATCHES = re.compile(r"(?<![a-z])(?:it|iters?|iterations?|batch(?:es)?|steps?)(?:/|_per_)s")
 _TRAINING = re.compile(r"(?<![a-z])(?:train(?:ing)?|fine-?tun\w*|backward|bwd)(?![a-z])")
-_ALL_TOKENS = re.compile(r"total_?(?:num_?)?tok|tok\w*_total|in(?:put)?[+&]out")
+_TOKENS = re.compile(
+    r"tok|(?<![a-z])tps(?![a-z])|(?<![a-z])t/s|interactivity"
+    r"|(?:input|output|prompt|prefill|decode|generation|total)_throughput"
+)
+_ALL_TOKENS = re.compile(
+    r"total_?(?:num_?)?tok|tok\w*_total|in(?:put)?[+&]out|(?:total|overall)_(?:throughput|tput)"
+)
+_READ_TOKENS = re.compile(r"(?:input|prompt)_(?:tok|throughput)")
+_OF_ONE_USER = re.compile(r"(?:/|per_|_)(?:user|client|request)(?![a-z])|interactivity")
+_INPUTS = re.compile(
+    r"seq|sent|sample|im(?:g|age)|frame|\bfps|quer|(?<![a-z])q[/p]s|req|prompt|input|infer|item"
+)
 _BYTES = {"b": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BINARY = {"k": 2.0**10, "m": 2.0**20, "g": 2.0**30, "t": 2.0**40}
 _SIZE = re.compile(r"(?<![a-z])([kmgt])(i?)b(?:ytes)?(?![a-z])|(?<![a-z])bytes(?![a-z])")
@@ -104,9 +115,26 @@ def is_of_training(text: str) -> bool:
 
 def counts_tokens(metric: str) -> bool:
     """Whether a throughput counts tokens, not whole inputs."""
-    return re.search(r"tok", metric.lower()) is not None
+    return _TOKENS.search(metric.lower()) is not None
 
 
 def counts_all_tokens(metric: str) -> bool:
     """Whether it counts those read as well as those written."""
     return _ALL_TOKENS.search(metric.lower()) is not None
+
+
+def counts_read_tokens(metric: str) -> bool:
+    """Whether it counts tokens that are read, over all of a run's time."""
+    return _READ_TOKENS.search(metric.lower()) is not None
+
+
+def is_of_one_user(metric: str) -> bool:
+    """Whether a throughput of tokens is what one of several clients sees: how fast its answer is
+    written."""
+    return counts_tokens(metric) and _OF_ONE_USER.search(metric.lower()) is not None
+
+
+def says_what_it_counts(metric: str) -> bool:
+    """Whether a throughput names tokens, inputs or runs."""
+    text = metric.lower()
+    return counts_tokens(text) or counts_batches(text) or _INPUTS.search(text) is not None

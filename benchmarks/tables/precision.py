@@ -50,3 +50,17 @@ def format_of(precision: str, sparsity: str) -> str:
         if re.search(pattern, text):
             return name
     raise UnpredictableError(f"format {precision!r} is unknown")
+
+
+_IN_NAMES = re.compile(
+    r"(?<![a-z\d])(?:awq|gptq|int4|w4a16|nf4|fp8|w8a8|int8|w8a16|bf16|fp16|\d-?bit|q\d_[k\d]\w*)(?![a-z])"
+)
+_WIDE_OR_NONE = frozenset({"", "auto", "bf16", "bfloat16", "fp16", "float16", "half", "-", "none"})
+
+
+def precision_of(precision: str, model: str) -> str:
+    """What a row's column says; where that is what activations have or nothing, and the model's
+    name says how its weights are kept, this name (`Llama-3-70B-AWQ`)."""
+    named = _IN_NAMES.search(model.lower())
+    is_open = precision.strip().lower().removeprefix("torch.") in _WIDE_OR_NONE
+    return named[0] if named and is_open else precision

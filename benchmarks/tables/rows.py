@@ -82,7 +82,7 @@ class Row:
         if not self.value:
             raise UnpredictableError("no value")
         try:
-            value = _plain(self.value)
+            value = _plain(re.split(r"\s*(?:\u00b1|\+/-)", self.value)[0])
         except ValueError:
             raise UnpredictableError("the value is no number") from None
         if not 0 < value < float("inf"):

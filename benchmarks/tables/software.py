@@ -16,13 +16,15 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"flexgen|flexllmgen", "flexgen"),
     (r"paddle-?trt", "paddle-trt"),
     (r"paddle", "paddle"),
-    (r"trt-?llm|tensorrt-llm", "tensorrt-llm"),
+    (r"trt[-_ ]?llm|tensorrt[-_ ]llm", "tensorrt-llm"),
     (r"tensorrt", "tensorrt"),
     (r"dense eff|ft dense|ft sparse|sparse eff", "fastertransformer-sparsity"),
     (r"eff-ft|ft-tf|\bft\b|fastertransformer", "fastertransformer"),
     (r"onnx ?runtime", "onnxruntime"),
     (r"sglang", "sglang"),
     (r"vllm", "vllm"),
+    (r"lmdeploy|turbomind", "lmdeploy"),
+    (r"text-generation-inference|(?<![a-z])tgi(?![a-z])", "tgi"),
     (r"megatron", "megatron"),
     (r"deepspeed", "deepspeed"),
     (r"tensorflow", "tensorflow"),
@@ -42,11 +44,18 @@ SIMILAR = {
     "tensorrt-llm": "torch-compile",
     "vllm": "torch-compile",
     "sglang": "torch-compile",
+    "lmdeploy": "torch-compile",
+    "tgi": "torch-compile",
     "deepspeed": "fastertransformer",
     "megatron": "torchscript",
 }
 """Whose factors serve where a software has none of its own: built the same way. Engines for serving
 fuse what FasterTransformer calls one by one, and replay what they decode as a graph."""
+SERVING = frozenset({"tensorrt-llm", "vllm", "sglang", "lmdeploy", "tgi"})
+"""Engines that answer many clients at once."""
+BUILT_WITH = {"tensorrt": "paddle-trt"}
+"""Software, whatever its version, whose engines run in another: its rows tell of kinds of models
+that were measured there alone."""
 REPLAYED = frozenset({"torch-compile"})
 """Compiled once and replayed as CUDA graphs (gpt-fast's and torchao's way of decoding)."""
 LIBRARY = "library"
@@ -75,7 +84,7 @@ def collectives_of(runtime: str) -> str:
     """Whose all-reduce a software runs between devices that see each other's memory: serving
     engines bring kernels of their own, which start in a fifth of NCCL's time (vLLM's and SGLang's
     custom_all_reduce, TensorRT-LLM's AllReduce plugin)."""
-    return "custom" if runtime in ("tensorrt-llm", "vllm", "sglang") else "nccl"
+    return "custom" if runtime in SERVING else "nccl"
 
 
 def runtime_of(row: Row) -> str:

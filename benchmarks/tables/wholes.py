@@ -8,21 +8,15 @@ from dataclasses import dataclass, replace
 from benchmarks.tables import metrics
 from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.degrees import copies, with_degrees
-from benchmarks.tables.graphs import (
-    Passes,
-    Setting,
-    decoder_pass,
-    transformer_pass,
-)
+from benchmarks.tables.graphs import decoder_pass, transformer_pass
 from benchmarks.tables.hardware import device_of, node_of
 from benchmarks.tables.kin import OFFLOAD, key_of
 from benchmarks.tables.offload import Placement, placement_of
-from benchmarks.tables.precision import format_of
+from benchmarks.tables.passes import Passes, Setting
+from benchmarks.tables.precision import format_of, precision_of
 from benchmarks.tables.rows import Row, UnpredictableError
-from benchmarks.tables.shapes import (
-    image_tokens,
-    transformer_of,
-)
+from benchmarks.tables.serving import has_clients, prompts_between, refuse_untold, running
+from benchmarks.tables.shapes import image_tokens, transformer_of
 from benchmarks.tables.software import UNFUSED, calls_kernels, joins_activations, runtime_of
 from benchmarks.tables.vision import vision_passes
 from planner.spec.node import NodeProfile
@@ -74,10 +68,12 @@ def whole_of(row: Row) -> Whole:
         UnpredictableError: its model, device, format or metric is unknown.
     """
     device = device_of(row.gpu)
+    row = replace(row, precision=precision_of(row.precision, row.model))
     runtime, format = runtime_of(row), format_of(row.precision, row.sparsity)
     placement = placement_of(row, runtime)
     if placement is not None and placement.packs_weights:
         format = "fp16"
+    refuse_untold(row, runtime)
     batch = _batch(row)
     is_fused = runtime not in UNFUSED
     model, passes = None, vision_passes(row, batch, format, is_fused=is_fused)
@@ -87,6 +83,7 @@ def whole_of(row: Row) -> Whole:
             raise UnpredictableError(f"model {row.model!r} is unknown")
         blocks = placement.batches if placement else 1
         row = with_degrees(row, model)
+        batch = running(row, model, format, batch)
         each = _transformer_passes(row, model, format, max(1, batch // blocks), runtime)
         passes = tuple((one.times(blocks), count) for one, count in each)
     scale, is_rate = _unit(row, batch, model)
@@ -120,11 +117,14 @@ def _transformer_passes(
 ) -> Passes:
     phase = _phase(row)
     default = _DEFAULT_CONTEXT if phase == "decode" else image_tokens(row)
-    length, answer = row.number("seq_in", default), row.number("seq_out", 0)
+    length = model.positions or row.number("seq_in", default)
+    answer = row.number("seq_out", 0)
+    if model.bands and not answer and phase == "both" and "encoder" not in row.text:
+        raise UnpredictableError("no seq_out")
     padded = length if "remove padding" in row.notes else 0
     if padded:  # half of the positions are real: products run over these alone
         length = max(1, length // 2)
-    is_served = phase == "prefill" and "concurren" in f"{row.params} {row.notes}".lower()
+    is_served = phase == "prefill" and has_clients(row)
     base = Setting(
         batch=1 if is_served else batch,  # clients come one after the other, not all at once
         queries=length,
@@ -145,7 +145,9 @@ def _transformer_passes(
         return ((first, 1.0),)
     step = transformer_pass(model, replace(base, queries=1, keys=length + max(answer, 1) // 2))
     if phase == "decode":
-        return ((step, 1.0),)
+        between = prompts_between(row, batch, answer)
+        prompt = transformer_pass(model, replace(base, batch=1))
+        return ((step, 1.0), (prompt, between)) if between else ((step, 1.0),)
     return ((first, 1.0), (step, float(max(answer - 1, 0))))
 
 
@@ -162,7 +164,7 @@ def _encoder_decoder_passes(model: Transformer, base: Setting, answer: int, phas
 def _phase(row: Row) -> str:
     """`prefill`, `decode` or `both`."""
     metric = row.metric.lower()
-    if _DECODE.search(metric):
+    if _DECODE.search(metric) or metrics.is_of_one_user(metric):
         return "decode"
     return "prefill" if _PREFILL.search(metric) else "both"
 
@@ -181,6 +183,11 @@ def _unit(row: Row, batch: int, model: Transformer | None) -> tuple[float, bool]
         raise UnpredictableError(f"metric {row.metric!r} is not predicted")
     if metrics.bandwidth_kind(metric) is not None:
         raise UnpredictableError(f"metric {row.metric!r} is not predicted")
+    if metrics.is_of_one_user(metric):
+        return 1e6, True
+    is_told = metrics.says_what_it_counts(metric) or not row.number("seq_out", 0)
+    if model is not None and model.kind != "encoder" and not is_told:
+        raise UnpredictableError(f"what {row.metric!r} counts is not stated")
     counted = 1.0 if metrics.counts_batches(metric) else batch * _counted(row, model)
     return counted * 1e6 * copies(row, metric), True
 
@@ -193,6 +200,8 @@ def _counted(row: Row, model: Transformer | None) -> float:
     read, written = row.number("seq_in", 1), row.number("seq_out", 0)
     if metrics.counts_all_tokens(row.metric):
         return float(read + written)
+    if metrics.counts_read_tokens(row.metric) and written:
+        return float(read)
     is_encoder = model is not None and model.kind == "encoder"
     lengths = {"decode": 1, "prefill": read, "both": read if is_encoder else written}
     return float(max(1, lengths[_phase(row)]))
