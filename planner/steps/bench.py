@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from math import inf
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ from planner.profiling.micro import footprint_class
 from planner.profiling.store import KernelTime
 from planner.spec.plan import Environment
 from planner.steps.analysis import Analysis, Executable, analysis_of
+from planner.steps.second_looks import Request, SecondLooks
 from planner.steps.workspace import Workspace, digest
 
 _SHORT_US = 4.0
@@ -26,9 +28,10 @@ _SECONDS_PER_KERNEL = 0.12
 _MOST_SECONDS = 20.0
 _ALONE_S = 1.0
 """For one kernel, after another took its process down."""
+_SECOND_LOOK_S = 10.0
+"""For all kernels of a pool that were timed while the machine was slow; as long again where it
+stays so (`Meter.measure`)."""
 
-Request = tuple[int, str, int]
-"""A kernel to time: its index, its key in the store, its footprint."""
 Timed = tuple[str, KernelTime]
 """A key, and the time of what stands there."""
 
@@ -43,6 +46,8 @@ class Bench:
         self._live: dict[tuple[int, str], AnalysedModel] = {}
         self._known: dict[str, Analysis] = {}
         self._keys: dict[tuple[str, int], list[str]] = {}
+        self._fastest_us: dict[int, float] = {}
+        """Threads -> the reference probe beside the kernel that saw the machine at its fastest."""
 
     def __enter__(self) -> Bench:
         return self
@@ -145,26 +150,40 @@ class Bench:
         """
         self.rest(but=threads)
         total = sum(len(self.missing(executable, threads)) for executable in executables)
-        done = 0
+        done, looks = 0, SecondLooks(self._fastest_us.get(threads, inf))
         for executable in executables:
-            for request in self._measured(executable, threads):
+            for request in self._measured(executable, threads, looks):
                 done += 1
                 self.work.reporter.progress(done, max(total, done), request)
+        self._look_again(threads, looks)
         # What is short with one thread is known only now.
         self._keys = {name: keys for name, keys in self._keys.items() if name[1] <= threads}
         return done
 
-    def _measured(self, executable: Executable, threads: int) -> Iterator[str]:
+    def _measured(self, executable: Executable, threads: int, looks: SecondLooks) -> Iterator[str]:
         """Times and keeps, telling what after each."""
         requests = self.missing(executable, threads)
         if not requests:
             return
-        names = {key: index for index, key, _ in requests}
+        asked = {request[1]: request for request in requests}
         analysis = self.analysis(executable)
         budget_s = min(_SECONDS_PER_KERNEL * len(requests), _MOST_SECONDS)
         for key, time in self._timed(executable, threads, requests, budget_s):
             self.work.store.keep("kernel", {key: time})
-            yield f"{analysis.kernels[names[key]].op_type} ({threads} threads)"
+            looks.saw(executable, asked[key], time)
+            yield f"{analysis.kernels[asked[key][0]].op_type} ({threads} threads)"
+
+    def _look_again(self, threads: int, looks: SecondLooks) -> None:
+        """Times once more what the machine was slow for; the time of its faster state stays."""
+        wanted = list(looks.wanted())
+        count = sum(len(requests) for _, requests in wanted)
+        for executable, requests in wanted:
+            most_s = _SECOND_LOOK_S * len(requests) / count
+            budget_s = min(_SECONDS_PER_KERNEL * len(requests), most_s)
+            for key, time in self._timed(executable, threads, requests, budget_s):
+                if looks.improves(key, time):
+                    self.work.store.put("kernel", {key: time})
+        self._fastest_us[threads] = looks.fastest_us
 
     def _timed(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,8 @@ class Scripted:
     hopeless: set[str] = field(default_factory=set)
     """and those that end it in any case."""
     restarts: int = 0
+    probes_us: list[float] = field(default_factory=list)
+    """The reference probe beside each kernel, one after the other; then 1."""
     _kernels: dict[int, tuple[Kernel, ...]] = field(default_factory=dict)
 
     def analyse(self, model_path: Path, level: str, feeds_path: Path) -> AnalysedModel:
@@ -60,8 +62,9 @@ class Scripted:
             signature = self._kernels[analysed.number][index].signature
             if signature in self.hopeless or (alone and signature in self.deadly):
                 raise WorkerDied
-            value = latency_us(signature)
-            yield key, KernelTime(value, value, value, 1.0, 5, in_context=not alone)
+            probe_us = self.probes_us.pop(0) if self.probes_us else 1.0
+            value = latency_us(signature) * probe_us
+            yield key, KernelTime(value, value, value, probe_us, 5, in_context=not alone)
 
     def restart(self) -> None:
         self.restarts += 1
@@ -160,3 +163,27 @@ def test_the_measuring_process_times_any_kernel_in_its_graph(tmp_path: Path) -> 
         times = dict(process.measure(found, requests, budget_s=0.1, alone=False))
     assert set(times) == {"first", "second"}
     assert all(time.in_context and time.latency_us > 0 for time in times.values())
+
+
+def test_what_a_slow_machine_was_timed_for_is_looked_at_once_more(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemm fares no better the second time, and is left at that; Relu was timed well enough."""
+    process = Scripted([["Conv", "Relu", "Gemm"]], probes_us=[2.0, 1.2, 2.1, 1.0, 2.2])
+    found = timed(process, store, tmp_path, monkeypatch)
+    probes_us = {name: time.reference_us for name, time in found.measured().items()}
+    assert probes_us == {"Conv": 1.0, "Relu": 1.2, "Gemm": 2.1}
+    found.bench.measure([found.executable], 1)
+    assert {name: time.reference_us for name, time in found.measured().items()} == probes_us
+
+
+def test_what_comes_later_is_held_against_what_came_before(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Scripted([["Conv"], ["Gemm"]], probes_us=[1.0, 2.0])
+    found = timed(process, store, tmp_path, monkeypatch)
+    found.measured()
+    second = replace(found.executable, key="another")
+    found.bench.measure([second], 1)
+    (key,) = found.bench.keys(second, 1)
+    assert store.kernel(key).reference_us == 1.0  # type: ignore[union-attr]
