@@ -12,6 +12,7 @@ import onnxruntime as ort
 from planner.profiling import micro
 from planner.profiling.analyse import Analysis, micro_inputs, quiet_options
 from planner.profiling.blank import Blank
+from planner.profiling.call import Call
 from planner.profiling.change import Change
 from planner.profiling.item import Item, Request
 from planner.profiling.kernel import Kernel
@@ -27,7 +28,6 @@ from planner.profiling.timing import (
     probe_model,
 )
 from planner.profiling.timing import runner as make_runner
-from planner.runtime.engine import as_engine
 
 _BATCH_BYTES = 64 * 2**20
 _BATCH_KERNELS = 24
@@ -193,12 +193,10 @@ class Meter:
             if value.name in analysis.values
         } or {"nothing": np.zeros(1, np.float32)}  # sequences cannot be made out of nothing
         feeds = {k: v for k, v in analysis.feeds.items() if k not in outputs}
-        model = micro.overhead_model(feeds, outputs, analysis.model.opset_import, 8)
-        call = as_engine(self._session(model))
-        sample = Sample("overhead", lambda: call(feeds), warm_up=_WARM_UP_RUNS)
+        call = Call(self._session, feeds, outputs, analysis.model.opset_import)
         probe = Sample("probe", self._probe, warm_up=1)
-        interleave([probe, sample], _OVERHEAD_ROUNDS, warm_up=5)
-        return self._time(fast_interval(sample.times_us), self._seen(probe), sample)
+        interleave([probe, *call.samples], _OVERHEAD_ROUNDS, warm_up=5)
+        return self._time(call.latency(), self._seen(probe), probe)
 
     def change(self) -> KernelTime:
         """What a kernel takes longer among others than among copies of itself."""

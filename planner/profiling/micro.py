@@ -140,7 +140,7 @@ def build(
     graph = helper.make_graph(
         nodes,
         "micro",
-        [_value_info(name, value) for name, value in activations.items()],
+        [value_info(name, value) for name, value in activations.items()],
         [onnx.ValueInfoProto(name=f"shape#{copies - 1}")],
         [tensor for name, tensor in constants.items() if name not in own],
     )
@@ -157,7 +157,7 @@ def shapes_model(count: int) -> bytes:
     graph = helper.make_graph(
         nodes,
         "shapes",
-        [_value_info("x", np.zeros(1, np.float32))],
+        [value_info("x", np.zeros(1, np.float32))],
         [onnx.ValueInfoProto(name=f"shape#{count - 1}")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -194,31 +194,9 @@ def _renamed(node: onnx.NodeProto, own: Container[str], copy: int) -> onnx.NodeP
     return clone
 
 
-def _value_info(name: str, value: Array) -> onnx.ValueInfoProto:
+def value_info(name: str, value: Array) -> onnx.ValueInfoProto:
+    """Of a graph's input or output like this value."""
     kind = helper.np_dtype_to_tensor_dtype(value.dtype)
     if value.dtype == object:
         kind = onnx.TensorProto.STRING
     return helper.make_tensor_value_info(name, kind, list(value.shape))
-
-
-def overhead_model(
-    inputs: Mapping[str, Array],
-    outputs: Mapping[str, Array],
-    opsets: Sequence[onnx.OperatorSetIdProto],
-    ir_version: int,
-) -> bytes:
-    """A model with the same inputs and outputs and no work: what a call costs by itself."""
-    nodes = [helper.make_node("Identity", [f"value_{i}"], [name]) for i, name in enumerate(outputs)]
-    constants = [
-        numpy_helper.from_array(np.asarray(value), f"value_{i}")
-        for i, value in enumerate(outputs.values())
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "overhead",
-        [_value_info(name, value) for name, value in inputs.items()],
-        [_value_info(name, value) for name, value in outputs.items()],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=list(opsets), ir_version=ir_version)
-    return bytes(model.SerializeToString())

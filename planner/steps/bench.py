@@ -278,7 +278,7 @@ class Bench:
         """What one call costs besides its kernels, from the store or measured: feeding inputs
         and fetching outputs, the same for all variants of one model."""
         key = digest(
-            "overhead", METHOD_VERSION, executable.interface or executable.key,
+            "call", METHOD_VERSION, executable.interface or executable.key,
             executable.feeds_digest, threads, self.environment.device_digest,
         )  # fmt: skip
 
