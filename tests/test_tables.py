@@ -193,11 +193,9 @@ def test_experts_are_as_many_as_tokens_can_ask_for() -> None:
     one = whole_of(_row(**DECODER | {"model": "Mixtral-8x7B", "batch": "1"}))
     many = whole_of(_row(**DECODER | {"model": "Mixtral-8x7B", "batch": "64"}))
 
-    def asked(steps: object) -> set[int]:
-        return {w.batch for w in steps if isinstance(w, Product) and w.batch > 1}  # type: ignore[attr-defined]
-
-    assert asked(one.passes[1][0].works) == {2}
-    assert asked(many.passes[1][0].works) == {8}
+    steps = [whole.passes[1][0].works for whole in (one, many)]
+    assert [{w.asked for w in works if isinstance(w, Experts)} for works in steps] == [{2}, {8}]
+    assert Product(1, 8, 4096) in steps[0]  # what scores them
 
 
 def test_parallel_rows_reduce_and_hop() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmarks.tables.architectures import Transformer
 from benchmarks.tables.latent import latent_attention
 from benchmarks.tables.passes import WIDE, Pass, Setting
-from planner.cost.work import ACTIVATION_BYTES, Attention, Flow, Product, Traffic
+from planner.cost.work import ACTIVATION_BYTES, Attention, Experts, Flow, Product, Traffic
 
 
 def transformer_pass(model: Transformer, at: Setting, *, has_head: bool = True) -> Pass:
@@ -109,20 +109,21 @@ def _inners(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
 
 
 def _inner(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
-    """The two products between which the inner layer is activated; with experts, of those asked."""
+    """The two products between which the inner layer is activated; with experts, of those asked,
+    behind the product that scores them."""
     tokens, inner = at.batch * at.queries, max(1, model.ffn // at.degree)
-    gates = 2 if model.is_gated else 1
-    rows, asked = tokens, 1
     if model.experts:
-        calls = tokens * model.active_experts
-        asked = max(1, round(model.experts * (1 - (1 - 1 / model.experts) ** calls)))
-        rows = -(-calls // asked)
-    found.add(Product(rows, gates * inner, model.hidden, asked, at.format), layers)
-    found.add(Product(rows, model.hidden, inner, asked, at.format), layers)
+        calls, sizes = tokens * model.active_experts, (model.hidden, inner, model.experts)
+        found.add(Product(tokens, model.experts, model.hidden, format=at.half), layers)
+        found.add(Experts(tokens, calls, *sizes, model.is_gated, at.format), layers)
+        return
+    gates = 2 if model.is_gated else 1
+    found.add(Product(tokens, gates * inner, model.hidden, format=at.format), layers)
+    found.add(Product(tokens, model.hidden, inner, format=at.format), layers)
     if at.joins_activations and not model.is_gated:
         return
-    acted = rows * asked * inner * ACTIVATION_BYTES[at.half]
-    found.add(Traffic(gates * acted, acted, Flow.ACTIVATION, rows=rows * asked), layers)
+    acted = tokens * inner * ACTIVATION_BYTES[at.half]
+    found.add(Traffic(gates * acted, acted, Flow.ACTIVATION, rows=tokens), layers)
 
 
 def _head(found: Pass, model: Transformer, at: Setting) -> None:

@@ -23,7 +23,7 @@ from benchmarks.tables.wholes import Whole
 from planner.cost.curves import Library
 from planner.cost.family import family_of
 from planner.cost.predictor import Collective, Predictor
-from planner.cost.work import Attention, Convolution, Product, Work
+from planner.cost.work import Attention, Convolution, Experts, Product, Work
 from planner.errors import UsageError
 from planner.spec.node import NodeProfile
 from planner.spec.profile import DeviceProfile
@@ -175,6 +175,8 @@ def _is_usable(predictor: Predictor, work: Work) -> bool:
 
 
 def _kind(work: Work) -> str:
-    if isinstance(work, Product | Convolution):
-        return "product" if isinstance(work, Product) else "convolution"
+    if isinstance(work, Product | Experts):
+        return "product"
+    if isinstance(work, Convolution):
+        return "convolution"
     return "attention" if isinstance(work, Attention) else "flow"
