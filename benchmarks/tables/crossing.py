@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -48,17 +48,24 @@ def software_label(case: Whole) -> str:
 
 
 def crossed(
-    timings: Timings, label: Label, *, only: str | None = None, own_device: bool = False
+    timings: Timings,
+    label: Label,
+    *,
+    only: str | None = None,
+    among: Collection[int] | None = None,
+    own_device: bool = False,
 ) -> Array:
     """Latency in microseconds of every row, by rows of other labels alone.
 
     Args:
         only: the label whose rows are wanted; not a number for others.
+        among: rows that are wanted.
         own_device: where other rows of its software and device are left, they speak last.
     """
     found = np.full(len(timings.cases), np.nan)
     labels = [label(case) for case in timings.cases]
-    for key, inside in timings.by([case.key for case in timings.cases]).items():
+    for key, every in timings.by([case.key for case in timings.cases]).items():
+        inside = [i for i in every if among is None or i in among]
         wanted = {labels[i] for i in inside if only in (None, labels[i])}
         for left_out in sorted(wanted):
             here = [i for i in inside if labels[i] == left_out]

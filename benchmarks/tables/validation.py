@@ -26,8 +26,9 @@ from benchmarks.tables.rows import Row
 from benchmarks.tables.runtimes import Timings
 from benchmarks.tables.scores import Predicted
 from benchmarks.tables.software import runtime_of
-from benchmarks.tables.strangers import Missed, fabric_bands, relatives, stranger_bands
+from benchmarks.tables.strangers import fabric_bands, relatives, stranger_bands
 from benchmarks.tables.study import Study, by, scaled, whole
+from benchmarks.tables.unseen import Unseen, banded, unseen
 from planner.cost import network
 from planner.cost.curves import LINKS
 from planner.cost.fitted import with_starts
@@ -115,13 +116,13 @@ def _unseen_fabrics(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
 
 def _unseen_device_wholes(study: Study, files: Sequence[FitFile]) -> list[Predicted]:
     libraries = without(files)
-    parts: list[tuple[Timings, Array]] = []
+    found: list[Unseen] = []
     for name in sorted({case.device.name for _, case in study.rows.wholes}):
         timings, _ = Study(study.rows, libraries(name), {}).timings()
         latencies = crossing.crossed(timings, crossing.device_label, only=chip_of(name))
         here = [i for i, case in enumerate(timings.cases) if case.device.name == name]
-        parts.append((timings.where(here), latencies[here]))
-    return _banded(parts, crossing.device_label)
+        found += unseen(timings, latencies, crossing.device_label, here)
+    return banded(found)
 
 
 def unseen_models(study: Study) -> list[Predicted]:
@@ -137,7 +138,8 @@ def unseen_models(study: Study) -> list[Predicted]:
                 found += _crossed(part, learnt, _kernel_edges(study, part, learnt), named)
     timings, _ = study.timings()
     latencies = crossing.crossed(timings, crossing.model_label, own_device=True)
-    return found + _banded([(timings, latencies)], crossing.model_label)
+    every = range(len(timings.cases))
+    return found + banded(unseen(timings, latencies, crossing.model_label, every))
 
 
 def model_name(row: Row) -> str:
@@ -146,28 +148,6 @@ def model_name(row: Row) -> str:
         return row.model.split(":")[0].strip().lower()
     words = [word for word in row.model.split()[1:] if "=" not in word]
     return " ".join(words).lower()
-
-
-def _banded(parts: Sequence[tuple[Timings, Array]], label: crossing.Label) -> list[Predicted]:
-    """Intervals of each label by the errors of all others."""
-    cases = [case for timings, _ in parts for case in timings.cases]
-    if not cases:
-        return []
-    latencies = np.concatenate([us for _, us in parts])
-    measured_us = np.concatenate([timings.measured_us for timings, _ in parts])
-    missing = [
-        Missed(label(case), "", np.array([np.log(us / truth)]), np.array([us]))
-        for case, us, truth in zip(cases, latencies.tolist(), measured_us.tolist(), strict=True)
-    ]
-    found = []
-    for name in sorted({m.chip for m in missing}):
-        others = [m for m in missing if m.chip != name] or missing
-        edges = stranger_bands(others)
-        for case, one in zip(cases, missing, strict=True):
-            if one.chip == name:
-                us = float(one.predicted_us[0])
-                found.append(whole(case.row, case, us, _band(edges, us), "modelled"))
-    return found
 
 
 def _unseen_memories(study: Study) -> list[Predicted]:
