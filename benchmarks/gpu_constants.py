@@ -168,6 +168,10 @@ def header() -> Json:
     }
 
 
+_LEAST_S = 10.0
+"""In less no section is worth its start."""
+
+
 def child(name: str, path: Path, build: Path) -> None:
     """Run one section in this process."""
     report = Report(path)
@@ -181,60 +185,56 @@ def child(name: str, path: Path, build: Path) -> None:
         report.flush()
 
 
-def parent(names: Iterable[str], path: Path, limit: float) -> int:
+def parent(names: Iterable[str], path: Path, limit_s: float) -> int:
     """Run the sections one after the other in processes of their own; write the file after each."""
     started = time.monotonic()
-    result: Json = {**header(), "sections": {}}
-    failed = 0
+    sections: Json = {}
+    result: Json = {**header(), "sections": sections}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        build_kernels(folder)
+        build_kernels(Path(scratch))
         for name in names:
-            part = folder / f"{name}.json"
-            left = limit - (time.monotonic() - started)
-            status = "ok"
-            begun = time.monotonic()
-            if left < 10:
-                status = "skipped: no time left"
-            else:
-                command = [
-                    sys.executable,
-                    str(Path(__file__).resolve()),
-                    "--child",
-                    name,
-                    "--json",
-                    str(part),
-                ]
-                try:
-                    done = subprocess.run(
-                        [*command, "--build", scratch],
-                        timeout=min(left, SECTIONS[name][1]),
-                        stderr=subprocess.PIPE,
-                    )
-                    if done.returncode:
-                        text = done.stderr.decode(errors="replace").strip().splitlines() or [""]
-                        status = f"failed ({done.returncode}): {text[-1][:300]}"
-                except subprocess.TimeoutExpired:
-                    status = "time limit"
-            found: Json = json.loads(part.read_text()) if part.exists() else {}
-            result["sections"][name] = {
-                "status": status,
-                "wall_s": round(time.monotonic() - begun, 1),
-                **found,
-            }
+            left_s = limit_s - (time.monotonic() - started)
+            sections[name] = section(name, Path(scratch), left_s)
             write(path, result)
-            errors = found.get("errors", [])
-            failed += status != "ok"
-            print(
-                f"{name}: {status}, {time.monotonic() - begun:.0f} s, {len(errors)} errors",
-                flush=True,
-            )
-            for error in errors[:4]:
-                print("   ", json.dumps(error), flush=True)
+            tell(name, sections[name])
     result["state_after"] = smi()
     result["wall_s"] = round(time.monotonic() - started, 1)
     write(path, result)
-    return min(failed, 1)
+    return int(any(found["status"] != "ok" for found in sections.values()))
+
+
+def section(name: str, scratch: Path, left_s: float) -> Json:
+    """What one section found, also where its process failed or its time ran out."""
+    begun = time.monotonic()
+    part = scratch / f"{name}.json"
+    status = "skipped: no time left" if left_s < _LEAST_S else _ran(name, part, scratch, left_s)
+    found: Json = json.loads(part.read_text()) if part.exists() else {}
+    return {"status": status, "wall_s": round(time.monotonic() - begun, 1), **found}
+
+
+def _ran(name: str, part: Path, scratch: Path, left_s: float) -> str:
+    """How its process ended."""
+    script = str(Path(__file__).resolve())
+    own = ["--child", name, "--json", str(part), "--build", str(scratch)]
+    try:
+        done = subprocess.run(
+            [sys.executable, script, *own],
+            timeout=min(left_s, SECTIONS[name][1]),
+            stderr=subprocess.PIPE,
+        )
+    except subprocess.TimeoutExpired:
+        return "time limit"
+    if done.returncode == 0:
+        return "ok"
+    last = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    return f"failed ({done.returncode}): {last[:300]}"
+
+
+def tell(name: str, found: Json) -> None:
+    """One line a section, and its first errors."""
+    errors = found.get("errors", [])
+    line = f"{name}: {found['status']}, {found['wall_s']:.0f} s, {len(errors)} errors"
+    print(line, *(f"    {json.dumps(error)}" for error in errors[:4]), sep="\n", flush=True)
 
 
 def main() -> int:

@@ -37,7 +37,7 @@ from placement_graphs import (
     transformer,
 )
 
-ACCELERATOR_SIZE_BYTES = 16 * 2**30
+ACCELERATOR_SIZE_BYTES = 16.0 * 2**30
 MAX_LOAD: dict[str, tuple[Callable[[random.Random], Graph], int]] = {
     "layer_branching_inference": (lambda rng: branching(rng, 11), 6),
     "layer_branching_training": (lambda rng: training(branching(rng, 11)), 6),
@@ -88,16 +88,18 @@ def main() -> int:
         target.mkdir(parents=True, exist_ok=True)
         for name, (make, accelerators) in makers.items():
             graph = make(random.Random(f"{arguments.seed} {name}"))
-            memory = float(ACCELERATOR_SIZE_BYTES)
-            if folder == "latency":  # one accelerator holds a fraction of the model
-                for edge, cost in graph.move.items():
-                    graph.move[edge] = 4 * cost
-                memory = 1.3 * sum(node["size"] for node in graph.nodes) / accelerators
-                memory = memory or float(ACCELERATOR_SIZE_BYTES)
+            memory = scarce(graph, accelerators) if folder == "latency" else ACCELERATOR_SIZE_BYTES
             text = json.dumps(graph.json(accelerators, memory))
             (target / f"{name}.json").write_text(text)
             sys.stdout.write(f"{folder} {name}: {len(graph.nodes)} nodes\n")
     return 0
+
+
+def scarce(graph: Graph, accelerators: int) -> float:
+    """Makes moves four times as dear; bytes of one that holds a fraction of the model."""
+    graph.move.update({edge: 4 * cost for edge, cost in graph.move.items()})
+    total = sum(node["size"] for node in graph.nodes)
+    return 1.3 * total / accelerators or ACCELERATOR_SIZE_BYTES
 
 
 if __name__ == "__main__":

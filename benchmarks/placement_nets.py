@@ -13,11 +13,9 @@ accelerator.
 
 from __future__ import annotations
 
-import argparse
 import random
-from pathlib import Path
 
-from placement_cases import Case, write
+from placement_cases import Case, Tightness, main
 from placement_graphs import Graph, training, transformer
 
 
@@ -206,14 +204,5 @@ NETS = {
 }
 
 
-def main() -> None:
-    """Writes them all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", default="n", help="any text; default %(default)s")
-    arguments = parser.parse_args()
-    write(arguments.folder, NETS, f"{arguments.seed} ", spare=1.15, of_largest=1.0)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__ or "", NETS, Tightness(spare=1.15, of_largest=1.0), seed="n ")

@@ -10,12 +10,10 @@ weights, loose nodes, chains, dense graphs, moves that cost twenty times a node.
 
 from __future__ import annotations
 
-import argparse
 import random
 from dataclasses import dataclass
-from pathlib import Path
 
-from placement_cases import Case, write
+from placement_cases import Case, Tightness, main
 from placement_graphs import Graph, layered, recurrent, residual, training, transformer
 
 
@@ -68,14 +66,5 @@ CASES = {
 }
 
 
-def main() -> None:
-    """Writes them all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", default="a", help="any text; default %(default)s")
-    arguments = parser.parse_args()
-    write(arguments.folder, CASES, arguments.seed, spare=1.08, of_largest=0.3)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__ or "", CASES, Tightness(spare=1.08, of_largest=0.3), seed="a")
