@@ -8,145 +8,21 @@ from __future__ import annotations
 
 from os.path import realpath
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from planner.spec.base import Document
 from planner.spec.budget import AccuracyBudget
 from planner.spec.ci import Ci
-from planner.spec.formats import Format
-from planner.spec.plan import Promise, WorkloadShape
-from planner.spec.quantities import (
-    Microseconds,
-    PerSecond,
-    Seconds,
-    Share,
-    refusal,
-)
+from planner.spec.compression import Compression
+from planner.spec.plan import Promise
+from planner.spec.quantities import Seconds, Share, refusal
+from planner.spec.slo import Slo
 from planner.spec.target import Target
-
-MAX_ELEMENTS = 2**63 - 1
-"""ONNX counts elements in int64."""
+from planner.spec.workload import Workload
 
 ObjectiveName = Literal["cost", "latency", "memory", "energy", "error"]
-Dimension = Annotated[int, Field(ge=0, strict=True)]
-
-
-class Workload(Document):
-    """One set of input shapes that the deployment serves, and how often it occurs."""
-
-    name: str = Field(default="default", min_length=1)
-    """Label of these shapes in reports and data files; unique."""
-    shapes: dict[str, tuple[Dimension, ...]] = Field(default_factory=dict)
-    """Input name -> dimensions; `[]` is a scalar. Only dynamic dimensions need it."""
-    weight: float = Field(default=1.0, gt=0)
-    """How often these shapes occur, relative to the others."""
-
-    @field_validator("shapes")
-    @classmethod
-    def _fits_int64(cls, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        for name, shape in shapes.items():
-            elements = 1
-            for dimension in shape:
-                elements *= dimension
-            if elements > MAX_ELEMENTS:
-                raise refusal(f"the shape of {name!r} has more elements than int64 can count")
-        return shapes
-
-
-class LatencyLimit(Document):
-    """The longest allowed latency at one percentile; `20ms` alone means p99."""
-
-    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
-
-    p50_us: Microseconds | None = Field(
-        default=None, gt=0, validation_alias="p50", serialization_alias="p50"
-    )
-    """Half of all inferences are at least this fast."""
-    p90_us: Microseconds | None = Field(
-        default=None, gt=0, validation_alias="p90", serialization_alias="p90"
-    )
-    """Nine of ten inferences are at least this fast."""
-    p95_us: Microseconds | None = Field(
-        default=None, gt=0, validation_alias="p95", serialization_alias="p95"
-    )
-    """95 of 100 inferences are at least this fast."""
-    p99_us: Microseconds | None = Field(
-        default=None, gt=0, validation_alias="p99", serialization_alias="p99"
-    )
-    """99 of 100 inferences are at least this fast; what a limit without percentile means."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short_form(cls, value: Any) -> Any:
-        if isinstance(value, int | float):
-            return {"p99": value}
-        if not isinstance(value, str):
-            return value
-        percentile, equals, limit = value.partition("=")
-        return {percentile.strip(): limit.strip()} if equals else {"p99": value}
-
-    @model_validator(mode="after")
-    def _promises_one_percentile(self) -> Self:
-        given = [name for name in ("p50", "p90", "p95", "p99") if getattr(self, f"{name}_us")]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            raise refusal(
-                f"a latency limit has exactly one percentile, found {found}", fix="{p99: 20ms}"
-            )
-        return self
-
-    @property
-    def percentile(self) -> float:
-        """The percentile promised: 50, 90, 95 or 99."""
-        return next(p for p in (50.0, 90.0, 95.0, 99.0) if getattr(self, f"p{p:.0f}_us"))
-
-    @property
-    def limit_us(self) -> float:
-        """The longest allowed latency at that percentile, microseconds."""
-        return float(getattr(self, f"p{self.percentile:.0f}_us"))
-
-
-class Slo(Document):
-    """What users of the deployment are promised; `slo: 20ms` is short for a p99 latency."""
-
-    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
-
-    latency: LatencyLimit | None = None
-    """Longest allowed latency of one inference, for every workload shape: `{p99: 20ms}`."""
-    throughput_per_s: PerSecond | None = Field(
-        default=None, gt=0, validation_alias="throughput", serialization_alias="throughput"
-    )
-    """Inferences per second that one deployment must sustain: `100/s`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short_form(cls, value: Any) -> Any:
-        return {"latency": value} if isinstance(value, str | int | float) else value
-
-
-class Compression(Document):
-    """Which number formats layers may take."""
-
-    formats: tuple[Format, ...] | None = Field(default=None, min_length=1)
-    """Formats the planner may choose from, besides each layer's own; all that the target runs
-    when not given."""
-    pin: dict[str, Format] = Field(default_factory=dict)
-    """Layer name pattern (`*` and `?` as in file names) -> the format those layers must have. A
-    compressed one is kept even where plain ONNX Runtime, which breaks it, is faster."""
-
-    @model_validator(mode="after")
-    def _allows_what_it_pins(self) -> Self:
-        for pattern, pinned in self.pin.items():
-            if self.formats is None or pinned in (*self.formats, Format.FP32):
-                continue
-            raise refusal(
-                f"{pattern!r} is pinned to {pinned.value}, which compression.formats leaves out",
-                fix=f"add {pinned.value} to compression.formats",
-                key=f"pin.{pattern}",
-            )
-        return self
 
 
 class Solver(Document):
@@ -278,12 +154,4 @@ class Constraints(Document):
             is_drop_relative=drop is not None and drop.is_relative(self.accuracy.metric),
             metric=self.accuracy.metric,
             confidence=self.accuracy.confidence,
-        )
-
-    @property
-    def workload_shapes(self) -> tuple[WorkloadShape, ...]:
-        """The workload as the plan records it, before dynamic dimensions are bound."""
-        return tuple(
-            WorkloadShape(name=entry.name, shapes=entry.shapes, weight=entry.weight)
-            for entry in self.workload
         )

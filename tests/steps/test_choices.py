@@ -16,7 +16,8 @@ from planner.compress.smoothing import SmoothingSettings
 from planner.ir.problem import Option
 from planner.profiling.store import Store
 from planner.progress import Silent
-from planner.spec.constraints import Compression, Constraints
+from planner.spec.compression import Compression
+from planner.spec.constraints import Constraints
 from planner.steps.accuracy import Accuracy
 from planner.steps.choices import Choices, choices, smoothing_of
 from planner.steps.pinned import without_others
