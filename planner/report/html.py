@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 
-from planner.report import svg, throughput
+from planner.report import html_placement, svg, throughput
 from planner.report.explain import runner_up_text
-from planner.report.placement import interval
+from planner.report.html_table import clean, table
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import (
     SHIPPED,
@@ -26,7 +25,6 @@ from planner.report.text import (
 from planner.spec.plan import Decision, Plan, Timing
 from planner.units import format_duration, format_size
 
-_PROSE = ("because", "runner-up would cost", "why it was not offered")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -37,14 +35,14 @@ def of_plan(plan: Plan, command: str) -> str:
         _tiles(plan),
         _latency(plan),
         _variants(plan),
-        _placement(plan),
+        html_placement.section(plan),
         _layers(plan.decisions),
         _rejected(plan),
         _certificate(plan),
-        f"<h2>Reproduce</h2><pre>{_clean(command)}</pre>",
+        f"<h2>Reproduce</h2><pre>{clean(command)}</pre>",
     )
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    title = f"infopt: {_clean(plan.model.path)}"
+    title = f"infopt: {clean(plan.model.path)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -55,21 +53,16 @@ def of_plan(plan: Plan, command: str) -> str:
     )
 
 
-def _clean(text: str) -> str:
-    """Text from models and users: no markup, no control characters."""
-    return escape("".join(c if c.isprintable() else "�" for c in text))
-
-
 def _head(plan: Plan) -> str:
     verdict, style = _verdict(plan)
     unprovable = unprovable_text(plan)
     texts = (f"accuracy {unprovable}", *plan.warnings) if unprovable else plan.warnings
-    warnings = "".join(f'<p class="warn">⚠ {_clean(text)}</p>' for text in texts)
+    warnings = "".join(f'<p class="warn">⚠ {clean(text)}</p>' for text in texts)
     return (
-        f"<h1>{_clean(plan.model.path)}</h1>"
-        f'<p class="{style}"><b>{_clean(verdict)}</b></p>'
-        f'<p class="soft">{_clean(plan.environment.device)}, ONNX Runtime '
-        f"{_clean(plan.environment.onnxruntime)}, infopt {_clean(plan.environment.infopt)}</p>"
+        f"<h1>{clean(plan.model.path)}</h1>"
+        f'<p class="{style}"><b>{clean(verdict)}</b></p>'
+        f'<p class="soft">{clean(plan.environment.device)}, ONNX Runtime '
+        f"{clean(plan.environment.onnxruntime)}, infopt {clean(plan.environment.infopt)}</p>"
         f"{warnings}"
     )
 
@@ -113,13 +106,13 @@ def _tiles(plan: Plan) -> str:
         (f"{plan.accuracy.measured_error:.1e}", "error (NMSE) at the outputs"),
     ]
     cells = "".join(
-        f'<div class="tile"><b>{_clean(v)}</b><span>{_clean(k)}</span></div>' for v, k in tiles
+        f'<div class="tile"><b>{clean(v)}</b><span>{clean(k)}</span></div>' for v, k in tiles
     )
     formats = formats_text(count_formats(plan))
     return (
         f'<div class="tiles">{cells}</div>'
-        f"<p>Formats of the {plan.model.ops} operators: {_clean(formats)}.</p>"
-        f"<p>Accuracy: {_clean(accuracy_text(plan))}.</p>"
+        f"<p>Formats of the {plan.model.ops} operators: {clean(formats)}.</p>"
+        f"<p>Accuracy: {clean(accuracy_text(plan))}.</p>"
     )
 
 
@@ -154,21 +147,21 @@ def _variants(plan: Plan) -> str:
         f"{guard.threshold:.3f}x. Shipped is {guard.shipped}: {guard.reason}."
     )
     return (
-        f"<h2>Alternatives, measured</h2>{_table(head, rows, numbers=(1, 2, 3, 4, 5))}"
-        f'<p class="soft">{_clean(control)}</p>'
+        f"<h2>Alternatives, measured</h2>{table(head, rows, numbers=(1, 2, 3, 4, 5))}"
+        f'<p class="soft">{clean(control)}</p>'
     )
 
 
 def _variant(timing: Timing, ships: bool) -> tuple[str, ...]:
     memory = timing.memory_size_bytes
     return (
-        f"{_clean(timing.name)}{' ✓' if ships else ''}",
+        f"{clean(timing.name)}{' ✓' if ships else ''}",
         format_duration(timing.p50_us),
         format_duration(timing.p99_us),
         f"{timing.ratio:.2f}x",
         f"{timing.ratio_low:.2f} .. {timing.ratio_high:.2f}",
         format_size(memory) if memory is not None else "",
-        _clean(timing.note),
+        clean(timing.note),
     )
 
 
@@ -176,7 +169,7 @@ def _variant_by_shape(plan: Plan, timing: Timing) -> list[tuple[str, ...]]:
     """The same on each shape, where there are several."""
     return [
         (
-            f"{_clean(plan.label(name))}{_clean(timing.name)}",
+            f"{clean(plan.label(name))}{clean(timing.name)}",
             format_duration(found.p50_us),
             format_duration(found.p99_us),
             f"{found.ratio:.2f}x",
@@ -187,106 +180,31 @@ def _variant_by_shape(plan: Plan, timing: Timing) -> list[tuple[str, ...]]:
     ]
 
 
-def _placement(plan: Plan) -> str:
-    """Stages on devices, where time goes, and the alternatives; nothing for other plans."""
-    found = plan.placement
-    if found is None:
-        return ""
-    shapes = [shape.name for shape in plan.workload]
-    stages = [
-        (
-            str(number),
-            str(stage.devices),
-            str(stage.groups),
-            svg.bar(min(stage.memory.used / max(stage.memory.capacity, 1), 1.0), 160),
-            f"{format_size(stage.memory.used)} of {format_size(stage.memory.capacity)}",
-            _clean(formats_text(stage.formats)),
-            format_size(stage.streamed_size_bytes) if stage.streamed_size_bytes else "",
-        )
-        for number, stage in enumerate(found.stages, 1)
-    ]
-    head = ("stage", "GPUs", "groups", "memory of each", "used", "weights as", "streamed per run")
-    times = [
-        (
-            _clean(name),
-            _predicted(plan, name),
-            *[
-                format_duration(value)
-                for value in (
-                    part.compute_us,
-                    part.memory_us,
-                    part.communication_us,
-                    part.launch_us,
-                    part.swap_us,
-                    part.floor_us,
-                )
-            ],
-        )
-        for name in shapes
-        if (part := found.breakdown.get(name)) is not None
-    ]
-    parts = (
-        "shape",
-        "predicted",
-        "compute",
-        "memory",
-        "communication",
-        "launch",
-        "exposed swap",
-        "floor",
-    )
-    others = [
-        (
-            _clean(f"{each.name}: {each.status}"),
-            _clean(each.layout or each.reason),
-            _clean(formats_text(each.formats) if each.formats else ""),
-            format_duration(each.query_us) if each.query_us is not None else "",
-            percent(each.gap, 1) if each.gap is not None else "",
-            f"{each.price_per_query:.3g}" if each.price_per_query is not None else "",
-            f"{each.error:.1e}" if each.error is not None else "",
-        )
-        for each in found.alternatives
-    ]
-    titles = ("alternative", "layout", "weights as", "query", "gap", "USD/query", "error")
-    return (
-        f"<h2>Placement</h2><p>{_clean(f'{found.devices} x {found.device}: {found.layout}')}. "
-        f"The SLO costs {_clean(found.slo_cost)}.</p>"
-        f"{_table(head, stages, numbers=(1, 2, 4, 6))}"
-        f"<h2>Where time goes</h2>{_table(parts, times, numbers=(1, 2, 3, 4, 5, 6, 7))}"
-        f"<h2>Alternatives</h2>{_table(titles, others, numbers=(3, 4, 5, 6))}"
-    )
-
-
-def _predicted(plan: Plan, shape: str) -> str:
-    value = plan.prediction.latency_p50_us[shape]
-    return f"{format_duration(value.expected)} [{interval(value.low, value.high)}]"
-
-
 def _layers(decisions: Sequence[Decision]) -> str:
     total = sum(decision.predicted_us for decision in decisions) or 1.0
     rows = [_layer(decision, decision.predicted_us / total) for decision in decisions]
     head = ("layer", "type", "chosen", "time", "", "error", "because", "runner-up would cost")
-    return f"<h2>Layers</h2>{_table(head, rows, numbers=(3, 5))}"
+    return f"<h2>Layers</h2>{table(head, rows, numbers=(3, 5))}"
 
 
 def _layer(decision: Decision, share: float) -> tuple[str, ...]:
     return (
-        _clean(decision.op),
-        _clean(decision.op_type),
-        _clean(decision.format),
+        clean(decision.op),
+        clean(decision.op_type),
+        clean(decision.format),
         f"{format_duration(decision.predicted_us)}, {percent(share, 0)}" if share else "",
         svg.bar(share, 80) if share else "",
         f"{decision.error:.1e}" if decision.error else "0",
-        _clean(decision.reason),
-        _clean(runner_up_text(decision.runner_up)),
+        clean(decision.reason),
+        clean(runner_up_text(decision.runner_up)),
     )
 
 
 def _rejected(plan: Plan) -> str:
     if not plan.rejected:
         return ""
-    rows = [(_clean(r.op), _clean(r.format), _clean(r.reason)) for r in plan.rejected]
-    body = _table(("layer", "format", "why it was not offered"), rows)
+    rows = [(clean(r.op), clean(r.format), clean(r.reason)) for r in plan.rejected]
+    body = table(("layer", "format", "why it was not offered"), rows)
     title = f"{len(plan.rejected)} option{'s' * (len(plan.rejected) != 1)}"
     return f"<h2>Not offered</h2><details><summary>{title}</summary>{body}</details>"
 
@@ -294,32 +212,8 @@ def _rejected(plan: Plan) -> str:
 def _certificate(plan: Plan) -> str:
     binding = ", ".join(plan.solver.binding) or "nothing: no limit is tight"
     return (
-        f"<h2>Certificate</h2><p>{_clean(certificate(plan))}.</p>"
-        f"<p>Limited by {_clean(binding)}.</p>"
-        f'<p class="soft">Model SHA-256 {_clean(plan.model.sha256)}<br>'
-        f"Plan SHA-256 {_clean(plan.digest)}</p>"
+        f"<h2>Certificate</h2><p>{clean(certificate(plan))}.</p>"
+        f"<p>Limited by {clean(binding)}.</p>"
+        f'<p class="soft">Model SHA-256 {clean(plan.model.sha256)}<br>'
+        f"Plan SHA-256 {clean(plan.digest)}</p>"
     )
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[tuple[str, ...]], numbers: Sequence[int] = ()
-) -> str:
-    """Cells are HTML already; the first column may break anywhere."""
-    marks = [_mark(index, title, numbers) for index, title in enumerate(head)]
-    titles = "".join(f"<th {mark}>{title}</th>" for mark, title in zip(marks, head, strict=True))
-    lines = [
-        "<tr>"
-        + "".join(f"<td {m}>{cell}</td>" for m, cell in zip(marks, row, strict=True))
-        + "</tr>"
-        for row in rows
-    ]
-    return f'<div class="scroll"><table><tr>{titles}</tr>\n{chr(10).join(lines)}</table></div>'
-
-
-def _mark(index: int, title: str, numbers: Sequence[int]) -> str:
-    """How a column is set: numbers to the right, names may break, prose gets room."""
-    if index in numbers:
-        return 'class="n"'
-    if index == 0:
-        return 'class="name"'
-    return 'class="text"' if title in _PROSE else ""
