@@ -6,8 +6,9 @@ their own names. Options that another beats in everything are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from planner.graph.skeleton import Skeleton
 from planner.ir.devices import Place
@@ -22,6 +23,7 @@ from planner.place.extents import Extents
 from planner.place.formats import PRIORS, Offer
 from planner.place.forms import WHOLE
 from planner.place.groups import Group
+from planner.place.machine import Swaps
 from planner.place.memory import Caches, holds, slot_holds
 from planner.place.packed import can_share
 from planner.place.price import Listed, Priced, Pricer, list_kernels
@@ -31,14 +33,6 @@ from planner.place.variant import HOST, Variant
 
 LEAST_STREAMED_BYTES = 1_000_000
 """Smaller weights are not worth a copy of their own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Swaps:
-    """How weights come from host memory."""
-
-    fetch: Callable[[float], Latency]
-    """Of so many bytes into each rank, all ranks at once."""
 
 
 @dataclass
@@ -77,9 +71,16 @@ class Offers:
         """Groups that differ."""
         return len(self._costed)
 
+    @property
+    def ties(self) -> tuple[tuple[int, int], ...]:
+        """Groups that hold a weight for others, and these; and groups whose results late ones may
+        make something again from."""
+        tied = self.tied.edges if self.tied is not None else ()
+        return (*tied, *(self.again.edges if self.again is not None else ()))
+
     def variants(self) -> list[Variant]:
         """All options, group after group."""
-        after = _last_readers(self.groups)
+        after = last_readers(self.groups)
         remade = self.again.remade if self.again is not None else {}
         found: list[Variant] = []
         for number, group in enumerate(self.groups):
@@ -115,10 +116,11 @@ class Offers:
         for each in costed:
             ends = each.spread.ends
             own = ends if model is numbering else ends.renamed(tensors, classes)
-            for place in self.places:
-                if place.degree == own.degree:
-                    for way in ways(self.again, number, own, after, is_again=is_again):
-                        yield from self._at(number, group, way, each.by_format, place)
+            places = [place for place in self.places if place.degree == own.degree]
+            for place, way in product(
+                places, ways(self.again, number, own, after, is_again=is_again)
+            ):
+                yield from self._at(number, group, way, each.by_format, place)
 
     def _cost(self, group: Group) -> list[Costed]:
         """Every strategy worth offering, at every degree, with its prices."""
@@ -148,49 +150,55 @@ class Offers:
         by_format: Mapping[str, Priced],
         place: Place,
     ) -> Iterator[Variant]:
-        caches, own = self.caches, way.ends
-        needs = tuple(
-            State(name, form) for name, form in own.needs.items() if name not in caches.given
-        )
-        makes = tuple(State(name, form) for name, forms in own.makes.items() for form in forms)
-        kept = holds(
-            group,
-            way.held,
-            self.skeleton,
-            self.extents,
-            number,
-            way.after,
-            caches,
-            len(self.groups),
-        )
-        cache = caches.bytes_of(group, own, self.skeleton, self.extents)
-        wanted = self.pinned.get(group.name)
+        """One way on one place, in every format that it may have."""
+        any_format = self._any_format(number, group, way, place)
+        pinned = self.pinned.get(group.name)
         for form, priced in by_format.items():
-            if wanted is not None and form != wanted:
+            if pinned is not None and form != pinned:
                 continue
-            share = self.errors.get(group.name, 0.0)
-            style = f"{','.join(map(str, own.classes)) or WHOLE}{way.mark}"
-            held = self._held(number, group, own, form)
-            option = Option(
-                name=f"{group.name}:{form}:{place.name}:{style}",
-                ops=(group.name,),
-                format=form,
-                latency=self._table(priced.latency),
-                needs=needs,
-                makes=(*makes, *held),
-                weight_size_bytes=priced.weight_size_bytes,
-                workspace_size_bytes=priced.workspace_size_bytes,
-                error=share * PRIORS[form].error if group.weighted else 0.0,
-                energy_j=self._energy(priced.latency, place.degree),
-                place=place.name,
-                holds=kept,
-                cache_size_bytes=cache,
-            )
-            resident = Variant(option, number, own, priced, again=way.again)
+            option = self._as(form, priced, any_format, number, group, way)
+            resident = Variant(option, number, way.ends, priced, again=way.again)
             yield resident
             yield from self._sharing(resident, group, form)
             if self.swaps is not None and priced.weight_size_bytes >= LEAST_STREAMED_BYTES:
                 yield self._streamed(resident, self.swaps)
+
+    def _any_format(self, number: int, group: Group, way: Way, place: Place) -> Option:
+        """What all formats of one way on one place have in common."""
+        skeleton, extents, caches, own = self.skeleton, self.extents, self.caches, way.ends
+        count = len(self.groups)
+        return Option(
+            name=group.name,
+            ops=(group.name,),
+            format="",
+            latency=(),
+            needs=tuple(
+                State(name, form) for name, form in own.needs.items() if name not in caches.given
+            ),
+            makes=tuple(State(name, form) for name, forms in own.makes.items() for form in forms),
+            place=place.name,
+            holds=holds(group, way.held, skeleton, extents, number, way.after, caches, count),
+            cache_size_bytes=caches.bytes_of(group, own, skeleton, extents),
+        )
+
+    def _as(
+        self, form: str, priced: Priced, any_format: Option, number: int, group: Group, way: Way
+    ) -> Option:
+        """The same in one format, its weights resident."""
+        own = way.ends
+        style = f"{','.join(map(str, own.classes)) or WHOLE}{way.mark}"
+        share = self.errors.get(group.name, 0.0)
+        return replace(
+            any_format,
+            name=f"{group.name}:{form}:{any_format.place}:{style}",
+            format=form,
+            latency=self._table(priced.latency),
+            makes=(*any_format.makes, *self._held(number, group, own, form)),
+            weight_size_bytes=priced.weight_size_bytes,
+            workspace_size_bytes=priced.workspace_size_bytes,
+            error=share * PRIORS[form].error if group.weighted else 0.0,
+            energy_j=self.energy(priced.latency, own.degree),
+        )
 
     def _held(self, number: int, group: Group, own: Ends, form: str) -> tuple[State, ...]:
         """Weights that later groups of the stage may read here."""
@@ -239,14 +247,15 @@ class Offers:
             option,
             name=f"{option.name}@{HOST}",
             latency=self._table(row),
-            energy_j=self._energy(row, resident.ends.degree),
+            energy_j=self.energy(row, resident.ends.degree),
             makes=tuple(state for state in option.makes if state.tensor in resident.ends.makes),
             weight_size_bytes=0,
             holds=(*option.holds, *slots),
         )
         return replace(resident, option=streamed, residency=HOST, swap_us=added)
 
-    def _energy(self, row: tuple[Latency, ...], degree: int) -> float:
+    def energy(self, row: tuple[Latency, ...], degree: int) -> float:
+        """What a run of a row of latencies draws, joules; 0 where no source says."""
         return self.power.joules(row, degree) if self.power is not None else 0.0
 
     def _table(self, row: tuple[Latency, ...]) -> tuple[tuple[Latency, ...], ...]:
@@ -254,7 +263,7 @@ class Offers:
         return self._latencies.setdefault(row, (row,))
 
 
-def _last_readers(groups: Sequence[Group]) -> dict[str, int]:
+def last_readers(groups: Sequence[Group]) -> dict[str, int]:
     """Tensor -> number of the last group that reads it."""
     found: dict[str, int] = {}
     for number, group in enumerate(groups):

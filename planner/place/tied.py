@@ -38,10 +38,9 @@ class Tied:
         """Large floating-point weights of several groups."""
         readers: dict[str, dict[int, None]] = {}
         for number, group in enumerate(groups):
-            for op in group.ops:
-                for name in op.inputs:
-                    if name and _is_large(tensors[name]):
-                        readers.setdefault(name, {})[number] = None
+            read_here = (name for op in group.ops for name in op.inputs if name)
+            for name in (name for name in read_here if _is_large(tensors[name])):
+                readers.setdefault(name, {})[number] = None
         held: dict[int, list[str]] = {}
         read: dict[int, list[str]] = {}
         for name, numbers in readers.items():

@@ -19,10 +19,10 @@ from planner.place.extents import Extents
 from planner.place.formats import PRIORS, offer
 from planner.place.forms import SUMMAND, WHOLE, conversion
 from planner.place.groups import Group, group
+from planner.place.machine import Machine, links
 from planner.place.memory import Caches
 from planner.place.options import Offers
 from planner.place.price import Pricer
-from planner.place.problem import Machine, links
 from planner.place.strategy import Spread, spread
 from planner.place.variant import Variant
 from planner.spec.formats import Format

@@ -9,7 +9,6 @@ import onnx
 
 from planner.graph.skeleton import load_skeleton
 from planner.ir.problem import Problem
-from planner.progress import Silent
 from planner.spec.constraints import Constraints
 from planner.steps.away.narrowed import narrowed
 from planner.steps.away.offers import pose_away
@@ -32,5 +31,5 @@ def on_one_device(folder: Path, width: int) -> Problem:
         }
     )  # fmt: skip
     away = find_target(constraints)
-    posed = pose_away(constraints, load_skeleton(path, workload), away, Silent())
+    posed = pose_away(constraints, load_skeleton(path, workload), away)
     return narrowed(posed.problem, replace(posed.problem.limits, devices=1))

@@ -69,7 +69,7 @@ def enumerated(constraints: Constraints) -> Iterator[dict[str, float]]:
     away = find_target(constraints)
     workload = {entry.name: entry.shapes for entry in constraints.workload}
     skeleton = load_skeleton(constraints.model, workload)
-    posed = pose_away(constraints, skeleton, away, Silent())
+    posed = pose_away(constraints, skeleton, away)
     solving = Solving(constraints, posed, away, Silent())
     for devices in range(1, away.machine.gpus + 1):
         problem = solving.at_most(devices, replace(posed.problem.limits, devices=devices))

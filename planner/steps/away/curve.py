@@ -47,7 +47,7 @@ def curve_elsewhere(
     workload = {entry.name: entry.shapes for entry in constraints.workload}
     skeleton = load_skeleton(constraints.model, workload)
     work.reporter.stage("offer")
-    posed = pose_away(constraints, skeleton, away, work.reporter)
+    posed = pose_away(constraints, skeleton, away)
     work.reporter.stage(f"frontier: {' against '.join(chosen)}")
     frontier = Frontier(Solving(constraints, posed, away, work.reporter), chosen, points)
     found = frontier.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,24 +12,25 @@ from planner.graph.skeleton import Skeleton
 from planner.ir.graph import Graph
 from planner.ir.problem import Limits, Objective, Problem
 from planner.place.again import find as find_again
-from planner.place.axes import Axes, find_axes
+from planner.place.axes import find_axes
 from planner.place.energy import Power
 from planner.place.formats import Offer, offer
 from planner.place.groups import Group, find_weighted, group
 from planner.place.late import LEAST_SHARE
+from planner.place.machine import places, swaps
 from planner.place.memory import Caches, inputs_bytes
 from planner.place.options import Offers
 from planner.place.price import Pricer
-from planner.place.problem import Demand, places, pose, swaps
+from planner.place.problem import Demand, pose
 from planner.place.tied import Tied
 from planner.place.variant import Variant
-from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.target import Away
 
 RESIDUAL_GAIN = 2.0
 """NMSE at the outputs of a residual network, when every product errs by 1: two products in a row
 in each branch, and branches average out (a prior, to be replaced by calibration)."""
+_HALVES = ("fp16", "bf16")
 _RESIDUAL_SHARE = 0.125
 """Additions of two activations per weighted operator from which on a network counts as residual."""
 _OBJECTIVES: Mapping[str, Objective] = {
@@ -46,83 +47,76 @@ _OBJECTIVES: Mapping[str, Objective] = {
 class Posed:
     """The Problem and what its names stand for."""
 
-    skeleton: Skeleton
-    axes: Axes
-    groups: tuple[Group, ...]
-    offer: Offer
-    caches: Caches
+    offers: Offers
     problem: Problem
     variants: Mapping[str, Variant]
+    """By the name of their option."""
     fixed_bytes: int
-    offers: Offers
+    """What every device holds whatever is chosen."""
     error_basis: str
 
+    @property
+    def skeleton(self) -> Skeleton:
+        """The model; late ones of what may be made again are operators of it."""
+        return self.offers.skeleton
 
-def pose_away(
-    constraints: Constraints, skeleton: Skeleton, away: Away, reporter: Reporter
-) -> Posed:
+    @property
+    def groups(self) -> Sequence[Group]:
+        """In order; `Variant.group` counts in them."""
+        return self.offers.groups
+
+    @property
+    def offer(self) -> Offer:
+        """Formats."""
+        return self.offers.offer
+
+
+def pose_away(constraints: Constraints, skeleton: Skeleton, away: Away) -> Posed:
     """Everything that may be chosen on a target, as one Problem.
 
     Raises:
         UsageError: a pin that no offered format meets.
     """
-    offered = offer(away.predictor, constraints.compression.formats)
-    axes = find_axes(skeleton)
-    groups = group(skeleton)
-    pricer = Pricer(away.predictor, offered.base)
-    caches = Caches.find(skeleton.graph, offered.base)
-    share, basis = error_share(skeleton.graph, groups)
     demand = _demand(constraints, away)
-    power = _power(away, demand)
-    again = find_again(
-        skeleton,
-        axes,
-        groups,
-        LEAST_SHARE * away.machine.memory_size_bytes,
-        offered.base in ("fp16", "bf16"),
-    )
+    offers, basis = _offers(constraints, skeleton, away, demand)
+    variants = offers.variants()
+    predictor, graphs = away.predictor, tuple(offers.skeleton.graphs.values())
+    context_bytes = int(predictor.runtime_context_bytes + predictor.workspace_bytes)
+    fixed_bytes = context_bytes + inputs_bytes(graphs, offers.caches)
+    problem = pose(offers, variants, predictor, away.machine, demand, fixed_bytes)
+    by_name = {variant.option.name: variant for variant in variants}
+    return Posed(offers, problem, by_name, fixed_bytes, basis)
+
+
+def _offers(
+    constraints: Constraints, skeleton: Skeleton, away: Away, demand: Demand
+) -> tuple[Offers, str]:
+    """What makes the options, and what errors are reckoned from."""
+    machine = away.machine
+    offered = offer(away.predictor, constraints.compression.formats)
+    axes, groups = find_axes(skeleton), group(skeleton)
+    share, basis = error_share(skeleton.graph, groups)
+    caches = Caches.find(skeleton.graph, offered.base)
+    least_bytes, is_half = LEAST_SHARE * machine.memory_size_bytes, offered.base in _HALVES
+    again = find_again(skeleton, axes, groups, least_bytes, is_half)
     if again is not None:
         skeleton, axes, groups = again.skeleton, again.axes, again.groups
-    tied = None if "peer" in away.machine.offload else Tied.find(groups, skeleton.graph.tensors)
-    offers = Offers(
+    lends = "peer" in machine.offload
+    return Offers(
         skeleton,
         axes,
         groups,
-        pricer,
+        Pricer(away.predictor, offered.base),
         offered,
-        places(away.machine),
+        places(machine),
         share,
         caches,
         pins(constraints, groups, offered),
-        swaps(away.predictor, away.machine),
-        power,
-        tied,
+        swaps(away.predictor, machine),
+        _power(away, demand),
+        None if lends else Tied.find(groups, skeleton.graph.tensors),
         again,
-    )
-    variants = offers.variants()
-    fixed = away.predictor.runtime_context_bytes + away.predictor.workspace_bytes
-    fixed_bytes = int(fixed) + inputs_bytes(tuple(skeleton.graphs.values()), caches)
-    problem = pose(
-        skeleton,
-        groups,
-        variants,
-        offers.extents,
-        pricer,
-        away.predictor,
-        caches,
-        away.machine,
-        demand,
-        fixed_bytes,
-        power,
-        (
-            *(tied.edges if tied is not None else ()),
-            *(again.edges if again is not None else ()),
-        ),
-    )
-    by_name = {variant.option.name: variant for variant in variants}
-    return Posed(
-        skeleton, axes, groups, offered, caches, problem, by_name, fixed_bytes, offers, basis
-    )
+    ), basis
 
 
 def _power(away: Away, demand: Demand) -> Power | None:
@@ -197,4 +191,4 @@ def pins(constraints: Constraints, groups: tuple[Group, ...], offered: Offer) ->
 def whole_ops(posed: Posed) -> dict[str, int]:
     """Operators that no rule cuts, by type."""
     kinds = {op.name: op.kind for op in posed.skeleton.graph.ops}
-    return dict(Counter(kinds[name] for name in posed.axes.unknown).most_common())
+    return dict(Counter(kinds[name] for name in posed.offers.axes.unknown).most_common())

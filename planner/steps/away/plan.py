@@ -26,7 +26,7 @@ def plan_away(constraints: Constraints, away: Away, work: Workspace) -> Plan:
     workload = {entry.name: entry.shapes for entry in constraints.workload}
     skeleton = load_skeleton(constraints.model, workload)
     work.reporter.stage("offer")
-    posed = pose_away(constraints, skeleton, away, work.reporter)
+    posed = pose_away(constraints, skeleton, away)
     search = Search(constraints, posed, away, work.reporter)
     best, others = search.run()
     if best is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from planner.graph.sandbox import Bounds, LimitError, Sandbox
 from planner.ir.problem import Limits, Option, Problem
 from planner.ir.solution import Solution, Status
-from planner.place.problem import links
+from planner.place.machine import links
 from planner.progress import Reporter
 from planner.spec.constraints import Constraints
 from planner.steps.away.inherited import inherited

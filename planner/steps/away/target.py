@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planner import resources
 from planner.cost.predictor import Predictor
 from planner.errors import EnvironmentMismatchError, UsageError
-from planner.place.problem import Machine
+from planner.place.machine import Machine
 from planner.spec.constraints import Constraints
 from planner.spec.devices import describe
 from planner.spec.node import NodeProfile, read_node
