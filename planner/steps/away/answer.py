@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from planner.ir.problem import Latency
@@ -33,6 +33,7 @@ class Answer:
         best: Found,
         others: Sequence[Found],
     ) -> None:
+        self._given = (constraints, away, posed, best, others)
         self._constraints, self._away, self._posed = constraints, away, posed
         self._best, self._others = best, others
         self._solution = best.solution
@@ -41,6 +42,11 @@ class Answer:
 
     def _variants(self, stage: Stage) -> list[Variant]:
         return [self._posed.variants[name] for name in stage.chosen]
+
+    def _chosen(self) -> Iterator[tuple[int, Stage, Variant]]:
+        """Every group's variant, in order, with its stage and that one's number, from 0."""
+        for number, stage in enumerate(self._solution.stages):
+            yield from ((number, stage, variant) for variant in self._variants(stage))
 
     @cached_property
     def _parts(self) -> StreamingParts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from planner.ir.solution import Stage
 from planner.place.spending import Parts
@@ -46,11 +46,7 @@ class Record(Answer):
             base_format=self._posed.offer.base,
             stages=tuple(self._stages()),
             groups=tuple(self._groups()),
-            recomputed=remade(
-                self._posed,
-                [v for stage in self._solution.stages for v in self._variants(stage)],
-                self._names,
-            ),
+            recomputed=remade(self._posed, [each for *_, each in self._chosen()], self._names),
             breakdown=self._breakdown(),
             query=query,
             price_per_hour=price,
@@ -109,44 +105,36 @@ class Record(Answer):
             capacity=self._away.machine.memory_size_bytes,
         )
 
-    def _groups(self) -> list[GroupPlan]:
-        found = []
-        for number, stage in enumerate(self._solution.stages):
-            for variant in self._variants(stage):
-                group = self._posed.groups[variant.group]
-                row = variant.option.latency[0]
-                found.append(
-                    GroupPlan(
-                        name=group.name,
-                        stage=number,
-                        ops=tuple(op.name for op in group.ops),
-                        weighted=group.weighted,
-                        format=variant.option.format,
-                        style=style(self._posed.offers.spread_of(variant)),
-                        residency=residency(variant, stage),
-                        weight_size_bytes=variant.priced.weight_size_bytes,
-                        latency_us={
-                            name: expected(cell)
-                            for name, cell in zip(self._names, row, strict=True)
-                        },
-                    )
-                )
-        return found
+    def _groups(self) -> Iterator[GroupPlan]:
+        for number, stage, variant in self._chosen():
+            group = self._posed.groups[variant.group]
+            cells = zip(self._names, variant.option.latency[0], strict=True)
+            yield GroupPlan(
+                name=group.name,
+                stage=number,
+                ops=tuple(op.name for op in group.ops),
+                weighted=group.weighted,
+                format=variant.option.format,
+                style=style(self._posed.offers.spread_of(variant)),
+                residency=residency(variant, stage),
+                weight_size_bytes=variant.priced.weight_size_bytes,
+                latency_us={name: expected(cell) for name, cell in cells},
+            )
 
     def _breakdown(self) -> dict[str, Breakdown]:
         totals = self._solution.totals
         assert totals is not None
         conversions = {each.name: each for each in self._best.problem.conversions}
+        sent = [conversions[name] for s in self._solution.stages for name in s.conversions]
+        variants = [variant for *_, variant in self._chosen()]
         found = {}
         for n, name in enumerate(self._names):
             parts, swap = Parts(), 0.0
-            for stage in self._solution.stages:
-                for variant in self._variants(stage):
-                    parts += variant.priced.parts[n]
-                    swap += variant.swap_us[n] if variant.swap_us else 0.0
-                for each in stage.conversions:
-                    cost = expected(conversions[each].latency[0][n])
-                    parts += Parts(communication_us=cost)
+            for variant in variants:
+                parts += variant.priced.parts[n]
+                swap += variant.swap_us[n] if variant.swap_us else 0.0
+            for each in sent:
+                parts += Parts(communication_us=expected(each.latency[0][n]))
             known = parts.compute_us + parts.memory_us + parts.communication_us + parts.launch_us
             rest = max(totals.latency_expected_us[n] - known - swap, 0.0)
             moved = min(self._moved_us(n), rest) if self._streams_in_windows() else rest
