@@ -167,10 +167,12 @@ class Pricing:
         """All kernels into the state of the whole runs: as the model does where one thread runs
         them, and as the probe where threads work on them together, which is slow as the one thread
         is whose core is taken."""
-        for threads, table in self._tables.items():
-            brought = table.in_state(self._references_us, felt)
-            change_us = brought.brought(change).expected_us if change is not None else 0.0
-            self._tables[threads] = table.in_state(self._references_us, felt, change_us)
+        state = CostTable({}, self._references_us, felt)
+        change_us = state.brought(change).expected_us if change is not None else 0.0
+        self._tables = {
+            threads: table.in_state(self._references_us, felt, change_us)
+            for threads, table in self._tables.items()
+        }
 
     def _together(self, variant: Variant, threads: int) -> float:
         """The share of a variant's time in kernels that threads work on together."""
