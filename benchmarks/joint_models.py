@@ -401,10 +401,6 @@ class Maker:
         yield Transfer(f"send8:{op.name}", small, small, half)
 
 
-def _used_forms(options: list[Option]) -> set[State]:
-    return {state for option in options for state in option.needs}
-
-
 def working_set_bytes(case: Case, ops: list[Op], ends: dict[str, int]) -> int:
     """Peak of live activations, largest workspace and caches of one rank of a Megatron plan:
     columns, then rows; what is elementwise stays as its first input is."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from planner.ir.graph import Graph, Op, Tensor
@@ -158,8 +157,3 @@ def why_not_weighted(op: Op, graph: Graph, position: int = 1) -> str | None:
     if weight.shape is None or 0 in weight.shape:
         return "its weight has no elements"
     return why_not_float(op, graph, [0])
-
-
-def as_float32(value: Array) -> Array:
-    """The value as float32 without a copy where it is float32 already."""
-    return np.asarray(value, dtype=np.float32)

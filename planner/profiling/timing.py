@@ -113,10 +113,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def relative_width(self) -> float:
-        return (self.high - self.low) / self.median if self.median > 0 else 0.0
-
 
 def median_interval(values: Sequence[float]) -> Interval:
     """Median with its 95 % interval."""
