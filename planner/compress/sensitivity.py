@@ -11,11 +11,12 @@ where they lie beside the file), plus recorded activations within a limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from onnx import ModelProto
 
 from planner.compress import surgery
 from planner.compress.base import NATIVE, Array, Calibration, Format
@@ -141,12 +142,7 @@ def _measure(
     onnx_model = onnx.load(model_path, load_external_data=False)
     onnx_model = upgrade_opset(onnx_model, _ADDITION_OPSET)
     units = {unit.op.name: unit for unit in units_of(onnx_model, graph, formats)}
-    read = {name for unit in units.values() for name in unit.op.inputs}
-    constants = {
-        name: weights.to_array(tensor, model_path.parent)
-        for name, tensor in surgery.initialisers(onnx_model).items()
-        if name in read
-    }
+    constants = _constants(onnx_model, units.values(), model_path.parent)
     costs = {op.name: cost_of(op, graph) for op in graph.ops}
     per_run = size_of(graph.tensors)
 
@@ -165,11 +161,25 @@ def _measure(
         model_path.parent,
     ) as board:
         for group in groups_within(list(units), held, settings.memory_size_bytes):
-            records = _recorded(board, [units[name] for name in group], samples.runs)
-            for name in group:
-                bench = UnitBench(units[name], board, records, constants, calibration, session)
-                for form in units[name].formats:
-                    yield (name, form), bench.error_of(method_of(form), samples.runs)
+            together = [units[name] for name in group]
+            records = _recorded(board, together, samples.runs)
+            for unit in together:
+                bench = UnitBench(unit, board, records, constants, calibration, session)
+                yield from _errors(unit, bench, samples.runs)
+
+
+def _errors(unit: Unit, bench: UnitBench, runs: int) -> Iterator[tuple[Choice, float]]:
+    return (((unit.op.name, form), bench.error_of(method_of(form), runs)) for form in unit.formats)
+
+
+def _constants(onnx_model: ModelProto, units: Iterable[Unit], folder: Path) -> dict[str, Array]:
+    """Those that the units read, by name."""
+    read = {name for unit in units for name in unit.op.inputs}
+    return {
+        name: weights.to_array(tensor, folder)
+        for name, tensor in surgery.initialisers(onnx_model).items()
+        if name in read
+    }
 
 
 def _recorded(board: Switchboard, units: Sequence[Unit], runs: int) -> list[dict[str, Array]]:

@@ -111,20 +111,11 @@ def switchboard(
     `candidates`: operator -> outputs that may be disturbed; `recorded`: operator -> tensors that
     will be asked for; `cost`: operator -> its share of the work, for cuts of equal work.
     """
-    results = {value.name for value in onnx_model.graph.output}
     switches = {name: f"{name}__delta" for made in candidates.values() for name in made}
-    wanted = results | {name for names in recorded.values() for name in names}
-    nodes = _with_switches(onnx_model, switches)
-    count = max(1, min(MAX_SEGMENTS, len(graph.ops) // _OPS_PER_SEGMENT))
-    per_run = size_of(graph.tensors)
-    while True:
-        parts = _cut(nodes, cost, count)
-        segments = _segments(onnx_model, parts, results, wanted)
-        borders = _borders(segments, switches, graph)
-        held = samples.runs * sum(per_run(name) for name in borders)
-        if count == 1 or (_are_tensors(borders, graph) and held <= memory_size_bytes):
-            break
-        count //= 2
+    wanted = {value.name for value in onnx_model.graph.output}
+    wanted |= {name for names in recorded.values() for name in names}
+    most_bytes = memory_size_bytes // max(samples.runs, 1)
+    segments = _fitting(onnx_model, graph, switches, cost, most_bytes)
     with contextlib.ExitStack() as stack:
         sessions = [
             stack.enter_context(
@@ -145,6 +136,26 @@ def switchboard(
             for i, part in enumerate(segments):
                 board.states[run].update(board._run(i, board.states[run], {}, part.outputs))
         yield board
+
+
+def _fitting(
+    onnx_model: ModelProto,
+    graph: Graph,
+    switches: Mapping[str, str],
+    cost: Callable[[str], float],
+    most_bytes: int,
+) -> list[_Segment]:
+    """As many segments as are worth it and whose borders can be kept, in so many bytes a run."""
+    nodes = _with_switches(onnx_model, switches)
+    per_run = size_of(graph.tensors)
+    count = max(1, min(MAX_SEGMENTS, len(graph.ops) // _OPS_PER_SEGMENT))
+    while True:
+        segments = _segments(onnx_model, _cut(nodes, cost, count))
+        borders = _borders(segments, switches, graph)
+        held_bytes = sum(map(per_run, borders))
+        if count == 1 or (_are_tensors(borders, graph) and held_bytes <= most_bytes):
+            return segments
+        count //= 2
 
 
 def _with_switches(onnx_model: ModelProto, switches: Mapping[str, str]) -> list[NodeProto]:
@@ -175,12 +186,8 @@ def _cut(
     return [part for part in parts if part]
 
 
-def _segments(
-    onnx_model: ModelProto,
-    parts: Sequence[Sequence[NodeProto]],
-    results: set[str],
-    wanted: set[str],
-) -> list[_Segment]:
+def _segments(onnx_model: ModelProto, parts: Sequence[Sequence[NodeProto]]) -> list[_Segment]:
+    results = {value.name for value in onnx_model.graph.output}
     constants = set(surgery.initialisers(onnx_model))
     reads = [{name for node in part for name in surgery.reads_of(node)} for part in parts]
     segments = []

@@ -21,7 +21,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -38,6 +38,7 @@ from planner.runtime.parent import die_with_parent
 from planner.runtime.tensors import read_tensors
 
 Reply = dict[str, Any]
+Handler = Callable[[Reply], Iterator[Reply]]
 _CONTEXT_RUNS = 40
 
 
@@ -126,7 +127,7 @@ def main(arguments: list[str]) -> None:
     ort.set_global_thread_pool_sizes(threads, 1)
     with tempfile.TemporaryDirectory(prefix="infopt-worker-") as folder:
         worker = Worker(Path(folder), threads)
-        handlers: dict[str, Callable[[Reply], Iterator[Reply]]] = {
+        handlers: dict[str, Handler] = {
             "analyse": worker.analyse,
             "measure": worker.measure,
             "overhead": worker.overhead,
@@ -137,11 +138,16 @@ def main(arguments: list[str]) -> None:
         }
         for line in sys.stdin:
             request = json.loads(line)
-            try:
-                for reply in handlers[request["do"]](request):
-                    replies.write(json.dumps(reply) + "\n")
-            except Exception as error:  # noqa: BLE001  the parent decides what a failure means
-                replies.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
+            for reply in _answered(handlers, request):
+                replies.write(json.dumps(reply) + "\n")
+
+
+def _answered(handlers: Mapping[str, Handler], request: Reply) -> Iterator[Reply]:
+    """Its replies; an error is the last: the parent decides what a failure means."""
+    try:
+        yield from handlers[request["do"]](request)
+    except Exception as error:  # noqa: BLE001
+        yield {"error": f"{type(error).__name__}: {error}"}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,13 +21,10 @@ from planner.runtime import integrity, ort
 from planner.runtime.allocator import give_back_at_once
 from planner.runtime.inputs import Inputs
 from planner.runtime.segments import Bound, bind, bind_fused, chain, dead_after
-from planner.runtime.selection import read_verified
+from planner.runtime.selection import Way, known_of, selected
 from planner.spec.manifest import FusedSegment, Manifest, OrtSegment
-from planner.spec.verified import Verified
 
 Array = np.ndarray[Any, Any]
-Way = Literal["verified", "fused", "library"]
-"""How parts with generated kernels run."""
 
 
 class Session:
@@ -193,6 +190,19 @@ def load(
         apart = known.apart if known is not None else {}
     if shared_percent is None:
         shared_percent = known.shared_percent if known is not None else {}
+    parts = _openers(directory, manifest, segments, copies, apart, shared_percent)
+    return Session(directory, manifest, _all_or_none(parts))
+
+
+def _openers(
+    directory: Path,
+    manifest: Manifest,
+    segments: tuple[OrtSegment | FusedSegment, ...],
+    copies: int,
+    apart: Mapping[str, Mapping[str, str]],
+    shared_percent: Mapping[str, int],
+) -> list[Callable[[], Bound]]:
+    """What opens each part. One that is alone hands out the engine's outputs, in their order."""
     dead = dead_after(directory, manifest, segments)
     if len(segments) == 1:
         returned = tuple(spec.name for spec in manifest.outputs)
@@ -210,8 +220,7 @@ def load(
             return bind_fused(directory, segment, listed, gone, copies, loops, share)
         return bind(directory, segment, segment.file, listed, gone, has_arena=keeps)
 
-    parts = [partial(bound, each, gone) for each, gone in zip(segments, dead, strict=True)]
-    return Session(directory, manifest, _all_or_none(parts))
+    return [partial(bound, each, gone) for each, gone in zip(segments, dead, strict=True)]
 
 
 def _all_or_none(parts: Iterable[Callable[[], Bound]]) -> list[Bound]:
@@ -224,32 +233,3 @@ def _all_or_none(parts: Iterable[Callable[[], Bound]]) -> list[Bound]:
                 undone.callback(kernels.close)
         undone.pop_all()
     return found
-
-
-def known_of(directory: Path, manifest: Manifest, path: Way) -> Verified | None:
-    """What `infopt verify` found here, where that decides.
-
-    Raises:
-        EnvironmentMismatchError: there are kernels to run, and no GPU.
-    """
-    if not manifest.fused_segments or path != "verified":
-        return None
-    return read_verified(directory, manifest)
-
-
-def selected(
-    manifest: Manifest, path: Way, known: Verified | None
-) -> tuple[OrtSegment | FusedSegment, ...]:
-    """Which way each part runs."""
-    if not manifest.fused_segments or path == "library":
-        return manifest.ort_segments
-    found = [segment for stage in manifest.stages for segment in stage.segments]
-    return tuple(
-        segment.library
-        if isinstance(segment, FusedSegment)
-        and known is not None
-        and known.choice(segment.folder) == "library"
-        else segment
-        for segment in found
-        if isinstance(segment, OrtSegment | FusedSegment)
-    )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from planner.errors import SpecError
 from planner.runtime.fused.driver import Driver
 from planner.runtime.integrity import VERIFIED
 from planner.spec.io import canonical_json, read_verified_file, write_atomically
-from planner.spec.manifest import Manifest
+from planner.spec.manifest import FusedSegment, Manifest, OrtSegment
 from planner.spec.verified import Verified
+
+Way = Literal["verified", "fused", "library"]
+"""How parts with generated kernels run."""
 
 
 def read_verified(directory: Path, manifest: Manifest) -> Verified | None:
@@ -36,3 +40,32 @@ def write_verified(directory: Path, verified: Verified) -> None:
         UsageError: the folder is read-only or full.
     """
     write_atomically(directory / VERIFIED, canonical_json(verified))
+
+
+def known_of(directory: Path, manifest: Manifest, path: Way) -> Verified | None:
+    """What `infopt verify` found here, where that decides.
+
+    Raises:
+        EnvironmentMismatchError: there are kernels to run, and no GPU.
+    """
+    if not manifest.fused_segments or path != "verified":
+        return None
+    return read_verified(directory, manifest)
+
+
+def selected(
+    manifest: Manifest, path: Way, known: Verified | None
+) -> tuple[OrtSegment | FusedSegment, ...]:
+    """Which way each part runs."""
+    if not manifest.fused_segments or path == "library":
+        return manifest.ort_segments
+    found = [segment for stage in manifest.stages for segment in stage.segments]
+    return tuple(
+        segment.library
+        if isinstance(segment, FusedSegment)
+        and known is not None
+        and known.choice(segment.folder) == "library"
+        else segment
+        for segment in found
+        if isinstance(segment, OrtSegment | FusedSegment)
+    )

@@ -97,19 +97,12 @@ def pose(
     options = without_others(offered.options, offered.formats, bound)
     changes = conversions(priced, options, sized, settings=count)
     native = next(variant for variant in variants if not variant.realised)
+    names = {setting.session.name: index for index, setting in enumerate(pricing.settings)}
     problem = Problem(
         ops=tuple(op.name for op in graph.ops),
         edges=_edges(graph),
         options=options,
-        settings=tuple(
-            Setting(
-                setting.session.name,
-                tuple(pricing.overhead(native, index, shape) for shape in range(len(graphs))),
-                tail_factors=setting.tail_factors,
-                tail_low_factors=(1.0,) * len(graphs),
-            )
-            for index, setting in enumerate(pricing.settings)
-        ),
+        settings=_settings(pricing, native, shapes=len(graphs)),
         shape_weights=tuple(shape.share for shape in prepared.shapes),
         conversions=changes,
         given=tuple(State(name, "plain") for name in graph.inputs),
@@ -118,12 +111,24 @@ def pose(
         limits=limits(constraints),
         objectives=OBJECTIVES[constraints.objective],
     )
-    names = {setting.session.name: index for index, setting in enumerate(pricing.settings)}
     formats = {
         name: {op: Format(form) for op, form in taken.items()}
         for name, taken in offered.formats.items()
     }
     return Posed(problem, formats, names)
+
+
+def _settings(pricing: Pricing, native: Variant, *, shapes: int) -> tuple[Setting, ...]:
+    """Plan-wide settings; no tail is certain (`PlanSetting.tail_factors`)."""
+    return tuple(
+        Setting(
+            setting.session.name,
+            tuple(pricing.overhead(native, index, shape) for shape in range(shapes)),
+            tail_factors=setting.tail_factors,
+            tail_low_factors=(1.0,) * shapes,
+        )
+        for index, setting in enumerate(pricing.settings)
+    )
 
 
 def limits(constraints: Constraints) -> Limits:

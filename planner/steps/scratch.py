@@ -65,14 +65,22 @@ def _is_file(path: Path, descriptor: int) -> bool:
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
     """Removes our user's folders of that prefix that nobody holds any more."""
+    found: list[Path] = []
     with contextlib.suppress(OSError):
-        for folder in [path for path in parent.iterdir() if path.name.startswith(prefix)]:
-            with contextlib.suppress(OSError):  # another planner removes it as well
-                if _is_abandoned(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
+        found = [path for path in parent.iterdir() if path.name.startswith(prefix)]
+    for folder in found:
+        if _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:
+    try:
+        return _is_ours_and_unheld(folder)
+    except OSError:  # another planner removes it as well
+        return False
+
+
+def _is_ours_and_unheld(folder: Path) -> bool:
     found = folder.lstat()
     if found.st_uid != os.getuid() or not folder.is_dir() or folder.is_symlink():
         return False

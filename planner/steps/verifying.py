@@ -58,33 +58,22 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
 
         return verify_fused(engine, work)
     work.reporter.stage("verify")
-    with load(engine) as session:
-        manifest = session.manifest
-        checks = [Check(name="files", passed=True, detail=f"{len(manifest.files)} files intact")]
-        checks += [
-            Check(name=found.name, passed=found.is_kept, detail=found.detail)
-            for found in verify_outputs(session)
-        ]
+    manifest, checks = _answers(engine)
     plan = read_plan(engine / "plan.json")
-    on_gpu = plan.settings.provider == "cuda" or "cuda" in {
-        stage.device for stage in manifest.stages
-    }
+    on_gpu = _runs_on_gpu(plan, manifest)
     here = gpu_environment() if on_gpu else this_environment()
     device, is_same_device = _device(plan.environment, here)
-    checks.append(device)
-    checks.append(_accuracy(plan))
+    checks += [device, _accuracy(plan)]
     work.reporter.stage("measure")
     measured = [_measured(engine, manifest, golden, plan, work) for golden in manifest.golden]
     is_whole = manifest.ranks == len(manifest.ort_segments) == 1 and not manifest.is_streamed
-    checks += _on_gpu(engine, manifest, plan) if on_gpu and is_whole else ()
     is_own = not plan.execution and plan.placement is None
-    counts = not on_gpu and (plan.streaming is not None or is_own)
-    checks += _memory(engine, manifest, plan) if counts else ()
-    checks += [
-        check
-        for found in measured
-        for check in _latency(plan, found, is_same_device=is_same_device)
-    ]
+    if on_gpu and is_whole:
+        checks += _on_gpu(engine, manifest, plan)
+    if not on_gpu and (plan.streaming is not None or is_own):
+        checks += _memory(engine, manifest, plan)
+    for found in measured:
+        checks += _latency(plan, found, is_same_device=is_same_device)
     checks += throughput_checks(plan, {found.shape: found.p50.expected for found in measured})
     return Verdict(
         engine=str(engine),
@@ -95,6 +84,24 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
         undisturbed_us={f.shape: f.undisturbed for f in measured if f.undisturbed is not None},
         warnings=plan.warnings,
     )
+
+
+def _answers(engine: Path) -> tuple[Manifest, list[Check]]:
+    """Whether its files are whole, and its answers those it was built with."""
+    with load(engine) as session:
+        manifest = session.manifest
+        intact = Check(name="files", passed=True, detail=f"{len(manifest.files)} files intact")
+        return manifest, [
+            intact,
+            *(
+                Check(name=found.name, passed=found.is_kept, detail=found.detail)
+                for found in verify_outputs(session)
+            ),
+        ]
+
+
+def _runs_on_gpu(plan: Plan, manifest: Manifest) -> bool:
+    return plan.settings.provider == "cuda" or any(s.device == "cuda" for s in manifest.stages)
 
 
 def _device(planned: Environment, here: Environment) -> tuple[Check, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 from planner.errors import EnvironmentMismatchError
@@ -33,13 +34,11 @@ def products(sampler: Sampler, ordinal: int) -> Iterator[Found]:
         "fp8": _fp8, "int8": _int8, "2:4": _sparse,
     }  # fmt: skip
     with torch.cuda.device(ordinal):
-        for form, make in makers.items():
-            for width in _WIDTHS:
-                for rows in _ROWS:
-                    name = f"gemm {form} {rows}x{width}x{width}"
-                    unit = "op/s" if form == "int8" else "flop/s"
-                    once = _once(torch, make, rows, width)
-                    yield from sampler.rate(name, 2.0 * rows * width * width, unit, once)
+        for form, width, rows in product(makers, _WIDTHS, _ROWS):
+            name = f"gemm {form} {rows}x{width}x{width}"
+            unit = "op/s" if form == "int8" else "flop/s"
+            once = _once(torch, makers[form], rows, width)
+            yield from sampler.rate(name, 2.0 * rows * width * width, unit, once)
 
 
 def _once(

@@ -40,12 +40,10 @@ class _Id(ctypes.Structure):
 
 def library_path() -> str | None:
     """The wheel's library, else what the loader finds."""
-    for package in ("nvidia.nccl", "nvidia"):
-        found = _locations(package)
-        for folder in found:
-            for path in (folder / "lib" / _FILE, folder / "nccl" / "lib" / _FILE):
-                if path.is_file():
-                    return str(path)
+    folders = [folder for package in ("nvidia.nccl", "nvidia") for folder in _locations(package)]
+    for path in (folder / inside / _FILE for folder in folders for inside in ("lib", "nccl/lib")):
+        if path.is_file():
+            return str(path)
     try:
         ctypes.CDLL(_FILE)
     except OSError:

@@ -7,7 +7,7 @@ stage of its own. So each send and receive has its place in one order that all r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import VerificationError
@@ -142,21 +142,21 @@ def _crossings(stages: Sequence[Stage], made: dict[str, int]) -> Iterator[_Cross
     """Each tensor once for each rank that lacks it, by maker, in the order of first use."""
     found: dict[tuple[str, int], _Crossing] = {}
     for stage in stages:
-        for segment in stage.segments:
-            for tensor in segment.inputs:
-                maker = made[tensor]
-                if maker < 0:
-                    continue
-                for crossing in _arrivals(tensor, maker, stages[maker], stage):
-                    found.setdefault((tensor, crossing.to), crossing)
+        for crossing in _arrivals(stage, stages, made):
+            found.setdefault((crossing.tensor, crossing.to), crossing)
     yield from sorted(found.values(), key=lambda crossing: crossing.made)
 
 
-def _arrivals(tensor: str, maker: int, source: Stage, reader: Stage) -> Iterator[_Crossing]:
-    for position, rank in enumerate(reader.ranks):
-        if rank not in source.ranks:
-            giver = source.ranks[position % len(source.ranks)]
-            yield _Crossing(tensor, maker, giver, rank)
+def _arrivals(
+    reader: Stage, stages: Sequence[Stage], made: Mapping[str, int]
+) -> Iterator[_Crossing]:
+    """What a stage reads and ranks of it lack; givers take turns."""
+    for tensor in (name for segment in reader.segments for name in segment.inputs):
+        maker = made[tensor]
+        givers = stages[maker].ranks if maker >= 0 else reader.ranks
+        for position, rank in enumerate(reader.ranks):
+            if rank not in givers:
+                yield _Crossing(tensor, maker, givers[position % len(givers)], rank)
 
 
 def _program(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from planner.compress.base import NATIVE
@@ -16,6 +17,7 @@ from planner.spec.plan import (
     Plan,
     Prediction,
     SolverReport,
+    Timing,
 )
 from planner.steps.prepare import Prepared
 
@@ -37,15 +39,9 @@ def document(
 ) -> Plan:
     """The plan, without its digest."""
     is_plain = guard.shipped == "plain"
-    calls = {s.name: u.call_us for s, u in zip(prepared.shapes, way.found, strict=True)}
-    timing = next(found for found in guard.timings if found.name == guard.shipped)
-    if is_plain:
-        calls = {name: found.p50_us for name, found in timing.shapes.items()}
-    predicted = {name: _estimate(us) for name, us in calls.items()}
-    tails = {name: found.slo_us / found.p50_us for name, found in timing.shapes.items()}
     formats = {} if is_plain else {op: str(form) for op, form in sorted(way.formats.items())}
     graph = way.settings.cuda_graph and not is_plain
-    total = sum(shape.share * calls[shape.name] for shape in prepared.shapes)
+    predicted_us = _predicted_us(prepared, way, guard)
     loaded = prepared.loaded
     return Plan(
         model=ModelRef(
@@ -63,13 +59,11 @@ def document(
         simplified=prepared.is_simplified and not is_plain,
         formats=formats,
         decisions=_decisions(prepared, way, formats, guard),
-        solver=_solver(total, len(guard.timings)),
-        prediction=Prediction(
-            latency_p50_us=predicted,
-            latency_slo_us={name: found.scaled(tails[name]) for name, found in predicted.items()},
-            memory_size_bytes=_memory(prepared),
-            error=Estimate(low=0.0, expected=way.error, high=4 * way.error, source="measured"),
+        solver=_solver(
+            sum(shape.share * predicted_us[shape.name] for shape in prepared.shapes),
+            len(guard.timings),
         ),
+        prediction=_prediction(predicted_us, prepared, way, guard),
         accuracy=AccuracyReport(
             calibrated=prepared.is_calibrated,
             samples=min(samples.valid for samples in prepared.samples),
@@ -80,6 +74,33 @@ def document(
         ),
         guard=guard,
         warnings=(*prepared.notes, *notes),
+    )
+
+
+def _timing(guard: GuardReport) -> Timing:
+    """Of what ships."""
+    return next(found for found in guard.timings if found.name == guard.shipped)
+
+
+def _predicted_us(prepared: Prepared, way: Way, guard: GuardReport) -> dict[str, float]:
+    """A call's p50, by workload shape: what the race measured, where plain ONNX Runtime ships."""
+    if guard.shipped == "plain":
+        return {name: found.p50_us for name, found in _timing(guard).shapes.items()}
+    pairs = zip(prepared.shapes, way.found, strict=True)
+    return {shape.name: used.call_us for shape, used in pairs}
+
+
+def _prediction(
+    predicted_us: Mapping[str, float], prepared: Prepared, way: Way, guard: GuardReport
+) -> Prediction:
+    """Tails are as far from medians as the race saw them."""
+    predicted = {name: _estimate(us) for name, us in predicted_us.items()}
+    tails = {name: found.slo_us / found.p50_us for name, found in _timing(guard).shapes.items()}
+    return Prediction(
+        latency_p50_us=predicted,
+        latency_slo_us={name: found.scaled(tails[name]) for name, found in predicted.items()},
+        memory_size_bytes=_memory(prepared),
+        error=Estimate(low=0.0, expected=way.error, high=4 * way.error, source="measured"),
     )
 
 

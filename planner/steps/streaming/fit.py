@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.emit.blueprint import Part, Talk
 from planner.emit.partition import partition, stage_cuts
 from planner.errors import InfeasibleError
+from planner.ir.problem import Problem
 from planner.ir.solution import Solution
 from planner.place.chunks import Chunk
 from planner.place.recompute import Again
@@ -66,29 +67,13 @@ def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
         )  # fmt: skip
         if solution.chosen in tried:
             break
-        copies = {copy.name for copy in asked.alive.copies}
-        names = [name for name in problem.ops if name not in copies]
-        options = set(solution.chosen)
-        chosen, streams = _chosen(names, asked.priced, options)
-        again = _again(asked, options)
-        mix = mixer.mixed(asked.runs, [each.form for each in chosen])
-        if mix is None:
+        folder = work.scratch / f"streamed-{len(asked.again)}-{number}"
+        fit = _built(asked, mixer, solution, problem, more, folder)
+        if fit is None:
             continue
         tried.add(solution.chosen)
-        execution = _execution(asked, mix.model, streams, again)
-        folder = work.scratch / f"streamed-{len(asked.again)}-{number}"
-        parts = _parts(mix.model.with_copies([each.recorded for each in again]), execution, folder)
-        specs = mix.model.inputs, mix.model.outputs
-        plan = asked.plan.model_copy(
-            update={"formats": {op: str(form) for op, form in sorted(mix.formats.items())}}
-        )
-        peak = peak_bytes(plan, parts, specs, asked.base.feeds, folder)
-        fit = Fit(
-            solution, problem, tuple(asked.runs), chosen, streams, execution, parts, peak,
-            number + 1, mix, _counted(solution, more), again,
-        )  # fmt: skip
         if fit.peak_size_bytes is None or fit.peak_size_bytes <= asked.limit:
-            return fit
+            return replace(fit, rounds=number + 1)
         peaks.append(fit.peak_size_bytes)
         more = max(more, fit.peak_size_bytes - fit.counted_bytes)
         work.reporter.note(
@@ -102,6 +87,31 @@ def fitting(asked: Question, mixer: Mixer, work: Workspace) -> Fit:
         where=MEMORY_KEY,
         fix=f"--memory {whole_mib(needed)}",
     )
+
+
+def _built(
+    asked: Question, mixer: Mixer, solution: Solution, problem: Problem, more: int, folder: Path
+) -> Fit | None:
+    """A solution as parts in a folder, and what a process that runs them takes; None where its
+    answers are not good enough, which the mixer remembers."""
+    copies = {copy.name for copy in asked.alive.copies}
+    names = [name for name in problem.ops if name not in copies]
+    options = set(solution.chosen)
+    chosen, streams = _chosen(names, asked.priced, options)
+    again = _again(asked, options)
+    mix = mixer.mixed(asked.runs, [each.form for each in chosen])
+    if mix is None:
+        return None
+    execution = _execution(asked, mix.model, streams, again)
+    parts = _parts(mix.model.with_copies([each.recorded for each in again]), execution, folder)
+    formats = {op: str(form) for op, form in sorted(mix.formats.items())}
+    plan = asked.plan.model_copy(update={"formats": formats})
+    specs = mix.model.inputs, mix.model.outputs
+    peak = peak_bytes(plan, parts, specs, asked.base.feeds, folder)
+    return Fit(
+        solution, problem, tuple(asked.runs), chosen, streams, execution, parts, peak, 1, mix,
+        _counted(solution, more), again,
+    )  # fmt: skip
 
 
 def _counted(solution: Solution, more: int) -> int:
