@@ -76,7 +76,7 @@ class AccuracyBudget(Document):
     @model_validator(mode="after")
     def _can_be_checked(self, info: ValidationInfo) -> Self:
         if self.max_drop is None:
-            return self
+            return self._can_be_measured()
         if self.evaluation is None:
             raise refusal(
                 "max_drop cannot be checked without evaluation data",
@@ -90,4 +90,13 @@ class AccuracyBudget(Document):
                 key="max_drop",
             )
         refuse_misfit(self.max_drop, self.metric, info)
+        return self
+
+    def _can_be_measured(self) -> Self:
+        if self.metric in METRICS and self.evaluation is None:
+            raise refusal(
+                f"{self.metric} cannot be measured without evaluation data",
+                fix="add accuracy.evaluation, or drop accuracy.metric",
+                key="metric",
+            )
         return self

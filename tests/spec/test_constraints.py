@@ -167,6 +167,7 @@ def test_one_word_targets_are_devices() -> None:
         ({"accuracy": {**MSE, "max_drop": "some"}}, "no drop of a metric"),
         ({"accuracy": {**MSE, "max_drop": True}}, "no drop of a metric"),
         ({"accuracy": {"metric": "top2"}}, "no metric"),
+        ({"accuracy": {"metric": "top1"}}, "top1 cannot be measured without evaluation data"),
         ({"accuracy": {"max_error": True}}, "not a number"),
         ({"accuracy": {"max_error": ".nan"}}, "valid number"),
         ({"accuracy": {"confidence": "100%"}}, "less than 1"),
