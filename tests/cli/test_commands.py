@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from planner import __version__, serve
+from planner.cli.schema import DOCUMENTS
 from planner.spec.io import write_plan
 from planner.spec.profile import read_profile
+from planner.spec.schema import DOCUMENTS as DOCUMENTED
 from tests.cli.fake_pipeline import FakePipeline, Infopt
 from tests.plans import DECISIONS, make_conflict, make_plan
 
@@ -356,10 +358,14 @@ def test_doctor_is_five_when_something_is_missing(
     assert "INFOPT_CACHE" in printed.err
 
 
-@pytest.mark.parametrize("document", ["constraints", "plan", "manifest", "profile"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_schema(infopt: Infopt, capsys: pytest.CaptureFixture[str], document: str) -> None:
     assert infopt("schema", document) == 0
     assert json.loads(capsys.readouterr().out)["type"] == "object"
+
+
+def test_every_document_that_has_a_schema_can_be_asked_for() -> None:
+    assert set(DOCUMENTS) == set(DOCUMENTED)
 
 
 def test_version(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:
