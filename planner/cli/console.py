@@ -52,7 +52,7 @@ def show_json(document: Document) -> None:
 
 def write_text(path: Path, text: str | bytes) -> None:
     """Writes a report file whole or not at all, and says so."""
-    from planner.spec.io import write_atomically
+    from planner.spec.writing import write_atomically
 
     write_atomically(path, text.encode() if isinstance(text, str) else text)
     tell(f"wrote {path}")

@@ -85,7 +85,8 @@ def deploy(
     An engine that does not keep its promise is not served (exit code 4).
     """
     from planner import pipeline
-    from planner.spec.io import read_plan, refuse_unwritable
+    from planner.spec.io import read_plan
+    from planner.spec.writing import refuse_unwritable
 
     elsewhere = Elsewhere(destination, files, replicas, storage_uri, image)
     elsewhere.check(engine)

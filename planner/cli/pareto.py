@@ -43,7 +43,7 @@ def pareto(
     from planner import pipeline
     from planner.report.pareto import render
     from planner.report.pareto_files import to_csv, to_svg
-    from planner.spec.io import refuse_unwritable
+    from planner.spec.writing import refuse_unwritable
 
     refuse_unwritable(csv_file, svg_file)
     names = [name.strip() for name in axes.split(",")] if axes is not None else None

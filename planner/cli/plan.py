@@ -52,7 +52,8 @@ def plan(
 def _plan(request: Resolved, as_json: bool, quiet: bool) -> None:
     from planner import pipeline
     from planner.report.summary import summary
-    from planner.spec.io import refuse_unwritable, write_plan
+    from planner.spec.io import write_plan
+    from planner.spec.writing import refuse_unwritable
 
     constraints = request.constraints
     baseline = _baseline(constraints)

@@ -26,8 +26,8 @@ def profile(
     """Measure memory, products per format, launches and links of a device; write a profile YAML."""
     from planner import pipeline
     from planner.report.devices import details
-    from planner.spec.io import refuse_unwritable
     from planner.spec.profile import write_profile
+    from planner.spec.writing import refuse_unwritable
 
     refuse_unwritable(output or Path("profile.yaml"))
     with reporting(quiet) as reporter:

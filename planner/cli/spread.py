@@ -42,7 +42,8 @@ def spread(
     """
     from planner import pipeline as story
     from planner.errors import UsageError
-    from planner.spec.io import read_plan, refuse_unwritable, write_plan
+    from planner.spec.io import read_plan, write_plan
+    from planner.spec.writing import refuse_unwritable
     from planner.units import format_duration
 
     if tensor * pipeline < 2:

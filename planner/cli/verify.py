@@ -20,7 +20,7 @@ def verify(
     engine: Path, junit: Path | None, markdown: Path | None, as_json: bool, quiet: bool
 ) -> None:
     """Check ENGINE again: files, device, answers, accuracy, latency."""
-    from planner.spec.io import refuse_unwritable
+    from planner.spec.writing import refuse_unwritable
 
     refuse_unwritable(junit, markdown)
     with reporting(quiet) as reporter:

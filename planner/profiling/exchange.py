@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 
 from planner.errors import EnvironmentMismatchError, UsageError
 from planner.profiling.store import Row, Store
-from planner.spec.io import write_atomically
 from planner.spec.plan import Environment
+from planner.spec.writing import write_atomically
 
 FORMAT_VERSION = 1
 _MARK = "infopt_measurements"

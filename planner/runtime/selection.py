@@ -8,9 +8,10 @@ from typing import Literal
 from planner.errors import SpecError
 from planner.runtime.fused.driver import Driver
 from planner.runtime.integrity import VERIFIED
-from planner.spec.io import canonical_json, read_verified_file, write_atomically
+from planner.spec.io import canonical_json, read_verified_file
 from planner.spec.manifest import FusedSegment, Manifest, OrtSegment
 from planner.spec.verified import Verified
+from planner.spec.writing import write_atomically
 
 Way = Literal["verified", "fused", "library"]
 """How parts with generated kernels run."""

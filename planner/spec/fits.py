@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from planner.spec.base import Document
-from planner.spec.io import write_atomically
 from planner.spec.problems import explain, path_text
 from planner.spec.quantities import FROM_TEXT, refusal
+from planner.spec.writing import write_atomically
 from planner.spec.yaml_source import KeyPath, load
 from planner.spec.yaml_text import to_yaml
 

@@ -1,31 +1,27 @@
-"""Documents on disk: canonical JSON, written whole or not at all, read with one clear message.
+"""Documents on disk: canonical JSON, sealed where it matters, read with one clear message.
 
 `plan.json` carries a digest of itself, so that a plan edited by hand is told from one infopt made.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import errno
 import hashlib
 import json
-import os
-import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
-from planner.errors import SpecError, UsageError, VerificationError
+from planner.errors import SpecError, VerificationError
 from planner.spec.base import Document
 from planner.spec.manifest import MANIFEST_VERSION, Manifest
 from planner.spec.package import PACKAGE_VERSION, Package
 from planner.spec.plan import SCHEMA_VERSION, Plan
 from planner.spec.problems import explain, path_text
 from planner.spec.verified import VERIFIED_VERSION, Verified
+from planner.spec.writing import write_atomically
 
 MAX_JSON_SIZE_BYTES = 512 * 2**20
 """A plan of 100,000 operators is about 60 MB."""
@@ -61,83 +57,6 @@ def _nearest_file(path: Path) -> str | None:
     names = [entry.name for entry in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"did you mean {path.with_name(near[0])}?" if near else None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside `path` and renames: a reader, a crash or a full disk never sees half a file.
-
-    A link stays, what it points to is replaced; a pipe or a device (`/dev/null`, `/dev/stdout`) is
-    written to, for a rename would put a file in its place.
-
-    Raises:
-        UsageError: the folder is missing, read-only or full.
-    """
-    try:
-        if _is_stream(path):
-            path.write_bytes(content)
-        else:
-            _replace(Path(os.path.realpath(path)), content)
-    except OSError as error:
-        _refuse_write(path, error)
-
-
-def _is_stream(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_and_sync(beside, content)
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):  # gone already, or its folder is none
-            beside.unlink()
-
-
-def refuse_unwritable(*paths: Path | None) -> None:
-    """Says at once what would fail at the end of long work; a full disk only shows when written.
-
-    Raises:
-        UsageError: the folder of one is none, read-only or somebody else's.
-    """
-    for path in paths:
-        if path is not None:
-            _refuse_unwritable(path)
-
-
-def _refuse_unwritable(path: Path) -> None:
-    if path.is_dir():
-        _refuse_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    if _is_stream(path):
-        return
-    folder = next(parent for parent in Path(os.path.realpath(path)).parents if parent.exists())
-    if not folder.is_dir():
-        _refuse_write(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-    try:
-        tempfile.TemporaryFile(dir=folder).close()  # it never has a name where the system allows
-    except OSError as error:
-        _refuse_write(path, error)
-
-
-def _write_and_sync(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _refuse_write(path: Path, error: OSError) -> NoReturn:
-    fixes = {
-        errno.ENOSPC: "free some space, or write elsewhere with -o",
-        errno.EDQUOT: "free some space, or write elsewhere with -o",
-        errno.EROFS: "the file system is read-only: write elsewhere with -o",
-        errno.EACCES: "write to a folder of yours with -o",
-        errno.EISDIR: "that is a folder: name a file",
-    }
-    fix = fixes.get(error.errno or 0)
-    raise UsageError(f"cannot be written: {error.strerror}", where=str(path), fix=fix) from error
 
 
 def canonical_json(document: Document) -> bytes:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import threading
 from pathlib import Path
 
 import pytest
 
-from planner.errors import SpecError, UsageError, VerificationError
+from planner.errors import SpecError, VerificationError
 from planner.spec import io
 from tests.plans import make_plan
 
@@ -94,79 +91,3 @@ def test_an_absent_plan_gets_the_nearest_name(tmp_path: Path) -> None:
     io.write_plan(tmp_path / "plan.json", make_plan())
     with pytest.raises(SpecError, match=r"did you mean .*plan\.json"):
         io.read_plan(tmp_path / "plam.json")
-
-
-@pytest.mark.parametrize(
-    ("number", "fix"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only")]
-)
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fix: str
-) -> None:
-    path = tmp_path / "plan.json"
-    path.write_bytes(b"old")
-
-    def refuse(_descriptor: int) -> None:
-        raise OSError(number, "refused")
-
-    monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(UsageError, match=fix) as refused:
-        io.write_atomically(path, b"new")
-    assert refused.value.exit_code == 2
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["plan.json"]
-
-
-def test_an_interrupted_write_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(_descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        io.write_atomically(tmp_path / "plan.json", b"new")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_folders_are_made_and_files_in_the_way_are_named(tmp_path: Path) -> None:
-    io.write_atomically(tmp_path / "a" / "b" / "plan.json", b"x")
-    assert (tmp_path / "a/b/plan.json").read_bytes() == b"x"
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="cannot be written"):
-        io.write_atomically(tmp_path / "file" / "plan.json", b"x")
-    with pytest.raises(UsageError, match="folder"):
-        io.write_atomically(tmp_path / "a", b"x")
-
-
-def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
-    """As /dev/null and /dev/stdout must: root could put a file in their place."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    found: list[bytes] = []
-    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
-    reader.start()
-    io.refuse_unwritable(pipe)
-    io.write_atomically(pipe, b"plan")
-    reader.join(timeout=10)
-    assert found == [b"plan"]
-    assert pipe.is_fifo()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
-
-
-def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "plan.json").write_bytes(b"old")
-    link = tmp_path / "plan.json"
-    link.symlink_to("real/plan.json")
-    io.write_atomically(link, b"new")
-    assert link.is_symlink()
-    assert (tmp_path / "real" / "plan.json").read_bytes() == b"new"
-    assert [entry.name for entry in (tmp_path / "real").iterdir()] == ["plan.json"]
-
-
-def test_a_link_to_where_nothing_can_be_written_is_told_before_long_work(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    link = tmp_path / "plan.json"
-    link.symlink_to("file/plan.json")
-    with pytest.raises(UsageError, match="cannot be written"):
-        io.refuse_unwritable(link)

@@ -24,8 +24,8 @@ from planner.kernels.compile import Compilers, version
 from planner.profiling.store import default_path
 from planner.progress import Reporter
 from planner.runtime.fused.driver import Driver
-from planner.spec.io import write_atomically
 from planner.spec.profile import DeviceProfile
+from planner.spec.writing import write_atomically
 
 TUNER_VERSION = 6
 """Raise it when tuning changes, so that what an older one found is not taken for its best."""
