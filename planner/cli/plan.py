@@ -87,12 +87,25 @@ def _next(made: Plan, constraints: Constraints) -> str:
 
 
 def _baseline(constraints: Constraints) -> Plan | None:
-    """Read first: a missing baseline must not cost a whole planning run."""
+    """Read first: a missing baseline must not cost a whole planning run. Where nothing compares
+    with it, the run may be the one that makes it."""
+    from planner.errors import SpecError
     from planner.spec.io import read_plan
 
-    if constraints.ci is None or constraints.ci.baseline is None:
+    ci = constraints.ci
+    if ci is None or ci.baseline is None:
         return None
-    return read_plan(constraints.ci.baseline)
+    try:
+        return read_plan(ci.baseline)
+    except SpecError as error:
+        if ci.baseline.exists():
+            raise
+        if any(rule.needs_baseline for rule in ci.fail_on):
+            near = error.fix if error.fix and error.fix.startswith("did you mean") else None
+            fix = f"the first plan has none: add --fail-on slo, and keep it as {ci.baseline}"
+            raise SpecError(error.what, where=error.where, fix=near or fix) from None
+        tell(f"there is no baseline yet: keep {constraints.output.plan} as {ci.baseline}")
+        return None
 
 
 @contextmanager
