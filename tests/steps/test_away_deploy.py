@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ import pytest
 
 from planner import pipeline, runtime
 from planner.errors import EnvironmentMismatchError, ModelError
+from planner.progress import Silent
 from planner.runtime.ort import make_session
 from planner.spec.constraints import Constraints
 from planner.spec.io import sealed
 from planner.spec.plan import Plan
 from planner.spec.session import SessionSettings
+from planner.steps.away.plan import plan_away
+from planner.steps.away.target import find_target
+from planner.steps.workspace import workspace
 from tests.place.models import filled, memory, shapes, transformer
 
 needs_library = pytest.mark.skipif(
@@ -132,14 +137,30 @@ def test_weights_that_are_not_here(tmp_path: Path) -> None:
         pipeline.build(plan, tmp_path / "engine")
 
 
-def streaming(path: Path, gpus: Any = 1, share: float = 17) -> Plan:
+def streaming_request(path: Path) -> Constraints:
     """Three blocks whose weights do not fit into what tests leave one device."""
-    tight = {
-        "device": DEVICE, "gpus": gpus, "memory": memory(DEVICE, share), "offload": ["host"],
-    }  # fmt: skip
+    tight = {"device": DEVICE, "gpus": 1, "memory": memory(DEVICE, 17), "offload": ["host"]}
     workload = [{"shapes": shapes(8, 0, 512, 8)}]
-    asked = request(path, target=tight, workload=workload, no_weights=True)
-    return sealed(pipeline.plan(asked).plan)
+    return request(path, target=tight, workload=workload, no_weights=True)
+
+
+def streaming(path: Path) -> Plan:
+    return sealed(pipeline.plan(streaming_request(path)).plan)
+
+
+def test_weights_for_which_the_host_has_no_room_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(transformer(3, 512, 8), path)
+    asked = streaming_request(path)
+    away = find_target(asked)
+    told = {}
+    for size_bytes in (10**3, 10**12):
+        machine = replace(away.machine, host_memory_size_bytes=size_bytes)
+        with workspace(Silent(), None) as work:
+            found = plan_away(asked, replace(away, machine=machine), work)
+        told[size_bytes] = [text for text in found.warnings if "of host memory" in text]
+    assert "and 1 machine has 1000 B: the rest comes from disk" in told[10**3][0]
+    assert told[10**12] == []
 
 
 def test_weights_that_stream_into_one_gpu_answer_as_the_model_does(tmp_path: Path) -> None:

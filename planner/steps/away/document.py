@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 from planner import __version__
 from planner.runtime.fingerprint import onnxruntime_version
@@ -23,6 +24,7 @@ from planner.steps.away.choices import Choices
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.record import Record
 from planner.steps.away.search import is_proved_below
+from planner.steps.away.streams import residency
 from planner.steps.request import unmet_pins
 from planner.units import format_size
 
@@ -160,6 +162,7 @@ class Writer(Answer):
                 f"an engine that streams its weights in parts takes {format_size(held)}, "
                 f"{format_size(held - most)} more than there is to take: ask for more memory"
             )
+        texts += self._crowded_hosts()
         asked, totals = self._constraints.target.gpus, found.totals
         if asked is not None and totals is not None and totals.devices < asked.minimum:
             texts.append(
@@ -176,6 +179,27 @@ class Writer(Answer):
             texts.append("a drop of the metric needs weights and data: only the error was bounded")
         names = [op.name for op in posed.skeleton.graph.ops]
         return (*texts, *unmet_pins(self._constraints, names), *posed.skeleton.notes)
+
+    def _crowded_hosts(self) -> list[str]:
+        """Whether weights that stream find room beside the devices: no constraint says so."""
+        machine, totals = self._away.machine, self._solution.totals
+        if totals is None or machine.host_memory_size_bytes is None:
+            return []
+        degrees = {place.name: place.degree for place in self._best.problem.places}
+        held = sum(
+            degrees[stage.place] * variant.priced.weight_size_bytes
+            for _, stage, variant in self._chosen()
+            if residency(variant, stage) == "host"
+        )
+        hosts = math.ceil(totals.devices / machine.per_node)
+        there = hosts * machine.host_memory_size_bytes
+        if held <= there:
+            return []
+        return [
+            f"weights that stream take {format_size(held)} of host memory, and {hosts} machine"
+            f"{'s have' if hosts > 1 else ' has'} {format_size(there)}: the rest comes from disk, "
+            "slower than is priced"
+        ]
 
 
 def _exactly(size: float) -> Estimate:
