@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass
 
 from planner.compress.accuracy import Comparison, compare
 from planner.compress.base import NATIVE, Format
 from planner.compress.error_model import ErrorModel, fit
-from planner.compress.measure import joint_error, runner
-from planner.compress.metrics import MetricResult, evaluate, pooled
-from planner.compress.samples import Evaluation, Samples
-from planner.compress.user_function import function_digest
-from planner.compress.workload import Specs, evaluations
-from planner.graph.sandbox import MANY_RUNS, Sandbox
-from planner.spec.budget import is_function
+from planner.compress.measure import joint_error
+from planner.compress.metrics import MetricResult
+from planner.compress.samples import Samples
 from planner.spec.constraints import Constraints
 from planner.spec.plan import AccuracyReport
 from planner.spec.session import SessionSettings
 from planner.steps.choices import Choices, smoothing_of
-from planner.steps.functions import FOREIGN_BYTES
+from planner.steps.metrics import Metrics, measuring, metric_of
 from planner.steps.prepare import Prepared
 from planner.steps.sensitivity import measured_sensitivities
-from planner.steps.shapes import sizes
 from planner.steps.variants import Variant
-from planner.steps.workspace import Workspace, digest, file_digest
+from planner.steps.workspace import Workspace, digest
 
 _JOINT_RUNS = 32
 _HOPELESS = 1e6
@@ -56,9 +47,9 @@ class Accuracy:
         self.budget = constraints.accuracy
         self.prepared = prepared
         self.work = work
-        self.metric = _metric_of(constraints)
+        self.metric = metric_of(constraints)
         self.seed = constraints.solver.seed
-        self._digests: tuple[str, ...] = ()
+        self._metrics = Metrics(self.metric, self.budget.evaluation, prepared, work)
 
     def sensitivities(self, choices: Choices) -> dict[tuple[str, Format], float]:
         """Output NMSE of each operator alone in each format it may take; the worst shape's."""
@@ -79,16 +70,11 @@ class Accuracy:
         if missing:
             self.work.reporter.stage("sensitivity")
             fresh = measured_sensitivities(
-                self.prepared, samples, missing, choices.calibration, self._sandbox()
+                self.prepared, samples, missing, choices.calibration, measuring(self.prepared)
             )
             known.update({names[choice]: _finite(value) for choice, value in fresh.items()})
             self.work.store.put("sensitivity", {base: {**found, **known}})
         return {choice: known[name] for choice, name in names.items()}
-
-    def _sandbox(self) -> Sandbox:
-        loaded = self.prepared.loaded
-        bounds = MANY_RUNS.for_size(loaded.size_bytes)
-        return Sandbox("measuring accuracy", str(loaded.path), bounds)
 
     def measure(self, variant: Variant) -> Measured:
         """Joint error, and the metric where a limit on its drop was given."""
@@ -116,57 +102,12 @@ class Accuracy:
 
         def compute() -> float:
             built = variant.executable.build()
-            found = self._sandbox().call(
+            found = measuring(self.prepared).call(
                 joint_error, self.prepared.bound_path, built, samples, _SESSION
             )
             return _over(found.per_output, self.prepared.random_outputs)
 
         return float(self.work.once("joint", key, compute))
-
-    def _metric_result(self, name: str, path: Path) -> MetricResult:
-        metric = self.metric
-        assert metric is not None
-        specs = {shape.name: shape.specs for shape in self.prepared.shapes}
-        inputs = [(name, sorted(sizes(own).items())) for name, own in specs.items()]
-        key = digest("metric", name, metric, *self._data_digests(), inputs)
-
-        def compute() -> dict[str, Any]:
-            self.work.reporter.stage("evaluate")
-            found = self._metric_sandbox().call(
-                _evaluate, path, self.budget.evaluation, metric, specs
-            )
-            rows = None if found.per_sample is None else found.per_sample
-            return {
-                "value": found.value,
-                "rows": None if rows is None else rows.tolist(),
-                "dtype": None if rows is None else rows.dtype.str,
-            }
-
-        payload = self.work.once("metric", key, compute)
-        if payload["rows"] is None:
-            return MetricResult(payload["value"], None)
-        return MetricResult(payload["value"], np.array(payload["rows"], dtype=payload["dtype"]))
-
-    def _data_digests(self) -> tuple[str, ...]:
-        """Of the evaluation data and of the user's own functions, found once."""
-        if not self._digests:
-            given = (self.budget.evaluation, self.metric)
-            self._digests = tuple(self._digest(one) for one in given if one is not None)
-        return self._digests
-
-    def _digest(self, reference: str) -> str:
-        if is_function(reference):
-            return self._metric_sandbox().call(function_digest, reference)
-        path = Path(reference)
-        return file_digest(path) if path.is_file() else reference
-
-    def _metric_sandbox(self) -> Sandbox:
-        """Where a user's function runs: what it imports may reserve any amount of memory."""
-        ours = self._sandbox()
-        functions = (one for one in (self.budget.evaluation, self.metric) if one is not None)
-        if not any(is_function(one) for one in functions):
-            return ours
-        return replace(ours, bounds=replace(ours.bounds, memory_size_bytes=FOREIGN_BYTES))
 
     def baseline(self) -> MetricResult | None:
         """The unchanged model's metric, where one was named.
@@ -177,7 +118,7 @@ class Accuracy:
         """
         if self.metric is None:
             return None
-        return self._metric_result(self.prepared.sha256, self.prepared.bound_path)
+        return self._metrics.of(self.prepared.sha256, self.prepared.bound_path)
 
     def _unchanged(self) -> Comparison | None:
         """The model against itself: identical answers, so the drop is zero, proved."""
@@ -192,7 +133,7 @@ class Accuracy:
         assert self.metric is not None
         assert baseline is not None
         name = digest(self.prepared.sha256, variant.executable.key)
-        found = self._metric_result(name, variant.executable.build())
+        found = self._metrics.of(name, variant.executable.build())
         limit = self._largest_drop(baseline.value)
         return compare(baseline, found, self.metric, limit, self.budget.confidence, self.seed)
 
@@ -242,14 +183,6 @@ class Accuracy:
         )
 
 
-def _metric_of(constraints: Constraints) -> str | None:
-    accuracy = constraints.accuracy
-    if accuracy.metric is not None:
-        return accuracy.metric
-    evaluation = accuracy.evaluation
-    return evaluation if evaluation is not None and is_function(evaluation) else None
-
-
 def _name(choice: tuple[str, Format], smoothing: Mapping[str, str]) -> str:
     """What the store calls an operator in a format: smoothed ones by their shifts as well."""
     op, form = choice
@@ -263,11 +196,3 @@ def _over(per_output: Mapping[str, float], skipped: Sequence[str]) -> float:
 
 def _finite(error: float) -> float:
     return _HOPELESS if math.isnan(error) else min(error, _HOPELESS)
-
-
-def _evaluate(path: Path, evaluation: str | None, metric: str, specs: Specs) -> MetricResult:
-    labelled: list[Evaluation | None] = [None]
-    if evaluation is not None and not is_function(evaluation):
-        labelled = [*evaluations(Path(evaluation), specs)]
-    run = runner(path, _SESSION)
-    return pooled([evaluate(run, each, metric) for each in labelled], metric)

@@ -10,20 +10,19 @@ from typing import Any
 
 from planner.cost.table import Target, kernel_key
 from planner.errors import ModelError
-from planner.profiling.client import AnalysedModel, MeasuringProcess, WorkerDied
+from planner.profiling.client import AnalysedModel, WorkerDied
 from planner.profiling.kernel import METHOD_VERSION, Kernel
 from planner.profiling.micro import footprint_class
 from planner.profiling.store import KernelTime
 from planner.spec.plan import Environment
 from planner.steps.analysis import Analysis, Executable, analysis_of
+from planner.steps.processes import Processes
 from planner.steps.second_looks import Request, SecondLooks
 from planner.steps.workspace import Workspace, digest
 
 _SHORT_US = 4.0
 """ONNX Runtime runs kernels this short on the calling thread, however many there are: their time
 with one thread is their time with all."""
-_LIVE_BYTES = 64 * 2**20
-"""Constants and activations that a measuring process may hold before another model joins them."""
 _SECONDS_PER_KERNEL = 0.12
 _MOST_SECONDS = 20.0
 _ALONE_S = 1.0
@@ -42,8 +41,7 @@ class Bench:
     def __init__(self, work: Workspace, environment: Environment) -> None:
         self.work = work
         self.environment = environment
-        self._processes: dict[int, MeasuringProcess] = {}
-        self._live: dict[tuple[int, str], AnalysedModel] = {}
+        self._processes = Processes(work.scratch)
         self._known: dict[str, Analysis] = {}
         self._keys: dict[tuple[str, int], list[str]] = {}
         self._fastest_us: dict[int, float] = {}
@@ -76,39 +74,16 @@ class Bench:
         return self._known[key]
 
     def _analyse(self, executable: Executable) -> dict[str, Any]:
-        live = self._analysed(executable, threads=1)
+        live = self._processes.analysed(executable, threads=1)
         return {
             "kernels": [asdict(kernel) for kernel in live.kernels],
             "constants": sorted(live.constants),
             "tensors": live.tensors,
         }
 
-    def _process(self, threads: int) -> MeasuringProcess:
-        if threads not in self._processes:
-            self._processes[threads] = MeasuringProcess(threads, self.work.scratch)
-        return self._processes[threads]
-
-    def _analysed(self, executable: Executable, threads: int) -> AnalysedModel:
-        """A live analysis in the measuring process; it holds the values that flow through."""
-        name = (threads, executable.name)
-        if name not in self._live:
-            self._make_room(threads)
-            process = self._process(threads)
-            path = executable.build()
-            self._live[name] = process.analyse(path, executable.level, executable.feeds_path)
-        return self._live[name]
-
-    def _make_room(self, threads: int) -> None:
-        """Forgets the oldest analyses of a process until the rest leaves room for another."""
-        held = [name for name in self._live if name[0] == threads]
-        while held and sum(self._live[name].held_size_bytes for name in held) > _LIVE_BYTES:
-            self._process(threads).forget(self._live.pop(held.pop(0)))
-
-    def rest(self, but: int | None = None) -> None:
-        """Ends the measuring processes (but the one with that many threads), and their memory."""
-        for threads in [threads for threads in self._processes if threads != but]:
-            self._processes.pop(threads).close()
-        self._live = {name: live for name, live in self._live.items() if name[0] == but}
+    def rest(self) -> None:
+        """Ends the measuring processes, and their memory."""
+        self._processes.rest()
 
     def keys(self, executable: Executable, threads: int) -> list[str]:
         """The store's key of every kernel, in order."""
@@ -148,7 +123,7 @@ class Bench:
 
         Interrupting keeps what was measured so far; the next run continues from there.
         """
-        self.rest(but=threads)
+        self._processes.rest(but=threads)
         total = sum(len(self.missing(executable, threads)) for executable in executables)
         done, looks = 0, SecondLooks(self._fastest_us.get(threads, inf))
         for executable in executables:
@@ -194,8 +169,8 @@ class Bench:
     ) -> Iterator[Timed]:
         left = {key: (index, key, footprint) for index, key, footprint in requests}
         try:
-            live = self._analysed(executable, threads)
-            process = self._process(threads)
+            live = self._processes.analysed(executable, threads)
+            process = self._processes.of(threads)
             asked = self._located(executable, live, requests)
             for key, time in process.measure(live, asked, budget_s=budget_s):
                 left.pop(key)
@@ -241,18 +216,13 @@ class Bench:
         Raises:
             ModelError: that takes it down as well.
         """
-        self._revive(threads)
+        self._processes.revive(threads)
         for request in requests:
             try:
                 yield from self._one(executable, threads, request, alone=True)
             except WorkerDied:
-                self._revive(threads)
+                self._processes.revive(threads)
                 yield from self._in_context(executable, threads, request)
-
-    def _revive(self, threads: int) -> None:
-        """A new process in place of a dead one; what it had analysed is gone."""
-        self._live = {name: live for name, live in self._live.items() if name[0] != threads}
-        self._process(threads).restart()
 
     def _in_context(
         self, executable: Executable, threads: int, request: Request
@@ -269,9 +239,9 @@ class Bench:
     def _one(
         self, executable: Executable, threads: int, request: Request, *, alone: bool
     ) -> Iterator[Timed]:
-        live = self._analysed(executable, threads)
+        live = self._processes.analysed(executable, threads)
         asked = self._located(executable, live, [request])
-        process = self._process(threads)
+        process = self._processes.of(threads)
         yield from process.measure(live, asked, budget_s=_ALONE_S, alone=alone)
 
     def overhead(self, executable: Executable, threads: int) -> KernelTime:
@@ -283,7 +253,8 @@ class Bench:
         )  # fmt: skip
 
         def compute() -> dict[str, Any]:
-            return asdict(self._process(threads).overhead(self._analysed(executable, threads)))
+            live = self._processes.analysed(executable, threads)
+            return asdict(self._processes.of(threads).overhead(live))
 
         return KernelTime(**self.work.once("overhead", key, compute))
 
@@ -291,7 +262,7 @@ class Bench:
         """What a kernel takes longer among others than among the copies that it is timed with, from
         the store or measured."""
         key = digest("change", METHOD_VERSION, self.environment.device_digest)
-        stored = self.work.once("change", key, lambda: asdict(self._process(1).change()))
+        stored = self.work.once("change", key, lambda: asdict(self._processes.of(1).change()))
         return KernelTime(**stored)
 
 
