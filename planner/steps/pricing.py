@@ -20,7 +20,6 @@ left out of its prediction. Every shape of the workload has whole runs and corre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -39,7 +38,15 @@ from planner.spec.session import SessionSettings
 from planner.steps.analysis import Executable
 from planner.steps.bench import Bench, times_of
 from planner.steps.prepare import Prepared
-from planner.steps.states import beside, exponents, fast_probes_us, reference_us, tail
+from planner.steps.setting import PlanSetting
+from planner.steps.states import (
+    beside,
+    exponents,
+    fast_probes_us,
+    reference_us,
+    tail,
+    worked_together,
+)
 from planner.steps.variants import Variant
 from planner.steps.whole_runs import (
     Observed,
@@ -52,25 +59,6 @@ from planner.steps.workspace import Workspace, digest
 
 _ALONE = 1
 """Threads of the smallest pool, in which what has one time for all pools is timed."""
-_GAIN = 0.8
-"""Kernels that take less than this with more threads than one are worked on together."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSetting:
-    """A plan-wide setting with what was learnt of it."""
-
-    session: SessionSettings
-    tail_factors: tuple[float, ...]
-    """Latency at the promise's percentile / p50, the median of all whole runs in this pool; per
-    workload shape. Neighbours make tails: what one run saw of them proves nothing of the next, so
-    no SLO is called unreachable because of these."""
-    probe_us: float
-    """The reference probe's p50 when whole models were timed."""
-    exponent: float
-    """How a model of these kernels follows the probe (`planner/cost/tempo.py`)."""
-    slowness: float
-    """What that makes of its time, against when kernels were measured."""
 
 
 class Pricing:
@@ -149,7 +137,11 @@ class Pricing:
         every_run = [run for runs in raced for run in runs]
         self._references_us = fast_probes_us(every_run)
         self._bring()
-        together = {threads: self._together(variants[0], threads) for threads in self._tables}
+        executables = variants[0].executables
+        together = {
+            threads: worked_together(executables, self.bench, self._tables, threads)
+            for threads in self._tables
+        }
         self._shared = together[max(together)]
         self._exponents = exponents(every_run, together)
         alone = [s for s in sessions if s.intra_op_threads == _ALONE]
@@ -173,20 +165,6 @@ class Pricing:
             threads: table.in_state(self._references_us, felt, change_us)
             for threads, table in self._tables.items()
         }
-
-    def _together(self, variant: Variant, threads: int) -> float:
-        """The share of a variant's time in kernels that threads work on together."""
-        if threads == 1:
-            return 1.0
-        shared = total = 0.0
-        for each in variant.executables:
-            keys = (self.bench.keys(each, count) for count in (1, threads))
-            for alone, among in zip(*keys, strict=True):
-                alone_us = self._tables[1].cost(alone).expected_us
-                among_us = self._tables[threads].cost(among).expected_us
-                total += among_us
-                shared += among_us if among_us < _GAIN * alone_us else 0.0
-        return shared / total if total > 0 else 0.0
 
     def _setting(
         self,

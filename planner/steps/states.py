@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 
 from planner.cost import tempo
+from planner.cost.table import CostTable
 from planner.profiling.timing import FAST_SHARE
+from planner.steps.analysis import Executable
+from planner.steps.bench import Bench
 from planner.steps.racing import at_percentile
 from planner.steps.whole_runs import Observed
 
+_GAIN = 0.8
+"""Kernels that take less than this with more threads than one are worked on together."""
 Runs = Sequence[tuple[Observed, Mapping[str, Any]]]
 """What was timed, and its times."""
 
@@ -45,6 +50,23 @@ def exponents(runs: Runs, together: Mapping[int, float]) -> dict[str, float]:
     return {
         pool: tempo.exponent(pairs, together[threads]) for (pool, threads), pairs in found.items()
     }
+
+
+def worked_together(
+    executables: Sequence[Executable], bench: Bench, tables: Mapping[int, CostTable], threads: int
+) -> float:
+    """The share of a model's time in kernels that threads work on together."""
+    if threads == 1:
+        return 1.0
+    shared = total = 0.0
+    for each in executables:
+        keys = (bench.keys(each, count) for count in (1, threads))
+        for alone, among in zip(*keys, strict=True):
+            alone_us = tables[1].cost(alone).expected_us
+            among_us = tables[threads].cost(among).expected_us
+            total += among_us
+            shared += among_us if among_us < _GAIN * alone_us else 0.0
+    return shared / total if total > 0 else 0.0
 
 
 def tail(runs: Runs, pool: str, percentile: float) -> float:

@@ -14,7 +14,7 @@ from planner.profiling.kernel import Kernel
 from planner.profiling.store import KernelTime, Store
 from planner.progress import Silent
 from planner.runtime.fingerprint import this_environment
-from planner.steps import bench as bench_module
+from planner.steps import processes
 from planner.steps.analysis import Executable
 from planner.steps.bench import Bench
 from planner.steps.workspace import Workspace
@@ -98,7 +98,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def timed(process: Scripted, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Timed:
-    monkeypatch.setattr(bench_module, "MeasuringProcess", lambda threads, scratch: process)
+    monkeypatch.setattr(processes, "MeasuringProcess", lambda threads, scratch: process)
     work = Workspace(store, folder / "kept", folder, Silent())
     executable = Executable("key", "all", folder / "feeds.npz", "feeds", lambda: folder)
     return Timed(Bench(work, this_environment()), executable)

@@ -1,0 +1,24 @@
+"""A thread pool and graph level of a whole plan, with what was learnt of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.spec.session import SessionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSetting:
+    """A plan-wide setting with what was learnt of it."""
+
+    session: SessionSettings
+    tail_factors: tuple[float, ...]
+    """Latency at the promise's percentile / p50, the median of all whole runs in this pool; per
+    workload shape. Neighbours make tails: what one run saw of them proves nothing of the next, so
+    no SLO is called unreachable because of these."""
+    probe_us: float
+    """The reference probe's p50 when whole models were timed."""
+    exponent: float
+    """How a model of these kernels follows the probe (`planner/cost/tempo.py`)."""
+    slowness: float
+    """What that makes of its time, against when kernels were measured."""
