@@ -6,6 +6,9 @@ import click
 
 from planner.cli.console import show, show_json
 
+_HERE = ("auto", "cpu", "cuda")
+"""What `--target` may name besides, and no profile describes."""
+
 
 @click.command(short_help="List the devices that can be planned for.")
 @click.argument("name", required=False)
@@ -26,30 +29,25 @@ def _one(name: str, as_json: bool) -> None:
     from planner import resources
     from planner.errors import UsageError
     from planner.report.devices import details, machine
-    from planner.spec.devices import describe, is_file_name
+    from planner.spec.devices import describe, is_file_name, names
     from planner.spec.fits import read_fits
-    from planner.spec.node import read_node
     from planner.spec.problems import nearest
 
-    profiles = {path.stem: path for path in resources.profiles()}
-    nodes = {path.stem: path for path in resources.nodes()}
-    if name in nodes:
-        node = read_node(nodes[name])
-        show_json(node) if as_json else show(machine(node))
-        return
-    if name not in profiles and not is_file_name(name):
-        fix = nearest(name, (*profiles, *nodes))
+    if name in _HERE:
+        fix = "`infopt devices` names it; `infopt profile` measures it and writes a file to ask for"
+        raise UsageError(f"{name} is this machine's own device", where="NAME", fix=fix)
+    if name not in names() and not is_file_name(name):
+        fix = nearest(name, names())
         raise UsageError(f"no device or machine is called {name!r}", where="NAME", fix=fix)
-    described = describe(name)
-    if described.machine is not None:
-        show_json(described.machine) if as_json else show(machine(described.machine))
-        return
-    profile = described.device
+    found = describe(name)
     if as_json:
-        show_json(profile)
+        show_json(found.machine or found.device)
         return
-    fits = next((read_fits(path) for path in resources.fits() if path.stem == profile.name), None)
-    show(details(profile, fits))
+    if found.machine is not None:
+        show(machine(found.machine))
+        return
+    own = (read_fits(path) for path in resources.fits() if path.stem == found.device.name)
+    show(details(found.device, next(own, None)))
 
 
 def _all(as_json: bool) -> None:

@@ -43,19 +43,24 @@ def explain(
     nearest feasible value of each, and the fastest feasible plan. It ends with 3 if the request is
     infeasible, with 0 if it is feasible. The other options only matter there.
     """
-    _refuse_useless(infeasible, layer, flags)
+    _refuse_useless(infeasible, layer, figure, flags)
     if infeasible:
         _explain_request({"model": subject, **flags}, constraints_file, as_json, quiet)
     else:
         _explain_plan(Path(subject or DEFAULT_PLAN), layer, as_json, figure)
 
 
-def _refuse_useless(infeasible: bool, layer: str | None, flags: dict[str, Any]) -> None:
+def _refuse_useless(
+    infeasible: bool, layer: str | None, figure: str | None, flags: dict[str, Any]
+) -> None:
     """An option that is silently ignored is a question that is not answered."""
     from planner.errors import UsageError
 
-    if infeasible and layer is not None:
-        raise UsageError("means nothing with --infeasible", where="--layer")
+    if infeasible and (layer is not None or figure is not None):
+        where = "--layer" if layer is not None else "--figure"
+        raise UsageError("means nothing with --infeasible", where=where)
+    if figure is not None and layer is not None:
+        raise UsageError("means nothing with --figure, which draws all layers", where="--layer")
     given = [name for name, value in flags.items() if value not in (None, ())]
     if click.get_current_context().get_parameter_source("constraints_file") is _TYPED:
         given.append("constraints")
@@ -79,12 +84,12 @@ def _explain_plan(subject: Path, layer: str | None, as_json: bool, figure: str |
         from planner.report.built import drawn
 
         write_text(Path(figure), drawn(plan, built, as_html=not figure.endswith(".svg")))
-        return
-    if not as_json:
+    if as_json:
+        decisions = matching(plan, layer) if layer else plan.decisions
+        found = [decision.model_dump(mode="json") for decision in decisions]
+        click.echo(json.dumps(found, indent=2))
+    elif figure is None:
         show(explained(plan, layer, built))
-        return
-    decisions = matching(plan, layer) if layer else plan.decisions
-    click.echo(json.dumps([decision.model_dump(mode="json") for decision in decisions], indent=2))
 
 
 def _explain_request(

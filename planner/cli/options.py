@@ -28,7 +28,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("--confidence", "SHARE", False, "Confidence of --max-drop: 95%."),
     ("--calibration", "FILE", False, "Typical inputs, .npz."),
     ("--evaluation", "FILE", False, "Labelled inputs, .npz, or module:function."),
-    ("--target", "NAME", False, "auto, cpu, cuda, a profile (infopt devices), or FILE.yaml."),
+    ("--target", "NAME", False, "auto, cpu, cuda, one of `infopt devices`, or FILE.yaml."),
     ("--gpus", "RANGE", False, "GPUs a plan may use: 2 or 1..4."),
     ("--memory", "SIZE", False, "Memory per device: 8GiB."),
     ("--price", "PRICE", False, "Of one device: 2.10USD/h."),

@@ -52,7 +52,7 @@ def render(
 def _machines(machines: Sequence[NodeProfile]) -> Table:
     """Machines with several devices: what they hold, how it is wired, what it costs."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("machine", "devices", "wiring", "host memory", "price"):
+    for name in ("--target", "devices", "wiring", "host memory", "price"):
         table.add_column(name, overflow="fold")
     for node in machines:
         wiring = (f"{d.devices} {d.fabric} {amount(d.link.bandwidth)}" for d in node.domains)

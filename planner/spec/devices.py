@@ -1,6 +1,7 @@
 """Devices and machines by name or by file: what ships, and what users measured or describe.
 
 --target h100-sxm-80gb        a profile that ships
+--target dgx-h100             a machine that ships: these devices, wired so
 --target my-gpu.yaml          a device profile: what `infopt profile` writes
 --target my-machine.yaml      a machine; its device ships, or lies beside it as NAME.yaml
 """
@@ -26,7 +27,7 @@ class Described:
 
     device: DeviceProfile
     machine: NodeProfile | None
-    """Where the target is a machine's file."""
+    """Where the target is a machine."""
 
 
 def is_file_name(target: str) -> bool:
@@ -41,7 +42,7 @@ def describe(target: str) -> Described:
         SpecError: no such file or profile, or not a valid one; says which line.
     """
     if not is_file_name(target):
-        return Described(_shipped(target, "target.device"), None)
+        return _named(target)
     path = Path(target)
     if not _is_machine(path):
         return Described(read_profile(path), None)
@@ -50,6 +51,19 @@ def describe(target: str) -> Described:
     if own.is_file() and own != path:
         return Described(read_profile(own), machine)
     return Described(_shipped(machine.device, f"{path}: device"), machine)
+
+
+def names() -> tuple[str, ...]:
+    """Of all devices and machines that ship."""
+    return tuple(path.stem for path in (*resources.profiles(), *resources.nodes()))
+
+
+def _named(name: str) -> Described:
+    own = next((path for path in resources.nodes() if path.stem == name), None)
+    if own is None:
+        return Described(_shipped(name, "target.device"), None)
+    machine = read_node(own)
+    return Described(_shipped(machine.device, f"{own}: device"), machine)
 
 
 def _is_machine(path: Path) -> bool:

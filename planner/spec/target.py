@@ -66,8 +66,8 @@ class Target(Document):
     model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
 
     device: str = Field(default="auto", min_length=1)
-    """`auto` (this machine's best), `cpu`, `cuda`, or the name of a device profile
-    (`infopt devices` lists them)."""
+    """`auto` (this machine's best), `cpu`, `cuda`, the name of a device or a machine
+    (`infopt devices` lists them), or a YAML file of one."""
     gpus: Gpus | None = None
     """How many GPUs a plan may use, `1..4`; one where the target has GPUs and nothing is said."""
     memory_size_bytes: SizeBytes | None = Field(

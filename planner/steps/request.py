@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from planner import resources
 from planner.compress.base import NATIVE
 from planner.compress.methods import METHODS
 from planner.errors import EnvironmentMismatchError, UsageError
 from planner.spec.constraints import Constraints
 from planner.spec.devices import describe, is_file_name
+from planner.spec.devices import names as shipped_names
 from planner.spec.formats import Format
 from planner.spec.problems import nearest
 from planner.spec.target import Target
@@ -68,7 +68,7 @@ def _absent(device: str) -> UsageError | EnvironmentMismatchError:
     if is_file_name(device):
         describe(device)
         return _unmeasurable(device)
-    known = (CUDA, *(path.stem for path in resources.profiles()))
+    known = (CUDA, *shipped_names())
     names = [name.strip() for name in device.split(",")]
     if len(names) > 1 and set(names) <= {*LOCAL, *known}:
         return UsageError(

@@ -219,6 +219,10 @@ def test_limits_are_for_requests_only(
     assert "--slo: means nothing without --infeasible" in capsys.readouterr().err
     assert infopt("explain", "--infeasible", "m.onnx", "--layer", "x") == 2
     assert "--layer: means nothing with --infeasible" in capsys.readouterr().err
+    assert infopt("explain", "m.onnx", "--infeasible", "--figure", "f.svg") == 2
+    assert "--figure: means nothing with --infeasible" in capsys.readouterr().err
+    assert infopt("explain", "plan.json", "--layer", "conv*", "--figure", "f.svg") == 2
+    assert "--layer: means nothing with --figure" in capsys.readouterr().err
 
 
 def test_diff_of_two_plans(
@@ -301,6 +305,8 @@ def test_devices_shows_one_with_the_source_of_every_number(
     assert json.loads(capsys.readouterr().out)["peak"]["fp16"]["value"] == 65e12
     assert infopt("devices", "a100-sxm-8gb") == 2
     assert "a100-sxm-80gb" in capsys.readouterr().err
+    assert infopt("devices", "cpu") == 2
+    assert "cpu is this machine's own device" in capsys.readouterr().err
 
 
 def test_cache_lists_and_forgets(infopt: Infopt, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,17 @@ def _constraints(price_per_hour: float | None = None, device: str = "a100-sxm-80
     return Constraints(model=Path("m.onnx"), target=target)
 
 
+def test_a_machine_that_ships_is_a_target_of_its_own() -> None:
+    """Where several have the device, who names the device alone gets one of them."""
+    target = Target.model_validate({"device": "a100-pairs-x4", "gpus": "1..2"})
+    found = find_target(Constraints(model=Path("m.onnx"), target=target))
+    assert found.node is not None
+    assert found.node.name == "a100-pairs-x4"
+    assert found.device.name == found.node.device
+    alone = find_target(Constraints(model=Path("m.onnx"), target=Target(device=found.device.name)))
+    assert alone.device == found.device
+
+
 def test_a_given_price_replaces_the_profiles() -> None:
     assert find_target(_constraints(None)).price_source.startswith("estimate")
     own = find_target(_constraints(1.25))
