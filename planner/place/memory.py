@@ -72,7 +72,6 @@ class Caches:
 
 
 def holds(
-    group: Group,
     ends: Ends,
     skeleton: Skeleton,
     extents: Extents,

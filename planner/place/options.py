@@ -177,7 +177,7 @@ class Offers:
             ),
             makes=tuple(State(name, form) for name, forms in own.makes.items() for form in forms),
             place=place.name,
-            holds=holds(group, way.held, skeleton, extents, number, way.after, caches, count),
+            holds=holds(way.held, skeleton, extents, number, way.after, caches, count),
             cache_size_bytes=caches.bytes_of(group, own, skeleton, extents),
         )
 

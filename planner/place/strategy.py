@@ -87,7 +87,7 @@ def spread(
 ) -> Spread:
     """A group under one order of preference among classes."""
     choices = _choices(group, skeleton, axes, extents, classes, degree)
-    needs = _needs(group, choices, frozenset(skeleton.graph.tensors))
+    needs = _needs(group, choices)
     runs = tuple(
         RankRun(group, graph, number, extents, choices, needs, degree).done()
         for number, graph in enumerate(skeleton.graphs.values())
@@ -153,15 +153,15 @@ def _is_same(one: Cut, other: Cut) -> bool:
     )
 
 
-def _needs(group: Group, choices: Mapping[str, Cut], known: frozenset[str]) -> dict[str, str]:
+def _needs(group: Group, choices: Mapping[str, Cut]) -> dict[str, str]:
     """What is needed of tensors from outside; several wishes are cut from the whole."""
     outside = set(group.inputs)
     wishes: dict[str, set[str]] = {}
     for op in group.ops:
-        for name, form in zip(op.inputs, wanted_forms(op, choices.get(op.name)), strict=True):
-            if name in outside:
-                wishes.setdefault(name, set()).add(form)
-        for name in op.captured:
-            if name in outside:
-                wishes.setdefault(name, set()).add(WHOLE)
+        wanted = [
+            *zip(op.inputs, wanted_forms(op, choices.get(op.name)), strict=True),
+            *((name, WHOLE) for name in op.captured),
+        ]
+        for name, form in ((name, form) for name, form in wanted if name in outside):
+            wishes.setdefault(name, set()).add(form)
     return {name: next(iter(forms)) if len(forms) == 1 else WHOLE for name, forms in wishes.items()}

@@ -121,7 +121,7 @@ def _groups(bucket: BucketPlan, built: Built, label: str) -> Table:
         for launch in segment.launches:
             measured = built.measured_us.get(launch.kernel)
             table.add_row(
-                safe(f"{launch.name}  {ops_text(launch, bucket)}"),
+                safe(f"{launch.name}  {_ops_text(launch)}"),
                 f"{launch.programs}x{32 * launch.warps}",
                 format_size(launch.kept_bytes) if launch.kept_bytes else "-",
                 format_duration(launch.predicted_us),
@@ -132,7 +132,7 @@ def _groups(bucket: BucketPlan, built: Built, label: str) -> Table:
     return table
 
 
-def ops_text(launch: LaunchPlan, bucket: BucketPlan) -> str:
+def _ops_text(launch: LaunchPlan) -> str:
     """`3 operators, 2 stages`."""
     stages = f", {len(launch.stages)} side by side" if len(launch.stages) > 1 else ""
     return f"({len(launch.ops)} operators{stages})"

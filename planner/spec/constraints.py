@@ -10,7 +10,7 @@ from os.path import realpath
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from planner.spec.base import Document
 from planner.spec.budget import AccuracyBudget
@@ -129,7 +129,7 @@ class Constraints(Document):
         return self
 
     @model_validator(mode="after")
-    def _gates_something(self, info: ValidationInfo) -> Self:
+    def _gates_something(self) -> Self:
         if self.ci is None or not any(rule.quantity == "slo" for rule in self.ci.fail_on):
             return self
         if self.slo.latency is None and self.slo.throughput_per_s is None:

@@ -63,7 +63,7 @@ def _traced(net: Net, whole: set[Node]) -> tuple[Wiring, dict[Node, Cut]]:
         if node in passed:
             continue
         shuffle = moving.shuffled(net, node) if node.kind == "Reshape" else None
-        cut = moving.shuffling(net, wiring, *shuffle) if shuffle else None
+        cut = moving.shuffling(wiring, *shuffle) if shuffle else None
         if shuffle and cut:
             passed.update(shuffle[0])
         if cut is None and node not in whole:

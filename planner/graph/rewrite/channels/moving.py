@@ -70,7 +70,7 @@ def shuffled(net: Net, node: Node) -> tuple[tuple[Node, Node, Node], Shape] | No
     return (first, second, third), between[1:3]
 
 
-def shuffling(net: Net, wiring: Wiring, nodes: tuple[Node, Node, Node], grid: Shape) -> Cut | None:
+def shuffling(wiring: Wiring, nodes: tuple[Node, Node, Node], grid: Shape) -> Cut | None:
     """Channels counted by rows are counted by columns."""
     source, name = nodes[0].inputs[0], nodes[-1].outputs[0]
     lanes = wiring.lanes.get(source)
