@@ -29,6 +29,7 @@ from planner.runtime.fused.lab import Lab
 from planner.runtime.ort import bind_all, make_session, session_options, tensor_specs
 from planner.runtime.refusals import ORT_ERRORS
 from planner.spec.session import SessionSettings
+from planner.units import format_duration
 
 _RUNS = 20
 _CALLS = 200
@@ -61,8 +62,8 @@ class Utilisation:
             return None
         share = f"{'at most ' if self.gaps_counted else ''}{100 * self.busy:.0f} %"
         return (
-            f"computes {share} of a call of {self.call_us:.0f} us; the rest is launches, gaps, "
-            "copies and the host"
+            f"computes {share} of a call of {format_duration(self.call_us)}; the rest is launches, "
+            "gaps, copies and the host"
         )
 
     @property

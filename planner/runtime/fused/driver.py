@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from planner.errors import EnvironmentMismatchError, InfoptError
+from planner.units import format_size
 
 _STATIC_SHARED_LIMIT_BYTES = 48 * 1024
 """More shared memory a block must be asked for (CUDA programming guide)."""
@@ -103,7 +104,7 @@ class Driver:
             return int(self._call(self.api.cuMemAlloc, max(size_bytes, 256)))
         except InfoptError as error:
             raise EnvironmentMismatchError(
-                f"the GPU has no {size_bytes} bytes left ({error.what})"
+                f"the GPU has no {format_size(size_bytes)} left ({error.what})"
             ) from None
 
     def free(self, address: int) -> None:
@@ -121,7 +122,7 @@ class Driver:
             return int(self._call(self.api.cuMemHostAlloc, max(size_bytes, 256), 0))
         except InfoptError as error:
             raise EnvironmentMismatchError(
-                f"no {size_bytes} bytes of pinned host memory are left ({error.what})"
+                f"no {format_size(size_bytes)} of pinned host memory are left ({error.what})"
             ) from None
 
     def free_pinned(self, address: int) -> None:
@@ -138,7 +139,7 @@ class Driver:
             self._call(self.api.cuMemHostRegister, address, size_bytes, 0)
         except InfoptError as error:
             raise EnvironmentMismatchError(
-                f"{size_bytes} bytes of host memory cannot be pinned ({error.what})"
+                f"{format_size(size_bytes)} of host memory cannot be pinned ({error.what})"
             ) from None
 
     def unpin(self, address: int) -> None:

@@ -24,6 +24,7 @@ from planner.runtime.fused.inputs import borrowed, fitting, missing, refuse_else
 from planner.runtime.fused.instance import Instance
 from planner.runtime.fused.loops import fitted
 from planner.runtime.fused.manifest import Binary, Bucket, FusedManifest
+from planner.units import format_size
 
 Array = np.ndarray[Any, Any]
 TIMEOUT_S = 10.0
@@ -308,6 +309,6 @@ def _refuse_too_little_memory(manifest: FusedManifest, driver: Driver, copies: i
     free = driver.free_bytes()
     if needed > free:
         raise EnvironmentMismatchError(
-            f"the engine needs {needed:,} bytes on the GPU, {free:,} are free",
+            f"the engine needs {format_size(needed)} on the GPU, {format_size(free)} are free",
             fix="stop what else runs there, or load fewer copies",
         )

@@ -31,6 +31,7 @@ from planner.steps.racing import at_percentile, race
 from planner.steps.variant_files import Source, build_file_from
 from planner.steps.winner import pick
 from planner.steps.workspace import Workspace
+from planner.units import format_duration
 
 _REFUSED = "ONNX Runtime cannot run the model on this GPU"
 _PLAIN, _CONTROL = "plain", "plain again"
@@ -232,7 +233,8 @@ def _refuse_broken_promise(constraints: Constraints, shipped: Timing) -> None:
     limit = constraints.promise.latency_us
     if limit is not None and shipped.slo_us > limit:
         raise InfeasibleError(
-            f"the fastest way measured takes {shipped.slo_us:.0f} us, promised {limit:.0f} us",
+            f"the fastest way measured takes {format_duration(shipped.slo_us)}, promised "
+            f"{format_duration(limit)}",
             where=shipped.name,
             fix="a longer SLO, a faster GPU, or fp16 allowed by a larger max_error",
         )
