@@ -12,27 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import ModelError, VerificationError
-from planner.profiling.race import Contestant, speedup, weighted_rounds
-from planner.profiling.timing import Interval
+from planner.profiling.race import Contestant
 from planner.spec.constraints import Constraints
-from planner.spec.plan import Estimate, GuardReport, ShapeTiming, Timing
+from planner.spec.plan import Estimate, GuardReport, Timing
 from planner.spec.session import SessionSettings
 from planner.steps.accuracy import Measured
 from planner.steps.case import Case
-from planner.steps.racing import METHOD_VERSION, at_percentile, race
+from planner.steps.raced import CONTROL, PLAIN, Raced, refuse_low_rate
+from planner.steps.racing import METHOD_VERSION, race
 from planner.steps.shapes import BoundShape
 from planner.steps.variants import Variant
 from planner.steps.winner import Kind, pick
 from planner.steps.workspace import digest
-from planner.units import format_duration, format_rate
+from planner.units import format_duration
 
-PLAIN = "plain"
-CONTROL = "plain again"
 SHELL = "plain engine"
 """The same graph and settings called as an engine calls them: what ships where nothing beats it."""
 ROUNDS = 200
 BUDGET_S = 8.0
-_LEAST_THRESHOLD = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +63,14 @@ def contest(case: Case, entrants: Sequence[Entrant]) -> Outcome:
         VerificationError: nothing keeps the promised latency or throughput when it is measured, or
             nothing that keeps pinned formats could be run.
     """
-    raced = [_raced(case, shape, entrants) for shape in case.prepared.shapes]
+    rows = [_raced(case, shape, entrants) for shape in case.prepared.shapes]
+    raced = Raced(case.prepared.shapes, rows, case.constraints.promise.latency_percentile)
     everyone = (PLAIN, CONTROL, SHELL, *(entrant.name for entrant in entrants))
-    ran = [name for name in everyone if all(name in on_shape for on_shape in raced)]
-    ratios = {name: _ratio(case, raced, name) for name in ran}
-    control = ratios[CONTROL]
-    threshold = 1.0 + max(_LEAST_THRESHOLD, abs(control.low - 1.0), abs(control.high - 1.0))
-    timings = {name: _timing(case, raced, name, ratios[name]) for name in ran}
-    winner, reason = _winner(case, entrants, timings, threshold)
+    timings = {name: raced.timing(name) for name in raced.ran(everyone)}
+    winner, reason = _winner(case, entrants, timings, raced.threshold)
     shipped = winner.name if winner else SHELL if SHELL in timings else PLAIN
     _refuse_broken_promise(case.constraints, timings[shipped], timings)
-    report = GuardReport(
-        shipped=shipped,
-        threshold=threshold,
-        control_low=control.low,
-        control_high=control.high,
-        timings=tuple(timings.values()),
-        reason=reason,
-    )
-    return Outcome(winner, report)
+    return Outcome(winner, raced.report(shipped, tuple(timings.values()), reason))
 
 
 def _raced(case: Case, shape: BoundShape, entrants: Sequence[Entrant]) -> dict[str, Any]:
@@ -130,42 +116,6 @@ def _raced(case: Case, shape: BoundShape, entrants: Sequence[Entrant]) -> dict[s
             fix="run it once with ONNX Runtime alone: the reason shows there",
         )
     return raced
-
-
-def _ratio(case: Case, raced: Sequence[Mapping[str, Any]], name: str) -> Interval:
-    """How many times faster than plain ONNX Runtime, over the whole workload."""
-    shares = [shape.share for shape in case.prepared.shapes]
-    firsts, owns = ([on[name][what] for on in raced] for what in ("first_us", "medians_us"))
-    return speedup(weighted_rounds(firsts, shares), weighted_rounds(owns, shares))
-
-
-def _timing(case: Case, raced: Sequence[Mapping[str, Any]], name: str, ratio: Interval) -> Timing:
-    percentile = case.constraints.promise.latency_percentile
-    shapes = {
-        shape.name: _shape_timing(on_shape[name], percentile)
-        for shape, on_shape in zip(case.prepared.shapes, raced, strict=True)
-    }
-    return Timing(
-        name=name,
-        p50_us=sum(shape.share * shapes[shape.name].p50_us for shape in case.prepared.shapes),
-        p99_us=max(found.p99_us for found in shapes.values()),
-        slo_us=max(found.slo_us for found in shapes.values()),
-        ratio=ratio.median,
-        ratio_low=ratio.low,
-        ratio_high=ratio.high,
-        runs=sum(on_shape[name]["runs"] for on_shape in raced),
-        memory_size_bytes=max(on_shape[name]["peak_size_bytes"] for on_shape in raced),
-        shapes=shapes,
-    )
-
-
-def _shape_timing(found: Mapping[str, Any], percentile: float) -> ShapeTiming:
-    return ShapeTiming(
-        p50_us=at_percentile(found, 50.0),
-        p99_us=at_percentile(found, 99.0),
-        slo_us=at_percentile(found, percentile),
-        ratio=speedup(found["first_us"], found["medians_us"]).median,
-    )
 
 
 def _winner(
@@ -228,22 +178,4 @@ def _refuse_broken_promise(
         f"promised {format_duration(limit)}",
         where=shipped.name,
         fix=f"the best variant measured is {best.name}: {format_duration(best.slo_us)}",
-    )
-
-
-def refuse_low_rate(
-    rate_per_s: float | None, shipped: Timing, timings: Mapping[str, Timing]
-) -> None:
-    """Inferences one after the other: what the solver counts as well (C9).
-
-    Raises:
-        VerificationError: what ships sustains less than was promised.
-    """
-    if rate_per_s is None or 1e6 / shipped.p50_us >= rate_per_s:
-        return
-    best = min(timings.values(), key=lambda timing: timing.p50_us)
-    raise VerificationError(
-        f"measured {format_rate(1e6 / shipped.p50_us)}, promised {format_rate(rate_per_s)}",
-        where=shipped.name,
-        fix=f"the best variant measured is {best.name}: {format_rate(1e6 / best.p50_us)}",
     )

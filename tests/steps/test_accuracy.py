@@ -14,7 +14,7 @@ from planner import pipeline
 from planner.compress.measure import runner
 from planner.runtime.engine import load
 from planner.spec.session import SessionSettings
-from planner.steps import contest
+from planner.steps import raced
 from tests.endtoend import Workshop
 
 METRIC = """
@@ -32,7 +32,7 @@ def exact(run):
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who ships depends on what accuracy allows, not on what this machine's timing prefers. Only
     for plans that no other test asks for: the workshop remembers them."""
-    monkeypatch.setattr(contest, "_LEAST_THRESHOLD", 10.0)
+    monkeypatch.setattr(raced, "LEAST_THRESHOLD", 10.0)
 
 
 def evaluation(workshop: Workshop, samples: int, path: Path) -> Path:

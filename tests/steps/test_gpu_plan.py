@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from planner import pipeline
-from planner.errors import EnvironmentMismatchError
+from planner.errors import EnvironmentMismatchError, VerificationError
 from planner.profiling.cuda.utilisation import Utilisation
 from planner.profiling.race import Contestant
 from planner.spec.constraints import Constraints
@@ -105,6 +105,15 @@ def test_nothing_that_is_no_faster_replaces_plain_onnx_runtime(
     assert plan.shipped == "plain"
     assert not plan.settings.cuda_graph
     assert plan.prediction.latency_p50_us["default"].expected == PLAIN_US
+
+
+def test_a_throughput_that_nothing_sustains_is_refused(
+    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_["slo"] = {"throughput": "20000/s"}
+    with pytest.raises(VerificationError, match="measured 10000/s, promised 20000/s"):
+        planned(request_, monkeypatch, {})
+    assert planned(request_, monkeypatch, {"native": 40.0}).guard is not None
 
 
 def test_operators_left_to_the_cpu_are_told(

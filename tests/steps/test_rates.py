@@ -10,7 +10,7 @@ from planner.errors import VerificationError
 from planner.report import throughput
 from planner.spec.execution import StageExecution
 from planner.spec.plan import Promise, WorkloadShape
-from planner.steps.contest import refuse_low_rate
+from planner.steps.raced import refuse_low_rate
 from planner.steps.rates import throughput_checks
 from tests.plans import make_plan, timing
 

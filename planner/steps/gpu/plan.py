@@ -18,26 +18,24 @@ from planner.compress.measure import joint_error
 from planner.compress.methods import offers
 from planner.errors import EnvironmentMismatchError, InfeasibleError, ModelError
 from planner.profiling.cuda.utilisation import Utilisation, measure
-from planner.profiling.race import Contestant, speedup, weighted_rounds
-from planner.profiling.timing import Interval
+from planner.profiling.race import Contestant
 from planner.runtime.devices import count_gpus
 from planner.runtime.tensors import read_tensors
 from planner.spec.constraints import Constraints
-from planner.spec.plan import GuardReport, Plan, ShapeTiming, Timing
+from planner.spec.plan import GuardReport, Plan, Timing
 from planner.spec.session import SessionSettings
 from planner.steps.gpu.document import ON_CPU, document
 from planner.steps.prepare import Prepared, prepare_elsewhere
-from planner.steps.racing import at_percentile, race
+from planner.steps.raced import CONTROL, PLAIN, Raced, refuse_low_rate
+from planner.steps.racing import race
 from planner.steps.variant_files import Source, build_file_from
 from planner.steps.winner import pick
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
 
 _REFUSED = "ONNX Runtime cannot run the model on this GPU"
-_PLAIN, _CONTROL = "plain", "plain again"
 _ROUNDS = 200
 _BUDGET_S = 6.0
-_LEAST_THRESHOLD = 0.02
 PLAIN_SETTINGS = SessionSettings(provider="cuda", intra_op_threads=1, spinning=False)
 """One thread: what the host does is queueing."""
 
@@ -62,6 +60,7 @@ def plan_gpu(constraints: Constraints, work: Workspace) -> Plan:
     Raises:
         EnvironmentMismatchError: there is none, or more are asked for than one.
         InfeasibleError: no way keeps the promised latency when it is measured.
+        VerificationError: what ships sustains less than the promised throughput.
         UsageError: something is wrong with the request, the model or the data.
     """
     _refuse_absent(constraints)
@@ -159,77 +158,33 @@ def _guard(
 ) -> tuple[GuardReport, Way | None]:
     work.reporter.stage("guard")
     contestants = [
-        Contestant(_PLAIN, prepared.plain_path, PLAIN_SETTINGS),
-        Contestant(_CONTROL, prepared.plain_path, PLAIN_SETTINGS),
+        Contestant(PLAIN, prepared.plain_path, PLAIN_SETTINGS),
+        Contestant(CONTROL, prepared.plain_path, PLAIN_SETTINGS),
         *(Contestant(way.name, way.path, way.settings) for way in ways),
     ]
-    raced = [
+    rows = [
         race(
             contestants, shape.feeds_path, work, rounds=_ROUNDS, budget_s=_BUDGET_S,
             model_size_bytes=prepared.loaded.size_bytes,
         )
         for shape in prepared.shapes
     ]  # fmt: skip
-    ran = [c.name for c in contestants if all(c.name in on_shape for on_shape in raced)]
-    if _PLAIN not in ran or _CONTROL not in ran:
+    raced = Raced(prepared.shapes, rows, constraints.promise.latency_percentile)
+    timings = {name: raced.timing(name) for name in raced.ran([c.name for c in contestants])}
+    if PLAIN not in timings or CONTROL not in timings:
         raise ModelError(_REFUSED, where=str(prepared.loaded.path))
-    shares = [shape.share for shape in prepared.shapes]
-    ratios = {name: _ratio(raced, shares, name) for name in ran}
-    control = ratios[_CONTROL]
-    threshold = 1.0 + max(_LEAST_THRESHOLD, abs(control.low - 1.0), abs(control.high - 1.0))
-    timings = {name: _timing(constraints, prepared, raced, name, ratios[name]) for name in ran}
     kinds: dict[str, Any] = {way.name: "uniform" for way in ways if way.name in timings}
-    name, reason = pick(kinds, timings, threshold)
-    shipped = timings[name or _PLAIN]
-    _refuse_broken_promise(constraints, shipped)
-    report = GuardReport(
-        shipped=name or _PLAIN,
-        threshold=threshold,
-        control_low=control.low,
-        control_high=control.high,
-        timings=tuple(timings.values()),
-        reason=reason,
-    )
+    name, reason = pick(kinds, timings, raced.threshold)
+    shipped = timings[name or PLAIN]
+    _refuse_broken_promise(constraints, shipped, timings)
+    report = raced.report(shipped.name, tuple(timings.values()), reason)
     return report, next((way for way in ways if way.name == name), None)
 
 
-def _ratio(raced: Sequence[Mapping[str, Any]], shares: Sequence[float], name: str) -> Interval:
-    firsts, owns = ([on[name][what] for on in raced] for what in ("first_us", "medians_us"))
-    return speedup(weighted_rounds(firsts, shares), weighted_rounds(owns, shares))
-
-
-def _timing(
-    constraints: Constraints,
-    prepared: Prepared,
-    raced: Sequence[Mapping[str, Any]],
-    name: str,
-    ratio: Interval,
-) -> Timing:
-    percentile = constraints.promise.latency_percentile
-    shapes = {
-        shape.name: ShapeTiming(
-            p50_us=at_percentile(on[name], 50.0),
-            p99_us=at_percentile(on[name], 99.0),
-            slo_us=at_percentile(on[name], percentile),
-            ratio=speedup(on[name]["first_us"], on[name]["medians_us"]).median,
-        )
-        for shape, on in zip(prepared.shapes, raced, strict=True)
-    }
-    return Timing(
-        name=name,
-        p50_us=sum(shape.share * shapes[shape.name].p50_us for shape in prepared.shapes),
-        p99_us=max(found.p99_us for found in shapes.values()),
-        slo_us=max(found.slo_us for found in shapes.values()),
-        ratio=ratio.median,
-        ratio_low=ratio.low,
-        ratio_high=ratio.high,
-        runs=sum(on[name]["runs"] for on in raced),
-        memory_size_bytes=max(on[name]["peak_size_bytes"] for on in raced),
-        shapes=shapes,
-    )
-
-
-def _refuse_broken_promise(constraints: Constraints, shipped: Timing) -> None:
+def _refuse_broken_promise(
+    constraints: Constraints, shipped: Timing, timings: Mapping[str, Timing]
+) -> None:
+    refuse_low_rate(constraints.promise.throughput_per_s, shipped, timings)
     limit = constraints.promise.latency_us
     if limit is not None and shipped.slo_us > limit:
         raise InfeasibleError(
