@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from planner.report.fusion import NOTHING_BUILT, Built, launches_of
+from planner.report.markup import clean
 from planner.spec.fusion import BucketPlan, LaunchPlan, SegmentPlan
 from planner.units import format_duration, format_size
 
@@ -112,7 +112,7 @@ def _head(title: str, bucket: BucketPlan) -> str:
         f"{format_size(bucket.arena_size_bytes)}"
     )
     return (
-        f'<text class="t" x="{_ARCS}" y="16" font-size="14" font-weight="600">{escape(title)}'
+        f'<text class="t" x="{_ARCS}" y="16" font-size="14" font-weight="600">{clean(title)}'
         f'</text><text class="s" x="{_ARCS}" y="34">{text}</text>'
     )
 
@@ -149,12 +149,12 @@ def _row(
         f"<g>{_tip(one)}{_chips(one, kinds, y, colour)}"
         f'<rect x="{bar_x}" y="{y + 8}" width="{one.predicted_us * scale:.1f}" height="{_ROW - 16}"'
         f' rx="2" fill="{colour}"/>{mark}'
-        f'<text class="s" x="{bar_x + _BAR + 10}" y="{y + 19}">{escape(_notes(one))}</text></g>'
+        f'<text class="s" x="{bar_x + _BAR + 10}" y="{y + 19}">{clean(_notes(one))}</text></g>'
     )
 
 
 def _tip(one: LaunchPlan | SegmentPlan) -> str:
-    return f"<title>{escape(', '.join(one.ops))}</title>"
+    return f"<title>{clean(', '.join(one.ops))}</title>"
 
 
 def _chips(one: LaunchPlan | SegmentPlan, kinds: Mapping[str, str], y: float, colour: str) -> str:
@@ -169,7 +169,7 @@ def _chips(one: LaunchPlan | SegmentPlan, kinds: Mapping[str, str], y: float, co
             break
         found.append(
             f'<rect x="{x:.0f}" y="{y + 4}" width="{width:.0f}" height="{_ROW - 8}" rx="5" '
-            f'fill="{colour}"/><text x="{x + 6:.0f}" y="{y + 19}" fill="#fff">{escape(text)}</text>'
+            f'fill="{colour}"/><text x="{x + 6:.0f}" y="{y + 19}" fill="#fff">{clean(text)}</text>'
         )
         x += width + 4
         left -= count

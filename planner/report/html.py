@@ -7,7 +7,8 @@ from pathlib import Path
 
 from planner.report import html_placement, svg, throughput
 from planner.report.explain import runner_up_text
-from planner.report.html_table import clean, table
+from planner.report.html_table import table
+from planner.report.markup import clean
 from planner.report.summary import accuracy_text, certificate
 from planner.report.text import (
     SHIPPED,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from planner.report import svg
-from planner.report.html_table import clean, table
+from planner.report.html_table import table
+from planner.report.markup import clean
 from planner.report.placement import interval
 from planner.report.text import formats_text, percent
 from planner.spec.estimate import Estimate

@@ -1,17 +1,11 @@
-"""Pieces that every section of the HTML report is made of: clean text, tables."""
+"""Tables of the HTML report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 _PROSE = ("because", "runner-up would cost", "why it was not offered")
 """Columns of sentences, which get room."""
-
-
-def clean(text: str) -> str:
-    """Text from models and users: no markup, no control characters."""
-    return escape("".join(c if c.isprintable() else "�" for c in text))
 
 
 def table(head: Sequence[str], rows: Iterable[tuple[str, ...]], numbers: Sequence[int] = ()) -> str:

@@ -6,8 +6,8 @@ import csv
 import io
 import math
 from collections.abc import Callable
-from html import escape
 
+from planner.report.markup import clean
 from planner.spec.pareto import ParetoCurve, ParetoPoint
 
 Read = Callable[[ParetoPoint], float]
@@ -95,7 +95,7 @@ def to_svg(curve: ParetoCurve) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{MARGIN}" y="24" font-size="15">infopt pareto · {escape(curve.model)}</text>',
+        f'<text x="{MARGIN}" y="24" font-size="15">infopt pareto · {clean(curve.model)}</text>',
     ]
     if curve.points:
         across = _Scale([x(p) for p in curve.points], MARGIN, WIDTH - MARGIN)
@@ -121,9 +121,9 @@ def _frame(across: _Scale, up: _Scale, x_title: str, y_title: str) -> list[str]:
             f'<text x="{MARGIN - 16}" y="{at + 4:.1f}" text-anchor="end">{_tick(value)}</text>'
         )
     parts.append(
-        f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_title)}</text>'
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">{clean(x_title)}</text>'
     )
-    parts.append(f'<text x="{MARGIN}" y="{MARGIN - 12}">{escape(y_title)}</text>')
+    parts.append(f'<text x="{MARGIN}" y="{MARGIN - 12}">{clean(y_title)}</text>')
     return parts
 
 
@@ -148,11 +148,11 @@ def _points(curve: ParetoCurve, across: _Scale, up: _Scale) -> list[str]:
         note += f", {third[1](point):.6g}" if third is not None else ""
         parts.append(
             f'<circle cx="{across.pixel(x(point)):.1f}" cy="{up.pixel(y(point)):.1f}" '
-            f'r="{size:.1f}" fill="#1f77b4" fill-opacity="0.6"><title>{escape(note)}</title>'
+            f'r="{size:.1f}" fill="#1f77b4" fill-opacity="0.6"><title>{clean(note)}</title>'
             "</circle>"
         )
     if third is not None:
         parts.append(
-            f'<text x="{WIDTH - MARGIN}" y="24" text-anchor="end">size: {escape(third[0])}</text>'
+            f'<text x="{WIDTH - MARGIN}" y="24" text-anchor="end">size: {clean(third[0])}</text>'
         )
     return parts

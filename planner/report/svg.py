@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
+from planner.report.markup import clean
 from planner.units import format_duration
 
 WIDTH = 760
@@ -52,7 +52,7 @@ def _row(row: Span, index: int, scale: float) -> str:
     )
     label = row.label if len(row.label) <= 27 else f"{row.label[:26]}…"
     return (
-        f'<text x="{_LABEL - 10}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>'
+        f'<text x="{_LABEL - 10}" y="{y + 4:.1f}" text-anchor="end">{clean(label)}</text>'
         f'<line class="{row.kind}" x1="{low:.1f}" y1="{y:.1f}" x2="{high:.1f}" y2="{y:.1f}" '
         f'stroke-width="6" stroke-linecap="round" opacity=".35"/>'
         f'<circle class="{row.kind}" cx="{mid:.1f}" cy="{y:.1f}" r="5"/>'

@@ -11,6 +11,7 @@ import pytest
 from planner.report import ci, html, junit, markdown, pareto_files, svg
 from planner.report.diff import compare
 from planner.spec.ci import FailRule
+from planner.spec.pareto import ParetoCurve
 from planner.spec.plan import Rejected
 from planner.spec.verdict import Check, Verdict
 from tests.plans import DECISIONS, make_plan
@@ -81,6 +82,15 @@ def test_html_survives_hostile_names() -> None:
     text = html.of_plan(plan, HOSTILE)
     assert "script" not in outline(text).tags
     assert "\x1b" not in text
+
+
+def test_figures_survive_hostile_names() -> None:
+    curve = ParetoCurve(model=HOSTILE, axes=("latency", "error"), points=())
+    for figure in (
+        svg.spans([svg.Span(HOSTILE, 90.0, 100.0, 110.0, "measured")]),
+        pareto_files.to_svg(curve),
+    ):
+        assert "script" not in [element.tag for element in ET.fromstring(figure).iter()]
 
 
 def test_html_without_timings_promise_or_rejections() -> None:
