@@ -37,8 +37,8 @@ def _one(name: str, as_json: bool) -> None:
         fix = "`infopt devices` names it; `infopt profile` measures it and writes a file to ask for"
         raise UsageError(f"{name} is this machine's own device", where="NAME", fix=fix)
     if name not in names() and not is_file_name(name):
-        fix = nearest(name, names())
-        raise UsageError(f"no device or machine is called {name!r}", where="NAME", fix=fix)
+        near = nearest(name, names())
+        raise UsageError(f"no device or machine is called {name!r}", where="NAME", fix=near)
     found = describe(name)
     if as_json:
         show_json(found.machine or found.device)

@@ -21,7 +21,7 @@ from planner.runtime import integrity, ort
 from planner.runtime.allocator import give_back_at_once
 from planner.runtime.inputs import Inputs
 from planner.runtime.segments import Bound, bind, bind_fused, chain, dead_after
-from planner.runtime.selection import Way, known_of, selected
+from planner.runtime.selection import ExecutionPath, known_of, selected
 from planner.spec.manifest import FusedSegment, Manifest, OrtSegment
 
 Array = np.ndarray[Any, Any]
@@ -149,7 +149,7 @@ def load(
     directory: Path | str,
     *,
     verify_hashes: bool = True,
-    path: Way = "verified",
+    path: ExecutionPath = "verified",
     copies: int = 1,
     apart: Mapping[str, Mapping[str, str]] | None = None,
     shared_percent: Mapping[str, int] | None = None,

@@ -13,7 +13,7 @@ from planner.spec.manifest import FusedSegment, Manifest, OrtSegment
 from planner.spec.verified import Verified
 from planner.spec.writing import write_atomically
 
-Way = Literal["verified", "fused", "library"]
+ExecutionPath = Literal["verified", "fused", "library"]
 """How parts with generated kernels run."""
 
 
@@ -43,7 +43,7 @@ def write_verified(directory: Path, verified: Verified) -> None:
     write_atomically(directory / VERIFIED, canonical_json(verified))
 
 
-def known_of(directory: Path, manifest: Manifest, path: Way) -> Verified | None:
+def known_of(directory: Path, manifest: Manifest, path: ExecutionPath) -> Verified | None:
     """What `infopt verify` found here, where that decides.
 
     Raises:
@@ -55,7 +55,7 @@ def known_of(directory: Path, manifest: Manifest, path: Way) -> Verified | None:
 
 
 def selected(
-    manifest: Manifest, path: Way, known: Verified | None
+    manifest: Manifest, path: ExecutionPath, known: Verified | None
 ) -> tuple[OrtSegment | FusedSegment, ...]:
     """Which way each part runs."""
     if not manifest.fused_segments or path == "library":

@@ -18,7 +18,7 @@ from planner.runtime.fused.driver import SHARED_PERCENT
 from planner.runtime.fused.loops import Way
 from planner.runtime.fused.session import load, open_checked
 from planner.runtime.integrity import read_manifest
-from planner.runtime.selection import write_verified
+from planner.runtime.selection import ExecutionPath, write_verified
 from planner.spec.verified import SegmentTiming, Verified
 from planner.steps.fused import loops
 from planner.steps.fused.loops import Raced, apart_of, race, races
@@ -180,7 +180,7 @@ def test_an_engine_keeps_what_was_found(fake: FakeDriver, tmp_path: Path) -> Non
     )
     write_verified(engine, found)
     for path, is_loop in (("verified", False), ("fused", True)):
-        way: engines.Way = "fused" if path == "fused" else "verified"
+        way: ExecutionPath = "fused" if path == "fused" else "verified"
         fake.shares.clear()
         with engines.load(engine, path=way) as session:
             assert set(fake.shares) == {SHARED_PERCENT if is_loop else 25}
