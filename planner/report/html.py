@@ -144,8 +144,9 @@ def _variants(plan: Plan) -> str:
     rows += [row for timing in guard.timings for row in _variant_by_shape(plan, timing)]
     control = (
         f"Timed in turns, one process each. Plain ONNX Runtime against itself: "
-        f"{guard.control_low:.3f} .. {guard.control_high:.3f}; a variant ships only if it wins by "
-        f"{guard.threshold:.3f}x. Shipped is {guard.shipped}: {guard.reason}."
+        f"{guard.control_low:.3f} .. {guard.control_high:.3f}; a variant ships only if it beats "
+        f"the plain graph, called as an engine calls it, by {guard.threshold:.3f}x. Shipped is "
+        f"{guard.shipped}: {guard.reason}."
     )
     return (
         f"<h2>Alternatives, measured</h2>{table(head, rows, numbers=(1, 2, 3, 4, 5))}"

@@ -84,6 +84,13 @@ def test_a_variant_must_be_worth_more_than_the_engines_own_call() -> None:
     assert pick(_KINDS, timings, _THRESHOLD, ground=1.1)[0] == "int8"
 
 
+def test_a_win_over_what_ships_otherwise_says_so_where_it_is_none_over_plain() -> None:
+    timings = {"int8": _timing("int8", 1.01, 1.01)}
+    assert pick(_KINDS, timings, _THRESHOLD, ground=0.9) == (
+        "int8", "measured 1.010x plain ONNX Runtime, 1.122x the plain graph in an engine",
+    )  # fmt: skip
+
+
 @given(st.dictionaries(st.sampled_from(sorted(_KINDS)), _RATIOS, min_size=1))
 def test_what_is_pinned_is_kept_however_fast_the_plain_graph_is(
     ratios: dict[str, list[float]],
