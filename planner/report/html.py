@@ -93,10 +93,11 @@ def _verdict(plan: Plan) -> tuple[str, str]:
 
 def _tiles(plan: Plan) -> str:
     timing = shipped_timing(plan)
-    tiles = [(format_duration(predicted_p50_us(plan)), "p50 predicted")]
+    over = ", mean over the workload" if len(plan.workload) > 1 else ""
+    tiles = [(format_duration(predicted_p50_us(plan)), f"p50 predicted{over}")]
     if timing is not None:
         tiles += [
-            (format_duration(timing.p50_us), "p50 measured"),
+            (format_duration(timing.p50_us), f"p50 measured{over}"),
             (
                 f"{timing.ratio:.2f}x",
                 f"vs plain [{timing.ratio_low:.2f} .. {timing.ratio_high:.2f}]",
@@ -110,9 +111,11 @@ def _tiles(plan: Plan) -> str:
         f'<div class="tile"><b>{clean(v)}</b><span>{clean(k)}</span></div>' for v, k in tiles
     )
     formats = formats_text(count_formats(plan))
+    decided, ops = len(plan.decisions), plan.model.ops
+    which = f"the {ops}" if decided == ops else f"{decided} of {ops}"
     return (
         f'<div class="tiles">{cells}</div>'
-        f"<p>Formats of the {plan.model.ops} operators: {clean(formats)}.</p>"
+        f"<p>Formats of {which} operators: {clean(formats)}.</p>"
         f"<p>Accuracy: {clean(accuracy_text(plan))}.</p>"
     )
 
@@ -132,7 +135,8 @@ def _latency(plan: Plan) -> str:
         for name, found in measured_shapes(plan).items()
     ]  # fmt: skip
     figure = svg.spans(rows, plan.promise.latency_us)
-    return f'<h2>Predicted and measured</h2><div class="scroll">{figure}</div>'
+    title = "Predicted and measured" if measured_shapes(plan) else "Predicted"
+    return f'<h2>{title}</h2><div class="scroll">{figure}</div>'
 
 
 def _variants(plan: Plan) -> str:

@@ -199,6 +199,8 @@ def test_fewer_devices_than_asked_for_are_explained(tmp_path: Path) -> None:
     plan = request(tmp_path, transformer(), shapes(1, 8), target={"device": DEVICE, "gpus": "2..4"})
     assert placed(plan).devices == 1
     assert any("2 GPUs were asked for at least, 1 used" in text for text in plan.warnings)
+    (part,) = placed(plan).breakdown.values()
+    assert part.communication_us == 0.0, "what rounding leaves of the sum is nothing"
 
 
 def test_devices_of_two_kinds_are_told_to_plan_for_each(tmp_path: Path) -> None:

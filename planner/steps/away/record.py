@@ -29,6 +29,9 @@ from planner.steps.away.search import Found
 from planner.steps.away.streams import residency
 from planner.units import format_duration, format_size
 
+_ROUNDING = 1e-9
+"""Of a sum of some thousand numbers, relative to it, generously."""
+
 
 class Record(Answer):
     """Writes the section."""
@@ -136,7 +139,7 @@ class Record(Answer):
             for each in sent:
                 parts += Parts(communication_us=expected(each.latency[0][n]))
             known = parts.compute_us + parts.memory_us + parts.communication_us + parts.launch_us
-            rest = max(totals.latency_expected_us[n] - known - swap, 0.0)
+            rest = _more(totals.latency_expected_us[n], known + swap)
             moved = min(self._moved_us(n), rest) if self._streams_in_windows() else rest
             found[name] = Breakdown(
                 compute_us=parts.compute_us,
@@ -234,3 +237,9 @@ class Record(Answer):
             f"{more} more device{'s' * (more > 1)}{money}: without the promise "
             f"{one.solution.totals.devices} would do, with {slow} instead of {fast} a query"
         )
+
+
+def _more(total: float, known: float) -> float:
+    """What of a total is not known yet: not what rounding leaves of sums in another order."""
+    rest = total - known
+    return rest if rest > _ROUNDING * total else 0.0
