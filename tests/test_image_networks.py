@@ -138,6 +138,7 @@ def test_windows_that_are_not_padded_shrink_their_image() -> None:
             "faster-rcnn-vgg16",
         ),
         *("vgg99", "efficientnetv2-xl", "densenet100", "mobilenet_v4", "yolov3"),
+        *("mobilenetv2_110d", "semnasnet_100", "mnasnet_small", "convnextv2_tiny"),
         *("inception_resnet_v2", "inception_v2", "xception71", "shufflenet_v1", "regnet_y_5gf"),
     ],
 )

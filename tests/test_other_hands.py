@@ -18,7 +18,7 @@ from benchmarks.tables.study import sort
 from benchmarks.tables.wholes import whole_of
 from planner import resources
 from planner.cost.curves import Library
-from planner.cost.work import Attention, Convolution, Product
+from planner.cost.work import Attention, Convolution, Product, Traffic
 from planner.spec.fits import FitFile, read_fits
 
 TABLES = {
@@ -418,6 +418,44 @@ def test_larger_images_are_more_work(tmp_path: Path) -> None:
         sum(w.flops * n for w, n in whole_of(r).passes[0][0].works.items()) for r in (small, large)
     ]
     assert flops[1] == pytest.approx(4 * flops[0], rel=0.01)
+
+
+def test_columns_of_inference_are_read_without_saying_so(tmp_path: Path) -> None:
+    head = "model,gpu,dtype,infer_samples_per_sec,infer_batch_size,infer_img_size\n"
+    (row,) = read(tmp_path, f"{head}mobilenetv3_large_100,RTX 3090,fp16,9000,256,160\n")
+    (one,) = whole_of(row).passes
+    first = next(iter(one[0].works))
+    assert isinstance(first, Convolution)
+    assert (first.batch, first.height) == (256, 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "rows"),
+    [
+        *(("softmax 64x128", "", 64), ("layer_norm (4, 16, 128)", "", 64)),
+        *(("rmsnorm", "64x128", 64), ("softmax", "(2,4,8,128)", 64)),
+    ],
+)
+def test_tensors_of_flows_are_rows_of_their_last_size(name: str, params: str, rows: int) -> None:
+    cells = dict.fromkeys(Row.__dataclass_fields__, "")
+    cells |= {"model": name, "params": params, "gpu": "A100", "precision": "fp16"}
+    found = timed(Row(**(cells | {"metric": "us", "value": "9"})))
+    assert isinstance(found, Timed)
+    assert isinstance(found.work, Traffic)
+    assert (found.work.rows, found.work.size_bytes) == (rows, 2 * 64 * 128 * 2)
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "reason"),
+    [
+        ("op,m,n,k,latency", "gemm,8,8,8,9", "the unit of 'latency' is not stated"),
+        ("model,batch,seq_in,mean_ttft", "llama-7b,8,8,9", "the unit of 'mean_ttft' is not stated"),
+        ("model,batch,seq_in,tokens/s", "llama-7b,8,8,9", "no seq_out"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, head: str, cells: str, reason: str) -> None:
+    rows = sort({"t": read(tmp_path, f"{head},gpu,dtype\n{cells},A100,fp16\n")})
+    assert dict(rows.skipped["t"]) == {reason: 1}
 
 
 def test_no_name_of_a_column_means_two() -> None:

@@ -45,7 +45,8 @@ ALSO: Mapping[str, tuple[str, ...]] = {
         "pipeline_parallelism",
     ),
     "precision": (
-        *("quantization", "quant", "quantization_method", "quant_type"),
+        *("quantization", "quant", "quantization_method", "quant_type", "technique"),
+        *("torch_dtype", "gemm_dtype", "attn_dtype", "moe_dtype", "mla_dtype", "weight_dtype"),
         *("dtype", "data_type", "datatype", "format", "dtypea", "dtype_a", "model_dtype"),
     ),
     "sparsity": ("sparse",),
@@ -67,7 +68,8 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     ),
     "seq_out": (
         *("output_len", "output_length", "osl", "gen_len", "generation_length"),
-        *("output_tokens", "generated_tokens", "max_new_tokens", "max_tokens"),
+        *("output_tokens", "generated_tokens", "max_new_tokens", "max_tokens", "new_tokens"),
+        *("completion_tokens", "completion_len", "completion_length", "generated_length"),
         *("output_sequence_length", "output_seq_len", "num_output_tokens", "output"),
     ),
     "metric": ("unit", "units"),
@@ -82,7 +84,7 @@ ALSO: Mapping[str, tuple[str, ...]] = {
 _OF_KERNELS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("m", "n", "k"), ()),
     "heads": ("nheads", "numheads", "n_heads", "num_heads", "q_heads", "num_q_heads", "qo_heads"),
-    "kv_heads": ("nheads_kv", "n_kv_heads", "num_kv_heads"),
+    "kv_heads": ("nheads_kv", "n_kv_heads", "num_kv_heads", "num_key_value_heads"),
     "head_dim": ("headdim", "hdim", "head_size"),
     "q_len": ("seqlen_q", "seq_len_q", "query_len"),
     "kv_len": ("seqlen_k", "seq_len_k", "kv_seq_len", "cache_len"),
@@ -125,9 +127,10 @@ def delimiter_of(head: str) -> str:
 
 def name_of(heading: str) -> str:
     """A heading in one spelling: `GPU Name` is `gpu_name`, `batch-sizes` is `batch_size`, `# GPUs`
-    is `num_gpus`."""
+    is `num_gpus`, `infer_batch_size` is `batch_size`."""
     name = re.sub(r"[\s\-]+", "_", heading.strip().lower())
     name = re.sub(r"^(?:#|no\._of_|number_of_|num_of_)_?", "num_", name)
+    name = re.sub(r"^(?:infer(?:ence)?|eval)_(?=batch|im(?:a)?g(?:e)?_|seq|input)", "", name)
     return re.sub(r"(_size|_name|_type|_length|seq_len)s$", r"\1", name)
 
 
@@ -148,6 +151,8 @@ def rows_of(record: Mapping[str, str], columns: Sequence[str]) -> Iterator[dict[
     serve(found, record)
     is_named = any(name in record for name in ("value", *ALSO["value"]))
     measured = [] if is_named else [name for name in record if _is_metric(name)]
+    if not measured and not is_named:
+        measured = [name for name in record if metrics.is_latency_without_unit(name)][:1]
     for name in measured:
         if not is_of_a_run(name, record):
             yield {**found, "metric": beside(name, record), "value": record[name]}

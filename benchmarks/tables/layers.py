@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from benchmarks.tables.precision import format_of
@@ -19,6 +20,7 @@ _ROW_FLOWS = (
     (r"(?:mem)?copy|memcpy|transpose|permute|rope|rotary_embedding", Flow.COPY, 1),
 )
 """First word of a kernel's name -> its flow and how many operands it reads."""
+_TENSOR = re.compile(r"(?<![\w=.])[(\[]?(\d+(?:\s*[x,\u00d7]\s*\d+)+)[)\]]?(?![\w.])")
 _BY_ROW = frozenset({Flow.SOFTMAX, Flow.NORMALISATION, Flow.ACTIVATION})
 _ROW_SIZES = (
     *(("b", "h"), ("m", "n"), ("batch", "hidden"), ("tokens", "hidden"), ("batch", "dim")),
@@ -41,6 +43,9 @@ def row_kernel(row: Row, sizes: dict[str, int]) -> Traffic | None:
     format = format_of(row.precision, row.sparsity)
     element = 4 if format in ("fp32", "tf32") else 2
     pair = next((p for p in _ROW_SIZES if sizes.keys() >= set(p)), None)
+    listed = None if pair else _listed(row)
+    if listed:
+        sizes, pair = {**sizes, "rows": listed[0], "width": listed[1]}, ("rows", "width")
     if pair is None and flow not in _BY_ROW:
         moved = _moved_bytes(row, element, name)
         return Traffic(operands * moved, moved, flow)
@@ -50,6 +55,15 @@ def row_kernel(row: Row, sizes: dict[str, int]) -> Traffic | None:
     refuse_empty(rows, width)
     moved = float(rows * width * element)
     return Traffic(operands * moved, moved, flow, rows=rows if flow in _BY_ROW else 0)
+
+
+def _listed(row: Row) -> tuple[int, int] | None:
+    """Rows and width of a tensor whose sizes are listed: `4096x8192`, `(8, 128, 768)`."""
+    found = _TENSOR.search(row.model) or _TENSOR.fullmatch(row.params.strip())
+    if found is None:
+        return None
+    *rows, width = map(int, re.findall(r"\d+", found[1]))
+    return math.prod(rows), width
 
 
 def _moved_bytes(row: Row, element: int, name: str) -> float:

@@ -7,6 +7,7 @@ Names of metrics are free text with a unit at the end (`op_latency_ms_median`, `
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from benchmarks.tables.rows import Row, UnpredictableError
 
@@ -23,6 +24,9 @@ _ARITHMETIC = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
 _OPERATIONS = re.compile(r"(?<![a-z])([kmgtpe])(?:fl)?op(?:s|/s|_per_s)")
 _RATE = re.compile(
     r"throughput|\btput|(?<![a-z])tps(?![a-z])|interactivity|_per_s(?![a-z])|_per_sec|/s(?:ec|econd)?(?![a-z])|\bips\b|\bqps\b|per_second"
+)
+_UNTOLD = re.compile(
+    r"(?:mean_|avg_|median_)?(?:latency|time|duration|ttft|tpot|itl)(?:_(?:mean|avg))?"
 )
 _BATCHES = re.compile(r"(?<![a-z])(?:it|iters?|iterations?|batch(?:es)?|steps?)(?:/|_per_)s")
 _TRAINING = re.compile(r"(?<![a-z])(?:train(?:ing)?|fine-?tun\w*|backward|bwd)(?![a-z])")
@@ -63,8 +67,23 @@ def latency_us(row: Row) -> float:
     """
     scale = latency_scale(row.metric)
     if scale is None:
-        raise UnpredictableError(f"metric {row.metric!r} is no latency")
+        raise UnpredictableError(_untold(row.metric) or f"metric {row.metric!r} is no latency")
     return row.measured * scale
+
+
+def refuse(metric: str) -> NoReturn:
+    """A metric that nothing is predicted of.
+
+    Raises:
+        UnpredictableError: always.
+    """
+    raise UnpredictableError(_untold(metric) or f"metric {metric!r} is not predicted")
+
+
+def _untold(metric: str) -> str:
+    """Why a latency is none: it names no unit."""
+    is_latency = _UNTOLD.fullmatch(metric.lower()) is not None
+    return f"the unit of {metric!r} is not stated" if is_latency else ""
 
 
 def arithmetic_scale(metric: str) -> float | None:
@@ -79,6 +98,11 @@ def bandwidth_kind(metric: str) -> str | None:
     if not re.search(r"[gm]i?b/s|[gm]i?bps|bandwidth|busbw|algbw", text):
         return None
     return "bus" if "bus" in text else "algorithm"
+
+
+def is_latency_without_unit(metric: str) -> bool:
+    """Whether a name means a latency and no unit."""
+    return bool(_untold(metric))
 
 
 def is_rate(metric: str) -> bool:

@@ -153,11 +153,15 @@ def _shuffled(canvas: Canvas, width: int, stride: int) -> None:
 
 _WIDTH = re.compile(r"net(?:[-_ ]?v?\d)?(?:[-_ ](?:large|small))?[-_ ]?x?(\d)[._](\d+)(?!\d)")
 _PERCENT = re.compile(r"[-_](035|050|075|100|140)(?!\d)")
+_DEEPER = re.compile(r"[-_]\d{3}d(?![a-z\d])|mnasnet[-_ ]small")
+"""Variants with other numbers of blocks: `mobilenetv2_110d`."""
 _SIDE = 224
 
 
 def mobile_of(name: str) -> tuple[Network, int] | None:
     """The network that a name in lower case means, and the side of its images; or None."""
+    if _DEEPER.search(name):
+        return None
     network = _by_width(name, _width(name))
     return (network, _SIDE) if network else None
 
@@ -165,7 +169,7 @@ def mobile_of(name: str) -> tuple[Network, int] | None:
 def _by_width(name: str, width: float) -> Network | None:
     if re.search(r"shufflenet[-_ ]?v?2", name):
         return partial(_shufflenet, _SHUFFLENETS[width]) if width in _SHUFFLENETS else None
-    if "mnasnet" in name:
+    if re.search(r"(?<![a-z])mnasnet", name):
         return partial(_mnasnet, width)
     found = re.search(r"mobilenet[-_ ]?(?:v(\d))?", name)
     if found is None:

@@ -180,9 +180,9 @@ def _unit(row: Row, batch: int, model: Transformer | None) -> tuple[float, bool]
     if unit is not None:
         return 1.0 / unit, False
     if not metrics.is_rate(metric) or metrics.arithmetic_scale(metric) is not None:
-        raise UnpredictableError(f"metric {row.metric!r} is not predicted")
+        metrics.refuse(row.metric)
     if metrics.bandwidth_kind(metric) is not None:
-        raise UnpredictableError(f"metric {row.metric!r} is not predicted")
+        metrics.refuse(row.metric)
     if metrics.is_of_one_user(metric):
         return 1e6, True
     is_told = metrics.says_what_it_counts(metric) or not row.number("seq_out", 0)
@@ -194,14 +194,20 @@ def _unit(row: Row, batch: int, model: Transformer | None) -> tuple[float, bool]
 
 def _counted(row: Row, model: Transformer | None) -> float:
     """What a throughput counts of each input: itself, or its tokens; an encoder's are those it
-    reads, for it writes none."""
+    reads, for it writes none.
+
+    Raises:
+        UnpredictableError: tokens that are written, of which no number is stated.
+    """
     if not metrics.counts_tokens(row.metric):
         return 1.0
     read, written = row.number("seq_in", 1), row.number("seq_out", 0)
+    is_encoder = model is not None and model.kind == "encoder"
+    if not written and not is_encoder and _phase(row) == "both":
+        raise UnpredictableError("no seq_out")
     if metrics.counts_all_tokens(row.metric):
         return float(read + written)
     if metrics.counts_read_tokens(row.metric) and written:
         return float(read)
-    is_encoder = model is not None and model.kind == "encoder"
     lengths = {"decode": 1, "prefill": read, "both": read if is_encoder else written}
     return float(max(1, lengths[_phase(row)]))
