@@ -123,6 +123,7 @@ def test_a_column_may_name_the_phase(tmp_path: Path) -> None:
     prompt, step = wholes(tmp_path, LLAMA_CPP).values()
     assert (prompt.format, step.format) == ("int4_wo", "int4_wo")
     assert (rate(prompt), rate(step)) == (512, 1)
+    assert prompt.row.pp == ""  # pp512 is a prompt, no pipeline
     assert prompt.row.measured == 9600.5
 
 

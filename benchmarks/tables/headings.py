@@ -77,7 +77,7 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "notes": (
         *("note", "comment", "comments", "framework", "software", "backend", "runtime"),
         *("engine", "implementation", "library", "version", "scenario", "parallelism"),
-        *("serving_engine", "inference_engine", "serving_framework", "inference_framework", "test"),
+        *("serving_engine", "inference_engine", "serving_framework", "inference_framework"),
     ),
 }
 """Column -> other names of it; of `notes` all that there are count."""
