@@ -101,23 +101,34 @@ def _refuse_clash(model: ModelProto, out_path: Path) -> None:
 
 
 def densify(graph: GraphProto) -> None:
-    """Turns sparse initialisers into dense ones.
+    """Turns sparse initialisers and constants into dense ones.
 
     Raises:
         ModelError: one is too large for that.
     """
     for part in proto.graphs(graph):
-        part.initializer.extend(_dense(sparse) for sparse in part.sparse_initializer)
+        stored = part.sparse_initializer
+        part.initializer.extend(_dense(sparse, sparse.values.name) for sparse in stored)
         del part.sparse_initializer[:]
+        for node in part.node:
+            _densify_constant(node)
 
 
-def _dense(sparse: SparseTensorProto) -> TensorProto:
+def _densify_constant(node: NodeProto) -> None:
+    if node.op_type != "Constant" or proto.domain_of(node.domain) or len(node.attribute) != 1:
+        return
+    (attribute,) = node.attribute
+    if attribute.name == "sparse_value":
+        dense = _dense(attribute.sparse_tensor, node.output[0])
+        attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
+
+
+def _dense(sparse: SparseTensorProto, name: str) -> TensorProto:
     values = numpy_helper.to_array(sparse.values)
     size_bytes = proto.size_bytes(proto.dtype_name(sparse.values.data_type), sparse.dims)
-    name = sparse.values.name
     if size_bytes > MAX_DENSE_BYTES:
         raise ModelError(
-            f"sparse initialiser {proto.short(name)!r} would take {format_size(size_bytes)} dense",
+            f"the sparse tensor {proto.short(name)!r} would take {format_size(size_bytes)} dense",
             fix=f"at most {format_size(MAX_DENSE_BYTES)}; ONNX Runtime unpacks it as well",
         )
     dense = np.zeros(tuple(sparse.dims), values.dtype)
@@ -128,7 +139,7 @@ def _dense(sparse: SparseTensorProto) -> TensorProto:
         else:
             dense[tuple(indices.T)] = values
     except (IndexError, ValueError) as error:
-        raise ModelError(f"sparse initialiser {proto.short(name)!r}: {error}") from None
+        raise ModelError(f"the sparse tensor {proto.short(name)!r}: {error}") from None
     return numpy_helper.from_array(dense, name)
 
 
@@ -157,7 +168,7 @@ def lift_constants(graph: GraphProto) -> None:
 
 
 def _constant(node: NodeProto) -> TensorProto | None:
-    """The value of a Constant operator as an initialiser; None for others and for sparse ones."""
+    """The value of a Constant operator as an initialiser; None for others."""
     if node.op_type != "Constant" or proto.domain_of(node.domain) or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]

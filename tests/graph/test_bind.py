@@ -246,6 +246,29 @@ def test_sparse_weights_become_dense(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values, [[5.0, 7.0, 0.0, 0.0]])
 
 
+def test_sparse_constants_become_dense_in_bodies_as_well(tmp_path: Path) -> None:
+    """ONNX Runtime hands them out as objects of its own, which no NumPy code can read."""
+    sparse = helper.make_sparse_tensor(
+        weight("", np.array([5.0, 7.0], np.float32)), weight("", np.array([0, 5])), [4, 4]
+    )
+    branch = helper.make_graph(
+        [node("Constant", [], ["k"], sparse_value=sparse), node("MatMul", ["x", "k"], ["z"])],
+        "branch", [], [value("z")],
+    )  # fmt: skip
+    nodes = [
+        node("Constant", [], ["c"], sparse_value=sparse),
+        node("MatMul", ["x", "c"], ["t"]),
+        node("ReduceSum", ["t"], ["s"], keepdims=0),
+        node("Cast", ["s"], ["b"], to=TensorProto.BOOL),
+        node("If", ["b"], ["u"], then_branch=branch, else_branch=branch),
+        node("Add", ["t", "u"], ["y"]),
+    ]
+    bound, found = _normal(model(nodes), tmp_path)
+    assert "sparse_value" not in str(found)
+    values = run_with_onnxruntime(bound.path, {"x": np.ones((1, 4), np.float32)}, 1)[0]["y"]
+    np.testing.assert_array_equal(values, [[10.0, 14.0, 0.0, 0.0]])
+
+
 def test_a_default_input_becomes_a_constant_unless_bound(tmp_path: Path) -> None:
     made = model(
         [node("MatMul", ["x", "W"], ["y"])],
