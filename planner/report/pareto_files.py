@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable
 
+from planner.report.axis import Axis, tick_text
 from planner.report.markup import clean
 from planner.spec.pareto import ParetoCurve, ParetoPoint
 
 Read = Callable[[ParetoPoint], float]
 WIDTH, HEIGHT, MARGIN = 640, 420, 64
-TICKS = 5
 READERS: dict[str, tuple[str, Read]] = {
-    "latency": ("p50 latency, us", lambda point: point.latency_us.expected),
+    "latency": ("p50 latency, ms", lambda point: point.latency_us.expected / 1e3),
     "memory": ("memory, MB", lambda point: point.memory_size_bytes / 1e6),
     "error": ("error, NMSE", lambda point: point.error),
     "cost": ("price per hour", lambda point: point.price_per_hour),
@@ -67,27 +66,6 @@ def to_csv(curve: ParetoCurve) -> str:
     return text.getvalue()
 
 
-class _Scale:
-    """From values to pixels along one axis; logarithmic where positive values span decades."""
-
-    def __init__(self, values: list[float], start: float, end: float) -> None:
-        self._is_log = min(values) > 0 and max(values) / min(values) > 100
-        self._low, self._high = self._at(min(values)), self._at(max(values))
-        self._start, self._end = start, end
-
-    def _at(self, value: float) -> float:
-        return math.log10(value) if self._is_log else value
-
-    def pixel(self, value: float) -> float:
-        span = self._high - self._low or 1.0
-        return self._start + (self._at(value) - self._low) / span * (self._end - self._start)
-
-    def ticks(self) -> list[float]:
-        steps = range(TICKS)
-        found = [self._low + (self._high - self._low) * n / (TICKS - 1) for n in steps]
-        return [10**each if self._is_log else each for each in found]
-
-
 def to_svg(curve: ParetoCurve) -> str:
     """A scatter of the first two axes, the third as the size of the points."""
     (x_title, x), (y_title, y) = (READERS[name] for name in curve.axes[:2])
@@ -98,49 +76,39 @@ def to_svg(curve: ParetoCurve) -> str:
         f'<text x="{MARGIN}" y="24" font-size="15">infopt pareto · {clean(curve.model)}</text>',
     ]
     if curve.points:
-        across = _Scale([x(p) for p in curve.points], MARGIN, WIDTH - MARGIN)
-        up = _Scale([y(p) for p in curve.points], HEIGHT - MARGIN, MARGIN)
+        across = Axis.of([x(p) for p in curve.points], MARGIN, WIDTH - MARGIN)
+        up = Axis.of([y(p) for p in curve.points], HEIGHT - MARGIN, MARGIN)
         parts += _frame(across, up, x_title, y_title)
         parts += _points(curve, across, up)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _frame(across: _Scale, up: _Scale, x_title: str, y_title: str) -> list[str]:
+def _frame(across: Axis, up: Axis, x_title: str, y_title: str) -> list[str]:
     bottom, right = HEIGHT - MARGIN + 12, WIDTH - MARGIN
     parts = []
-    for value in across.ticks():
+    for value in across.ticks:
         at = across.pixel(value)
         parts.append(f'<path d="M{at:.1f} {MARGIN}V{bottom}" stroke="#ddd"/>')
         parts.append(
-            f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{_tick(value)}</text>'
+            f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{tick_text(value)}</text>'
         )
-    for value in up.ticks():
+    for value in up.ticks:
         at = up.pixel(value)
         parts.append(f'<path d="M{MARGIN - 12} {at:.1f}H{right}" stroke="#ddd"/>')
         parts.append(
-            f'<text x="{MARGIN - 16}" y="{at + 4:.1f}" text-anchor="end">{_tick(value)}</text>'
+            f'<text x="{MARGIN - 16}" y="{at + 4:.1f}" text-anchor="end">{tick_text(value)}</text>'
         )
     parts.append(
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">{clean(x_title)}</text>'
     )
-    parts.append(f'<text x="{MARGIN}" y="{MARGIN - 12}">{clean(y_title)}</text>')
+    parts.append(f'<text x="{MARGIN}" y="{MARGIN - 22}">{clean(y_title)}</text>')
     return parts
 
 
-def _tick(value: float) -> str:
-    """At most seven characters, which is what fits beside the axis."""
-    if 1e4 <= abs(value) < 1e6:
-        return f"{value:.0f}"
-    if value == 0 or 1e-2 <= abs(value) < 1e4:
-        return f"{value:.4g}"
-    digits, _, power = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(power)}"
-
-
-def _points(curve: ParetoCurve, across: _Scale, up: _Scale) -> list[str]:
+def _points(curve: ParetoCurve, across: Axis, up: Axis) -> list[str]:
     (_, x), (_, y) = (READERS[name] for name in curve.axes[:2])
     third = READERS[curve.axes[2]] if len(curve.axes) > 2 else None
-    sizes = _Scale([third[1](p) for p in curve.points], 4.0, 14.0) if third else None
+    sizes = Axis.of([third[1](p) for p in curve.points], 4.0, 14.0) if third else None
     parts = []
     for point in curve.points:
         size = sizes.pixel(third[1](point)) if sizes is not None and third is not None else 5.0

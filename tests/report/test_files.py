@@ -15,7 +15,7 @@ from planner.spec.pareto import ParetoCurve
 from planner.spec.plan import Rejected
 from planner.spec.verdict import Check, Verdict
 from tests.plans import DECISIONS, make_plan
-from tests.report.test_text_reports import HOSTILE, moved_plan
+from tests.report.test_text_reports import CURVE, HOSTILE, moved_plan
 
 VOID = {"meta", "line", "circle", "rect", "br"}
 
@@ -93,6 +93,18 @@ def test_figures_survive_hostile_names() -> None:
         assert "script" not in [element.tag for element in ET.fromstring(figure).iter()]
 
 
+def test_every_point_of_a_curve_is_drawn_inside_its_frame() -> None:
+    traded = CURVE.model_copy(update={"axes": ("latency", "error")})
+    root = ET.fromstring(pareto_files.to_svg(traded))
+    points = [each for each in root.iter() if each.tag.endswith("circle")]
+    assert len(points) == len(CURVE.points)
+    for point in points:
+        assert 64 <= float(point.attrib["cx"]) <= 640 - 64
+        assert 64 <= float(point.attrib["cy"]) <= 420 - 64
+    texts = {each.text for each in root.iter() if each.tag.endswith("text")}
+    assert {"p50 latency, ms", "error, NMSE", "0.2", "0.4", "1.0e-6", "0.01"} <= texts
+
+
 def test_html_without_timings_promise_or_rejections() -> None:
     promise = make_plan().promise.model_copy(update={"latency_us": None})
     plan = make_plan(guard=None, rejected=(), promise=promise)
@@ -140,13 +152,3 @@ def test_html_of_large_models_stays_small(count: int) -> None:
     decisions = tuple(DECISIONS[0].model_copy(update={"op": f"op{i}"}) for i in range(count))
     text = html.of_plan(make_plan(decisions=decisions), "infopt plan")
     assert len(text) < 20_000 + 900 * count
-
-
-@pytest.mark.parametrize(
-    "value",
-    [0.0, 2.88e-4, 7.2e-5, 1e-12, 0.0123, 73.4321, 1234.5, 12_345.0, 999_999.4, 5e7, 1e30],
-)
-def test_what_stands_at_a_tick_fits_beside_the_axis(value: float) -> None:
-    text = pareto_files._tick(value)
-    assert len(text) <= 7
-    assert float(text) == pytest.approx(value, rel=0.05)
