@@ -9,8 +9,9 @@ import pytest
 from benchmarks.tables.reading import read_folder
 from benchmarks.tables.rows import Row
 from benchmarks.tables.study import sort
+from benchmarks.tables.weigh import parts_of
 from benchmarks.tables.wholes import Whole, whole_of
-from planner.cost.work import Attention
+from planner.cost.work import Attention, Experts
 
 VLLM = """model_id,gpu,tensor_parallel_size,dtype,quantization,num_prompts,request_rate,\
 max_concurrency,input_len,output_len,duration (s),request_throughput,output_throughput,\
@@ -159,3 +160,30 @@ def test_a_step_over_latent_vectors_reads_576_elements_a_token(tmp_path: Path) -
     one = Attention(core.batch, core.heads, 1, core.head_dim, 1, core.keys - 1, cached=576)
     assert core.size_bytes - one.size_bytes == core.batch * 576 * 2
     assert core.flops / core.keys == 2 * (576 + 512) * core.heads * core.batch
+
+
+@pytest.mark.parametrize(
+    ("cell", "batch", "heads"), [("true", 2, 128), ("1", 2, 128), ("false", 16, 16), ("", 16, 16)]
+)
+def test_ranks_may_attend_to_requests_of_their_own(
+    tmp_path: Path, cell: str, batch: int, heads: int
+) -> None:
+    head = "model,gpu,dtype,tp,dp_attention,batch_size,input_len,tpot_ms\n"
+    (row,) = read(tmp_path, f"{head}DeepSeek-V3,H200,fp8,8,{cell},16,1024,9\n")
+    ((step, _),) = whole_of(row).passes
+    (core,) = (work for work in step.works if isinstance(work, Attention))
+    assert (core.batch, core.heads) == (batch, heads)
+    (experts,) = (work for work in step.works if isinstance(work, Experts))
+    assert (experts.tokens, experts.inner) == (16, 256)
+
+
+@pytest.mark.parametrize(
+    ("model", "tp", "shares"),
+    [("DeepSeek-V3", 8, 1), ("Llama-3-70B", 4, 4), ("Llama-3-70B", 16, 8)],
+)
+def test_a_cache_is_spread_by_its_heads(model: str, tp: int, shares: int) -> None:
+    cells = dict.fromkeys(Row.__dataclass_fields__, "")
+    cells |= {"model": model, "precision": "bf16", "batch": "4", "seq_in": "1024"}
+    one, many = (parts_of(Row(**(cells | {"tp": str(n)}))) for n in (1, tp))
+    assert many[0] == pytest.approx(one[0] / tp)
+    assert many[1] == pytest.approx(one[1] / shares)

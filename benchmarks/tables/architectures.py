@@ -82,6 +82,11 @@ class Transformer:
         """Elements that a cache holds of each position and layer."""
         return self.latent.cached if self.latent else 2 * self.kv_heads * self.width
 
+    def cache_shares(self, degree: int) -> int:
+        """Over how many of the ranks that share each layer a cache is spread: by kv heads, of which
+        latent vectors are one."""
+        return min(degree, 1 if self.latent else self.kv_heads)
+
     @property
     def layer_parameters(self) -> float:
         """Weights of one layer's products on average; of an encoder-decoder, of its decoder's share

@@ -13,6 +13,10 @@ _DEGREE = r"(?<![a-z]){name}[\s=:_-]*(\d{{1,3}})(?!\d)"
 """A degree that a row's text states: `TP8`, `pp=2`."""
 _NAMES = {"tp": "tp", "pp": "pp", "dp": r"(?:dp|data[-_ ]?parallel(?:ism|[-_ ]?size)?)"}
 
+_SPREAD = re.compile(
+    r"(?<![a-z])(?:dp[-_ ]?att(?:ention|n)|att(?:ention|n)[-_ ]?dp)(?!\w|\s*=\s*(?:f|0|no|-|\s|$))"
+)
+
 
 def with_degrees(row: Row, model: Transformer) -> Row:
     """The row with its degrees in their columns: from its text where it states them there; else,
@@ -35,3 +39,9 @@ def copies(row: Row, metric: str) -> float:
     ranks = row.number("tp", 1) * row.number("pp", 1)
     is_each = re.search(r"gpu|(?:/|per_)(?:device|accelerator|chip)", metric) is not None
     return 1 / ranks if is_each else max(1.0, (counted_devices(row) or 1) // ranks)
+
+
+def spreads_requests(row: Row) -> bool:
+    """Whether ranks that share all else attend to requests of their own (attention data parallelism
+    of engines that serve DeepSeek's models)."""
+    return _SPREAD.search(f"{row.params} {row.notes}".lower()) is not None

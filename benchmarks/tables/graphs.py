@@ -71,6 +71,8 @@ def _front(found: Pass, model: Transformer, at: Setting) -> None:
 
 
 def _self_attention(found: Pass, model: Transformer, at: Setting, layers: int) -> None:
+    if at.spreads_requests:
+        at = replace(at, batch=-(-at.batch // at.degree), degree=1)
     heads = max(1, model.heads // at.degree)
     if model.latent:
         latent_attention(found, model.latent, (model.hidden, heads), at, layers)

@@ -45,9 +45,10 @@ ALSO: Mapping[str, tuple[str, ...]] = {
         "pipeline_parallelism",
     ),
     "precision": (
-        *("quantization", "quant", "quantization_method", "quant_type", "technique"),
-        *("torch_dtype", "gemm_dtype", "attn_dtype", "moe_dtype", "mla_dtype", "weight_dtype"),
+        *("quantization", "quant", "quantization_method", "quant_type", "torch_dtype"),
+        *("gemm_dtype", "attn_dtype", "moe_dtype", "mla_dtype", "weight_dtype"),
         *("dtype", "data_type", "datatype", "format", "dtypea", "dtype_a", "model_dtype"),
+        "technique",
     ),
     "sparsity": ("sparse",),
     "batch": (
@@ -110,6 +111,7 @@ _OF_OTHERS: Mapping[str, tuple[str, ...]] = {
     "inter_size": ("intermediate_size", "moe_intermediate_size", "moe_inter_size"),
     "experts": ("num_experts",),
     **dict.fromkeys(("topk", "moe_tp_size", "moe_ep_size"), ()),
+    "dp_attention": ("enable_dp_attention", "attention_dp", "dp_attn"),
     "steps": ("num_steps", "num_inference_steps", "denoising_steps"),
     "devices_per_node": ("gpus_per_node",),
 }
@@ -118,6 +120,8 @@ _UNIT = re.compile(r"_?[(\[]([kmgt]?i?b|bytes)[)\]]$")
 """Of a size, in its heading."""
 _MARKS = ",;\t|"
 _ABSENT = frozenset({"-", "--", "\u2013", "\u2014", "n/a", "na", "none", "null", "nan"})
+_NOT_QUANTISED = frozenset({"no", "false", "off", "unquantized", "original", "baseline"})
+"""What columns of quantisation say where another tells the format."""
 
 
 def delimiter_of(head: str) -> str:
@@ -175,7 +179,8 @@ def _cell(record: Mapping[str, str], column: str) -> str:
     if column in record:
         return record[column]
     cells = (record.get(name, "") for name in ALSO.get(column, ()))
-    others = [cell for cell in cells if cell and cell.lower() not in _ABSENT]
+    absent = _ABSENT | _NOT_QUANTISED if column == "precision" else _ABSENT
+    others = [cell for cell in cells if cell and cell.lower() not in absent]
     if column == "model":  # a `kernel` of 3 is the size of one
         others = [other for other in others if not re.fullmatch(r"[\d.x() ]+", other)]
     return " ".join(others) if column == "notes" else next(iter(others), "")

@@ -64,6 +64,8 @@ class Setting:
     """Ranks that share each layer."""
     stages: int = 1
     """Groups of layers on devices of their own."""
+    spreads_requests: bool = False
+    """Whether each of these ranks attends to requests of its own, over all heads."""
     is_fused: bool = True
     joins_activations: bool = False
     """Whether activations are no kernels of their own."""

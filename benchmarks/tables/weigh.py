@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.tables import metrics
 from benchmarks.tables.architectures import Transformer
-from benchmarks.tables.degrees import with_degrees
+from benchmarks.tables.degrees import spreads_requests, with_degrees
 from benchmarks.tables.hardware import device_of
 from benchmarks.tables.precision import format_of, precision_of
 from benchmarks.tables.rows import Row, UnpredictableError
@@ -37,7 +37,8 @@ def parts_of(row: Row) -> list[float]:
 
 def parts(model: Transformer, row: Row, format: str) -> list[float]:
     """The same for a known model."""
-    ranks = row.number("tp", 1) * row.number("pp", 1)
+    degree, stages = row.number("tp", 1), row.number("pp", 1)
+    held = degree if spreads_requests(row) else model.cache_shares(degree)
     batch, length = row.number("batch", 1), row.number("seq_in", 128)
     positions = length + row.number("seq_out", 0)
     wide = ACTIVATION_BYTES[format] if format not in ("int8", "fp8") else 2.0
@@ -46,7 +47,9 @@ def parts(model: Transformer, row: Row, format: str) -> list[float]:
     keeping = {"encoder": 0, "decoder": model.layers}.get(model.kind, 2 * model.decoder_layers)
     cache = keeping * model.cached * batch * positions * wide
     inner = 6 * model.hidden + (2 if model.is_gated else 1) * model.ffn
-    return [x / GB / ranks for x in (weights, cache, batch * length * inner * wide)]
+    active = batch * length * inner * wide
+    shares = ((weights, degree), (cache, held), (active, degree))
+    return [size / GB / (over * stages) for size, over in shares]
 
 
 def is_memory(row: Row) -> bool:

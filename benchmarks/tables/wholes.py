@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.tables import metrics
 from benchmarks.tables.architectures import Transformer
-from benchmarks.tables.degrees import copies, with_degrees
+from benchmarks.tables.degrees import copies, spreads_requests, with_degrees
 from benchmarks.tables.graphs import decoder_pass, transformer_pass
 from benchmarks.tables.hardware import device_of, node_of
 from benchmarks.tables.kin import OFFLOAD, key_of
@@ -132,6 +132,7 @@ def _transformer_passes(
         format=format,
         degree=row.number("tp", 1),
         stages=row.number("pp", 1),
+        spreads_requests=spreads_requests(row),
         is_fused=runtime not in UNFUSED,
         joins_activations=joins_activations(runtime),
         calls_kernels=calls_kernels(runtime),
