@@ -105,7 +105,7 @@ def _tiles(plan: Plan) -> str:
         ]
     tiles += [
         (format_size(plan.prediction.memory_size_bytes.expected), "memory"),
-        (f"{plan.accuracy.measured_error:.1e}", "error (NMSE) at the outputs"),
+        (_error(plan.accuracy.measured_error), "error (NMSE) at the outputs"),
     ]
     cells = "".join(
         f'<div class="tile"><b>{clean(v)}</b><span>{clean(k)}</span></div>' for v, k in tiles
@@ -200,10 +200,14 @@ def _layer(decision: Decision, share: float) -> tuple[str, ...]:
         clean(decision.format),
         f"{format_duration(decision.predicted_us)}, {percent(share, 0)}" if share else "",
         svg.bar(share, 80) if share else "",
-        f"{decision.error:.1e}" if decision.error else "0",
+        _error(decision.error),
         clean(decision.reason),
         clean(runner_up_text(decision.runner_up)),
     )
+
+
+def _error(nmse: float) -> str:
+    return f"{nmse:.1e}" if nmse else "0"
 
 
 def _rejected(plan: Plan) -> str:

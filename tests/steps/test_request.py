@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from planner import resources
 from planner.errors import EnvironmentMismatchError, UsageError
 from planner.spec.constraints import Constraints
-from planner.steps.request import refuse_absent, unmet_wishes
+from planner.spec.resolve import resolve
+from planner.spec.yaml_source import load
+from planner.steps.request import is_away, refuse_absent, unmet_wishes
 
 
 def asked(**sections: Any) -> Constraints:
@@ -18,6 +22,14 @@ def asked(**sections: Any) -> Constraints:
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_this_machine_is_a_target(device: str) -> None:
     refuse_absent(asked(target={"device": device, "memory": 2**30}))
+
+
+@pytest.mark.parametrize("path", resources.configs(), ids=lambda path: path.stem)
+def test_what_shipped_configs_ask_for_can_be_planned(path: Path) -> None:
+    """As they are: a first try that is refused is the last one."""
+    constraints = resolve({}, {}, load(path)).constraints
+    if not is_away(constraints):
+        refuse_absent(constraints)
 
 
 @pytest.mark.parametrize("device", ["cuda", "h100-sxm-80gb"])
