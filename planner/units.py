@@ -34,9 +34,8 @@ def _quantity(text: str, units: dict[str, float] | dict[str, int], what: str) ->
         raise UsageError(f"{text!r} is not a {what}", fix=f"write a number and a unit: {example}")
     number, unit = match.groups()
     if not unit:
-        raise UsageError(
-            f"the {what} {text!r} has no unit", fix=f"one of {', '.join(units)}: {example}"
-        )
+        meant = ", ".join(f"{number}{each}" for each in units)
+        raise UsageError(f"the {what} {text!r} has no unit", fix=f"one of {meant}")
     if unit not in units:
         raise UsageError(
             f"unknown unit {unit!r} in the {what} {text!r}", fix=f"one of {', '.join(units)}"

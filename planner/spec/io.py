@@ -169,7 +169,11 @@ def _json_object(path: Path, what: str) -> dict[str, Any]:
         data = json.loads(raw, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise SpecError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        is_model = what == "plan" and path.suffix == ".onnx"
+        fix = f"infopt plan {path} makes one" if is_model else None
+        raise SpecError(f"not a {what}: it is no text", where=str(path), fix=fix) from error
+    except (RecursionError, ValueError) as error:
         raise SpecError(f"not a {what}: {error}", where=str(path)) from error
     if not isinstance(data, dict):
         raise SpecError(f"not a {what}: the document is no JSON object", where=str(path))

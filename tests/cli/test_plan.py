@@ -75,7 +75,10 @@ def test_yaml_drives_it_too(infopt: Infopt, pipeline: FakePipeline) -> None:
     ("arguments", "what"),
     [
         ([], "no model is given"),
-        (["m.onnx", "--slo", "20"], "--slo: the duration '20' has no unit"),
+        (
+            ["m.onnx", "--slo", "20"],
+            "'20' has no unit\n  fix: one of 20us, 20µs, 20ms,",
+        ),
         (["m.onnx", "--slo", "0ms"], "--slo: must be greater than 0"),
         (["m.onnx", "-c", "absent.yaml"], "absent.yaml: no such YAML file"),
         (["m.onnx", "--target", "cpu", "--gpus", "2"], "--gpus: gpus 2..2 contradicts device cpu"),

@@ -76,6 +76,14 @@ def test_files_that_are_no_plan(tmp_path: Path, text: str, what: str) -> None:
         io.read_plan(path)
 
 
+def test_a_model_in_place_of_its_plan_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\x08\x0a\x9e\xff")
+    with pytest.raises(SpecError, match="no text") as refused:
+        io.read_plan(path)
+    assert refused.value.fix == f"infopt plan {path} makes one"
+
+
 def test_a_wrong_field_is_named(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     io.write_plan(path, make_plan())
