@@ -94,6 +94,23 @@ def test_rates_without_a_batch_are_of_no_known_batch(tmp_path: Path) -> None:
     assert rows.skipped["t"] == {"no batch": 1}
 
 
+@pytest.mark.parametrize(
+    ("model", "columns", "cells", "batch"),
+    [
+        *(("resnet50", "concurrency", "16", None), ("resnet50", "concurrency", "1", "1")),
+        *(("resnet50", "concurrency,batch_size", "16,8", "8"), ("bert-base", "users", "4", None)),
+        ("Llama-2-7B", "concurrency", "16", "16"),
+    ],
+)
+def test_clients_are_a_batch_of_models_that_write_alone(
+    tmp_path: Path, model: str, columns: str, cells: str, batch: str | None
+) -> None:
+    head = f"model,gpu,dtype,seq_in,seq_out,requests/s,{columns}\n"
+    rows = sort({"t": read(tmp_path, f"{head}{model},A100,fp16,128,64,9,{cells}\n")})
+    assert [whole.row.batch for _, whole in rows.wholes] == ([batch] if batch else [])
+    assert dict(rows.skipped["t"]) == ({} if batch else {"no batch": 1})
+
+
 def test_phases_of_one_batch_have_rates_of_their_own(tmp_path: Path) -> None:
     found = wholes(tmp_path, SGLANG)
     assert {each.row.tp for each in found.values()} == {"8"}

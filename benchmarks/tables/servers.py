@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 _CLIENTS = re.compile(r"concurren|(?:^|_)(?:conc|users|clients)$|^max_num_seqs$")
 """Headings of how many requests a server answers at once."""
+_BATCH = re.compile(r"(?:global_)?batch|bsz?$")
+"""Headings of how many inputs a request holds, or an engine takes at once."""
 _ARRIVALS = re.compile(r"(?:target_)?(?:request|req|arrival)_rate|num_(?:prompts|requests)$")
 """Headings of requests that come however many are being answered."""
 _OF_A_RUN = re.compile(
@@ -41,7 +43,8 @@ def spread_over_nodes(found: dict[str, str], record: Mapping[str, str]) -> None:
 def serve(found: dict[str, str], record: Mapping[str, str]) -> None:
     """Clients and arrivals as notes, two lengths and tests as lengths."""
     if any(_CLIENTS.search(name) and cell for name, cell in record.items()):
-        found["notes"] += " concurrency"
+        is_batched = any(_BATCH.match(name) and cell for name, cell in record.items())
+        found["notes"] += " concurrency" if is_batched else " concurrency as batch"
     if not found["batch"] and any(_ARRIVALS.match(n) and cell for n, cell in record.items()):
         found["notes"] += " open loop"
     prompts = _counted(record.get("num_prompts", ""))

@@ -54,6 +54,17 @@ def refuse_untold(row: Row, runtime: str) -> None:
         raise UnpredictableError("no batch")
 
 
+def refuse_clients(row: Row, model: Transformer | None) -> None:
+    """Models that answer at once, whose clients become a batch only if a server waits for them.
+
+    Raises:
+        UnpredictableError: such a model, of which clients are all that is stated.
+    """
+    is_at_once = model is None or model.kind == "encoder"
+    if is_at_once and "concurrency as batch" in row.notes and row.number("batch", 1) > 1:
+        raise UnpredictableError("no batch")
+
+
 def running(row: Row, model: Transformer, format: str, clients: int) -> int:
     """Requests that run at once: those whose caches fit beside the weights.
 

@@ -15,7 +15,13 @@ from benchmarks.tables.offload import Placement, placement_of
 from benchmarks.tables.passes import Passes, Setting
 from benchmarks.tables.precision import format_of, precision_of
 from benchmarks.tables.rows import Row, UnpredictableError
-from benchmarks.tables.serving import has_clients, prompts_between, refuse_untold, running
+from benchmarks.tables.serving import (
+    has_clients,
+    prompts_between,
+    refuse_clients,
+    refuse_untold,
+    running,
+)
 from benchmarks.tables.shapes import image_tokens, transformer_of
 from benchmarks.tables.software import UNFUSED, calls_kernels, joins_activations, runtime_of
 from benchmarks.tables.vision import vision_passes
@@ -86,6 +92,7 @@ def whole_of(row: Row) -> Whole:
         batch = running(row, model, format, batch)
         each = _transformer_passes(row, model, format, max(1, batch // blocks), runtime)
         passes = tuple((one.times(blocks), count) for one, count in each)
+    refuse_clients(row, model)
     scale, is_rate = _unit(row, batch, model)
     return Whole(
         row=row,
