@@ -77,7 +77,8 @@ class Search:
     """Multipliers that proved some setting infeasible; often they do for others."""
     rounding: float = 0.0
     used: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Of each backend whose answer was not believed: why, the first time."""
     hit_time_limit: bool = False
     is_interrupted: bool = False
 
@@ -90,6 +91,13 @@ class Search:
     def must_stop(self) -> bool:
         """Whether time or Ctrl-C ended the search."""
         return self.hit_time_limit or self.is_interrupted
+
+    @property
+    def solver(self) -> str:
+        """Who was asked, and why an answer was refused, as plans report it."""
+        named = " + ".join(self.used) or "seed and relaxation"
+        refused = (f"{name} was refused: {why}" for name, why in self.refused.items())
+        return "; ".join((named, *refused))
 
     def is_proved(self, bound: float) -> bool:
         """Whether nothing better than the incumbent exists, within the gap asked for."""
@@ -195,7 +203,7 @@ class Search:
             outcome, complaint = self._ask(backend, task, active)
             if not complaint:
                 return outcome
-            self.notes.append(f"{backend.name} was refused: {complaint}")
+            self.refused.setdefault(backend.name, complaint)
             if self.must_stop:
                 break
         return Outcome(Answer.FAILED)

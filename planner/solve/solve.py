@@ -261,7 +261,7 @@ def _certified(search: Search, outcome: _Round, end: int, seconds: float) -> Sol
         outcome.status,
         hit_time_limit=search.hit_time_limit,
         is_interrupted=search.is_interrupted,
-        solver=" + ".join(search.used) or "seed and relaxation",
+        solver=search.solver,
         seconds=seconds,
     )
     if search.best is None:

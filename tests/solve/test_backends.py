@@ -76,6 +76,7 @@ def test_the_other_backend_is_used(
     assert solution.status is Status.OPTIMAL
     assert solution.objective[0] == pytest.approx(BEST, rel=1e-6)
     assert good.name in solution.solver
+    assert f"{bad.name} was refused: " in solution.solver
 
 
 def test_without_a_good_backend_the_checked_seed_is_returned() -> None:
@@ -94,6 +95,7 @@ def test_an_answer_that_comes_late_is_not_refused(monkeypatch: pytest.MonkeyPatc
     assert solution.status is Status.FEASIBLE
     assert solution.hit_time_limit
     assert Highs().name not in solution.solver
+    assert "refused" not in solution.solver
 
 
 def test_highs_alone_agrees() -> None:

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from planner.errors import UsageError
 from planner.ir.solution import Status
+from planner.solve import cpsat
 from planner.solve.backend import Answer
 from planner.solve.pairwise import contract as contracting
 from planner.solve.pairwise import presolve as presolving
@@ -238,6 +240,29 @@ def test_solvers_agree(solver: Solver, seed: int) -> None:
     assert outcome.answer is Answer.OPTIMAL
     assert outcome.plan is not None
     assert evaluate(core.problem, outcome.plan.tolist()).cost == pytest.approx(least, rel=1e-6)
+
+
+def test_a_plan_that_was_shown_before_a_late_answer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = cpsat.run_solver
+
+    def late(*given: Any) -> None:
+        honest(*given)
+        raise TimeoutError
+
+    monkeypatch.setattr(cpsat, "run_solver", late)
+    found = 0
+    for seed in range(20):
+        core = presolve(drawn(random.Random(seed)))
+        least = best(core.problem) if core.is_feasible else None
+        if least is None or not core.problem.nodes:
+            continue
+        outcome = minimise(core.problem, [], 30.0, ask_cpsat)
+        assert outcome.answer is Answer.TIME
+        assert outcome.bound == -math.inf
+        if outcome.plan is not None:
+            found += 1
+            assert evaluate(core.problem, outcome.plan.tolist()).cost >= least
+    assert found >= 5
 
 
 def test_followers_merge() -> None:

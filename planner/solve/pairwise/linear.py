@@ -21,7 +21,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, vstack
 
 from planner.solve.backend import Answer, Request
-from planner.solve.data import FloatArray, IntArray
+from planner.solve.data import BoolArray, FloatArray, IntArray
 from planner.solve.formulation import Linear, Program
 from planner.solve.pairwise.data import FORBIDDEN, Pairwise, blocks, firsts, options_of
 from planner.solve.pairwise.decode import cost_of
@@ -213,9 +213,18 @@ def ask_highs(program: Marginals, time_limit_s: float, seed: int) -> Outcome:
 
 
 def ask_cpsat(program: Marginals, time_limit_s: float, seed: int) -> Outcome:
-    """CP-SAT: exact where the costs add up to less than 2^52, and says so where not."""
+    """CP-SAT: exact where the costs add up to less than 2^52, and says so where not.
+
+    Where its answer comes too late to be waited for, the last plan that it showed is the answer.
+    """
     # OR-Tools is loaded by those who need it.
     from planner.solve.cpsat import CpSat
+
+    shown: BoolArray | None = None
+
+    def on_plan(chosen: BoolArray, _: float) -> None:
+        nonlocal shown
+        shown = chosen
 
     moments = program.memory_rows.shape[0]
     columns, limit = len(program.costs), float(program.problem.limit or 0)
@@ -237,7 +246,9 @@ def ask_cpsat(program: Marginals, time_limit_s: float, seed: int) -> Outcome:
             gap=0.0,
             seed=seed,
             workers=2,
+            on_plan=on_plan,
         )
     )
-    plan = None if outcome.chosen is None else program.plan(outcome.chosen.astype(np.float64))
+    chosen = shown if outcome.chosen is None and outcome.answer is Answer.TIME else outcome.chosen
+    plan = None if chosen is None else program.plan(chosen.astype(np.float64))
     return Outcome(outcome.answer, plan, outcome.bound + program.constant, outcome.rounding)
