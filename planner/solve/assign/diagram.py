@@ -86,8 +86,13 @@ class Diagram:
             if labels is not None and ideal + 1 < count:
                 self._unlimited(ideal, labels, waiting)
                 self._bounded(ideal, labels, waiting)
+        return self.finish_us
+
+    @property
+    def finish_us(self) -> float:
+        """The least finish, once all ideals were gone through."""
         last = self.labels[-1]
-        return np.inf if last is None else float(last.values[:, kinds].min())
+        return np.inf if last is None else float(last.values[:, len(self.flow.bounded)].min())
 
     def _settle(self, ideal: int, waiting: list[list[tuple[FloatArray, IntArray]]]) -> None:
         """Keeps what may still lead below the cutoff and is not dominated, up to the width."""

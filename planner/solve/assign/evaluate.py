@@ -225,7 +225,7 @@ def check_assignment(problem: Problem, solution: Solution) -> tuple[Totals, tupl
         return NOTHING, (Violation("C12", str(error.args[0])),)
     priced = totals(problem, placed)
     broken = [
-        *_memory(problem, priced),
+        *over_memory(problem, priced),
         *_together(assignment, slot_of),
         *_contiguous(problem, slot_of),
     ]
@@ -236,7 +236,8 @@ def check_assignment(problem: Problem, solution: Solution) -> tuple[Totals, tupl
     return priced, tuple(broken)
 
 
-def _memory(problem: Problem, priced: Totals) -> Iterator[Violation]:
+def over_memory(problem: Problem, priced: Totals) -> Iterator[Violation]:
+    """Slots that hold more than their device has, or than the limits allow (C4)."""
     devices = {device.name: device for device in problem.devices}
     places = {place.name: devices[place.device] for place in problem.places}
     slots = _assignment(problem).slots

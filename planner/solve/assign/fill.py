@@ -81,7 +81,12 @@ class Filler:
         self._open = open_after(groups, order).tolist()
 
     def fill(
-        self, cutoff_us: float, slack: float = 0.0, *, has_stretches: bool = False
+        self,
+        cutoff_us: float,
+        slack: float = 0.0,
+        *,
+        has_stretches: bool = False,
+        held_bytes: Sequence[float] | None = None,
     ) -> Cut | None:
         """The chain whose slots each take as much as they can below a cutoff.
 
@@ -90,21 +95,30 @@ class Filler:
             slack: the part of a segment that may be left to others so that few results are open
                 behind it: slots that do not wait for each other run side by side in a schedule.
             has_stretches: unlimited slots take segments too, where they get farthest.
+            held_bytes: by kind, what the unlimited slots of the kind hold besides.
 
         Returns: the stage of a group that is not in the order is -1.
         """
         groups, order = self._groups, self._order
         left = {k: len(groups.kinds[k].slots) for k in self._kinds}
         endless = groups.count if has_stretches else 0
-        left |= {k: endless for k in left if groups.kinds[k].is_unlimited}
+        unlimited = {k for k in left if groups.kinds[k].is_unlimited}
+        left |= dict.fromkeys(unlimited, endless)
+        room = list(self._capacity)
+        for k in unlimited if held_bytes is not None else ():
+            room[k] -= held_bytes[k]
+        if min(room, default=0.0) < 0:
+            return None
         stage, begin, value = [-1] * groups.count, 0, 0.0
         kinds: list[int] = []
         while begin < len(order):
             able = [k for k, slots in left.items() if slots > 0]
-            found = self._longest(begin, able, cutoff_us) if able else []
-            kind, end, load = self._loosest(found, slack) if found else self._single(begin)
+            found = self._longest(begin, able, cutoff_us, room) if able else []
+            kind, end, load = self._loosest(found, slack) if found else self._single(begin, room)
             if kind < 0:
                 return None
+            if kind in unlimited:  # all its segments are on one slot
+                room[kind] -= sum(self._size[kind][group] for group in order[begin:end])
             for place in range(begin, end):
                 stage[order[place]] = len(kinds)
             kinds.append(kind)
@@ -112,10 +126,10 @@ class Filler:
             begin, value = end, max(value, load)
         return Cut(value, tuple(stage), tuple(kinds))
 
-    def _single(self, begin: int) -> Segment:
+    def _single(self, begin: int, room: Sequence[float]) -> Segment:
         """The next group alone on an unlimited slot; no kind (-1) where there is none."""
         kinds, group = self._groups.kinds, self._order[begin]
-        able = [k for k in self._kinds if kinds[k].is_unlimited]
+        able = [k for k in self._kinds if kinds[k].is_unlimited and self._size[k][group] <= room[k]]
         fastest = min(able, key=lambda k: self._time[k][group], default=-1)
         is_able = fastest >= 0 and math.isfinite(self._time[fastest][group])
         return (fastest if is_able else -1), begin + 1, 0.0
@@ -127,7 +141,9 @@ class Filler:
         near = [segment for segment in found if segment[1] >= least]
         return min(near, key=lambda segment: (self._open[segment[1]], -segment[1]))
 
-    def _longest(self, begin: int, able: Sequence[int], cutoff_us: float) -> list[Segment]:
+    def _longest(
+        self, begin: int, able: Sequence[int], cutoff_us: float, room: Sequence[float]
+    ) -> list[Segment]:
         """The segments from a place below the cutoff of the kind that gets farthest, by length."""
         order, cost, members = self._order, self._cost, self._members
         time, size = [0.0] * len(self._time), [0.0] * len(self._time)
@@ -146,7 +162,7 @@ class Filler:
             for k in going:
                 time[k] += self._time[k][group]
                 size[k] += self._size[k][group]
-            going = [k for k in going if time[k] < cutoff_us and size[k] <= self._capacity[k]]
+            going = [k for k in going if time[k] < cutoff_us and size[k] <= room[k]]
             for k in going:
                 load = time[k] + crossing * self._pays[k]
                 if load < cutoff_us:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from planner.ir.problem import Objective, Problem
-from planner.solve.assign.evaluate import Placed, place, totals
+from planner.solve.assign.evaluate import Placed, over_memory, place, totals
 from planner.solve.check import value
 from planner.solve.progress import Progress, Reporter
 
@@ -67,11 +67,12 @@ class Incumbent:
         return self.bound_us >= self.value_us * (1 - max(self.gap, EQUAL, self.rounding))
 
     def offer(self, slots: Sequence[int], strategy: str) -> bool:
-        """Takes a plan if it is better; the caller vouches for its constraints."""
+        """Takes a plan if it is better and within memory; the caller vouches for the rest."""
         named = dict(zip(self.problem.ops, slots, strict=True))
         placed = place(self.problem, named)
-        found = value(totals(self.problem, placed), self.objective)
-        if not found < self.value_us:
+        priced = totals(self.problem, placed)
+        found = value(priced, self.objective)
+        if not found < self.value_us or any(over_memory(self.problem, priced)):
             return False
         self.slots, self.placed, self.value_us = tuple(slots), placed, found
         self._report(strategy)

@@ -169,7 +169,7 @@ def _all(best: Incumbent, flow: Flow, ideals: Ideals, until: float, *, is_whole:
         if diagram is None or not diagram.is_complete:
             return
         if diagram.is_exact:
-            _proved(best, is_whole=is_whole)
+            _proved(best, diagram, is_whole=is_whole)
             return
 
 
@@ -194,11 +194,13 @@ def _relax(best: Incumbent, flow: Flow, ideals: Ideals, width: int, until: float
     return not best.is_infeasible
 
 
-def _proved(best: Incumbent, *, is_whole: bool) -> None:
+def _proved(best: Incumbent, diagram: Diagram, *, is_whole: bool) -> None:
+    """What an exact diagram says: it knows nothing of the memory of unlimited slots, for which its
+    best path may have been refused."""
     if not is_whole:
         return
-    best.is_infeasible = math.isinf(best.value_us)
-    best.raise_bound(min(best.cutoff_us, best.value_us), "decision diagram")
+    best.is_infeasible = math.isinf(best.value_us) and math.isinf(diagram.finish_us)
+    best.raise_bound(min(best.cutoff_us, diagram.finish_us), "decision diagram")
 
 
 def _more_orders(best: Incumbent, flow: Flow, groups: Groups, until: float) -> None:

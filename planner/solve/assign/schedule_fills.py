@@ -73,8 +73,15 @@ class ScheduleFills:
         groups = self._groups
         inside = between(groups, np.flatnonzero(self._path_us > setting.path_us).tolist())
         part = [group for group in self._orders[setting.order] if group in inside]
+        held_bytes = [0.0] * len(groups.kinds)
+        for group in set(range(groups.count)) - inside:
+            kind = _unlimited(groups, group)
+            held_bytes[kind] += float(groups.size_bytes[kind, group])
         found = Filler(groups, part).fill(
-            setting.cutoff_us, setting.slack, has_stretches=setting.has_stretches
+            setting.cutoff_us,
+            setting.slack,
+            has_stretches=setting.has_stretches,
+            held_bytes=held_bytes,
         )
         return None if found is None else _slots(groups, found)
 
@@ -129,16 +136,16 @@ def _slots(groups: Groups, found: Cut) -> list[int]:
     ]
     slots = [next(free[kind]) for kind in found.kinds]
     placed = [
-        slots[stage] if stage >= 0 else _unlimited(groups, group)
+        slots[stage] if stage >= 0 else groups.kinds[_unlimited(groups, group)].slots[0]
         for group, stage in enumerate(found.stage)
     ]
     return spread(groups, placed)
 
 
 def _unlimited(groups: Groups, group: int) -> int:
-    """The unlimited slot where a group is fastest."""
+    """The kind of unlimited slots where a group is fastest."""
     unlimited = (k for k, kind in enumerate(groups.kinds) if kind.is_unlimited)
-    return groups.kinds[min(unlimited, key=lambda k: groups.time_us[k, group])].slots[0]
+    return min(unlimited, key=lambda k: float(groups.time_us[k, group]))
 
 
 def paths_us(groups: Groups) -> FloatArray:

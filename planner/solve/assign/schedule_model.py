@@ -162,8 +162,9 @@ def _paths(
 
 
 def _wait(model: ScheduleModel, d: int, kind: int) -> None:
-    """An unlimited slot: operators wait for their producers only."""
+    """An unlimited slot: operators wait for their producers only. All of its kind count as one."""
     flow, program = model.flow, model.program
+    _hold(model, d, kind, len(flow.groups.kinds[kind].slots))
     for v, members in enumerate(flow.groups.members):
         here = model.on[v][d]
         if here == FALSE:
@@ -195,12 +196,18 @@ def _run(model: ScheduleModel, d: int, kind: int, cutoff_us: float) -> None:
             for op in members:
                 terms = [(1, model.done[op]), (-1, finish)]
                 program.row(terms, 0, None, [model.on[v][d]])
-    capacity = groups.kinds[kind].capacity_bytes
+    _hold(model, d, kind)
+    _convex(model, d)
+
+
+def _hold(model: ScheduleModel, d: int, kind: int, slots: int = 1) -> None:
+    """The memory of a slot, or of several that count as one."""
+    groups = model.flow.groups
+    capacity = slots * groups.kinds[kind].capacity_bytes
     if math.isfinite(capacity):
         sizes = groups.size_bytes[kind]
         held = [(int(sizes[v]), row[d]) for v, row in enumerate(model.on) if row[d] != FALSE]
-        program.row(held, None, math.floor(capacity))
-    _convex(model, d)
+        model.program.row(held, None, math.floor(capacity))
 
 
 def _crossings(model: ScheduleModel, d: int, *, pays: bool) -> list[tuple[int, int]]:

@@ -7,10 +7,11 @@ searched through quickly, and shrinks while it is not (Shaw, CP 1998).
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from time import monotonic
+
+import numpy as np
 
 from planner.ir.solution import Solution, Status
 from planner.solve.assign.evaluate import check_assignment, options_at
@@ -57,14 +58,14 @@ def improve_schedule(best: Incumbent, flow: Flow, rng: random.Random, until: flo
 
 
 def search_schedule(best: Incumbent, flow: Flow) -> None:
-    """The whole below the incumbent, until proof or the end of the time."""
-    if math.isinf(best.value_us):
-        return
-    cutoff = best.value_us * (1 + ABOVE)
+    """The whole below the incumbent, or any plan, until proof or the end of the time."""
+    is_known = best.slots is not None
+    cutoff = best.value_us * (1 + ABOVE) if is_known else latest_us(flow)
     model = build_schedule(flow, cutoff)
     if model is None:
         return
-    model.hint(_plan(best, flow))
+    if is_known:
+        model.hint(_plan(best, flow))
 
     def on_point(values: list[int], bound: int) -> None:
         _offer(best, flow, model.read(values), NAME)
@@ -76,6 +77,15 @@ def search_schedule(best: Incumbent, flow: Flow) -> None:
     # a path rounds down an operator and what it moves, each by less than a unit
     lost_us = 2 * len(flow.before) * PRECISION * cutoff
     best.rounding = max(best.rounding, lost_us / best.value_us if best.value_us > 0 else 0.0)
+
+
+def latest_us(flow: Flow) -> float:
+    """No schedule ends later: everything one after another where it is slowest, with all that can
+    be paid for what moves."""
+    groups = flow.groups
+    slowest = np.where(np.isfinite(groups.time_us), groups.time_us, 0.0).max(axis=0).sum()
+    moves = sum(net.cost_us * (1 + len(net.targets)) for net in groups.nets)
+    return float(slowest + moves) * (1 + ABOVE) + 1e-9
 
 
 def _plan(best: Incumbent, flow: Flow) -> list[int]:
