@@ -26,8 +26,9 @@ from planner.solve.assign.glue import least_load_us
 from planner.solve.assign.ideals import TooManyError
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, spread
+from planner.solve.assign.known import Known
 from planner.solve.assign.linear import Cut, slots_of
-from planner.solve.assign.narrowed import Known, Narrowed
+from planner.solve.assign.narrowed import Narrowed
 from planner.solve.assign.ordered import best_ordered
 from planner.solve.assign.program import Effort
 from planner.solve.assign.walk import chain_of, walk
@@ -212,8 +213,8 @@ def test_ctrl_c_while_cp_sat_searches_ends_all_searching(monkeypatch: pytest.Mon
         return Settled(narrowed.bound_us, is_solved=False, is_interrupted=True)
 
     monkeypatch.setattr("planner.solve.assign.listing.MOST_ROWS", 1)
-    monkeypatch.setattr("planner.solve.assign.crossings.settle_within", stopped)
-    problem = layers(0, 24)
+    monkeypatch.setattr("planner.solve.assign.within.settle_within", stopped)
+    problem = layers(2, 24)
     groups = initial(problem)
     able = [
         k.slots[0]

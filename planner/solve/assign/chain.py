@@ -52,6 +52,9 @@ FAILURES = 3
 """Turns in a row that find nothing better before the search goes on elsewhere."""
 NARROWER = 0.9
 """Where there were too many ideals, they are counted again once loads leave so much less room."""
+BRANCHING_SHARE = 0.75
+"""Of the time, for branching, each time that boundaries are looked at: it ends by itself where it
+gains nothing."""
 FIRST_SHARE, BOUND_SHARE, REGIONS_SHARE = 0.5, 0.5, 0.5
 """Shares of the time for boundaries, each time that ideals are too many and before CP-SAT, and for
 neighbourhoods."""
@@ -131,9 +134,9 @@ def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> 
 
 def _bound(best: Incumbent, glued: Groups, share: float, far: float = math.inf) -> bool:
     """What boundaries cut at least, for a share of the time: whether that is a proof."""
-    until = monotonic() + share * best.remaining_s
-    raise_by_crossings(best, glued, until, far)
-    best.is_clocked |= monotonic() >= until
+    left_s, began = best.remaining_s, monotonic()
+    raise_by_crossings(best, glued, began + share * left_s, far, BRANCHING_SHARE * left_s)
+    best.is_clocked |= monotonic() >= began + min(share, BRANCHING_SHARE) * left_s
     return best.is_proved
 
 

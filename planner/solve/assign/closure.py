@@ -4,6 +4,8 @@ Lawler, Networks 3, 1973; a copy of every group for each boundary, Ishikawa, PAM
 
     min  Σ_p ( Σ_{v in I_p} a_pv + Σ_n f_np·[I_p cuts n] )    over ideals I_1 ⊆ I_2 ⊆ ...
 
+A group that the slot between two boundaries cannot run lies before both or behind both: its copies
+there hold each other.
 Costs are rounded down to whole numbers for the flow, so that its value is a lower bound.
 """
 
@@ -90,6 +92,9 @@ class Chains:
 
     nets: Nets
     asked: Sequence[Between]
+    barred: Sequence[BoolArray] = ()
+    """Of each two boundaries in a row: groups that do not lie between them; those that are free at
+    one of the two are free at both."""
     _nodes: int = 2
     _bounds: list[tuple[IntArray, IntArray]] = field(default_factory=list)
     """Of each boundary: the groups that are free there, their nodes."""
@@ -102,7 +107,7 @@ class Chains:
 
     def __post_init__(self) -> None:
         before: IntArray | None = None
-        for between in self.asked:
+        for p, between in enumerate(self.asked):
             is_free = ~(between.inside | between.outside)
             free = np.flatnonzero(is_free)
             number = np.where(between.outside, SINK, SOURCE)
@@ -117,6 +122,8 @@ class Chains:
             if before is not None:
                 both = np.flatnonzero((before > SINK) & (number > SINK))
                 self._uncut += zip(before[both].tolist(), number[both].tolist(), strict=True)
+                tied = both[self.barred[p - 1][both]] if self.barred else both[:0]
+                self._uncut += zip(number[tied].tolist(), before[tied].tolist(), strict=True)
             before = number
             self._add_nets(between, number)
 

@@ -20,20 +20,22 @@ from time import monotonic
 
 import numpy as np
 
+from planner.solve.assign.branched import offer_chain, raise_by_branching
 from planner.solve.assign.closure import nets_of
 from planner.solve.assign.ideals import TooManyError
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
-from planner.solve.assign.linear import Cut, slots_of
-from planner.solve.assign.narrowed import Known, Narrowed
+from planner.solve.assign.known import Known
+from planner.solve.assign.linear import slots_of
+from planner.solve.assign.narrowed import EVALUATIONS, Narrowed
 from planner.solve.assign.ordered import best_ordered
-from planner.solve.assign.program import Effort
-from planner.solve.assign.within import ALL_ROWS, rounding_of, settle_within
+from planner.solve.assign.within import WORK, search_within
 from planner.solve.pace import Pace
-from planner.solve.trusted import NAME
 
 MOST_ORDERS = 64
-"""Orders of kinds up to which all are looked at."""
+"""Orders of kinds up to which each is looked at;"""
+PAIR, TOGETHER = 2, 40
+"""more of so many kinds are looked at together, for a bound, with so many prices."""
 CLOSE = 1e-7
 """Relative distance of cutoffs at which an order of kinds is done."""
 ROUNDS = 12
@@ -41,7 +43,8 @@ ROUNDS = 12
 FEW_FREE = 800
 """Groups that are free at a boundary, all boundaries together, up to which these are narrowed."""
 NEAR = 0.01
-"""Cutoffs are no farther from the bound, relative to it: boundaries would have too much room."""
+"""Cutoffs are no farther from the bound, relative to it: boundaries would have too much room. Where
+the plan is farther, branching comes first."""
 STEP, LAST = 1 / 2, 1e-3
 """Part of the way from the bound to the best plan at which cutoffs lie, and how close both are at
 last: a low cutoff is refuted fast, or the plans below it are better for all orders."""
@@ -49,8 +52,6 @@ TURNS = 1
 """Of narrowing,"""
 SEARCHED = 250
 """where more groups than these are free: CP-SAT does not need it for fewer."""
-WORK = 0.5
-"""Deterministic seconds of the first search by CP-SAT for an order of kinds; others take more."""
 EXACT = 1 - 2**-40
 """Sums of floats in another order."""
 
@@ -67,6 +68,13 @@ def sequences(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
                 yield kind, *rest
 
 
+def pooled(known: Known, counts: Sequence[int]) -> tuple[int, ...]:
+    """All orders of two kinds at once: the one that can run all groups, or does most, in order, the
+    other anywhere between."""
+    first = max((0, 1), key=lambda k: (not known.barred[k].any(), known.speeds[k] * counts[k]))
+    return (1 - first, *(kind for _ in range(counts[first]) for kind in (first, 1 - first)))
+
+
 def are_few(counts: Sequence[int]) -> bool:
     """Whether there are at most `MOST_ORDERS` of them."""
     orders, total = 1, 0
@@ -77,32 +85,49 @@ def are_few(counts: Sequence[int]) -> bool:
     return orders <= MOST_ORDERS
 
 
-def raise_by_crossings(best: Incumbent, groups: Groups, until: float, far: float = np.inf) -> None:
+def raise_by_crossings(
+    best: Incumbent,
+    groups: Groups,
+    until: float,
+    far: float = np.inf,
+    branching_s: float = 0.0,
+) -> None:
     """Raises the bound by the boundaries of every order of the kinds, the one that bounds least
     first, as far as the time suffices; finds plans where ideals are few.
 
     Args:
-        far: relative gap above which the first bound of every order is all that is looked for.
+        far: relative gap above which the first bound of every order, and branching, are all that
+            is looked for.
+        branching_s: for branching, before, where the plan is not near the bound.
     """
     counts = [len(kind.slots) for kind in groups.kinds]
-    if groups.count < 2 or sum(counts) < 2 or not are_few(counts):
+    is_pooled = not are_few(counts)
+    if groups.count < 2 or sum(counts) < 2 or (is_pooled and len(counts) != PAIR):
         return
-    known = Known(groups, nets_of(groups))
     if not np.isfinite(best.cutoff_us):
         return
-    # (bound, order of kinds, least cutoff that was not refuted when tried, cutoffs tried)
-    queue, is_over = [], Pace(until)
-    for kinds in sequences(counts):
+    known = Known(groups, nets_of(groups))
+    wholes, is_over = list[Narrowed](), Pace(until)
+    for kinds in [pooled(known, counts)] if is_pooled else sequences(counts):
         if is_over():
             return
-        first = Narrowed(known, kinds, best.cutoff_us)
-        first.bound(is_over)
-        bound = max(best.bound_us, min(first.bound_us, best.cutoff_us))
-        queue.append((bound, kinds, np.inf, 0))
-    heapq.heapify(queue)
-    best.raise_bound(queue[0][0], "boundaries")
-    if best.value_us - best.bound_us > far * best.value_us:
+        wholes.append(Narrowed(known, kinds, best.cutoff_us, is_pooled))
+        wholes[-1].bound(is_over, TOGETHER if is_pooled else EVALUATIONS)
+        wholes[-1].forget()
+        offer_chain(best, wholes[-1])
+    best.raise_bound(min(min(each.bound_us for each in wholes), best.cutoff_us), "boundaries")
+    if best.value_us - best.bound_us > NEAR * best.value_us and branching_s > 0:
+        began = monotonic()
+        raise_by_branching(best, wholes, began + branching_s)
+        until = min(until + monotonic() - began, best.deadline)
+    if is_pooled or best.value_us - best.bound_us > far * best.value_us:
         return
+    # (bound, order of kinds, least cutoff that was not refuted when tried, cutoffs tried)
+    queue = [
+        (max(best.bound_us, min(each.bound_us, best.cutoff_us)), tuple(each.kinds), np.inf, 0)
+        for each in wholes
+    ]
+    heapq.heapify(queue)
     while monotonic() < until and not best.is_proved:
         bound, kinds, open_us, tried = queue[0]
         top = min(open_us, best.cutoff_us)
@@ -146,23 +171,8 @@ def _attempt(
     except TooManyError:
         if is_over():
             return narrowed.bound_us, False
-        return _searched(best, narrowed, until, work)
+        return search_within(best, narrowed, until, work)
     if found is None:
         return cutoff_us, False
     best.offer(slots_of(known.groups, found), "boundaries")
     return found.value_us * EXACT, True
-
-
-def _searched(best: Incumbent, narrowed: Narrowed, until: float, work: float) -> tuple[float, bool]:
-    """As `_attempt`, by CP-SAT."""
-
-    def on_cut(cut: Cut) -> None:
-        best.offer(slots_of(narrowed.known.groups, cut), NAME)
-
-    effort = Effort(max(until - monotonic(), 0.0), best.seed, 1, 0.0, work, ALL_ROWS)
-    found = settle_within(narrowed, effort, on_cut)
-    if found.is_interrupted:  # CP-SAT heard it in the caller's place, and others would search on
-        raise KeyboardInterrupt
-    if found.is_solved:
-        best.rounding = max(best.rounding, rounding_of(narrowed))
-    return found.bound_us, found.is_solved

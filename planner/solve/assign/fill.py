@@ -105,8 +105,8 @@ class Filler:
         unlimited = {k for k in left if groups.kinds[k].is_unlimited}
         left |= dict.fromkeys(unlimited, endless)
         room = list(self._capacity)
-        for k in unlimited if held_bytes is not None else ():
-            room[k] -= held_bytes[k]
+        for k in unlimited:
+            room[k] -= held_bytes[k] if held_bytes is not None else 0.0
         if min(room, default=0.0) < 0:
             return None
         stage, begin, value = [-1] * groups.count, 0, 0.0

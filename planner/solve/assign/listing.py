@@ -46,7 +46,7 @@ def limits(narrowed: Narrowed, boundary: int) -> list[Limit]:
         if prices is None:
             continue
         weight, charge, rest = priced.rest(prices, boundary)
-        most = narrowed.cutoff_us * float(prices.sum()) * (1 + SLACK) - rest
+        most = narrowed.cutoff_us * float(priced.limits() @ prices) * (1 + SLACK) - rest
         found.append(Limit(weight, charge, most))
     room = 3 * SLACK * float(known.work.sum())
     none = np.zeros(len(known.groups.nets))

@@ -13,15 +13,15 @@ are left say more again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from planner.solve.assign.closure import Nets
-from planner.solve.assign.instance import Groups
+from planner.solve.assign.known import Known, closed, held, pools
 from planner.solve.assign.priced import Priced, Slots, Tilt
-from planner.solve.assign.windows import SLACK, offered, speed, work, work_before
-from planner.solve.data import BoolArray, FloatArray
+from planner.solve.assign.windows import SLACK, offered
+from planner.solve.data import BoolArray, FloatArray, IntArray
 from planner.solve.pace import never
 
 EVALUATIONS, OF_WORK = 12, 4
@@ -34,57 +34,51 @@ GAIN = 0.2
 
 
 @dataclass(slots=True)
-class Known:
-    """What is the same for all orders of kinds and all cutoffs."""
-
-    groups: Groups
-    nets: Nets
-    work: FloatArray = field(init=False)
-    before_us: FloatArray = field(init=False)
-    """Work of each group with all that precede it;"""
-    behind_us: FloatArray = field(init=False)
-    """with all that follow it."""
-    speeds: list[float] = field(init=False)
-    """Of each kind."""
-    prices: dict[tuple[tuple[int, ...], int], FloatArray] = field(default_factory=dict)
-    """The best ones so far, by order of kinds and use."""
-
-    def __post_init__(self) -> None:
-        groups = self.groups
-        self.work = work(groups)
-        self.before_us = np.array(work_before(groups, groups.order))
-        self.behind_us = np.array(work_before(groups, [(b, a) for a, b in groups.order]))
-        self.speeds = [speed(groups, kind) for kind in range(len(groups.kinds))]
-
-
-@dataclass(slots=True)
 class Narrowed:
     """The boundaries of one order of kinds, below one cutoff."""
 
     known: Known
     kinds: Sequence[int]
     cutoff_us: float
+    is_pooled: bool = False
+    """Every second place, the first and the last too, is taken by any slots of one kind: all orders
+    of two kinds at once."""
     bound_us: float = 0.0
     """What plans below the cutoff cost at least; infinite where there are none."""
     chain: Sequence[BoolArray] = ()
-    """The boundaries that cost least, so far as was seen."""
+    """The boundaries that cost least at the last prices, where these say most,"""
+    load_us: float = np.inf
+    """and the largest load between them, as far as it is charged."""
     slots: Slots = field(init=False)
     lows: FloatArray = field(init=False)
     """Of each boundary: work that it holds at least,"""
     highs: FloatArray = field(init=False)
     """and at most."""
+    _first: IntArray = field(init=False)
+    """Of each pool: its first place,"""
     _speeds: FloatArray = field(init=False)
+    """the speed of its slots,"""
+    _each: FloatArray = field(init=False)
+    """and the work that one of them holds at most."""
+    _most: FloatArray = field(init=False)
+    """Work that each place holds at most."""
     _priced: Priced | None = None
 
     def __post_init__(self) -> None:
-        known, cutoff = self.known, self.cutoff_us
-        self._speeds = np.array([known.speeds[k] for k in self.kinds])
-        most = np.array([offered(known.groups, k, cutoff) for k in self.kinds])
-        self.highs = np.cumsum(most)[:-1]
-        self.lows = float(known.work.sum()) - (float(most.sum()) - self.highs)
+        known = self.known
+        pool, count = pools(known.groups, self.kinds, is_pooled=self.is_pooled)
+        _, self._first = np.unique(pool, return_index=True)
+        last = len(pool) - 1 - np.unique(pool[::-1], return_index=True)[1]
+        kinds = [self.kinds[p] for p in self._first.tolist()]
+        self._speeds = np.array([known.speeds[k] for k in kinds])
+        self._each = np.array([offered(known.groups, k, self.cutoff_us) for k in kinds])
+        most, ends = count * self._each, np.arange(len(pool) - 1)
+        self._most = most[pool]
+        self.highs = (ends[:, None] >= self._first) @ most
+        self.lows = float(known.work.sum()) - (ends[:, None] < last) @ most
         nothing = np.zeros(known.groups.count, dtype=np.bool_)
         none = [nothing for _ in self.kinds[1:]]
-        self.slots = Slots(known.groups, known.nets, self.kinds, none, none)
+        self.slots = Slots(known.groups, known.nets, self.kinds, none, none, pool, count)
         self._enclose()
 
     @property
@@ -101,8 +95,7 @@ class Narrowed:
     def priced(self) -> Priced:
         """The loads at prices, for the boundaries as they are now."""
         if self._priced is None:
-            time = self.known.groups.time_us[list(self.kinds)]
-            self._priced = Priced(self.slots, np.where(np.isfinite(time), time, self.cutoff_us))
+            self._priced = Priced(self.slots, self.cutoff_us)
         return self._priced
 
     def bound(self, is_over: Callable[[], bool] = never, evaluations: int = EVALUATIONS) -> None:
@@ -111,10 +104,24 @@ class Narrowed:
             return
         name = tuple(self.kinds), 0
         least = LEAST_PRICE * self._speeds.max()
-        start = self.known.prices.get(name, np.maximum(self._speeds, least))
-        found = self.priced().best(start, self.cutoff_us, evaluations, is_over)
+        speeds = np.maximum(self._speeds, least)
+        if self.is_pooled and self.known.barred[self.kinds[0]].any():
+            speeds[0] = least  # what it cannot run limits such a kind, not its time
+        start = self.known.prices.get(name, self._prices(speeds))
+        found = self.priced().best(start, evaluations, is_over)
         self.known.prices[name] = found.prices
-        self.bound_us, self.chain = max(self.bound_us, found.bound_us), found.chain
+        self.bound_us, self.chain = max(self.bound_us, found.value), found.chain
+        self.load_us = np.inf if self.is_pooled else float(found.slope[: len(self.kinds)].max())
+
+    def forget(self) -> None:
+        """Frees the network; it is built again when it is asked for."""
+        self._priced = None
+
+    def _prices(self, of_loads: FloatArray) -> FloatArray:
+        """Prices to start with: memory is worth little, or what `rates` say."""
+        held = self.priced().held
+        of_memory = self._each[held] / self.cutoff_us - self._speeds[held]
+        return np.append(of_loads, np.maximum(of_memory, AWAY * self._speeds.max()))
 
     def narrow(self, is_over: Callable[[], bool], evaluations: int = OF_WORK) -> bool:
         """Bounds on the work of every boundary, from both sides: whether they gain something."""
@@ -133,28 +140,54 @@ class Narrowed:
     ) -> float:
         """The least work that a boundary holds, or the least that it holds not, less all."""
         name = tuple(self.kinds), sign * (boundary + 1)
-        here = np.arange(len(self.kinds)) <= boundary
+        here = self._first <= boundary
         far = here if sign > 0 else ~here
         start = np.where(far, AWAY * self._speeds.max(), self._speeds)
-        start = self.known.prices.get(name, np.maximum(start, AWAY * self._speeds.max()))
+        start = self._prices(np.maximum(start, AWAY * self._speeds.max()))
         tilt = Tilt(boundary, sign * self.known.work)
-        found, prices = self.priced().least(tilt, start, self.cutoff_us, evaluations, is_over)
-        self.known.prices[name] = prices
-        return found
+        start = self.known.prices.get(name, start)
+        found = self.priced().least(tilt, start, evaluations, is_over)
+        self.known.prices[name] = found.prices
+        return found.value
+
+    def split(self, boundary: int, group: int) -> tuple[Narrowed, Narrowed]:
+        """The chains that have a group before a boundary, and those that have it behind."""
+        one = np.zeros(self.known.groups.count, dtype=np.bool_)
+        one[group] = True
+        halves = copy(self), copy(self)
+        for half in halves:
+            half.lows, half.highs = self.lows.copy(), self.highs.copy()
+            half.chain, half.load_us = (), np.inf
+        inside, outside = list(self.slots.inside), list(self.slots.outside)
+        inside[boundary] = inside[boundary] | closed(one, self.known.before)
+        outside[boundary] = outside[boundary] | closed(one, self.known.behind)
+        halves[0].slots = replace(self.slots, inside=inside)
+        halves[1].slots = replace(self.slots, outside=outside)
+        for half in halves:
+            half._enclose()
+        return halves
 
     def _enclose(self) -> None:
-        """Groups that lie before or behind each boundary by the work around them."""
+        """Groups that lie before or behind each boundary by the work around them, and the work of
+        each boundary by the groups and by what the slots beside it hold."""
         known = self.known
         total = float(known.work.sum())
         room = 3 * SLACK * total
+        for p, mask in enumerate(self.slots.inside):
+            self.lows[p] = max(self.lows[p], float(known.work[mask].sum()))
+        for p, mask in enumerate(self.slots.outside):
+            self.highs[p] = min(self.highs[p], total - float(known.work[mask].sum()))
+        for p in range(1, len(self.highs)):
+            self.highs[p] = min(self.highs[p], self.highs[p - 1] + self._most[p])
+        for p in reversed(range(len(self.lows) - 1)):
+            self.lows[p] = max(self.lows[p], self.lows[p + 1] - self._most[p + 1])
         parts = zip(self.slots.inside, self.lows, strict=True)
         inside = [old | (total - known.behind_us < low - room) for old, low in parts]
         parts = zip(self.slots.outside, self.highs, strict=True)
         outside = [old | (known.before_us > high + room) for old, high in parts]
-        for p in range(1, len(inside)):
-            inside[p] = inside[p] | inside[p - 1]
-        for p in reversed(range(len(outside) - 1)):
-            outside[p] = outside[p] | outside[p + 1]
+        barred = [known.barred[k] for k in self.kinds]
+        inside = held(inside, barred, known.before)
+        outside = held(outside[::-1], barred[::-1], known.behind)[::-1]
         is_empty = any((a & b).any() for a, b in zip(inside, outside, strict=True))
         if is_empty or bool((self.lows > self.highs + room).any()):
             self.bound_us = np.inf

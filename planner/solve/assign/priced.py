@@ -14,9 +14,18 @@ largest load is at least
     L(λ) = Σ_v λ_P·t_Pv + min Σ_p ( Σ_{v in I_p} a_pv + Σ_n f_np·c_n·[I_p cuts n] )
 
 over all chains I_1 ⊆ I_2 ⊆ ... that are possible: one minimum cut (`closure`). L is concave, and a
-chain's loads are a plane above it: the prices that say most are found by cutting planes in a box
-(boxstep; Marsten, Hogan and Blankenship, Operations Research 23, 1975). Without bounds on what
-chains are possible L(λ) is no more than all work on one slot; those bounds are `narrowed`'s.
+chain's loads are a plane above it, from which the prices that say most are found (`ascent`).
+Without bounds on what chains are possible L(λ) is no more than all work on one slot; those bounds
+are `narrowed`'s.
+
+Memory has prices too, where a slot has not room for all. Counted as m_pv = T·size_pv / capacity_p,
+what a slot holds is at most T, as loads of plans below a cutoff T are. With prices μ_p >= 0 on top,
+a_pv = λ_p·t_pv + μ_p·m_pv - λ_{p+1}·t_{p+1,v} - μ_{p+1}·m_{p+1,v}, such a plan's largest load is at
+least L(λ, μ) - T·Σ_p μ_p.
+
+Places of one chain may share a price: slots of one kind that lie anywhere between those of another
+(`Slots.pool`). Then Σ_r n_r·λ_r = 1 over the pools r of n_r slots each, and all orders of the two
+kinds are bounded at once.
 """
 
 from __future__ import annotations
@@ -26,19 +35,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from planner.solve.assign.ascent import Plane, ascend
 from planner.solve.assign.closure import Between, Chains, Nets
+from planner.solve.assign.glue import is_memory_slack
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.windows import SLACK
 from planner.solve.data import BoolArray, FloatArray, IntArray
-from planner.solve.lp import LinearProgram, NoVertex, minimise
 from planner.solve.pace import never
-
-WIDE, NARROW = 3.0, 1.0005
-"""Factors by which prices may differ from the best ones: at first, and at last."""
-LEAST = 1e-9
-"""Of a price."""
-ENOUGH = 2e-6
-"""Relative distance of the planes to the best bound at which prices count as settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,11 @@ class Slots:
     inside: Sequence[BoolArray]
     """Of each boundary: groups that lie before it in every chain of interest,"""
     outside: Sequence[BoolArray]
-    """and behind it."""
+    """and behind it. What a slot cannot run lies before both of its boundaries or behind both."""
+    pool: IntArray
+    """Which price each place has; several share one where a few slots take all of them."""
+    count: FloatArray
+    """Slots of each pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +73,26 @@ class Tilt:
 class Point:
     """One evaluation."""
 
-    prices: FloatArray
     bound_us: float
-    loads: FloatArray
-    """Of the cheapest chain, as far as it is charged."""
+    """L."""
+    amounts: FloatArray
+    """What each price is for, in the cheapest chain, as far as it is charged."""
     chain: Sequence[BoolArray]
 
 
 @dataclass(slots=True)
 class Priced:
-    """L for one order of kinds."""
+    """L for one order of kinds. Prices are those of the loads of all pools, then of the memory of
+    those that are `held`."""
 
     slots: Slots
-    time_us: FloatArray
-    """[slot, group]; what a slot does not support costs any finite time, which is too little."""
+    cutoff_us: float
+    time_us: FloatArray = field(init=False)
+    """[place, group]; 0 where a slot cannot run a group: no chain has it there."""
+    held: IntArray = field(init=False)
+    """Pools of slots that have not memory for all."""
+    memory_us: FloatArray = field(init=False)
+    """[place, group]: m; 0 where all fits."""
     _pays: FloatArray = field(init=False)
     may: list[BoolArray] = field(init=False)
     """Of each boundary: nets that it may cut,"""
@@ -90,65 +103,79 @@ class Priced:
 
     def __post_init__(self) -> None:
         slots, nets = self.slots, self.slots.nets
+        time = slots.groups.time_us[list(slots.kinds)]
+        is_able = np.isfinite(time)
+        self.time_us = np.where(is_able, time, 0.0)
+        rate = np.array([self.cutoff_us * per_byte(slots.groups, k) for k in slots.kinds])
+        size = slots.groups.size_bytes[list(slots.kinds)]
+        self.memory_us = np.where(is_able, size, 0.0) * rate[:, None]
+        self.held = np.unique(slots.pool[rate > 0])
         self._pays = np.array([float(slots.groups.kinds[k].pays) for k in slots.kinds])
         bounds = list(zip(slots.inside, slots.outside, strict=True))
         self.may, sources = [], []
         for inside, outside in bounds:
-            held = nets.members @ inside.astype(np.int64)
+            inner = nets.members @ inside.astype(np.int64)
             left = nets.members @ outside.astype(np.int64)
-            self.may.append((held < nets.size) & (left < nets.size))
+            self.may.append((inner < nets.size) & (left < nets.size))
             sources.append(self.may[-1] & ~(inside | outside)[nets.source])
         # charged where the source may lie on either side; else wherever the net may be cut
         has_source = np.any(sources, axis=0)
         self._core = [np.where(has_source, a, b) for a, b in zip(sources, self.may, strict=True)]
         self._share = 1.0 / np.maximum(np.sum(self._core, axis=0), 1)
         asked = [Between(*bound, core) for bound, core in zip(bounds, self._core, strict=True)]
-        self._chains = Chains(nets, asked)
+        self._chains = Chains(nets, asked, list(~is_able[1:-1]))
 
     def at(self, prices: FloatArray, tilt: Tilt | None = None) -> Point:
         """L at prices, with more to pay for what one boundary holds."""
         time, nets, ends = self.time_us, self.slots.nets, range(len(self._core))
-        first, last, charges, weights = self._terms(prices)
+        first, last, charges, each = self._terms(prices)
+        weights = _differences(each)
         if tilt is not None:
             weights[tilt.boundary] = weights[tilt.boundary] + tilt.weight
         value, chain = self._chains.cheapest(weights, charges)
-        loads = np.zeros(len(prices))
-        loads[-1] = time[-1].sum()
-        bound = float(prices[-1] * loads[-1]) + value
+        bound = float(each[-1].sum()) + value
+        here = np.diff(np.array([*chain, np.ones_like(each[0])]), axis=0, prepend=0.0)
+        loads = (here * time).sum(axis=1)
         for p in ends:
-            member = chain[p]
-            spent = self._share * self.slots.nets.cost_us * (nets.cut_by(member) & self._core[p])
-            loads[p] += time[p][member].sum()
-            loads[p + 1] -= time[p + 1][member].sum()
+            spent = self._share * nets.cost_us * (nets.cut_by(chain[p]) & self._core[p])
             for at in (first[p], last[p]):
-                loads += np.bincount(at, spent, len(prices)) * self._pays
-        rounded = SLACK * (abs(bound) + float(prices @ time.sum(axis=1)))
-        return Point(prices, bound - rounded, loads, chain)
+                loads += np.bincount(at, spent, len(loads)) * self._pays
+        memory = (here * self.memory_us).sum(axis=1)
+        pool = self.slots.pool
+        amounts = np.bincount(pool, loads), np.bincount(pool, memory)[self.held]
+        rounded = SLACK * (abs(bound) + float(each.sum()))
+        return Point(bound - rounded, np.concatenate(amounts), chain)
 
     def rest(self, prices: FloatArray, boundary: int) -> tuple[FloatArray, FloatArray, float]:
         """What an ideal at one boundary costs at prices, by group and by net, and what all else
         costs at least, whatever the ideal."""
-        _, _, charges, weights = self._terms(prices)
+        _, _, charges, each = self._terms(prices)
+        weights = _differences(each)
         mine = weights[boundary], charges[boundary]
         weights[boundary] = np.zeros_like(mine[0])
         charges[boundary] = np.zeros_like(mine[1])
         value, _ = self._chains.cheapest(weights, charges)
-        alone = float(prices[-1] * self.time_us[-1].sum())
-        rounded = SLACK * (abs(alone + value) + float(prices @ self.time_us.sum(axis=1)))
+        alone = float(each[-1].sum())
+        rounded = SLACK * (abs(alone + value) + float(each.sum()))
         return *mine, alone + value - rounded
 
     def _terms(
         self, prices: FloatArray
-    ) -> tuple[list[IntArray], list[IntArray], list[FloatArray], list[FloatArray]]:
-        """First and last slots that pay least, what nets cost, what groups cost, by boundary."""
-        time, ends = self.time_us, range(len(self._core))
-        first, last = self._least(prices)
-        paid, cost = prices * self._pays, self._share * self.slots.nets.cost_us
+    ) -> tuple[list[IntArray], list[IntArray], list[FloatArray], FloatArray]:
+        """First and last slots that pay least and what nets cost, by boundary; what groups cost, by
+        slot."""
+        ends, pool = range(len(self._core)), self.slots.pool
+        pools = len(self.slots.count)
+        of_memory = np.zeros(pools)
+        of_memory[self.held] = prices[pools:]
+        of_loads = prices[:pools][pool]
+        first, last = self._least(of_loads)
+        paid, cost = of_loads * self._pays, self._share * self.slots.nets.cost_us
         charges = [
             np.where(self._core[p], cost * (paid[first[p]] + paid[last[p]]), 0) for p in ends
         ]
-        weights = [prices[p] * time[p] - prices[p + 1] * time[p + 1] for p in ends]
-        return first, last, charges, weights
+        each = of_loads[:, None] * self.time_us + of_memory[pool][:, None] * self.memory_us
+        return first, last, charges, each
 
     def _least(self, prices: FloatArray) -> tuple[list[IntArray], list[IntArray]]:
         """Of each boundary and net: the possible first slot that pays least, and the last one."""
@@ -168,97 +195,57 @@ class Priced:
             last.append(here)
         return first, last[::-1]
 
-    def best(
-        self,
-        prices: FloatArray,
-        enough_us: float,
-        rounds: int,
-        is_over: Callable[[], bool] = never,
-    ) -> Point:
-        """The best of some evaluations that begin with given prices; stops at a bound that is
-        enough. Prices sum to one."""
+    def best(self, prices: FloatArray, rounds: int, is_over: Callable[[], bool] = never) -> Plane:
+        """The best of some evaluations that begin with given prices, and its bound on the largest
+        load of plans below the cutoff; stops at a bound that refutes them."""
+        shares = self._shares(is_load=True)
+        spare = self.cutoff_us * self._shares(is_load=False)
 
-        def ask(prices: FloatArray) -> _Plane:
-            point = self.at(prices / prices.sum())
-            return _Plane(point, point.bound_us, point.loads, 0.0)
+        def ask(prices: FloatArray) -> Plane:
+            prices = prices / float(shares @ prices)
+            point = self.at(prices)
+            value = point.bound_us - float(spare @ prices)
+            return Plane(prices, value, point.amounts - spare, 0.0, point.chain)
 
-        return _ascend(ask, prices / prices.sum(), enough_us, rounds, is_over, total=1.0).point
+        start = prices / float(shares @ prices)
+        return ascend(ask, start, self.cutoff_us, rounds, is_over, shares)
 
     def least(
         self,
         tilt: Tilt,
         prices: FloatArray,
-        cutoff_us: float,
         rounds: int,
         is_over: Callable[[], bool] = never,
-    ) -> tuple[float, FloatArray]:
-        """What the groups that a boundary holds weigh at least in plans below a cutoff, and the
-        prices that say so: min (weight + Σ λ·load) - cutoff·Σ λ for any λ >= 0."""
+    ) -> Plane:
+        """What the groups that a boundary holds weigh at least in plans below the cutoff T:
+        min (weight + Σ λ·load + Σ μ·memory) - T·(Σ λ + Σ μ) for any λ, μ >= 0."""
+        most = self.cutoff_us * self.limits()
 
-        def ask(prices: FloatArray) -> _Plane:
+        def ask(prices: FloatArray) -> Plane:
             point = self.at(prices, tilt)
-            held = float(tilt.weight[point.chain[tilt.boundary]].sum())
-            bound = point.bound_us - cutoff_us * float(prices.sum())
-            return _Plane(point, bound, point.loads - cutoff_us, held)
+            weight = float(tilt.weight[point.chain[tilt.boundary]].sum())
+            value = point.bound_us - float(most @ prices)
+            return Plane(prices, value, point.amounts - most, weight, point.chain)
 
-        found = _ascend(ask, prices, np.inf, rounds, is_over)
-        return found.value, found.point.prices
+        return ascend(ask, prices, np.inf, rounds, is_over)
 
+    def limits(self) -> FloatArray:
+        """How many times the cutoff each price's amount is at most."""
+        return np.concatenate((self.slots.count, self.slots.count[self.held]))
 
-@dataclass(frozen=True, slots=True)
-class _Plane:
-    """An evaluation, its value, and the plane above all values: slope·λ + offset."""
-
-    point: Point
-    value: float
-    slope: FloatArray
-    offset: float
+    def _shares(self, *, is_load: bool) -> FloatArray:
+        """The limits of loads alone, or of memory alone."""
+        of_loads = np.arange(len(self.slots.count) + len(self.held)) < len(self.slots.count)
+        return np.where(of_loads == is_load, self.limits(), 0.0)
 
 
-def _ascend(
-    ask: Callable[[FloatArray], _Plane],
-    start: FloatArray,
-    enough: float,
-    rounds: int,
-    is_over: Callable[[], bool],
-    total: float | None = None,
-) -> _Plane:
-    found = ask(start)
-    planes, width = [found], WIDE
-    for _ in range(rounds):
-        if found.value >= enough or width < NARROW or is_over():
-            break
-        proposed, hoped = _proposal(planes, found.point.prices, width, total)
-        if hoped - found.value <= ENOUGH * (abs(found.value) + abs(hoped)):
-            break
-        planes.append(ask(proposed))
-        if planes[-1].value > found.value:
-            found = planes[-1]
-        else:
-            width = width**0.5
-    return found
+def per_byte(groups: Groups, kind: int) -> float:
+    """The part of a slot's memory that a byte takes; 0 where there is memory for all."""
+    capacity = groups.kinds[kind].capacity_bytes
+    is_slack = not 0 < capacity < np.inf or is_memory_slack(groups, kind)
+    return 0.0 if is_slack else 1.0 / capacity
 
 
-def _proposal(
-    planes: Sequence[_Plane], center: FloatArray, width: float, total: float | None
-) -> tuple[FloatArray, float]:
-    """The prices within a factor of the best ones that all planes promise most for, and what."""
-    slopes = -np.array([plane.slope for plane in planes])
-    rows = np.column_stack((slopes, np.ones(len(planes))))
-    rhs = np.array([plane.offset for plane in planes])
-    if total is not None:
-        rows = np.vstack((rows, np.append(np.ones(len(center)), 0.0)))
-        rhs = np.append(rhs, total)
-    vertex = minimise(
-        LinearProgram(
-            costs=np.append(np.zeros(len(center)), -1.0),
-            matrix=rows,
-            rhs=rhs,
-            lower=np.append(center / width, -np.inf),
-            upper=np.append(center * width, np.inf),
-            is_equality=np.arange(len(rhs)) >= len(planes),
-        )
-    )
-    if isinstance(vertex, NoVertex):
-        return center, -np.inf
-    return np.maximum(vertex.values[:-1], LEAST), float(vertex.values[-1])
+def _differences(each: FloatArray) -> list[FloatArray]:
+    """a, by boundary: what a group costs the slot before it, less what it costs the one behind."""
+    return list(each[:-1] - each[1:])

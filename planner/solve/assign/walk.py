@@ -59,7 +59,7 @@ def walk(
     state = state_of(groups, plan)
     if not _is_sound(groups, state, plan):
         return list(plan)
-    ways = _Ways(groups, state, plan)
+    ways = _Ways(groups, state, plan, rng)
     best, found = state.largest, list(state.slot_of)
     scale, load = max(best, 1e-300), state.load
     warm = rng.choice(WARM)
@@ -100,17 +100,20 @@ def _is_sound(groups: Groups, state: State, plan: Sequence[int]) -> bool:
 
 
 class _Ways:
-    """Where each group may stand, as ranks of slots in the chain."""
+    """Where each group may stand, as ranks of slots in the chain; empty slots stand anywhere."""
 
-    def __init__(self, groups: Groups, state: State, plan: Sequence[int]) -> None:
+    def __init__(
+        self, groups: Groups, state: State, plan: Sequence[int], rng: random.Random
+    ) -> None:
         self._before: list[list[int]] = [[] for _ in range(groups.count)]
         self._after: list[list[int]] = [[] for _ in range(groups.count)]
         for a, b in groups.order:
             self._before[b].append(a)
             self._after[a].append(b)
         position = {slot: d for d, (slot, _) in enumerate(state.slots)}
-        used = [position[slot] for slot in chain_of(groups, plan)]
-        self._at = used + [d for d in range(len(state.slots)) if d not in used]
+        self._at = [position[slot] for slot in chain_of(groups, plan)]
+        for d in sorted(set(range(len(state.slots))) - set(self._at)):
+            self._at.insert(rng.randint(0, len(self._at)), d)
         self._rank = [0] * len(self._at)
         for rank, d in enumerate(self._at):
             self._rank[d] = rank

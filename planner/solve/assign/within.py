@@ -10,13 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
-from planner.solve.assign.linear import Cut
+from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.linear import Cut, slots_of
 from planner.solve.assign.narrowed import Narrowed
 from planner.solve.assign.program import FALSE, TRUE, Effort, Program, search
 from planner.solve.assign.stages import PRECISION, StageModel, add_rules
 from planner.solve.backend import Answer
+from planner.solve.trusted import NAME
 
+WORK = 0.5
+"""Deterministic seconds of the first search of some boundaries; others take more."""
 ALL_ROWS = 2
 """CP-SAT's level of linearisation: with all rows in its relaxation it proves several times faster
 here, because all slots are nearly full."""
@@ -74,3 +79,21 @@ def settle_within(narrowed: Narrowed, effort: Effort, on_cut: Callable[[Cut], No
 def rounding_of(narrowed: Narrowed) -> float:
     """Relative error of a value that was found optimal."""
     return PRECISION * (narrowed.known.groups.count + len(narrowed.known.groups.nets))
+
+
+def search_within(
+    best: Incumbent, narrowed: Narrowed, until: float, work: float
+) -> tuple[float, bool]:
+    """What plans below the cutoff cost at least, after some deterministic seconds, and whether the
+    best of them was found; better ones are offered."""
+
+    def on_cut(cut: Cut) -> None:
+        best.offer(slots_of(narrowed.known.groups, cut), NAME)
+
+    effort = Effort(max(until - monotonic(), 0.0), best.seed, 1, 0.0, work, ALL_ROWS)
+    found = settle_within(narrowed, effort, on_cut)
+    if found.is_interrupted:  # CP-SAT heard it in the caller's place, and others would search on
+        raise KeyboardInterrupt
+    if found.is_solved:
+        best.rounding = max(best.rounding, rounding_of(narrowed))
+    return found.bound_us, found.is_solved
