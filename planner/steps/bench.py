@@ -150,14 +150,18 @@ class Bench:
 
     def _look_again(self, threads: int, looks: SecondLooks) -> None:
         """Times once more what the machine was slow for; the time of its faster state stays."""
-        wanted = list(looks.wanted())
-        count = sum(len(requests) for _, requests in wanted)
+        store, reporter = self.work.store, self.work.reporter
+        wanted = looks.wanted(store.kernel)
+        count, done = sum(len(requests) for _, requests in wanted), 0
         for executable, requests in wanted:
             most_s = _SECOND_LOOK_S * len(requests) / count
             budget_s = min(_SECONDS_PER_KERNEL * len(requests), most_s)
+            asked = {request[1]: request for request in requests}
             for key, time in self._timed(executable, threads, requests, budget_s):
-                if looks.improves(key, time):
-                    self.work.store.put("kernel", {key: time})
+                store.keep_faster(key, time)
+                looks.saw(executable, asked[key], time)
+                done += 1
+                reporter.progress(done, count, f"once more ({threads} threads)")
         self._fastest_us[threads] = looks.fastest_us
 
     def _timed(

@@ -3,11 +3,14 @@
 A neighbour that takes a core for a while makes two threads take twice as long, or more where they
 meet often, or the same where one works alone: the probe's pace does not tell. Prices belong to the
 fast state, so what was timed far from it says little.
+
+Only the run that timed a kernel looks at it again: later ones find a price that stays, so that the
+same request makes the same plan. What is interrupted before its second look stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -28,24 +31,28 @@ class SecondLooks:
 
     fastest_us: float = inf
     """The reference probe beside the kernel that saw the machine at its fastest."""
-    _times: dict[str, KernelTime] = field(default_factory=dict)
     _asked: dict[str, tuple[Executable, Request]] = field(default_factory=dict)
 
     def saw(self, executable: Executable, request: Request, time: KernelTime) -> None:
-        """A kernel was timed."""
+        """A kernel was timed, for the first or the second time."""
         self.fastest_us = min(self.fastest_us, time.reference_us)
-        self._times[request[1]] = time
         self._asked[request[1]] = executable, request
 
-    def improves(self, key: str, time: KernelTime) -> bool:
-        """Whether another time of a kernel is of a faster state."""
-        self.fastest_us = min(self.fastest_us, time.reference_us)
-        return time.reference_us < self._times[key].reference_us
+    def wanted(
+        self, stands: Callable[[str], KernelTime | None]
+    ) -> list[tuple[Executable, list[Request]]]:
+        """What was timed far from the fast state, model by model.
 
-    def wanted(self) -> Iterator[tuple[Executable, list[Request]]]:
-        """What was timed far from the fast state, model by model."""
-        asked: dict[str, tuple[Executable, list[Request]]] = {}
-        for key, (executable, request) in self._asked.items():
-            if self._times[key].reference_us > _FAR * self.fastest_us:
-                asked.setdefault(executable.name, (executable, []))[1].append(request)
-        yield from asked.values()
+        Args:
+            stands: a kernel's time in the store, which another planner may have put there.
+        """
+        times = {key: time for key in self._asked if (time := stands(key)) is not None}
+        fastest_us = min((self.fastest_us, *(time.reference_us for time in times.values())))
+        found: dict[str, tuple[Executable, list[Request]]] = {}
+        for key, time in times.items():
+            # One that was read off its whole graph took its process down when it was alone.
+            if time.in_context or time.reference_us <= _FAR * fastest_us:
+                continue
+            executable, request = self._asked[key]
+            found.setdefault(executable.name, (executable, []))[1].append(request)
+        return list(found.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,6 +42,9 @@ class Scripted:
     restarts: int = 0
     probes_us: list[float] = field(default_factory=list)
     """The reference probe beside each kernel, one after the other; then 1."""
+    meanwhile: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """Number of a request to measure, from 1 -> what happens elsewhere at that time."""
+    calls: int = 0
     _kernels: dict[int, tuple[Kernel, ...]] = field(default_factory=dict)
 
     def analyse(self, model_path: Path, level: str, feeds_path: Path) -> AnalysedModel:
@@ -58,6 +61,8 @@ class Scripted:
         budget_s: float,
         alone: bool = True,
     ) -> Iterator[tuple[str, KernelTime]]:
+        self.calls += 1
+        self.meanwhile.get(self.calls, lambda: None)()
         for index, key, _ in requests:
             signature = self._kernels[analysed.number][index].signature
             if signature in self.hopeless or (alone and signature in self.deadly):
@@ -187,3 +192,26 @@ def test_what_comes_later_is_held_against_what_came_before(
     found.bench.measure([second], 1)
     (key,) = found.bench.keys(second, 1)
     assert store.kernel(key).reference_us == 1.0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("call", "calls"), [(1, 1), (2, 2)])
+def test_a_second_look_leaves_what_another_planner_saw_of_a_faster_machine(
+    call: int, calls: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It puts its time there before the second look, which is not needed then, or during it."""
+    process = Scripted([["Conv", "Relu"]], probes_us=[2.0, 1.0, 1.3])
+    found = timed(process, store, tmp_path, monkeypatch)
+    other, key = KernelTime(5.0, 5.0, 5.0, 1.1, 5), found.bench.keys(found.executable, 1)[0]
+    process.meanwhile[call] = lambda: store.put("kernel", {key: other})
+    assert found.measured()["Conv"] == other
+    assert process.calls == calls
+
+
+def test_what_runs_only_among_the_others_is_looked_at_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second look would end the process again, and the kernels after it one by one."""
+    process = Scripted([["Loop", "Gemm"]], deadly={"Loop"}, probes_us=[2.0, 1.0])
+    times = timed(process, store, tmp_path, monkeypatch).measured()
+    assert {name: time.reference_us for name, time in times.items()} == {"Loop": 2.0, "Gemm": 1.0}
+    assert process.restarts == 2
