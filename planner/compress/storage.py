@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from planner.graph.stand_ins import inferred
 from planner.graph.wide import widen_in_place
 
 _TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
@@ -30,7 +31,7 @@ def write_rounded(path: Path, dtype: str, target: Path, stored: Collection[str])
 
     Picklable, for a process of its own.
     """
-    source = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    source = inferred(onnx.load(path))
     rounded(source, dtype, stored)
     onnx.save(source, target)
 

@@ -8,6 +8,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from planner.graph import judge, proto
+from planner.graph.stand_ins import inferred
 
 _PRODUCT, _LOOKUP = "com.microsoft::MatMulNBits", "com.microsoft::GatherBlockQuantized"
 """ONNX Runtime's product, and look-up, of weights that are kept in blocks of few bits."""
@@ -90,7 +91,7 @@ def _packed_shape(
 def _infer(model: ModelProto) -> tuple[ModelProto | None, tuple[str, ...]]:
     for data_prop in (True, False):
         try:
-            return onnx.shape_inference.infer_shapes(model, data_prop=data_prop), ()
+            return inferred(model, data_prop=data_prop), ()
         except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
     return None, (f"shapes could not be inferred: {reason}",)

@@ -19,6 +19,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from planner.graph import proto
 from planner.graph.semantics import read_node, static_types
+from planner.graph.stand_ins import inferred
 from planner.ops.builder import Builder, Node, NotCovered
 from planner.ops.lower import kind_of, lower_node, lower_owned
 from planner.ops.nest import Program, TensorType
@@ -100,7 +101,7 @@ def cut(path: Path, shapes: Sequence[Mapping[str, tuple[int, ...]]] = ({},)) -> 
 
 def extract(path: Path, segment: Segment, target: Path) -> None:
     """Writes a part of the model as a model of its own, weights inside."""
-    source = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    source = inferred(onnx.load(path))
     wanted = set(segment.nodes)
     nodes = [node for i, node in enumerate(source.graph.node) if _name(node, i) in wanted]
     read = {name for node in nodes for name in (*node.input, *proto.captured(node))}
@@ -137,7 +138,7 @@ def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> _Model:
     proto.set_shapes(given.graph, shapes)
     if shapes:
         _forget_shapes(given)
-    source = onnx.shape_inference.infer_shapes(given, data_prop=True)
+    source = inferred(given)
     graph = source.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     inputs = tuple(value.name for value in graph.input if value.name not in stored)

@@ -11,6 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from planner.errors import ModelError
+from planner.graph.stand_ins import inferred
 from planner.ops.builder import Node
 from planner.ops.lower import lower
 from planner.ops.nest import Program, TensorType
@@ -38,7 +39,7 @@ def program_of(model: ModelProto, *, as_written: bool = False) -> Program:
         as_written: leave sums (`planner.ops.summed`, `planner.ops.partial`) and inputs
             (`planner.ops.turned`) so.
     """
-    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    model = inferred(model)
     graph = model.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     inputs = [value.name for value in graph.input if value.name not in stored]

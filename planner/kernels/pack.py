@@ -15,6 +15,7 @@ import numpy as np
 from planner.kernels import compile as compiler
 from planner.kernels.arena import Life, aligned, blocks, joined, place
 from planner.kernels.compile import Compiled
+from planner.kernels.patterns import is_long_sum
 from planner.kernels.source import Kernel, Numbers, Part
 from planner.kernels.steps import loop_of
 from planner.ops.nest import Program
@@ -35,12 +36,15 @@ MIN_NARROWED = 4096
 
 
 def numbers_for(program: Program, number_format: str, *, precision: str = "ieee") -> Numbers:
-    """How each tensor is stored: float32 ones in the format, inputs and outputs as they are."""
+    """How each tensor is stored: float32 ones in the format, inputs and outputs as they are, long
+    sums in float32."""
     kept = {*program.inputs, *program.outputs}
+    sums = {nest.name for nest in program.nests if nest.name not in kept and is_long_sum(nest)}
     storage = {
         name: _stored(name, type_.dtype, type_.size, program, kept, number_format)
         for name, type_ in program.types.items()
     }
+    storage.update(dict.fromkeys(sums, "float32"))
     return Numbers(storage, number_format, precision)
 
 
@@ -51,11 +55,17 @@ def _stored(
     if dtype == "float64" and name not in kept:
         dtype = "float32"
     if dtype == "int64" and is_constant and name not in kept:
-        return "int32"
+        return "int32" if _fits(program.constants[name]) else dtype
     small = is_constant and size < MIN_NARROWED
     if dtype == "float32" and name not in kept and not small:
         return number_format
     return dtype
+
+
+def _fits(value: Array) -> bool:
+    """Whether whole numbers are the same in 32 bits."""
+    limits = np.iinfo(np.int32)
+    return bool(value.size == 0 or (value.min() >= limits.min and value.max() <= limits.max))
 
 
 def storage_dtype(name: str) -> np.dtype[Any]:

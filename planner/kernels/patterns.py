@@ -20,6 +20,9 @@ MIN_LINE = 12
 """Taps of a window along one axis from which they may be an axis of the tile (15 fill 16)."""
 MIN_DEPTH = 8
 """Shorter sums of products are not worth a padded matrix instruction."""
+MIN_LONG_SUM = 256
+"""Values from which on a sum that is no product keeps float32 in memory: it is small beside what it
+is made of."""
 
 
 def as_product(nest: Nest) -> tuple[Expr, Expr] | None:
@@ -54,6 +57,14 @@ def is_window(nest: Nest) -> bool:
             if used & inner and used & outer:
                 return True
     return False
+
+
+def is_long_sum(nest: Nest) -> bool:
+    """Whether it adds up so much that a narrow format may not hold it, before a mean or a variance
+    is made of it: 65,504 is the largest number of float16."""
+    added = math.prod(var.extent for var in nest.reduce_axes)
+    is_sum = nest.reducer is Reducer.SUM and nest.type.is_float and added >= MIN_LONG_SUM
+    return is_sum and not is_contraction(nest) and not is_window(nest)
 
 
 def is_line(nest: Nest) -> bool:

@@ -52,10 +52,18 @@ def _range(builder: Builder, node: Node) -> None:
     _define(builder, node, np.arange(start, limit, step, dtype=start.dtype))
 
 
+def _eye_like(builder: Builder, node: Node) -> None:
+    """Ones on a diagonal, whatever is in the matrix whose shape it takes."""
+    rows, columns = builder.shape(node.inputs[0])
+    offset = int(node.attributes.get("k", 0))
+    _define(builder, node, np.eye(rows, columns, offset, builder.dtype(node.outputs[0])))
+
+
 FAMILY: Mapping[str, Lower] = {
     "Constant": _constant,
     "Shape": _shape,
     "Size": _size,
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
+    "EyeLike": _eye_like,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from planner.ops import index
@@ -86,34 +87,77 @@ def _gemm(builder: Builder, node: Node) -> None:
 
 
 def _einsum(builder: Builder, node: Node) -> None:
-    """Letters are variables; operands are multiplied from left to right."""
-    equation = str(node.attributes["equation"]).replace(" ", "")
-    if "." in equation or len(node.inputs) > 2:
-        raise NotCovered(f"Einsum {equation!r}", where=node.name)
-    given, _, wanted = equation.partition("->")
-    terms = given.split(",")
-    letters = sorted(set(given) - {","})
-    if "->" not in equation:
-        wanted = "".join(letter for letter in letters if given.count(letter) == 1)
-    sizes = {
-        letter: size
-        for term, name in zip(terms, node.inputs, strict=True)
-        for letter, size in zip(term, builder.shape(name), strict=True)
-    }
-    summed = [letter for letter in letters if letter not in wanted]
+    """Letters are variables; operands are multiplied from left to right, two at a time."""
+    ranks = [len(builder.shape(name)) for name in node.inputs]
+    terms, wanted = spelled(str(node.attributes["equation"]), ranks)
+    operands = list(node.inputs)
+    while len(operands) > 2:
+        later = {*wanted, *itertools.chain(*terms[2:])}
+        kept = [letter for letter in dict.fromkeys(terms[0] + terms[1]) if letter in later]
+        made = _summed(builder, operands[:2], terms[:2], kept, builder.fresh(operands[0]))
+        operands[:2], terms[:2] = [made], [kept]
+    _summed(builder, operands, terms, wanted, node.outputs[0])
+
+
+def spelled(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+    """The letters of each operand's dimensions and of the result's, `...` spelled out.
+
+    Args:
+        ranks: of the operands.
+    """
+    given, arrow, wanted = equation.replace(" ", "").partition("->")
+    listed = given.split(",")
+    counts = [rank - len(term) + 3 for term, rank in zip(listed, ranks, strict=True)]
+    dots = max((n for term, n in zip(listed, counts, strict=True) if "." in term), default=0)
+    names = [f"...{position}" for position in range(dots)]
+
+    def letters(term: str, count: int) -> list[str]:
+        if "." not in term:
+            return list(term)
+        before, _, after = term.partition("...")
+        return [*before, *names[dots - count :], *after]
+
+    terms = [letters(term, count) for term, count in zip(listed, counts, strict=True)]
+    if arrow:
+        return terms, letters(wanted, dots)
+    once = [letter for letter in sorted(set(given) - set(",.")) if given.count(letter) == 1]
+    return terms, [*names, *once]
+
+
+def _summed(
+    builder: Builder,
+    operands: Sequence[str],
+    terms: Sequence[Sequence[str]],
+    wanted: Sequence[str],
+    target: str,
+) -> str:
+    """The product of one or two tensors, summed over the letters that are not wanted."""
+    shapes = [builder.shape(name) for name in operands]
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = max(sizes.get(letter, 1), size)
+    summed = sorted(sizes.keys() - set(wanted))
 
     def body(*at: Affine) -> Expr:
         place = dict(zip([*wanted, *summed], at, strict=True))
         factors = [
-            Load(name, tuple(place[letter] for letter in term))
-            for term, name in zip(terms, node.inputs, strict=True)
+            Load(
+                name,
+                tuple(
+                    place[letter] if size > 1 else index.constant(0)
+                    for letter, size in zip(term, shape, strict=True)
+                ),
+            )
+            for term, name, shape in zip(terms, operands, shapes, strict=True)
         ]
         return factors[0] if len(factors) == 1 else apply("mul", *factors)
 
+    shape = tuple(sizes[letter] for letter in wanted)
+    made = TensorType(builder.dtype(operands[0]), shape)
     if not summed:
-        builder.map(node.outputs[0], body)
-        return
-    builder.reduce(node.outputs[0], Reducer.SUM, [sizes[letter] for letter in summed], body)
+        return builder.map(target, body, made)
+    return builder.reduce(target, Reducer.SUM, [sizes[letter] for letter in summed], body, made)
 
 
 FAMILY: Mapping[str, Lower] = {

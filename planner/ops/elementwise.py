@@ -152,6 +152,7 @@ _UNARY: dict[str, Unary] = {
     "IsInf": _isinf,
     "com.microsoft::QuickGelu": _quick_gelu,
     "com.microsoft::Gelu": _gelu,
+    "com.microsoft::BiasGelu": _gelu,
     "com.microsoft::FastGelu": lambda x, node: _gelu(
         x, Node("", "Gelu", "", (), (), {"approximate": "tanh"}, 20)
     ),
@@ -180,7 +181,7 @@ def _unary(builder: Builder, node: Node) -> None:
     op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
     if len([name for name in node.outputs if name]) > 1:
         raise NotCovered(f"{node.op_type} with a second output", where=node.name)
-    bias = optional(node, 1) if op.endswith("FastGelu") else None
+    bias = optional(node, 1) if op.endswith(("FastGelu", "BiasGelu")) else None
 
     def body(*at: Affine) -> Expr:
         x: Expr = broadcast(builder, node.inputs[0], at)
@@ -207,11 +208,22 @@ def _binary(builder: Builder, node: Node) -> None:
 
     def body(*at: Affine) -> Expr:
         a, b = operand(builder, left, at), operand(builder, right, at)
-        if fn == "pow" and isinstance(b, Const) and "float" in builder.dtype(left):
-            return _power(a, float(b.value))
+        if fn == "pow":
+            return _raised(node, a, b, *(builder.dtype(name) for name in (left, right)))
         return apply(fn, a, b)
 
     builder.map(node.outputs[0], body)
+
+
+def _raised(node: Node, base: Expr, exponent: Expr, base_type: str, exponent_type: str) -> Expr:
+    known = exponent.value if isinstance(exponent, Const) else None
+    if "float" not in base_type and known not in (1, 2, 3):
+        raise NotCovered("a power of whole numbers that is no product", where=node.name)
+    if known is not None:
+        return _power(base, float(known))
+    if "float" not in exponent_type:
+        exponent = Cast("float32", exponent)
+    return apply("pow", base, exponent)
 
 
 def _power(base: Expr, exponent: float) -> Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from planner.ops import (
 )
 from planner.ops.arrange import arranged
 from planner.ops.builder import Builder, Node, NotCovered
+from planner.ops.expr import Expr, Load
+from planner.ops.index import Affine
 from planner.ops.nest import Nest, Program, TensorType
 from planner.ops.views import see_through
 
@@ -45,6 +48,13 @@ LOWERINGS: Mapping[str, Callable[[Builder, Node], None]] = {
 }
 """Operator (`Add`, `com.microsoft::FusedMatMul`) -> what it means."""
 
+DTYPES = frozenset(
+    {
+        *("float16", "bfloat16", "float32", "float64", "bool"),
+        *("int8", "int16", "int32", "int64", "uint8", "uint16"),
+    }
+)
+"""Types of elements that kernels read and write (`planner.kernels.compile`)."""
 _MAX_FOLDED_GROWTH = 4
 """A constant may grow by this factor when it is computed ahead (broadcast tables stay small)."""
 
@@ -91,10 +101,27 @@ def lower_owned(
         before = len(builder.nests)
         lower_node(builder, node)
         owners.update((nest.name, node.name) for nest in builder.nests[before:])
+    _write_known(builder, outputs)
     made = {nest.name for nest in builder.nests}
     constants = {name: value for name, value in builder.constants.items() if name not in made}
     program = Program(tuple(inputs), tuple(outputs), tuple(builder.nests), builder.types, constants)
     return tidy(program), owners
+
+
+def _write_known(builder: Builder, outputs: Sequence[str]) -> None:
+    """Outputs that are known ahead (sizes, ranges) are copied from a constant: somebody reads them,
+    so somebody writes them. First, for whoever reads them here."""
+    made = {nest.name for nest in builder.nests}
+    for name in dict.fromkeys(outputs):
+        if name in made or name not in builder.constants:
+            continue
+        source = builder.add_constant(name, builder.constants[name])
+        builder.map(name, partial(_element, source))
+        builder.nests.insert(0, builder.nests.pop())
+
+
+def _element(name: str, *at: Affine) -> Expr:
+    return Load(name, at)
 
 
 def lower_node(builder: Builder, node: Node) -> None:
@@ -112,6 +139,8 @@ def lower_node(builder: Builder, node: Node) -> None:
         is_absent = kind_of(node) in _EMPTY_MEANS_ABSENT and name in node.inputs[1:]
         if name and not is_absent and _is_nothing(builder.types[name]):
             raise NotCovered(f"{name!r} is empty or holds strings", where=node.name)
+        if name and not is_absent and builder.dtype(name) not in DTYPES:
+            raise NotCovered(f"{name!r} is of type {builder.dtype(name)}", where=node.name)
     before = len(builder.nests)
     meaning(builder, node)
     _propagate(builder, before)

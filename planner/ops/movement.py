@@ -20,6 +20,7 @@ from planner.ops.builder import (
 )
 from planner.ops.expr import Bound, Const, Expr, Inside, Load, apply, number
 from planner.ops.index import Affine
+from planner.ops.nest import TensorType
 
 
 def _reshape(builder: Builder, node: Node) -> None:
@@ -131,57 +132,48 @@ def _pad(builder: Builder, node: Node) -> None:
     for position, axis in enumerate(axes):
         before[axis] = int(pads[position])
     mode = node.attributes.get("mode", "constant")
+    if mode in ("edge", "reflect"):
+        _pad_by_axes(builder, node, before, mode)
+        return
+    if mode not in ("constant", "wrap"):
+        raise NotCovered(f"Pad mode {mode}", where=node.name)
     name = optional(node, 2)
     fill = scalar(builder, name) if name else number(float(node.attributes.get("value", 0.0)))
 
     def body(*at: Affine) -> Expr:
         moved = tuple(v - b for v, b in zip(at, before, strict=True))
-        return _padded(source, shape, moved, mode, fill, node)
+        if mode == "wrap":
+            return Load(source, tuple(v % n for v, n in zip(moved, shape, strict=True)))
+        return _filled(source, shape, moved, fill)
 
     builder.map(node.outputs[0], body)
 
 
-def _padded(
-    source: str,
-    shape: Sequence[int],
-    at: tuple[Affine, ...],
-    mode: str,
-    fill: Expr,
-    node: Node,
-) -> Expr:
+def _filled(source: str, shape: Sequence[int], at: tuple[Affine, ...], fill: Expr) -> Expr:
     guards = tuple(Bound(value, 0, size) for value, size in zip(at, shape, strict=True))
-    if mode == "constant":
-        if isinstance(fill, Const):
-            return Load(source, at, guards, float(fill.value))
-        return apply("where", Inside(guards), Load(source, at, guards), fill)
-    if mode == "wrap":
-        return Load(source, tuple(v % n for v, n in zip(at, shape, strict=True)))
-    value: Expr = Load(source, at, guards)
-    for axis, size in enumerate(shape):
-        if guards[axis].is_certain:
-            continue
-        value = _beyond(value, source, shape, at, axis, size, mode, node)
-    return value
+    if isinstance(fill, Const):
+        return Load(source, at, guards, float(fill.value))
+    return apply("where", Inside(guards), Load(source, at, guards), fill)
 
 
-def _beyond(
-    value: Expr,
-    source: str,
-    shape: Sequence[int],
-    at: tuple[Affine, ...],
-    axis: int,
-    size: int,
-    mode: str,
-    node: Node,
-) -> Expr:
-    """Edge and reflect padding of one axis (of one axis only: more would multiply the cases)."""
-    others = [
-        Bound(v, 0, n).is_certain
-        for other, (v, n) in enumerate(zip(at, shape, strict=True))
-        if other != axis
-    ]
-    if mode not in ("edge", "reflect") or not all(others):
-        raise NotCovered(f"Pad mode {mode} of several axes", where=node.name)
+def _pad_by_axes(builder: Builder, node: Node, before: Sequence[int], mode: str) -> None:
+    """Edge and reflect padding, one axis after the other: together their cases would multiply."""
+    source, target = node.inputs[0], node.outputs[0]
+    shape, wanted = list(builder.shape(source)), builder.shape(target)
+    axes = [axis for axis, b in enumerate(before) if b or shape[axis] != wanted[axis]] or [0]
+    for axis in axes:
+        size, shape[axis] = shape[axis], wanted[axis]
+
+        def body(*at: Affine, source: str = source, axis: int = axis, size: int = size) -> Expr:
+            moved = (*at[:axis], at[axis] - before[axis], *at[axis + 1 :])
+            return _beyond(source, moved, axis, size, mode)
+
+        made = TensorType(builder.dtype(source), tuple(shape))
+        source = builder.map(target if axis == axes[-1] else builder.fresh(source), body, made)
+
+
+def _beyond(source: str, at: tuple[Affine, ...], axis: int, size: int, mode: str) -> Expr:
+    """An element, beyond either end of one axis that of the edge or of the mirror image."""
     position = at[axis]
     low, high = index.bounds(position)
 
@@ -190,6 +182,7 @@ def _beyond(
         return Load(source, at_edge, (Bound(moved, 0, size),))
 
     edge = mode == "edge"
+    value: Expr = put(position)
     first = put(index.constant(0)) if edge else put(position * -1)
     last = put(index.constant(size - 1)) if edge else put(position * -1 + 2 * (size - 1))
     value = apply("where", Inside((Bound(position, low, 0),)), first, value)

@@ -158,8 +158,7 @@ def _group(builder: Builder, node: Node) -> None:
     shape = builder.shape(source)
     groups = int(node.attributes["num_groups"])
     inside = shape[1] // groups
-    if builder.shape(scale) != (shape[1],):
-        raise NotCovered("GroupNormalization with one scale a group", where=node.name)
+    is_per_group = builder.shape(scale) == (groups,)  # operator set 18
     apart = (shape[0], groups, inside, *shape[2:])
 
     def regrouped(*at: Affine) -> Expr:
@@ -173,7 +172,8 @@ def _group(builder: Builder, node: Node) -> None:
 
     def body(*at: Affine) -> Expr:
         split = (at[0], at[1] // inside, at[1] % inside, *at[2:])
-        return _affine(element(split), Load(scale, (at[1],)), Load(shift, (at[1],)))
+        own = (split[1] if is_per_group else at[1],)
+        return _affine(element(split), Load(scale, own), Load(shift, own))
 
     builder.map(node.outputs[0], body)
 

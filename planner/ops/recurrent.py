@@ -11,7 +11,7 @@ would stand still (`_whole_input`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.ops import index
@@ -25,7 +25,11 @@ MAX_STEPS = 512
 MIN_STEPS_AT_ONCE = 8
 """Steps from which one product for all inputs pays for the launch that it takes."""
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
-_FUNCTIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh"}
+_FUNCTIONS: Mapping[str, Callable[[Expr], Expr]] = {
+    "Sigmoid": lambda x: apply("sigmoid", x),
+    "Tanh": lambda x: apply("tanh", x),
+    "Relu": lambda x: apply("max", x, number(0.0)),
+}
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _BIAS, _LENGTHS, _STATE, _CELL, _PEEPHOLES = 3, 4, 5, 6, 7
 
@@ -39,7 +43,7 @@ class _Layer:
     hidden: int
     kind: TensorType
     """Of a state: batch x hidden."""
-    functions: tuple[str, ...]
+    functions: tuple[Callable[[Expr], Expr], ...]
     inputs: str | None = None
     """x W of every step, where it is made at once: steps x batch x (gates hidden)."""
 
@@ -91,7 +95,7 @@ def _refuse_rare(builder: Builder, node: Node) -> None:
         raise NotCovered(f"{node.op_type} in this form", where=node.name)
 
 
-def _functions(node: Node, direction: int) -> tuple[str, ...]:
+def _functions(node: Node, direction: int) -> tuple[Callable[[Expr], Expr], ...]:
     defaults = _DEFAULTS[node.op_type]
     listed = list(node.attributes.get("activations") or defaults * 2)
     own = listed[direction * len(defaults) : (direction + 1) * len(defaults)]
@@ -126,8 +130,10 @@ def _initial(builder: Builder, layer: _Layer, position: int) -> str | None:
     )
 
 
-def _gates(builder: Builder, layer: _Layer, at: int, state: str | None) -> tuple[str, str | None]:
-    """x W and h R for all gates: batch x (gates hidden)."""
+def _gates(
+    builder: Builder, layer: _Layer, at: int, state: str | None, own: int | None = None
+) -> tuple[str, str | None]:
+    """x W for all gates: batch x (gates hidden); h R for the first `own` of them."""
     node, d = layer.node, index.constant(layer.direction)
     source, weight, recurrent = node.inputs[:3]
     batch, width = layer.kind.shape[0], _GATES[node.op_type] * layer.hidden
@@ -149,6 +155,8 @@ def _gates(builder: Builder, layer: _Layer, at: int, state: str | None) -> tuple
     def onward(b: Affine, n: Affine, k: Affine) -> Expr:
         return apply("mul", Load(state, (b, k)), Load(recurrent, (d, n, k)))
 
+    if own is not None:
+        kind = TensorType(kind.dtype, (batch, own * layer.hidden))
     h = builder.reduce(builder.fresh(layer.name("h")), Reducer.SUM, (layer.hidden,), onward, kind)
     return x, h
 
@@ -215,18 +223,18 @@ def _lstm(
     sigma, inner, outer = layer.functions
 
     def new_cell(b: Affine, j: Affine) -> Expr:
-        entry = apply(sigma, _gate(layer, x, h, b, j, 0))
-        fresh = apply("mul", entry, apply(inner, _gate(layer, x, h, b, j, 3)))
+        entry = sigma(_gate(layer, x, h, b, j, 0))
+        fresh = apply("mul", entry, inner(_gate(layer, x, h, b, j, 3)))
         if cell is None:
             return fresh
-        forget = apply(sigma, _gate(layer, x, h, b, j, 2))
+        forget = sigma(_gate(layer, x, h, b, j, 2))
         return apply("add", apply("mul", forget, Load(cell, (b, j))), fresh)
 
     c = builder.map(builder.fresh(layer.name("c")), new_cell, layer.kind)
 
     def new_state(b: Affine, j: Affine) -> Expr:
-        gate = apply(sigma, _gate(layer, x, h, b, j, 1))
-        return apply("mul", gate, apply(outer, Load(c, (b, j))))
+        gate = sigma(_gate(layer, x, h, b, j, 1))
+        return apply("mul", gate, outer(Load(c, (b, j))))
 
     return builder.map(builder.fresh(layer.name("s")), new_state, layer.kind), c
 
@@ -235,26 +243,49 @@ def _gru(
     builder: Builder, layer: _Layer, at: int, state: str | None, cell: str | None
 ) -> tuple[str, str | None]:
     """h = (1 - z) n + z h; ONNX orders the gates z, r, h."""
-    if not layer.node.attributes.get("linear_before_reset", 0):
-        raise NotCovered("GRU that resets before its product", where=layer.node.name)
-    x, h = _gates(builder, layer, at, state)
+    is_late = bool(layer.node.attributes.get("linear_before_reset", 0))
+    x, h = _gates(builder, layer, at, state, own=3 if is_late else 2)
     sigma, inner = layer.functions
+    early = None if is_late else _reset_state(builder, layer, x, h, state)
 
     def new_state(b: Affine, j: Affine) -> Expr:
-        update = apply(sigma, _gate(layer, x, h, b, j, 0))
-        reset = apply(sigma, _gate(layer, x, h, b, j, 1))
+        update = sigma(_gate(layer, x, h, b, j, 0))
         n = j + 2 * layer.hidden
-        onward = Load(h, (b, n)) if h is not None else None
         shift = _bias(layer, n, recurrent=True)
         fresh: list[Expr | None] = [Load(x, (b, n)), _bias(layer, n, recurrent=False)]
-        if onward is not None or shift is not None:
+        if not is_late:
+            fresh += [None if early is None else Load(early, (b, j)), shift]
+        elif h is not None or shift is not None:
+            onward = Load(h, (b, n)) if h is not None else None
+            reset = sigma(_gate(layer, x, h, b, j, 1))
             fresh.append(apply("mul", reset, _sum((onward, shift))))
-        made = apply("mul", apply("sub", number(1.0), update), apply(inner, _sum(fresh)))
+        made = apply("mul", apply("sub", number(1.0), update), inner(_sum(fresh)))
         if state is None:
             return made
         return apply("add", made, apply("mul", update, Load(state, (b, j))))
 
     return builder.map(builder.fresh(layer.name("s")), new_state, layer.kind), None
+
+
+def _reset_state(
+    builder: Builder, layer: _Layer, x: str, h: str | None, state: str | None
+) -> str | None:
+    """(r h) R of a GRU that resets before its product; None where h is zero."""
+    if state is None:
+        return None
+    sigma, recurrent = layer.functions[0], layer.node.inputs[2]
+    d, shift = index.constant(layer.direction), 2 * layer.hidden
+
+    def held(b: Affine, j: Affine) -> Expr:
+        return apply("mul", sigma(_gate(layer, x, h, b, j, 1)), Load(state, (b, j)))
+
+    kept = builder.map(builder.fresh(layer.name("r")), held, layer.kind)
+
+    def onward(b: Affine, n: Affine, k: Affine) -> Expr:
+        return apply("mul", Load(kept, (b, k)), Load(recurrent, (d, n + shift, k)))
+
+    name = builder.fresh(layer.name("n"))
+    return builder.reduce(name, Reducer.SUM, (layer.hidden,), onward, layer.kind)
 
 
 def _rnn(
@@ -264,7 +295,7 @@ def _rnn(
     x, h = _gates(builder, layer, at, state)
     made = builder.map(
         builder.fresh(layer.name("s")),
-        lambda b, j: apply(layer.functions[0], _gate(layer, x, h, b, j, 0)),
+        lambda b, j: layer.functions[0](_gate(layer, x, h, b, j, 0)),
         layer.kind,
     )
     return made, None

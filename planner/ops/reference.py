@@ -70,7 +70,7 @@ def _over(value: Expr, order: Sequence[Var], values: Mapping[str, Array]) -> Arr
     """The expression over the whole space of these variables, as a dense array."""
     shape = tuple(var.extent for var in order)
     found = _Scope(order, values).value(value)
-    return np.ascontiguousarray(np.broadcast_to(found, shape))
+    return np.ascontiguousarray(np.broadcast_to(found, shape)).reshape(shape)
 
 
 def _as_product(nest: Nest) -> tuple[Expr, Expr] | None:
@@ -146,7 +146,7 @@ class _Scope:
             for value, size in zip(load.index, source.shape, strict=True)
         )
         found = np.asarray(source[positions])
-        return found if inside is None else np.where(inside, found, load.other)
+        return found if inside is None else np.where(inside, found, _other(found.dtype, load.other))
 
     def _guard(self, guards: tuple[Bound, ...]) -> Array:
         held = np.asarray(True)
@@ -171,6 +171,14 @@ class _Scope:
             return np.clip(self.value(atom.value), 0, atom.extent - 1)
         inner = self._position(atom.value)
         return inner // atom.divisor if isinstance(atom, FloorDiv) else inner % atom.divisor
+
+
+def _other(dtype: np.dtype[Any], value: float) -> Any:
+    """What lies beyond a tensor, in its type: the least or the largest number for an infinity."""
+    if dtype.kind in "iu" and math.isinf(value):
+        limits = np.iinfo(dtype)
+        return dtype.type(limits.min if value < 0 else limits.max)
+    return dtype.type(value)
 
 
 def _cast(value: Array, dtype: str) -> Array:

@@ -29,7 +29,8 @@ def _resize(builder: Builder, node: Node) -> None:
     source, target = node.inputs[0], node.outputs[0]
     shape, wanted = builder.shape(source), builder.shape(target)
     scales = _scales(builder, node, shape, wanted)
-    changed = [axis for axis, (a, b) in enumerate(zip(shape, wanted, strict=True)) if a != b]
+    given = enumerate(zip(shape, wanted, scales, strict=True))
+    changed = [axis for axis, (a, b, scale) in given if a != b or scale != 1.0]
     if mode == "nearest":
         tables = {axis: _nearest(node, shape[axis], wanted[axis], scales[axis]) for axis in changed}
         builder.map(target, lambda *at: Load(source, _moved(builder, target, at, tables, shape)))
@@ -48,34 +49,56 @@ def _scales(
 ) -> list[float]:
     position = 1 if node.op_type == "Upsample" or node.opset < 11 else 2
     given = builder.known(node, position)
-    if given is not None and given.size == len(shape):
-        return [float(item) for item in given]
-    return [b / a if a else 1.0 for a, b in zip(shape, wanted, strict=True)]
+    listed = node.attributes.get("scales")  # Upsample of operator set 7
+    given = np.asarray(listed) if given is None and listed is not None else given
+    ratios = [b / a if a else 1.0 for a, b in zip(shape, wanted, strict=True)]
+    axes = [axis % len(shape) for axis in node.attributes.get("axes") or range(len(shape))]
+    if given is not None and given.size == len(axes):
+        told = {axis: float(item) for axis, item in zip(axes, given.reshape(-1), strict=True)}
+        return [told.get(axis, ratio) for axis, ratio in enumerate(ratios)]
+    return _kept_ratio(builder, node, shape, axes, ratios)
+
+
+def _kept_ratio(
+    builder: Builder, node: Node, shape: Sequence[int], axes: Sequence[int], ratios: list[float]
+) -> list[float]:
+    """Of given sizes: one scale for all axes where their ratio is kept."""
+    policy = node.attributes.get("keep_aspect_ratio_policy", "stretch")
+    sizes = builder.known(node, 3) if policy != "stretch" else None
+    if sizes is None:
+        return ratios
+    asked = [float(size) / shape[axis] for axis, size in zip(axes, sizes.reshape(-1), strict=True)]
+    one = min(asked) if policy == "not_larger" else max(asked)
+    return [one if axis in axes else ratio for axis, ratio in enumerate(ratios)]
 
 
 def _coordinates(node: Node, size: int, wanted: int, scale: float) -> Array:
-    """Where each output position lies in the input."""
-    at = np.arange(wanted, dtype=np.float64)
+    """Where each output position lies in the input, in float32 as ONNX Runtime has it: where it
+    falls between two elements, another rounding is another element."""
+    at = np.arange(wanted, dtype=np.float32)
+    step, half = np.float32(scale), np.float32(0.5)
     if node.op_type == "Upsample" or node.opset < 11:
-        return at / scale
+        return at / step
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     if mode == "asymmetric":
-        return at / scale
+        return at / step
     if mode == "align_corners":
-        return at * (size - 1) / max(wanted - 1, 1)
+        return at * np.float32(size - 1) / np.float32(max(wanted - 1, 1))
     if mode == "pytorch_half_pixel" and wanted == 1:
-        return np.zeros(1)
+        return np.zeros(1, np.float32)
     if mode in ("half_pixel", "pytorch_half_pixel"):
-        return (at + 0.5) / scale - 0.5
+        return (at + half) / step - half
     if mode == "half_pixel_symmetric":
-        adjustment = wanted / (scale * size)
-        return size / 2 * (1 - adjustment) + (at + 0.5) / scale - 0.5
+        adjustment = np.float32(wanted) / (step * np.float32(size))
+        offset = np.float32(size) / np.float32(2) * (np.float32(1) - adjustment)
+        return offset + (at + half) / step - half
     raise NotCovered(f"Resize with {mode}", where=node.name)
 
 
 def _nearest(node: Node, size: int, wanted: int, scale: float) -> Array:
     at = _coordinates(node, size, wanted, scale)
-    default = "floor" if node.opset < 11 else "round_prefer_floor"
+    older = "ceil" if scale < 1 else "floor"
+    default = older if node.opset < 11 else "round_prefer_floor"
     rounding = node.attributes.get("nearest_mode", default)
     return np.clip(_ROUNDINGS[rounding](at), 0, size - 1).astype(np.int64)
 

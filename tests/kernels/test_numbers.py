@@ -221,3 +221,29 @@ def test_not_a_number_and_infinity_pass_as_in_the_reference() -> None:
     assert np.array_equal(np.isnan(found), np.isnan(wanted))
     assert np.isnan(wanted[1]).all()
     np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-5)
+
+
+def test_sums_that_no_narrow_number_holds_keep_their_means_and_variances() -> None:
+    """45 x 60 values of 30 and more: their sum is above 65,504, that of their squares far more."""
+    node = helper.make_node
+    nodes = [
+        node("Abs", ["x"], ["a"]),
+        node("GlobalAveragePool", ["a"], ["m"]),
+        node("InstanceNormalization", ["a", "g", "b"], ["n"]),
+        node("Sub", ["n", "m"], ["y"]),
+    ]
+    weights = {"g": np.ones(2, np.float32), "b": np.zeros(2, np.float32)}
+    made = models.model(nodes, {"x": (1, 2, 45, 60)}, {"y": (1, 2, 45, 60)}, weights)
+    feeds, program = {"x": models.random(1, 2, 45, 60, scale=40) + 60}, program_of(made)
+    found = run_interpreted(draft(program, "float16"), feeds)["y"]
+    assert nmse(found, reference.run(program, feeds)["y"]) < 1e-5
+
+
+def test_whole_numbers_of_more_than_32_bits_stay_what_they_are() -> None:
+    add = helper.make_node("Add", ["x", "w"], ["y"])
+    given, wide = np.array([3, -5, 2**33, 7]), np.array([2**40, 1, -(2**35), 3])
+    ports = [helper.make_tensor_value_info(n, onnx.TensorProto.INT64, (4,)) for n in "xy"]
+    weight = onnx.numpy_helper.from_array(wide, "w")
+    made = helper.make_model(helper.make_graph([add], "wide", ports[:1], ports[1:], [weight]))
+    found = run_interpreted(draft(program_of(made), "float16"), {"x": given})["y"]
+    np.testing.assert_array_equal(found, given + wide)

@@ -43,6 +43,21 @@ def test_what_only_weights_decide_is_computed_ahead() -> None:
     assert tidy(program).nests == program.nests
 
 
+def test_an_output_that_is_known_ahead_is_written_all_the_same() -> None:
+    node = onnx.helper.make_node
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Cast", ["s"], ["y"], to=onnx.TensorProto.FLOAT),
+        node("Mul", ["x", "y"], ["z"]),
+    ]
+    program = program_of(models.model(nodes, {"x": (3, 2)}, {"y": (2,), "z": (3, 2)}, {}))
+    feeds = {"x": models.random(3, 2)}
+    found = reference.run(program, feeds)
+    np.testing.assert_array_equal(found["y"], [3, 2])
+    np.testing.assert_allclose(found["z"], feeds["x"] * [3, 2], rtol=1e-6)
+    assert set(program.outputs) <= program.by_name.keys()
+
+
 def test_batch_normalisation_becomes_a_scale_and_a_shift() -> None:
     node = onnx.helper.make_node
     names = ["x", "g", "b", "m", "v"]
@@ -51,6 +66,19 @@ def test_batch_normalisation_becomes_a_scale_and_a_shift() -> None:
     program = program_of(models.model(nodes, {"x": (2, 4, 3)}, {"y": (2, 4, 3)}, weights))
     assert len(program.nests) == 1
     assert len(program.constants) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+def test_types_that_no_kernel_reads_are_named(dtype: type[np.generic]) -> None:
+    ports = [onnx.helper.make_tensor_value_info(n, _type(dtype), (3,)) for n in "xy"]
+    nodes = [onnx.helper.make_node("Add", ["x", "x"], ["y"], name="wide")]
+    made = onnx.helper.make_model(onnx.helper.make_graph(nodes, "t", ports[:1], ports[1:]))
+    with pytest.raises(NotCovered, match=f"wide: 'x' is of type {np.dtype(dtype).name}"):
+        program_of(made)
+
+
+def _type(dtype: type[np.generic]) -> int:
+    return onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 def test_an_operator_without_meaning_is_named() -> None:
