@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.small.exclusive import exclusive
+from benchmarks.small.groups import ruled
 from benchmarks.small.suite import SUITE
 from benchmarks.small.timing import Timer
 from benchmarks.small_models import Kept, errors, inputs_of, reference_outputs, tuned
 from planner.errors import InfoptError
 from planner.fuse.ahead import brought
-from planner.fuse.build import Draft, build, draft
-from planner.fuse.repair import repaired
+from planner.fuse.build import Draft, build
 from planner.graph.semantics import program_of
 from planner.kernels.compile import Compilers
 from planner.kernels.estimate import estimate
@@ -120,7 +121,7 @@ def plans(
             programs[variant] = program_of(model)
     known: set[tuple[str, ...]] = set()
     for label, program in programs.items():
-        plan = repaired(draft(program, "float16"), compilers)
+        plan = replace(ruled(program, "float16", compilers), loops=())
         names = tuple(item.name for item in plan.kernels)
         if names in known:
             continue

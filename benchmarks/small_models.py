@@ -29,15 +29,18 @@ import numpy as np
 import onnx
 
 from benchmarks.small.exclusive import exclusive
+from benchmarks.small.groups import ruled, solved
 from benchmarks.small.suite import SUITE
 from planner.errors import InfoptError
 from planner.fuse import tune as tuning
-from planner.fuse.build import Draft, build, draft
+from planner.fuse.build import Draft, build
 from planner.fuse.live import Live
-from planner.fuse.loops import refusal, saved_us, with_loops
-from planner.fuse.repair import repaired
+from planner.fuse.loops import saved_us
 from planner.fuse.roll import rolled_up
 from planner.fuse.saved import as_record, draft_of
+from planner.fuse.schedule import chain
+from planner.graph.build import read_graph
+from planner.graph.levels import operators_in_a_row
 from planner.graph.semantics import program_of
 from planner.kernels.cache import KernelCache
 from planner.kernels.compile import Compiled, Compilers
@@ -115,8 +118,8 @@ def run(name: str, batch: int, arguments: argparse.Namespace) -> Iterator[Record
         return
     architecture = Driver().architecture if arguments.gpu_check else arguments.architecture
     compilers = Kept(Compilers(architecture, arguments.workers), architecture, arguments.kernels)
-    plan = repaired(planned(f"{name}-{batch}", program, arguments), compilers)
-    plan = replace(plan, loops=()) if arguments.no_loops else with_sound_loops(plan, compilers)
+    plan = planned(f"{name}-{batch}", program, arguments, compilers)
+    plan = replace(plan, loops=()) if arguments.no_loops else plan
     if arguments.compile_only:
         made = compilers(tuning.variants(plan, limit=arguments.candidates))
         yield {"peer": "infopt", "compiled": len(made), "s": time.perf_counter() - begin}
@@ -128,32 +131,22 @@ def run(name: str, batch: int, arguments: argparse.Namespace) -> Iterator[Record
             manifest = build(plan, folder, [arguments.architecture], workers=arguments.workers)
             built_s = round(time.perf_counter() - begin, 1)
             compilers.close()
-            yield {"peer": "infopt", "built_s": built_s, **described(plan, manifest)}
+            found = {"built_s": built_s, **described(plan, manifest), **levels(model, plan, folder)}
+            yield {"peer": "infopt", **found}
             return
         yield from on_gpu(model, program, plan, folder, arguments, compilers)
         compilers.close()
 
 
-def with_sound_loops(plan: Draft, compilers: Kept) -> Draft:
-    """The draft with the loops that its prices want, where they compile and fit."""
-    other = with_loops(plan)
-    items = rolled_up(other).kernels
-    made = compilers(items)
-    fits = not any(
-        refusal(k, made.get(k.name), 132) for k in items if k.steps > 1 or k.name not in made
-    )
-    return other if fits else plan
-
-
-def planned(label: str, program: Program, arguments: argparse.Namespace) -> Draft:
+def planned(label: str, program: Program, arguments: argparse.Namespace, compilers: Kept) -> Draft:
     """The draft kept under this label, or a new one, which is then kept."""
     if arguments.plans is None:
-        return grouped(program, arguments)
+        return grouped(program, arguments, compilers)
     path = arguments.plans / f"{label}-{arguments.groups}.json"
     if path.exists():
         numbers = numbers_for(program, arguments.format)
         return draft_of(json.loads(path.read_text()), program, numbers)
-    made = grouped(program, arguments)
+    made = grouped(program, arguments, compilers)
     arguments.plans.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(as_record(made)))
     return made
@@ -191,13 +184,22 @@ class Kept:
         self._compilers.close()
 
 
-def grouped(program: Program, arguments: argparse.Namespace) -> Draft:
-    """The launches: as the solver chooses them, or by rule."""
-    if arguments.groups == "rules":
-        return draft(program, arguments.format)
-    from benchmarks.small.groups import solved
+def grouped(program: Program, arguments: argparse.Namespace, compilers: Kept) -> Draft:
+    """The launches: as the solver chooses them, or by rule; of kernels that compile."""
+    choose = ruled if arguments.groups == "rules" else solved
+    return choose(program, arguments.format, compilers)
 
-    return solved(program, arguments.format)
+
+def levels(model: onnx.ModelProto, plan: Draft, folder: Path) -> Record:
+    """What waits for each other, one after another: launches and steps of loops as they are queued,
+    those that read what another one makes, and operators of the model."""
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return {
+        "launches_in_a_row": len(plan.launches),
+        "levels": max(chain(plan), default=-1) + 1,
+        "operators_in_a_row": operators_in_a_row(read_graph(path, {})),
+    }
 
 
 def described(plan: Draft, manifest: Any) -> Record:

@@ -41,6 +41,8 @@ class Part:
     """Files of the second rank and those after it, where the ranks' parts differ."""
     fused_path: Path | None = None
     """Folder of the same part as generated kernels; `onnx_path` is the library path then."""
+    shared_percent: int | None = None
+    """What those kernels ask for as shared memory, where it was measured for them."""
     outside: Outside | None = None
     """Weights that stream in; they are inputs of the ONNX file, but not among `inputs`."""
 

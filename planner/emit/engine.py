@@ -166,6 +166,7 @@ def _segment(scratch: Path, index: int, part: Part) -> OrtSegment | FusedSegment
         inputs=part.inputs,
         outputs=part.outputs,
         library=library,
+        shared_percent=part.shared_percent,
     )
 
 

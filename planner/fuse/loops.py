@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from planner.fuse.drafts import Draft
-from planner.fuse.roll import Run, runs
+from planner.fuse.roll import Run, rolled_up, runs, steps_of
 from planner.kernels.compile import Compiled
 from planner.kernels.estimate import H200, Rates, launch_us
 from planner.kernels.occupancy import blocks_per_unit, most_blocks
@@ -17,6 +17,8 @@ from planner.kernels.text import ITEM_SIZE_BYTES
 MAX_SPILLED_BYTES = 32
 """Of a thread. A loop that spills a little may still be faster (CRNN of 16 sequences, 16 bytes:
 692 us against 866 as launches, H200, 2026-11-27); where it runs, `verify` times both."""
+Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
+"""Kernels -> those that compile, by name."""
 _WARP = 32
 _REGISTERS_A_UNIT = 65_536
 _REGISTERS_A_THREAD = 168
@@ -40,8 +42,43 @@ def with_all_loops(plan: Draft, rates: Rates = H200) -> Draft:
 
 def without_loops(plan: Draft, reason: str) -> Draft:
     """The draft with its loops as launches, for a reason."""
-    told = tuple(told_of(first, last, reason) for first, last in plan.loops)
-    return replace(plan, loops=(), remarks=(*plan.remarks, *told))
+    return _without(plan, dict.fromkeys(plan.loops, reason))
+
+
+def with_sound_loops(plan: Draft, compile_each: Compile, units: int) -> Draft:
+    """The draft with those of its loops that compile, and whose blocks a device holds at once.
+
+    What is refused is launches again and the rest is rolled anew, for fewer loops are other
+    kernels: the first launch zeroes what they count in. At most a round for each loop.
+
+    Args:
+        units: multiprocessors of the device.
+    """
+    while refused := _refused(plan, compile_each, units):
+        plan = _without(plan, refused)
+    return plan
+
+
+def _refused(plan: Draft, compile_each: Compile, units: int) -> dict[tuple[int, int], str]:
+    """Loops of a draft that stay launches, and why."""
+    if not plan.loops:
+        return {}
+    items = rolled_up(plan).kernels
+    made = compile_each(items)
+    known = {item.name for item in plan.kernels}
+    beside = {item.name for item in items if item.steps == 1} - known - made.keys()
+    if beside:
+        return dict.fromkeys(plan.loops, "a kernel beside their loop does not compile")
+    where = zip(plan.loops, steps_of(plan), strict=True)
+    told = {loop: refusal(items[at], made.get(items[at].name), units) for loop, at in where}
+    return {loop: reason for loop, reason in told.items() if reason}
+
+
+def _without(plan: Draft, refused: Mapping[tuple[int, int], str]) -> Draft:
+    """The draft with some of its loops as launches, and why."""
+    kept = tuple(loop for loop in plan.loops if loop not in refused)
+    told = tuple(told_of(first, last, reason) for (first, last), reason in refused.items())
+    return replace(plan, loops=kept, remarks=(*plan.remarks, *told))
 
 
 def told_of(first: int, last: int, reason: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from planner.fuse.drafts import Draft
 from planner.kernels.configs import default_config
 from planner.kernels.source import Part
 from planner.kernels.stage import Config, Stage
@@ -22,6 +23,18 @@ def levels(stages: Sequence[Stage]) -> dict[str, int]:
     for stage in stages:
         before = (made_by[name] for name in stage.reads if name in made_by)
         found[stage.root] = max((found[root] + 1 for root in before), default=0)
+    return found
+
+
+def chain(plan: Draft) -> list[int]:
+    """Of each launch: the longest chain of launches before it, by what they read of each other."""
+    maker: dict[str, int] = {}
+    found: list[int] = []
+    for number, (parts, _) in enumerate(plan.launches):
+        reads = {name for part in parts for name in part.stage.reads}
+        before = [found[maker[name]] + 1 for name in reads if name in maker]
+        found.append(max(before, default=0))
+        maker.update({name: number for part in parts for name in part.stage.makes})
     return found
 
 

@@ -60,6 +60,8 @@ class Tuned:
     first_us: float
     best_us: float
     trials: int = 0
+    shared_percent: int = SHARED_PERCENT
+    """Of a multiprocessor's memory, asked for by every kernel while this was measured."""
     table: dict[str, dict[str, float]] = field(default_factory=dict)
     """First root of a class -> configuration -> microseconds of the whole graph."""
 
@@ -130,8 +132,9 @@ def tune(
     """
     begin = time.monotonic()
     live.load(compile_each(plan.kernels))
-    _share(plan, live)
+    percent = _share(plan, live)
     found = _first(plan, live)
+    found.shared_percent = percent
     many = [name for name, count in _counted(plan) if count >= MANY_LAUNCHES]
     _try_edges(found, live, compile_each, many, begin + budget_s / 2)
     listed = _by_cost(plan, live, classes(plan, limit=limit))
@@ -154,16 +157,18 @@ def _try_loops(found: Tuned, live: Live, compile_each: Compile) -> None:
     found.trials += trial.was_timed
 
 
-def _share(plan: Draft, live: Live) -> None:
+def _share(plan: Draft, live: Live) -> int:
     """How much shared memory all kernels ask for while the rest is tuned: what suits the draft.
-    Where the engine runs, `infopt verify` asks again."""
+    Where the engine runs, `infopt verify` starts from it and asks again."""
     taken_us = {}
     for percent in SHARES:
         live.ask_for(percent)
         taken_us[percent] = live.graph_us(plan.kernels)
     best = min(SHARES, key=taken_us.__getitem__)
     gains = taken_us[best] < taken_us[SHARED_PERCENT] * GAIN
-    live.ask_for(best if gains else SHARED_PERCENT)
+    chosen = best if gains else SHARED_PERCENT
+    live.ask_for(chosen)
+    return chosen
 
 
 def _configs(plan: Draft) -> dict[str, Config]:

@@ -100,6 +100,15 @@ def _layout(plan: Plan) -> str:
     return f"{found.devices} x {found.device}: {found.layout}" if found else ""
 
 
+def _shared(plan: Plan) -> str:
+    """What generated kernels were tuned with, part by part; nothing where they were not."""
+    if plan.fusion is None:
+        return ""
+    parts = (one for bucket in plan.fusion.buckets for one in bucket.segments)
+    known = [one.shared_percent for one in parts if one.shared_percent is not None]
+    return ", ".join(f"{p} %" if p >= 0 else "as the driver chooses" for p in known)
+
+
 def _price(plan: Plan) -> str:
     found = plan.placement
     if found is None or found.price_per_hour is None or found.price_per_query is None:
@@ -136,6 +145,7 @@ def _effects(before: Plan, after: Plan) -> tuple[Change, ...]:
         ("solver", before.solver.status, after.solver.status),
         ("accuracy verdict", before.accuracy.verdict, after.accuracy.verdict),
         ("limited by", ", ".join(before.solver.binding), ", ".join(after.solver.binding)),
+        ("shared memory", _shared(before), _shared(after)),
         ("layout", _layout(before), _layout(after)),
         ("price", _price(before), _price(after)),
     ]

@@ -166,7 +166,7 @@ def load(
         apart: part -> kernels of loops that run as launches here, and why; where not given, as
             `infopt verify` found with `path="verified"`, else none.
         shared_percent: part -> share of a multiprocessor's memory that its kernels ask for as
-            shared memory; where not given, likewise.
+            shared memory; where not given, likewise, else what the part was built with.
 
     Raises:
         VerificationError: manifest, file list, sizes or hashes are not what was built.

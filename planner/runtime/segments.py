@@ -117,8 +117,8 @@ def bind_fused(
 
     Args:
         apart: kernels of loops that run as launches here whether they fit or not, and why.
-        shared_percent: of a multiprocessor's memory, asked for as shared memory; the default where
-            not given.
+        shared_percent: of a multiprocessor's memory, asked for as shared memory; where not given,
+            what the part was built with.
 
     Raises:
         VerificationError: its table of contents is not in the list of files, or damaged.
@@ -133,7 +133,8 @@ def bind_fused(
             f"segment folder {segment.folder!r} is not in the list of files",
             where=str(directory / integrity.MANIFEST),
         )
-    share = SHARED_PERCENT if shared_percent is None else shared_percent
+    asked = segment.shared_percent if shared_percent is None else shared_percent
+    share = SHARED_PERCENT if asked is None else asked
     folder = directory / segment.folder
     kernels = open_checked(folder, copies=copies, apart=apart, shared_percent=share)
 

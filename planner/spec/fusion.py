@@ -72,6 +72,9 @@ class SegmentPlan(Document):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     launches: tuple[LaunchPlan, ...] = ()
+    shared_percent: int | None = Field(default=None, ge=-1, le=100)
+    """Of a multiprocessor's memory: what the kernels asked for as shared memory while they were
+    tuned; -1: as the driver chooses. None: they were not."""
     predicted_us: float
     reasons: tuple[str, ...] = ()
     """Of `ort`: why no code is generated, operator by operator; of `fused`: which runs of equal
@@ -89,6 +92,21 @@ class BucketPlan(Document):
     floor: FloorPlan
     arena_size_bytes: int
     """Intermediates, planned by liveness."""
+
+    @property
+    def in_a_row(self) -> int:
+        """Launches, steps of loops and operators of library parts, each of which waits for the one
+        in front of it: all of them, for a device runs one after the other."""
+        return sum(len(one.launches or one.ops) for one in self.segments)
+
+    @property
+    def levels(self) -> int:
+        """Those of them that wait for what another one made: the least there could be in a row with
+        these groups."""
+        return sum(
+            max(launch.level for launch in one.launches) + 1 if one.launches else len(one.ops)
+            for one in self.segments
+        )
 
     @property
     def distance(self) -> float:
@@ -113,3 +131,6 @@ class FusionPlan(Document):
     covered_ops: int
     """Operators that code can be generated for."""
     ops: int
+    operators_in_a_row: int = 0
+    """The longest chain of operators that take a kernel each when nothing is fused, steps of a
+    recurrence one by one; 0: not known."""

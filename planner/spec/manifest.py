@@ -97,6 +97,9 @@ class FusedSegment(Document):
     outputs: tuple[str, ...]
     library: OrtSegment
     """The same part for ONNX Runtime: run where it is faster (`verified.json`)."""
+    shared_percent: int | None = Field(default=None, ge=-1, le=100)
+    """Of a multiprocessor's memory: what its kernels ask for as shared memory until `infopt verify`
+    has measured that, as the plan's were tuned; -1: as the driver chooses. None: the default."""
 
 
 class CollectiveSegment(Document):

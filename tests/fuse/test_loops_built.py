@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,12 +11,13 @@ import pytest
 
 from planner.fuse.build import build, draft
 from planner.fuse.drafts import Draft
-from planner.fuse.loops import refusal
+from planner.fuse.loops import refusal, with_sound_loops
 from planner.fuse.roll import rolled_up, runs, steps_of
 from planner.graph.semantics import program_of
 from planner.kernels.compile import Compiled, compile_all
 from planner.kernels.cubin import Resources
 from planner.kernels.pack import Sheet, arena, lives, pack_weights, storage_dtype, write
+from planner.kernels.source import Kernel
 from planner.runtime.fused import loops as here
 from planner.runtime.fused import manifest as manifests
 from planner.runtime.fused.manifest import Argument, FusedManifest, Launch
@@ -118,6 +119,64 @@ def test_why_a_loop_is_none() -> None:
     assert told(128, blocks=288) == ""
     assert "289 blocks wait for each other, no more than 288" in told(128, blocks=289)
     assert "no more than 116" in told(128, blocks=117, units=58)
+
+
+class _Refusing:
+    """Stands in for a compiler: refuses what a rule says."""
+
+    def __init__(self, refused: Callable[[Kernel], bool]) -> None:
+        self._refused = refused
+
+    def __call__(self, kernels: Sequence[Kernel]) -> dict[str, Compiled]:
+        """What is not refused."""
+        few = Resources(registers=64, stack_size_bytes=0, code_size_bytes=0)
+        return {
+            k.name: Compiled(k.name, 90, b"", "e", 128, 0, few, True)
+            for k in kernels
+            if not self._refused(k)
+        }
+
+
+def _twice() -> Draft:
+    """A run of steps as two loops of different length."""
+    plan = _plan("lstm")
+    ((first, last),) = plan.loops
+    return replace(plan, loops=((first, first + 3), (first + 4, last)))
+
+
+@pytest.mark.parametrize("refused", [(), (0,), (1,), (0, 1)])
+def test_a_loop_that_is_refused_is_launches_and_the_others_are_rolled_anew(
+    refused: tuple[int, ...],
+) -> None:
+    plan = _twice()
+    loops = [item.name for item in rolled_up(plan).kernels if item.steps > 1]
+    compile_each = _Refusing(lambda k: k.name in {loops[at] for at in refused})
+    found = with_sound_loops(plan, compile_each, units=132)
+    assert found.loops == tuple(one for at, one in enumerate(plan.loops) if at not in refused)
+    assert found.kernels == plan.kernels
+    told = [text for text in found.remarks if "do not compile" in text]
+    assert [text[:3] for text in told] == [f"{plan.loops[at][0]:03d}" for at in refused]
+    items = rolled_up(found).kernels
+    assert compile_each(items).keys() == {item.name for item in items}
+
+
+def test_there_are_no_loops_where_the_launch_that_zeroes_for_them_is_refused() -> None:
+    plan = _twice()
+    zeroing = rolled_up(plan).kernels[0].name
+    assert zeroing not in {item.name for item in plan.kernels}
+    found = with_sound_loops(plan, _Refusing(lambda k: k.name == zeroing), units=132)
+    assert found.loops == ()
+    assert len(found.remarks) == len(plan.remarks) + 2
+
+
+def test_a_device_with_too_few_multiprocessors_gets_no_loop() -> None:
+    plan = _plan("lstm")
+    (item,) = (k for k in rolled_up(plan).kernels if k.steps > 1)
+    everything = _Refusing(lambda k: False)
+    assert with_sound_loops(plan, everything, units=item.programs).loops == plan.loops
+    told = with_sound_loops(plan, everything, units=0)
+    assert told.loops == ()
+    assert "wait for each other" in told.remarks[-1]
 
 
 @pytest.fixture(scope="module")

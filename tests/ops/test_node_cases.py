@@ -109,8 +109,8 @@ def test_an_operator_means_what_onnx_says(kind: str) -> None:
 
 
 def test_most_cases_are_covered() -> None:
-    """A refusal is an answer (ONNX Runtime runs it), but most forms are answered here; half of those
-    that are not are of types that no kernel reads (unsigned of 32 and 64 bits, narrow floats)."""
+    """A refusal is an answer (ONNX Runtime runs it), but most forms are answered here; half of
+    the others are of types that no kernel reads (unsigned of 32 and 64 bits, narrow floats)."""
     covered = refused = 0
     for listed in cases().values():
         for case in listed:

@@ -16,6 +16,7 @@ from planner import pipeline
 from planner.errors import EnvironmentMismatchError, InfeasibleError, VerificationError
 from planner.profiling.store import Store
 from planner.report.built import built_of, drawn
+from planner.report.diff import compare
 from planner.report.explain import explain
 from planner.runtime.engine import load
 from planner.runtime.fused import manifest as fused
@@ -81,9 +82,31 @@ def test_a_plan_says_what_runs_and_how_far_from_the_floor_it_is(
     text = text_of(explain(plan))
     assert "floor" in text
     assert "2 levels x 0.62" in text
+    assert plan.fusion.operators_in_a_row == 6
+    assert f"{len(segment.launches)} launches in a row" in text
+    assert "6 operators in a row" in text
+    assert bucket.levels <= bucket.in_a_row == len(segment.launches)
     figure = drawn(plan, built_of(None, plan), as_html=False)
     assert figure.startswith("<svg")
     assert figure.count("<title>") == len(segment.launches)
+
+
+def test_what_kernels_were_tuned_with_is_told_and_compared(block_plan: tuple[Path, Plan]) -> None:
+    _, plan = block_plan
+
+    def tuned(percent: int) -> Plan:
+        assert plan.fusion is not None
+        (bucket,) = plan.fusion.buckets
+        (segment,) = bucket.segments
+        changed: Any = segment.model_copy(update={"shared_percent": percent})
+        bucket = bucket.model_copy(update={"segments": (changed,), "measured_us": 9.0})
+        fusion = plan.fusion.model_copy(update={"buckets": (bucket,)})
+        return plan.model_copy(update={"fusion": fusion})
+
+    assert "kernels ask for 25 % as shared memory" in " ".join(text_of(explain(tuned(25))).split())
+    (moved,) = (one for one in compare(tuned(25), tuned(-1)).effects if one.what == "shared memory")
+    assert (moved.before, moved.after) == ("25 %", "as the driver chooses")
+    assert not any(one.what == "shared memory" for one in compare(plan, plan).effects)
 
 
 def test_the_same_plan_is_the_same_bytes(tmp_path: Path, block_plan: tuple[Path, Plan]) -> None:

@@ -16,6 +16,7 @@ from planner.errors import EnvironmentMismatchError
 from planner.fuse.build import drafted
 from planner.fuse.candidates import explore
 from planner.fuse.groups import Bucket, Form, pose
+from planner.fuse.loops import with_all_loops
 from planner.fuse.sound import Replaced
 from planner.graph.semantics import program_of
 from planner.ir.problem import Limits, Objective
@@ -32,7 +33,9 @@ from planner.runtime.fused import manifest as fused
 from planner.runtime.integrity import read_manifest
 from planner.solve.solve import solve
 from planner.spec.io import write_plan
+from planner.steps.fused import compiling
 from planner.steps.fused.compiling import MAX_ROUNDS, Answer, better, existing
+from tests.fuse.test_roll import _model
 from tests.kernels.run import needs_triton
 from tests.ops import models
 from tests.steps.test_fused import planned
@@ -66,10 +69,10 @@ class Strict:
 
 
 class Question:
-    """A block as the solver's problem; remembers its answers."""
+    """A model as the solver's problem; remembers its answers."""
 
-    def __init__(self) -> None:
-        self.program = program_of(models.block())
+    def __init__(self, model: onnx.ModelProto | None = None) -> None:
+        self.program = program_of(model or models.block())
         self.numbers = numbers_for(self.program, "float32")
         self._bucket = Bucket("b", 0, explore(self.program), {"float32": self.numbers}, 0)
         self.answers: list[Answer] = []
@@ -103,6 +106,25 @@ def test_a_choice_ends_with_kernels_that_exist_at_their_own_price(seed: int) -> 
         assert any(strict.verdict(k) != "sound" for k in before.drafts["b"].kernels)
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_loop_is_planned_where_it_compiles(
+    monkeypatch: pytest.MonkeyPatch, is_refused: bool
+) -> None:
+    """Of steps so small that only a plan which counts every run as a gain rolls them."""
+    monkeypatch.setattr(compiling, "with_loops", with_all_loops)
+    strict = Strict(0, refused_of_16=0, spilling_of_16=0)
+
+    def compile_each(kernels: Sequence[Kernel]) -> dict[str, Compiled]:
+        return strict([item for item in kernels if item.steps == 1 or not is_refused])
+
+    found = existing(ask := Question(_model("LSTM")), compile_each, H200, Silent())
+    draft = found.answer.drafts["b"]
+    assert draft.kernels == ask.answers[0].drafts["b"].kernels
+    assert bool(draft.loops) is not is_refused
+    assert any("do not compile" in text for text in draft.remarks) is is_refused
+    assert found.rounds == 1
+
+
 def test_what_spills_in_every_configuration_stays_as_it_was() -> None:
     ask = Question()
     found = existing(ask, Strict(0, refused_of_16=0, spilling_of_16=16), H200, Silent())
@@ -122,7 +144,7 @@ def test_a_compiler_that_does_not_run_costs_no_plan() -> None:
 
     found = existing(ask := Question(), broken, H200, Silent())
     assert not found.is_compiled
-    assert found.answer is ask.answers[0]
+    assert found.answer.solution is ask.answers[0].solution
 
 
 def test_a_search_that_found_nothing_in_time_keeps_the_choice_before_it() -> None:

@@ -86,6 +86,7 @@ class _Held:
     """A part with some loops, as large as a device has room for three of."""
 
     alive = most = 0
+    shared_percent = SHARED_PERCENT
 
     def __init__(self, apart: Iterable[str] = ()) -> None:
         self.loops = tuple(Way("default", name, 3, 1) for name in "abcdef" if name not in apart)
@@ -110,7 +111,7 @@ class _Held:
 
 def test_many_loops_take_no_more_memory_than_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside what was given: the best one so far, and its rival."""
-    monkeypatch.setattr(loops, "open_checked", lambda folder, apart: _Held(apart))
+    monkeypatch.setattr(loops, "open_checked", lambda folder, apart, shared_percent: _Held(apart))
     monkeypatch.setattr(loops, "agree", lambda *_: True)
     given = _Held()
     found = race(Path(), given, [{}])  # type: ignore[arg-type]

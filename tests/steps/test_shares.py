@@ -30,8 +30,8 @@ class _Timed:
 
     alive = 0
 
-    def __init__(self, us: float) -> None:
-        self._us = us
+    def __init__(self, us: float, shared_percent: int) -> None:
+        self._us, self.shared_percent = us, shared_percent
 
     def replay_us(self, feeds: object, repeats: int) -> float:
         return self._us
@@ -45,14 +45,16 @@ class _Timed:
         _Timed.alive -= 1
 
 
-def _best(monkeypatch: pytest.MonkeyPatch, us: Mapping[int, float]) -> shares.Share:
+def _best(
+    monkeypatch: pytest.MonkeyPatch, us: Mapping[int, float], first: int = SHARED_PERCENT
+) -> shares.Share:
     def opened(folder: Path, *, apart: object, shared_percent: int) -> _Timed:
         if shared_percent not in us:
             raise EnvironmentMismatchError("the GPU has no 7 bytes left")
-        return _Timed(us[shared_percent])
+        return _Timed(us[shared_percent], shared_percent)
 
     monkeypatch.setattr(shares, "open_checked", opened)
-    return best(Path(), _Timed(us[SHARED_PERCENT]), [{}], {})  # type: ignore[arg-type]
+    return best(Path(), _Timed(us[first], first), [{}], {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,34 @@ def test_the_fastest_share_is_taken_where_it_gains(
     assert found.taken_us == taken_us
     name = "as the driver chooses" if percent == DRIVERS_OWN else f"{percent} %"
     assert found.text.endswith(f"{name} from now on")
+
+
+@pytest.mark.parametrize(("default_us", "percent"), [(9.0, SHARED_PERCENT), (9.95, 25)])
+def test_the_share_that_kernels_were_tuned_with_is_the_one_to_beat(
+    monkeypatch: pytest.MonkeyPatch, default_us: float, percent: int
+) -> None:
+    taken_us = {SHARED_PERCENT: default_us, 25: 10.0, 100: 11.0, DRIVERS_OWN: 11.0}
+    found = _best(monkeypatch, taken_us, first=25)
+    assert found.percent == percent
+    assert next(iter(found.taken_us)) == 25
+    assert found.taken_us == taken_us
+
+
+def test_an_engine_starts_with_the_share_it_was_tuned_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_cuda.install(monkeypatch)
+    folder = tmp_path / "engine"
+    fake_cuda.engine(tmp_path / "kernels")
+    made = replace(
+        doubling(tmp_path), fused_path=tmp_path / "kernels", device="cuda", shared_percent=25
+    )
+    write_engine(folder, replace(blueprint([made], {"x": X}), built_for="h200-sxm-141gb"))
+    for told, percent in ((None, 25), ({FOLDER: 100}, 100)):
+        with engines.load(folder, path="fused", shared_percent=told) as session:
+            (part,) = session.parts
+            assert part.kernels is not None
+            assert part.kernels.shared_percent == percent
 
 
 def test_a_rival_without_room_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

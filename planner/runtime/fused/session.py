@@ -49,7 +49,7 @@ class FusedSession:
     ) -> None:
         """Loads kernels and weights, and captures the graphs (see `load`)."""
         self.driver = driver
-        driver.shared_percent = shared_percent
+        self.shared_percent = driver.shared_percent = shared_percent
         self.timeout_s = timeout_s
         self._hung: EngineHungError | None = None
         self._lock = threading.Lock()

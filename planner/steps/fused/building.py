@@ -64,8 +64,21 @@ def fused_parts(plan: Plan, files: Files, work: Workspace) -> tuple[Part, ...]:
         if segment.program is not None:
             folder = _generated(number, fusion, planned, own, cache, work)
         is_whole = len(cuts[0].segments) == 1
-        parts.append(_part(number, segment, is_whole, files, plan.model.size_bytes, folder, work))
+        made = _part(number, segment, is_whole, files, plan.model.size_bytes, folder, work)
+        parts.append(replace(made, shared_percent=_share(plan, planned)))
     return tuple(parts)
+
+
+def _share(plan: Plan, planned: Sequence[SegmentPlan]) -> int | None:
+    """What a part's kernels were tuned with under the workload shape that runs most, of those they
+    were tuned for: all shapes of a part are one session, which asks for one share."""
+    weights = [shape.weight for shape in plan.workload]
+    tuned = [
+        (weight, -number, one.shared_percent)
+        for number, (weight, one) in enumerate(zip(weights, planned, strict=True))
+        if one.shared_percent is not None
+    ]
+    return max(tuned)[2] if tuned else None
 
 
 def _part(

@@ -1,17 +1,21 @@
-"""The compiler asked while planning: the choice is solved again until all its kernels exist."""
+"""The compiler asked while planning: the choice is solved again until all its kernels exist.
+
+Loops come last: the problem prices every step as a launch, so that a loop which is refused changes
+what the plan promises and not what is best, and the launches it is made of are settled by then.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.errors import EnvironmentMismatchError
 from planner.fuse.build import Draft
 from planner.fuse.groups import Choice, Groups
-from planner.fuse.roll import rolled_up
+from planner.fuse.loops import with_loops, with_sound_loops
 from planner.fuse.sound import Compile, Replaced
 from planner.ir.solution import Solution, Status
 from planner.kernels.cache import KernelCache
@@ -63,7 +67,8 @@ def compilers_here(folder: Path, architecture: int) -> Compilers | None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A problem, what was chosen, and the launches of that by bucket."""
+    """A problem, what was chosen, and the launches of that by bucket; each step of a loop is one
+    as long as its kernel is not known to exist."""
 
     groups: Groups
     solution: Solution
@@ -96,16 +101,27 @@ def existing(
     solve: Solve, compile_each: Compile | None, rates: Rates, reporter: Reporter
 ) -> Existing:
     """Solves, compiles what was chosen, and solves again without what the compiler refuses or
-    spills, `MAX_ROUNDS` times at most."""
+    spills, `MAX_ROUNDS` times at most; then the loops that gain by price, where they compile."""
     replaced = Replaced()
     first = solve(replaced, None)
     if compile_each is None:
-        return Existing(first, 1, is_compiled=False)
+        return Existing(_looped(first, rates), 1, is_compiled=False)
     try:
-        return _compiled(first, solve, replaced, compile_each, rates, reporter)
+        found = _compiled(first, solve, replaced, compile_each, rates, reporter)
+        return replace(found, answer=_looped(found.answer, rates, compile_each))
     except EnvironmentMismatchError as error:  # a plan needs no compiler
         reporter.note(f"kernels are not compiled: {error.what}")
-        return Existing(first, 1, is_compiled=False)
+        return Existing(_looped(first, rates), 1, is_compiled=False)
+
+
+def _looped(answer: Answer, rates: Rates, compile_each: Compile | None = None) -> Answer:
+    """The answer with the loops that gain by price; with a compiler, those that it takes."""
+    drafts = {name: with_loops(one, rates) for name, one in answer.drafts.items()}
+    if compile_each is not None:
+        drafts = {
+            name: with_sound_loops(one, compile_each, rates.units) for name, one in drafts.items()
+        }
+    return replace(answer, drafts=drafts)
 
 
 def _compiled(
@@ -118,21 +134,16 @@ def _compiled(
 ) -> Existing:
     for number in range(1, MAX_ROUNDS + 1):
         reporter.stage("compile")
-        made = compile_each(_kernels(answer.drafts))
+        made = compile_each([item for one in answer.drafts.values() for item in one.kernels])
         unsound = replaced.unsound(answer.chosen, answer.drafts, made)
         if not unsound or number == MAX_ROUNDS:
             break
         replaced.replace(unsound, rates, compile_each)
-        if not made and not any(replaced.instead.values()):  # it knows no such architecture
-            return Existing(answer, number, is_compiled=False)
+        if not made and not any(replaced.instead.values()):
+            raise EnvironmentMismatchError("the compiler knows no such architecture")
         answer = solve(replaced, answer.solution)
     missing = (one.choice.candidate.makes[0] for one in unsound.values() if one.is_refused)
     return Existing(answer, number, tuple(missing))
-
-
-def _kernels(drafts: Mapping[str, Draft]) -> list[Kernel]:
-    """All that `deploy` will ask for: launches, and loops of them."""
-    return [item for one in drafts.values() for item in (*one.kernels, *rolled_up(one).kernels)]
 
 
 def better(groups: Groups, found: Solution, earlier: Solution | None) -> Solution:

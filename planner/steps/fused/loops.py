@@ -138,7 +138,9 @@ def race(folder: Path, loops: FusedSession, given: Sequence[Feeds]) -> list[Race
         for kernel in steps:
             apart = {**apart_of(found), kernel: "raced"}
             try:
-                other = stack.enter_context(open_checked(folder, apart=apart))
+                other = stack.enter_context(
+                    open_checked(folder, apart=apart, shared_percent=loops.shared_percent)
+                )
             except EnvironmentMismatchError as error:
                 remark = f"not timed beside its launches ({error.what})"
                 found.append(Raced(kernel, steps[kernel], 0.0, 0.0, remark))

@@ -70,7 +70,7 @@ def plan_fused(constraints: Constraints, profile: DeviceProfile, work: Workspace
     """
     found = settle_fused(constraints, profile, work)
     names = [shape.name for shape in found.prepared.shapes]
-    fusion = fusion_plan(profile, names, found.cuts, found.decided)
+    fusion = fusion_plan(profile, names, found.cuts, found.decided, found.prepared.graph)
     return _document(constraints, profile, found.prepared, found.cuts, found.decided, fusion)
 
 

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from planner.cost.rates import capability
 from planner.fuse.build import Draft
 from planner.fuse.loops import saved_us
+from planner.fuse.schedule import chain
+from planner.graph.levels import operators_in_a_row
 from planner.graph.segments import Cut, Segment
+from planner.ir.graph import Graph
 from planner.kernels.compile import ARCHITECTURES
 from planner.kernels.estimate import Rates, floor, launch_floor_us, launch_us
 from planner.kernels.pack import storage_dtype
@@ -27,9 +30,17 @@ from planner.steps.fused.solving import Decided, arena_bytes, bucket_name, ort_u
 
 
 def fusion_plan(
-    profile: DeviceProfile, shapes: Sequence[str], cuts: Sequence[Cut], decided: Decided
+    profile: DeviceProfile,
+    shapes: Sequence[str],
+    cuts: Sequence[Cut],
+    decided: Decided,
+    graph: Graph,
 ) -> FusionPlan:
-    """Every launch of every part under every shape."""
+    """Every launch of every part under every shape.
+
+    Args:
+        graph: the operators that all of them compute.
+    """
     return FusionPlan(
         device=profile.name,
         architectures=tuple(sorted({*ARCHITECTURES, capability(profile)} - {0})),
@@ -40,6 +51,7 @@ def fusion_plan(
         ),
         covered_ops=cuts[0].covered,
         ops=cuts[0].operators,
+        operators_in_a_row=operators_in_a_row(graph),
     )
 
 
@@ -47,14 +59,16 @@ def _bucket(shape: str, found: Cut, decided: Decided) -> BucketPlan:
     segments, floors, arena = [], [], 0
     measured: list[float] = []
     for number, segment in enumerate(found.segments):
-        draft = decided.drafts.get(bucket_name(shape, number))
+        name = bucket_name(shape, number)
+        draft, tuned = decided.drafts.get(name), decided.tuned.get(name)
         if draft is None:
             segments.append(_library(segment))
             continue
-        segments.append(_fused(segment, draft, decided.rates))
+        percent = None if tuned is None else tuned.shared_percent
+        segments.append(_fused(segment, draft, decided.rates, percent))
+        measured += [] if tuned is None else [tuned.device_us]
         floors.append(floor(draft.program, draft.numbers, decided.rates))
         arena += arena_bytes(draft)
-        measured += [us for b, us in decided.device_us.items() if b == bucket_name(shape, number)]
     least = FloorPlan(
         total_us=sum(one.total_us for one in floors),
         launch_us=sum(one.launch_us for one in floors),
@@ -84,8 +98,8 @@ def _library(segment: Segment) -> SegmentPlan:
     )
 
 
-def _fused(segment: Segment, draft: Draft, rates: Rates) -> SegmentPlan:
-    levels = _levels(draft)
+def _fused(segment: Segment, draft: Draft, rates: Rates, shared_percent: int | None) -> SegmentPlan:
+    levels = chain(draft)
     launches = tuple(
         _launch(number, parts, draft, rates, segment.owners, levels[number])
         for number, (parts, _) in enumerate(draft.launches)
@@ -96,6 +110,7 @@ def _fused(segment: Segment, draft: Draft, rates: Rates) -> SegmentPlan:
         inputs=segment.inputs,
         outputs=segment.outputs,
         launches=launches,
+        shared_percent=shared_percent,
         reasons=draft.remarks,
         predicted_us=rates.launch_us + sum(launch.predicted_us for launch in launches),
     )
@@ -148,15 +163,3 @@ def _stage(part: Part, draft: Draft) -> StagePlan:
     return StagePlan(
         root=stage.root, also=stage.also, reads=reads, config=asdict(part.tiling.config)
     )
-
-
-def _levels(draft: Draft) -> list[int]:
-    """Of each launch: the longest chain of launches before it."""
-    maker: dict[str, int] = {}
-    found: list[int] = []
-    for number, (parts, _) in enumerate(draft.launches):
-        reads = {name for part in parts for name in part.stage.reads}
-        before = [found[maker[name]] + 1 for name in reads if name in maker]
-        found.append(max(before, default=0))
-        maker.update({name: number for part in parts for name in part.stage.makes})
-    return found

@@ -16,7 +16,7 @@ from typing import Any
 
 from planner.errors import EnvironmentMismatchError
 from planner.runtime.engine import Session
-from planner.runtime.fused.driver import DRIVERS_OWN, SHARED_PERCENT, SHARES
+from planner.runtime.fused.driver import DRIVERS_OWN, SHARES
 from planner.runtime.fused.session import FusedSession, open_checked
 from planner.units import format_duration
 
@@ -53,7 +53,8 @@ def shares(
     """Part -> its best share.
 
     Args:
-        kernels: the engine with the default share, its loops as they were found to be better.
+        kernels: the engine as built, its loops as they were found to be better. Where its kernels
+            were tuned with another share than the default, that one is the one to beat.
         given: part -> inputs of each bucket that counts.
         apart: part -> kernels of loops that run as launches, and why; parts without loops may be
             absent.
@@ -68,19 +69,21 @@ def shares(
 
 
 def best(
-    folder: Path, default: FusedSession, given: Sequence[Feeds], apart: Mapping[str, str]
+    folder: Path, first: FusedSession, given: Sequence[Feeds], apart: Mapping[str, str]
 ) -> Share:
-    """The default against each rival in turn; no more than one of them is open at a time, since
+    """The first share against each rival in turn; no more than one of them is open at a time, since
     each holds all weights once more."""
-    found, taken_us = SHARED_PERCENT, dict[int, float]()
+    found, taken_us = first.shared_percent, dict[int, float]()
     least = 1.0
-    for percent in SHARES[1:]:
+    for percent in SHARES:
+        if percent == first.shared_percent:
+            continue
         try:
             with open_checked(folder, apart=apart, shared_percent=percent) as other:
-                own_us, other_us = _in_turn(default, other, given)
-        except EnvironmentMismatchError:  # no room for it: the default stays
+                own_us, other_us = _in_turn(first, other, given)
+        except EnvironmentMismatchError:  # no room for it: the first stays
             continue
-        taken_us.setdefault(SHARED_PERCENT, own_us)
+        taken_us.setdefault(first.shared_percent, own_us)
         taken_us[percent] = other_us
         if other_us / own_us < least * GAIN:
             found, least = percent, other_us / own_us

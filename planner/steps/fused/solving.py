@@ -13,7 +13,6 @@ from planner.fuse.ahead import brought
 from planner.fuse.build import Draft, drafted
 from planner.fuse.candidates import explore
 from planner.fuse.groups import Bucket, Form, Groups, pose
-from planner.fuse.loops import with_loops
 from planner.fuse.roll import rolled_up
 from planner.fuse.sound import Replaced
 from planner.graph.segments import Cut, Segment
@@ -29,7 +28,7 @@ from planner.steps.choose import OBJECTIVES, limits
 from planner.steps.conflict import conflict_error
 from planner.steps.fused.compiling import Answer, Compilers, Existing, better, existing
 from planner.steps.fused.forms import Rounding
-from planner.steps.fused.tuning import tuned_here
+from planner.steps.fused.tuning import Tuned, still_compiled, tuned_here
 
 LIBRARY_OP_US = 3.9
 """One operator in a call of ONNX Runtime's CUDA provider (measured on an H200: 776 us for 200)."""
@@ -50,8 +49,8 @@ class Decided:
     rates: Rates
     drafts: Mapping[str, Draft]
     """Bucket (`shape/segment`) -> its launches."""
-    device_us: Mapping[str, float]
-    """Bucket -> device time of its graph; empty where the device is not here."""
+    tuned: Mapping[str, Tuned]
+    """Bucket -> what measuring made of it; empty where the device is not here."""
     existing: Existing
     """How far its kernels are known to compile."""
 
@@ -112,21 +111,17 @@ def decide(
         solution = _solved(constraints, groups, left_s, earlier, reporter)
         left_s = max(left_s - (monotonic() - began), 0.0)
         form = _form(usable, solution)
-        plain = (_draft(bucket, groups, solution, form) for bucket in buckets)
-        drafts = (with_loops(brought(one, rates), rates) for one in plain)
-        names = (bucket.name for bucket in buckets)
-        return Answer(groups, solution, dict(zip(names, drafts, strict=True)))
+        plain = {bucket.name: _draft(bucket, groups, solution, form) for bucket in buckets}
+        drafts = {name: brought(one, rates) for name, one in plain.items()}
+        return Answer(groups, solution, drafts)
 
     found = existing(answered, compilers, rates, reporter)
     groups, solution = found.answer.groups, found.answer.solution
     form = _form(usable, solution)
     plain = {bucket.name: _draft(bucket, groups, solution, form) for bucket in buckets}
-    measured = tuned_here(plain, profile, reporter)
-    final = {
-        name: one if name in measured.device_us else found.answer.drafts[name]
-        for name, one in measured.drafts.items()
-    }
-    return Decided(groups, solution, form, rates, final, measured.device_us, found)
+    tuned = still_compiled(tuned_here(plain, profile, reporter), compilers, rates, reporter)
+    drafts = {**found.answer.drafts, **{name: one.plan for name, one in tuned.items()}}
+    return Decided(groups, solution, form, rates, drafts, tuned, found)
 
 
 def _form(usable: Sequence[Rounding], solution: Solution) -> Rounding:
