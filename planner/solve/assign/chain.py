@@ -135,7 +135,7 @@ def _last(best: Incumbent, glued: Groups, cutoff: float, rng: random.Random) -> 
 def _bound(best: Incumbent, glued: Groups, share: float, far: float = math.inf) -> bool:
     """What boundaries cut at least, for a share of the time: whether that is a proof."""
     left_s, began = best.remaining_s, monotonic()
-    raise_by_crossings(best, glued, began + share * left_s, far, BRANCHING_SHARE * left_s)
+    raise_by_crossings(best, glued, began + share * left_s, far, began + BRANCHING_SHARE * left_s)
     best.is_clocked |= monotonic() >= began + min(share, BRANCHING_SHARE) * left_s
     return best.is_proved
 

@@ -90,7 +90,7 @@ def raise_by_crossings(
     groups: Groups,
     until: float,
     far: float = np.inf,
-    branching_s: float = 0.0,
+    branching_until: float = -np.inf,
 ) -> None:
     """Raises the bound by the boundaries of every order of the kinds, the one that bounds least
     first, as far as the time suffices; finds plans where ideals are few.
@@ -98,7 +98,8 @@ def raise_by_crossings(
     Args:
         far: relative gap above which the first bound of every order, and branching, are all that
             is looked for.
-        branching_s: for branching, before, where the plan is not near the bound.
+        branching_until: branching comes first until then, where the plan is not near the bound; the
+            rest ends so much later.
     """
     counts = [len(kind.slots) for kind in groups.kinds]
     is_pooled = not are_few(counts)
@@ -116,9 +117,9 @@ def raise_by_crossings(
         wholes[-1].forget()
         offer_chain(best, wholes[-1])
     best.raise_bound(min(min(each.bound_us for each in wholes), best.cutoff_us), "boundaries")
-    if best.value_us - best.bound_us > NEAR * best.value_us and branching_s > 0:
-        began = monotonic()
-        raise_by_branching(best, wholes, began + branching_s)
+    began = monotonic()
+    if best.value_us - best.bound_us > NEAR * best.value_us and began < branching_until:
+        raise_by_branching(best, wholes, branching_until)
         until = min(until + monotonic() - began, best.deadline)
     if is_pooled or best.value_us - best.bound_us > far * best.value_us:
         return
