@@ -232,6 +232,7 @@ class Problem:
     transfers: tuple[Transfer, ...] = ()
     pairs: tuple[Pair, ...] = ()
     repeatable: frozenset[str] = frozenset()
-    """Operators that may be computed more than once: C1 is >= 1 for them."""
+    """Operators that may be computed more than once: C1 is >= 1 for them. Only where there are
+    places."""
     assignment: Assignment | None = None
     """Free assignment to devices (C12) in place of stages."""

@@ -24,7 +24,7 @@ class Method(StrEnum):
 
     CHOOSE = "choose"
     INTERIOR = "ipm"
-    """With crossover: half the time where rows are chained by amounts."""
+    """With crossover."""
 
 
 @dataclass(frozen=True, slots=True)

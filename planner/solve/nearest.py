@@ -78,6 +78,8 @@ class Ways:
     def any_plan(self, problem: Problem, parts: int) -> Solution | None:
         """A plan that keeps a problem's limits, whatever it takes, within a part of the time."""
         share_s = max(0.0, (self.until - monotonic()) / parts)
+        if share_s <= 0:
+            return None
         posed = replace(problem, objectives=(Objective.LATENCY,))
         found = self._solve(posed, min(share_s, self.time_limit_s), 1.0)
         return found if found.totals is not None else None

@@ -51,6 +51,7 @@ def _check_shape(problem: Problem) -> None:
         "more than one stage": problem.stages > 1,
         "transfers": bool(problem.transfers),
         "stores": bool(problem.stores),
+        "repeatable operators": bool(problem.repeatable),
         "an assignment": problem.assignment is not None,
     }
     for what, is_there in beyond.items():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from planner.ir.devices import Device, Hold, Link, Place, Store
 from planner.ir.problem import (
@@ -23,6 +25,7 @@ from planner.ir.solution import Solution, Stage, Status
 from planner.solve.stages.answer import useful
 
 Table = tuple[tuple[Latency | None, ...], ...]
+T = TypeVar("T")
 
 
 class Pipelines:
@@ -258,7 +261,7 @@ def covers(problem: Problem, left: frozenset[str]) -> Iterator[tuple[Option, ...
                 yield (option, *rest)
 
 
-def _subsets(members: Sequence[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], ...]]:
+def _subsets(members: Sequence[T]) -> Iterator[tuple[T, ...]]:
     for size in range(len(members) + 1):
         yield from itertools.combinations(members, size)
 
@@ -266,13 +269,27 @@ def _subsets(members: Sequence[tuple[str, int]]) -> Iterator[tuple[tuple[str, in
 def plans(problem: Problem) -> Iterator[Solution]:
     """Every plan without parts that nobody uses, feasible or not; some come twice."""
     places = [place.name for place in problem.places]
-    for cover in covers(problem, frozenset(problem.ops)):
-        for count in range(1, problem.stages + 1):
+    for count in range(1, problem.stages + 1):
+        for cover, where in _runs(problem, count):
+            for chosen in itertools.product(places, repeat=count):
+                yield from _completed(problem, cover, where, chosen)
+
+
+def _runs(problem: Problem, count: int) -> Iterator[tuple[tuple[Option, ...], tuple[int, ...]]]:
+    """Options with their stages, none of which is empty: exact covers; any runs that compute
+    everything where operators may repeat."""
+    if not problem.repeatable:
+        for cover in covers(problem, frozenset(problem.ops)):
             for where in itertools.product(range(count), repeat=len(cover)):
-                if len(set(where)) < count:
-                    continue
-                for chosen in itertools.product(places, repeat=count):
-                    yield from _completed(problem, cover, where, chosen)
+                if len(set(where)) == count:
+                    yield cover, where
+        return
+    single = set(problem.ops) - problem.repeatable
+    for chosen in _subsets(list(itertools.product(problem.options, range(count)))):
+        times = Counter(op for option, _ in chosen for op in option.ops)
+        is_once = all(times[op] == 1 for op in single)
+        if is_once and len(times) == len(problem.ops) and len({p for _, p in chosen}) == count:
+            yield tuple(option for option, _ in chosen), tuple(p for _, p in chosen)
 
 
 def _completed(
@@ -283,7 +300,8 @@ def _completed(
         return
     count = len(places)
     changes = [(c.name, p) for c in problem.conversions for p in range(count)]
-    moves = [(t.name, 0) for t in problem.transfers] if count == 2 else []
+    hops = list(itertools.combinations(range(count), 2))
+    moves = [(t.name, q, p) for t in problem.transfers for q, p in hops]
     seen: set[tuple[Stage, ...]] = set()
     for paid in _subsets(changes):
         for moved in _subsets(moves):
@@ -292,7 +310,7 @@ def _completed(
                     places[p],
                     tuple(o.name for o, q in zip(cover, where, strict=True) if q == p),
                     tuple(name for name, q in paid if q == p),
-                    moved if p == 1 else (),
+                    tuple((name, q) for name, q, to in moved if to == p),
                 )
                 for p in range(count)
             )

@@ -12,11 +12,10 @@ import math
 import numpy as np
 
 from planner.ir.problem import Objective, Problem
-from planner.solve.formulation import Linear, Row, assemble
-from planner.solve.lp import Method
+from planner.solve.formulation import Linear, Program, Row, assemble
 from planner.solve.relax import Relaxation, relax
 from planner.solve.stages.exact import build
-from planner.solve.stages.model import ENDS
+from planner.solve.stages.model import ENDS, StageModel
 from planner.solve.stages.rules import aim
 
 MOST_COLUMNS = 10_000
@@ -37,7 +36,13 @@ def bound_alone(
     problem: Problem, row: int, end: str, k: int, objective: Objective, limit_s: float
 ) -> float:
     """Of every plan that is one stage at one place; infinite where there is none."""
-    m = build(problem, row, ENDS.index(end), (k,))
+    program, linear = programmed(build(problem, row, ENDS.index(end), (k,)), objective)
+    every = np.ones(len(linear.coefficients), dtype=np.bool_)
+    return relax(program, linear, every, unbounded(program, linear), limit_s).bound
+
+
+def programmed(m: StageModel, objective: Objective) -> tuple[Program, Linear]:
+    """A model's rows and what it minimises, columns in units of their upper ends."""
     target = aim(m, objective)
     size = np.array([column.upper for column in m.model.columns])
     rows = [
@@ -50,11 +55,12 @@ def bound_alone(
         )
         for each in m.model.rows
     ]
-    program = assemble(rows, len(size))
     costs = np.zeros(len(size))
     for column, a in target.terms.items():
         costs[column] = a * size[column]
-    nothing = Relaxation(-math.inf, costs, np.zeros(len(rows)))
-    linear = Linear(target.constant, costs)
-    every = np.ones(len(size), dtype=np.bool_)
-    return relax(program, linear, every, nothing, limit_s, Method.INTERIOR).bound
+    return assemble(rows, len(size)), Linear(target.constant, costs)
+
+
+def unbounded(program: Program, linear: Linear) -> Relaxation:
+    """What is known of a program where time is short."""
+    return Relaxation(-math.inf, linear.coefficients, np.zeros(len(program.rhs)))

@@ -25,23 +25,19 @@ import numpy as np
 
 from planner.ir.problem import Objective
 from planner.solve.data import BoolArray, FloatArray
-from planner.solve.scale.alone import MOST_COLUMNS, bound_alone, columns_alone
 from planner.solve.scale.clock import OutOfTimeError
 from planner.solve.scale.dual import Dual, Point
 from planner.solve.scale.edges import forest
 from planner.solve.scale.fleet import Fleet, Receiving, fleet, receiving
 from planner.solve.scale.forest import Forest
 from planner.solve.scale.labels import Labelled
+from planner.solve.scale.relaxations import Relaxations
 from planner.solve.scale.rows import SPREAD, TIMED, Rows, rows
 
 HOUR_US = 3.6e9
 """Microseconds an hour."""
 MOST_COUNTED_OPS = 20_000
 """Operators up to which the second forest is made."""
-
-
-ALONE_SHARE = 0.2
-"""Share of all time left that the relaxation of one stage may take: half of it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,7 @@ class Bounds:
     _done: set[bytes] = field(default_factory=set)
     _pairs: dict[bytes, list[Dual]] = field(default_factory=dict)
     """By set of places."""
-    _relaxed: set[int] = field(default_factory=set)
-    """Vectors of one stage whose linear relaxation is solved."""
+    _relaxations: Relaxations = field(init=False)
     _learnt: dict[int, int] = field(default_factory=dict)
     """Points of each dual that are counted in `known`."""
 
@@ -89,6 +84,9 @@ class Bounds:
         count = 1 if self.fleet.vectors is None else len(self.fleet.vectors)
         self.known = np.full(count, -np.inf)
         self._factor = _factor(self.labelled, self.fleet, self.objective)
+        self._relaxations = Relaxations(
+            problem, self.labelled.row, self.labelled.end, self.objective, self.deadline
+        )
         usable = self.fleet.most > 0
         self.duals.append(self._dual(None if usable.all() else usable))
         if self.objective in TIMED and problem.stages > 1:
@@ -154,35 +152,33 @@ class Bounds:
         is left to try, or the time ends."""
         if self.fleet.vectors is None:
             return
-        while monotonic() < deadline and self.bound < target:
-            if self._solved_alone(deadline):
-                continue
-            step = self._next(target)
-            if step is None:
-                return
-            support, kept = step
-            try:
-                self._work(support, kept, target, Effort(deadline, rounds, best))
-            except OutOfTimeError:
-                return
+        effort = Effort(deadline, rounds, best)
+        try:
+            while monotonic() < deadline and self.bound < target:
+                if not self._raise_least(target, effort):
+                    return
+        except OutOfTimeError:
+            return
 
-    def _solved_alone(self, deadline: float) -> bool:
-        """The linear relaxation of the least vector, where that is one stage and small."""
+    def _raise_least(self, target: float, effort: Effort) -> bool:
+        """One step for the vector of the least bound; False where nothing is left to try."""
         assert self.fleet.vectors is not None
         number = int(self.known.argmin())
-        places = np.flatnonzero(self.fleet.vectors[number])
-        if self.fleet.vectors[number].sum() != 1 or number in self._relaxed:
-            return False
-        self._relaxed.add(number)
-        problem, k = self.labelled.problem, int(places[0])
-        if columns_alone(problem, k) > MOST_COLUMNS:
-            return False
-        row, end = self.labelled.row, self.labelled.end
-        now = monotonic()
-        limit_s = max(deadline - now, ALONE_SHARE * (self.deadline - now), 0.01)
-        found = bound_alone(problem, row, end, k, self.objective, limit_s)
-        self.known[number] = max(float(self.known[number]), found)
-        return True
+        vector = self.fleet.vectors[number]
+        if self._raised(number, self._relaxations.alone(number, vector, effort.deadline)):
+            return True
+        step = self._next(target)
+        if step is not None:
+            self._work(*step, target, effort)
+            return True
+        found = self._relaxations.branched(number, vector, target, effort.deadline)
+        return self._raised(number, found)
+
+    def _raised(self, number: int, found: float | None) -> bool:
+        """Takes the bound of one vector, if there is one."""
+        if found is not None:
+            self.known[number] = max(float(self.known[number]), found)
+        return found is not None
 
     def _next(self, target: float) -> tuple[BoolArray, BoolArray] | None:
         """For the vectors of least bound in order: the largest untried set of places."""

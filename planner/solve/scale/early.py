@@ -50,7 +50,7 @@ class _Way:
 def offer_early(state: Exact, row: int, number: int) -> None:
     """Offers a plan of stages at one place, where there are many options and such a plan exists."""
     problem = state.problem
-    if len(problem.options) < MANY_OPTIONS:
+    if len(problem.options) < MANY_OPTIONS or state.remaining_s <= 0:
         return
     tables = tables_of(problem, row)
     for way in sorted(_ways(problem, row, tables), key=lambda each: each.estimate_us)[:TRIED]:

@@ -15,6 +15,7 @@ from planner.ir.problem import Problem
 from planner.solve.scale.edges import forest
 from planner.solve.scale.forest import Forest
 from planner.solve.scale.labels import Labelled, label
+from planner.solve.stages.model import ENDS
 
 KEPT = 4
 """Settings and ends of the last problem that are remembered."""
@@ -54,12 +55,16 @@ def _parts(problem: Problem) -> tuple[object, ...]:
 def prepared(problem: Problem, row: int, end: str, deadline: float = np.inf) -> Prepared:
     """Labels and forest under one setting, made or remembered; the problem is the one asked for.
 
+    Which end of the intervals they count matters only where latency is limited (C8).
+
     Raises:
         OutOfTimeError: the deadline passed.
     """
     parts = _parts(problem)
-    key = (row, end, *(id(part) for part in parts))
-    found = _known.get(key)
+    own = tuple(id(part) for part in parts)
+    key = (row, end, *own)
+    ends = (end,) if problem.limits.latency_us is not None else (end, *ENDS)
+    found = next((_known[k] for e in ends if (k := (row, e, *own)) in _known), None)
     if found is None:
         labelled = label(problem, row, end, deadline=deadline)
         found = Prepared(labelled, forest(labelled, end, deadline=deadline), parts)

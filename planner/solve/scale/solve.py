@@ -91,6 +91,8 @@ class Large:
         if self.state.best is None:
             offer_early(self.state, self.row, self.number)
             early = self.state.best
+        if self.state.best is not None and self._target() <= 0.0:
+            return 0.0  # nothing costs less: any plan is within the gap asked for
         found = prepared(self.problem, self.row, end, self.state.deadline)
         labelled = found.labelled
         if any(not len(kind.rank) for kind in labelled.kinds):
@@ -246,6 +248,8 @@ class Large:
 def is_refuted_at_all_ends(problem: Problem, deadline: float) -> bool:
     """Whether multipliers prove that no plan keeps the limits, even at the lower ends; False where
     that stays open or the time ends."""
+    if problem.repeatable:
+        return False
     end = ENDS[LOW] if problem.limits.latency_us is not None else ENDS[HIGH]
     try:
         for row in range(len(problem.settings)):
@@ -275,6 +279,8 @@ def search_large(state: Exact) -> Status:
 
     The first objective only is bounded: a plan is optimal where the others are zero.
     """
+    if state.problem.repeatable:
+        return Status.UNKNOWN  # labels say that an operator runs once: no bound would hold
     ends = (HIGH,) if state.problem.limits.latency_us is None else (HIGH, EXPECTED, LOW)
     is_refuted_so_far = True
     for end in ends:

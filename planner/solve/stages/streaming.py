@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from itertools import product
 
 from planner.solve.stages.model import StageModel, Sum
@@ -9,12 +11,19 @@ from planner.solve.stages.sums import at_most, one, sum_of
 
 
 def residency(m: StageModel) -> None:
-    """C7: Σ_{k,r} u[g,p,k,r] <= x[g,p], u[g,p,k,r] <= y[k,p] and <= used[r]."""
+    """C7: Σ_{k,r} u[g,p,k,r] <= x[g,p], u[g,p,k,r] <= y[k,p] and <= used[r].
+
+    An option of one place, or on a stage of one place, runs nowhere else (C2); whether a store is
+    used matters where that costs something.
+    """
     by_option: dict[tuple[int, int], list[int]] = {}
     for (g, p, k, r), column in m.u.items():
         by_option.setdefault((g, p), []).append(column)
-        at_most(m, f"C7/at/{g}/{p}/{k}/{r}", sum_of([column]), sum_of([m.y[k, p]]))
-        at_most(m, f"C7/used/{g}/{p}/{k}/{r}", sum_of([column]), sum_of([m.used[r]]))
+        if len(m.places_of(m.problem.options[g].place, p)) > 1:
+            at_most(m, f"C7/at/{g}/{p}/{k}/{r}", sum_of([column]), sum_of([m.y[k, p]]))
+        store = m.problem.stores[r]
+        if store.extra_devices or store.price_per_hour:
+            at_most(m, f"C7/used/{g}/{p}/{k}/{r}", sum_of([column]), sum_of([m.used[r]]))
     for (g, p), columns in by_option.items():
         at_most(m, f"C7/one/{g}/{p}", sum_of(columns), sum_of([m.x[g, p]]))
 
@@ -57,7 +66,8 @@ def streams(m: StageModel) -> None:
 
 
 def slots(m: StageModel) -> None:
-    """C7: Σ_{g: pos(g)-ahead <= i <= pos(g)} β[g]·u[g,p,r] <= Z[p,r] at every position i, Z <= cap.
+    """C7: Σ_{g: pos(g)-ahead <= i <= pos(g)} β[g]·u[g,p,r] <= Z[p,r] at every position i whose
+    window lies in no other's, Z <= cap.
 
     And Σ degree·β·u <= capacity of the store.
     """
@@ -65,10 +75,12 @@ def slots(m: StageModel) -> None:
     for r, store in enumerate(m.problem.stores):
         mine = [(k, c) for k, c in m.u.items() if k[3] == r]
         options, places = m.problem.options, m.problem.places
-        flying = {(p, i): Sum() for p, i in product(m.stages, range(len(m.problem.ops)))}
+        fullest = _fullest({where[k[0]] for k, _ in mine}, store.ahead)
+        flying = {(p, i): Sum() for p, i in product(m.stages, fullest)}
         for k, c in mine:
             size, last = float(options[k[0]].weight_size_bytes), where[k[0]]
-            for i in range(max(last - store.ahead, 0), last + 1):
+            first = bisect_left(fullest, last - store.ahead)
+            for i in fullest[first : bisect_right(fullest, last)]:
                 flying[k[1], i].add(c, size)
         for (p, i), sizes in flying.items():
             at_most(m, f"C7/slots/{p}/{i}/{store.name}", sizes, sum_of([m.slots[p, r]]))
@@ -80,3 +92,17 @@ def slots(m: StageModel) -> None:
                 {c: float(places[k[2]].degree * options[k[0]].weight_size_bytes) for k, c in mine}
             )
             at_most(m, f"C7/store/{store.name}", held_there, one(float(store.memory_size_bytes)))
+
+
+def _fullest(positions: Iterable[int], ahead: int) -> list[int]:
+    """The moments at which windows are largest: those of positions i .. i + ahead, of which no
+    other's are a part."""
+    found: list[int] = []
+    ordered = sorted(positions)
+    reached = -1
+    for i in ordered:
+        last = bisect_right(ordered, i + ahead)
+        if last > reached:
+            found.append(i)
+            reached = last
+    return found
