@@ -12,9 +12,7 @@ from planner.ir.problem import Latency, Option, Problem, State
 from planner.solve.validate_devices import validate_devices
 
 Table = tuple[tuple[Latency | None, ...], ...]
-_PARTS = tuple(
-    item.name for item in fields(Problem) if item.name not in ("limits", "objectives")
-)
+_PARTS = tuple(item.name for item in fields(Problem) if item.name not in ("limits", "objectives"))
 _SOUND: list[object] = []
 """Parts of the last problem that was found valid; held, so that no other object takes their
 identity. Conflicts, frontiers and prices of limits pose one problem again and again with other

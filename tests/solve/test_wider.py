@@ -17,7 +17,7 @@ from planner.solve.validate import validate
 from tests.solve.pipelines_wider import wider
 from tests.solve.test_stages import best
 
-EXAMPLES = int(os.environ.get("INFOPT_EXAMPLES", "120"))
+EXAMPLES = int(os.environ.get("INFOPT_EXAMPLES", "40"))
 """Random problems: more where the environment asks."""
 FIRST_SEED = int(os.environ.get("INFOPT_SEED", "0"))
 

@@ -94,24 +94,23 @@ class Boundary:
 
     def _grown(self, limit_s: float) -> bool:
         """Relaxes the whole, or branches at the node of least bound; whether the time sufficed."""
-        if not self._open:
-            sides: list[IntArray] = [np.full(len(self._behind), UNDECIDED)]
-            known = -np.inf
-        else:
-            op = self._mixed(self._open[0])
-            self._is_settled |= op is None
-            if op is None:
-                return False
-            sides, known = list(self._sides(self._open[0].side, op)), self._open[0].bound
-        nodes = [self._node(side, known, limit_s) for side in sides]
-        if any(node is None for node in nodes):
+        sides = self._next_sides()
+        found = (self._node(side, self.bound, limit_s) for side in sides)
+        nodes = [node for node in found if node is not None]
+        if not nodes or len(nodes) < len(sides):
             return False
-        if self._open:
-            heapq.heappop(self._open)
-        for node in nodes:
-            heapq.heappush(self._open, node)
-        self._is_settled |= self._is_single
+        self._open[:1] = nodes
+        heapq.heapify(self._open)
+        self._is_settled = self._is_single
         return True
+
+    def _next_sides(self) -> list[IntArray]:
+        """Of the nodes that replace the one of least bound; none where that mixes nothing."""
+        if not self._open:
+            return [np.full(len(self._behind), UNDECIDED, dtype=np.int64)]
+        op = self._mixed(self._open[0])
+        self._is_settled = op is None
+        return [] if op is None else list(self._sides(self._open[0].side, op))
 
     def _node(self, side: IntArray, known: float, limit_s: float) -> _Node | None:
         """Relaxes what is left; None where the time is short."""
@@ -122,9 +121,10 @@ class Boundary:
         if found.bound == -np.inf:
             return None
         share = np.zeros(len(side))
-        for g, p, column in self._placed[: self._chosen] if found.values is not None else ():
+        values = np.zeros(len(allowed)) if found.values is None else found.values
+        for g, p, column in self._placed[: self._chosen]:
             if p == 0:
-                share[self._ops[g]] += found.values[column]
+                share[self._ops[g]] += values[column]
         return _Node(max(known, found.bound), next(self._numbers), side, share)
 
     def _mixed(self, node: _Node) -> int | None:
@@ -153,8 +153,8 @@ def _reached(problem: Problem) -> BoolArray:
     after: dict[int, list[int]] = {}
     for u, v in problem.edges:
         after.setdefault(number[u], []).append(number[v])
-    for u in reversed(range(len(number))):
-        for v in after.get(u, ()):
-            found[u, v] = True
-            found[u] |= found[v]
+    for first in reversed(range(len(number))):
+        for then in after.get(first, ()):
+            found[first, then] = True
+            found[first] |= found[then]
     return found

@@ -170,9 +170,18 @@ class Bounds:
         step = self._next(target)
         if step is not None:
             self._work(*step, target, effort)
-            return True
-        found = self._relaxations.branched(number, vector, target, effort.deadline)
-        return self._raised(number, found)
+        return step is not None
+
+    def branch(self, target: float, deadline: float, rounds: int, best: Point) -> None:
+        """As `raise_to`, and where that has nothing left to try, by branching on where the first
+        of two stages ends: seconds for what duals say in hundredths."""
+        vectors = self.fleet.vectors
+        while vectors is not None and monotonic() < deadline and self.bound < target:
+            number = int(self.known.argmin())
+            found = self._relaxations.branched(number, vectors[number], target, deadline)
+            if not self._raised(number, found):
+                return
+            self.raise_to(target, deadline, rounds, best)
 
     def _raised(self, number: int, found: float | None) -> bool:
         """Takes the bound of one vector, if there is one."""

@@ -85,14 +85,18 @@ class Large:
 
     def run(self) -> float:
         """Improves the incumbent; the proved bound of the objective."""
-        objective = self.problem.objectives[self.number]
-        end = ENDS[self.state.end]
         early = None
         if self.state.best is None:
             offer_early(self.state, self.row, self.number)
             early = self.state.best
         if self.state.best is not None and self._target() <= 0.0:
             return 0.0  # nothing costs less: any plan is within the gap asked for
+        return self._searched(early)
+
+    def _searched(self, early: Solution | None) -> float:
+        """Bounds and plans by turns, beyond an early plan; the proved bound."""
+        objective = self.problem.objectives[self.number]
+        end = ENDS[self.state.end]
         found = prepared(self.problem, self.row, end, self.state.deadline)
         labelled = found.labelled
         if any(not len(kind.rank) for kind in labelled.kinds):
@@ -120,10 +124,23 @@ class Large:
             point = bounds.start(until, ROUNDS, point)
         self._raise(bounds, point)
         self._improve(bounds, point)
-        best, name = self.state.best, self.problem.settings[self.row].name
-        if best is not None and best.setting == name and bounds.bound < self._target():
-            self._polish(bounds.bound, self._close(bounds))
+        self._close_in(bounds, point)
         return bounds.bound
+
+    def _close_in(self, bounds: Bounds, point: Point) -> None:
+        """Dear steps, cheapest first, while the gap is open."""
+        if self._is_open(bounds):
+            Tabu(self.state, self.row, self.number, bounds.bound).descend(self._close(bounds))
+        if self._is_open(bounds):
+            with self._share(RAISING_SHARE) as until:
+                bounds.branch(self._target(), until, ROUNDS, point)
+        if self._is_open(bounds):
+            self._polish(bounds.bound, self._close(bounds))
+
+    def _is_open(self, bounds: Bounds) -> bool:
+        """Whether the incumbent is of this setting and may be too far from the bound."""
+        best, name = self.state.best, self.problem.settings[self.row].name
+        return best is not None and best.setting == name and bounds.bound < self._target()
 
     def _polish(self, bound: float, close: float) -> None:
         """Moves and windows in turn, until neither gains or the time ends."""
