@@ -57,6 +57,8 @@ STREAMS_SHARE = 0.15
 """for streams that delay the best plan, chosen anew;"""
 RAISING_SHARE = 0.3
 """for bounds of few places, each time;"""
+BRANCHING_SHARE = 0.5
+"""for those of two stages, where moves and all that is cheaper leave the gap open;"""
 REFUTING_SHARE = 0.3
 """for a proof that nothing is feasible, where the first plans failed."""
 FIRST = 2
@@ -132,7 +134,7 @@ class Large:
         if self._is_open(bounds):
             Tabu(self.state, self.row, self.number, bounds.bound).descend(self._close(bounds))
         if self._is_open(bounds):
-            with self._share(RAISING_SHARE) as until:
+            with self._share(BRANCHING_SHARE) as until:
                 bounds.branch(self._target(), until, ROUNDS, point)
         if self._is_open(bounds):
             self._polish(bounds.bound, self._close(bounds))
