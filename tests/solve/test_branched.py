@@ -24,6 +24,7 @@ from planner.solve.assign.known import Known
 from planner.solve.assign.narrowed import Narrowed
 from planner.solve.assign.orders import in_turns, orders
 from planner.solve.assign.rates import with_rates
+from planner.solve.assign.walk import walk_on
 from planner.solve.solve import solve
 from tests.solve.test_assign import Maker, answers, option
 from tests.solve.test_crossings import layers, narrowed
@@ -158,3 +159,20 @@ def test_chains_of_partial_kinds_are_optimal() -> None:
         least = min(answers(problem), default=math.inf)
         assert solution.objective[0] == pytest.approx(least)
         assert solution.bound[0] == pytest.approx(least, rel=1e-8)
+
+
+def test_what_groups_leave_of_a_torn_plan_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have operators where they cannot run."""
+    problem = partial(3)
+    groups = initial(problem)
+    best = Incumbent(problem, time.monotonic() + 20, 0, 1, 0.0)
+    cpu = next(
+        k.slots[0]
+        for k, us in zip(groups.kinds, groups.time_us, strict=True)
+        if np.isfinite(us).all()
+    )
+    assert best.offer([cpu] * len(problem.ops), "one slot")
+    unable = next(k for k, us in enumerate(groups.time_us) if not np.isfinite(us).all())
+    torn = [groups.kinds[unable].slots[0]] * groups.count
+    monkeypatch.setattr("planner.solve.assign.walk.plan_of", lambda *_: torn)
+    assert not walk_on(best, groups, random.Random(0), time.monotonic() + 5)

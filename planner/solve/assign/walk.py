@@ -37,9 +37,11 @@ def walk_on(best: Incumbent, groups: Groups, rng: random.Random, until: float) -
         return False
     steps = STEPS_PER_GROUP * groups.count
     cooling = Cooling(until)
-    found = walk(groups, plan_of(groups, best), steps, rng, cooling)
+    plan = plan_of(groups, best)
+    found = walk(groups, plan, steps, rng, cooling)
     best.is_clocked |= cooling.is_late
-    return best.offer(spread(groups, found), "walks")
+    # groups that tear the best plan leave what may be none
+    return found != plan and best.offer(spread(groups, found), "walks")
 
 
 def walk(
