@@ -163,16 +163,14 @@ def test_chains_of_partial_kinds_are_optimal() -> None:
 
 def test_what_groups_leave_of_a_torn_plan_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have operators where they cannot run."""
-    problem = partial(3)
+    problem = next(p for p in map(partial, range(50)) if not np.isfinite(initial(p).time_us).all())
     groups = initial(problem)
+    slots = {
+        bool(np.isfinite(us).all()): kind.slots[0]
+        for us, kind in zip(groups.time_us, groups.kinds, strict=True)
+    }
     best = Incumbent(problem, time.monotonic() + 20, 0, 1, 0.0)
-    cpu = next(
-        k.slots[0]
-        for k, us in zip(groups.kinds, groups.time_us, strict=True)
-        if np.isfinite(us).all()
-    )
-    assert best.offer([cpu] * len(problem.ops), "one slot")
-    unable = next(k for k, us in enumerate(groups.time_us) if not np.isfinite(us).all())
-    torn = [groups.kinds[unable].slots[0]] * groups.count
+    assert best.offer([slots[True]] * len(problem.ops), "one slot")
+    torn = [slots[False]] * groups.count
     monkeypatch.setattr("planner.solve.assign.walk.plan_of", lambda *_: torn)
     assert not walk_on(best, groups, random.Random(0), time.monotonic() + 5)
