@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from itertools import product
 from time import monotonic
@@ -14,6 +15,7 @@ from planner.ir.problem import Limits, Objective, Option, Problem, State, Transf
 from planner.solve.check import check, priced, value
 from planner.solve.scale.boundary import Boundary
 from planner.solve.solve import solve
+from planner.solve.stages.streaming import fullest
 from tests.solve.pipelines import plans
 from tests.solve.problems import SETTING, flat
 from tests.solve.test_large import problems
@@ -112,3 +114,19 @@ def test_copies_are_not_branched_on() -> None:
     """An operator that may run twice may lie on both sides."""
     first, bound = raised(replace(fork(40), repeatable=frozenset({"first"})), (0, 0))
     assert bound == first
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_windows_that_lie_in_no_other_are_enough(seed: int) -> None:
+    """Every set of positions that some window of moments sees is part of one that is kept."""
+    rng = random.Random(seed)
+    positions = set(rng.sample(range(30), rng.randint(1, 15)))
+    ahead = rng.randint(0, 8)
+
+    def seen(moment: int) -> set[int]:
+        return {q for q in positions if moment <= q <= moment + ahead}
+
+    kept = [seen(moment) for moment in fullest(positions, ahead)]
+    for moment in range(30):
+        assert any(seen(moment) <= each for each in kept)
+    assert not any(a < b for a in kept for b in kept)

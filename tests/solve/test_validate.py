@@ -115,3 +115,23 @@ def test_accepts() -> None:
         (Setting("s0", (Latency(0, 0, 0),)),),
     )
     validate(skip)
+
+
+def test_parts_that_were_found_valid_are_not_read_again_and_others_are() -> None:
+    """Limits and objectives are, whatever was read before."""
+    validate(BASE)
+    validate(replace(BASE, limits=Limits(error=1.0)))
+    with pytest.raises(UsageError, match="error"):
+        validate(replace(BASE, limits=Limits(error=-1.0)))
+    with pytest.raises(UsageError, match="objective"):
+        validate(replace(BASE, objectives=()))
+    wrong = replace(BASE.options[0], weight_size_bytes=-1)
+    with pytest.raises(UsageError, match="weight_size_bytes"):
+        validate(replace(BASE, options=(wrong, *BASE.options[1:])))
+    validate(BASE)
+
+
+def test_operators_repeat_only_where_there_are_places() -> None:
+    """One device's way computes every operator once: it would call another plan the best."""
+    with pytest.raises(UsageError, match="repeatable operators, but no place"):
+        validate(replace(BASE, repeatable=frozenset(BASE.ops[:1])))

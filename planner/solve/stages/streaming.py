@@ -75,12 +75,12 @@ def slots(m: StageModel) -> None:
     for r, store in enumerate(m.problem.stores):
         mine = [(k, c) for k, c in m.u.items() if k[3] == r]
         options, places = m.problem.options, m.problem.places
-        fullest = _fullest({where[k[0]] for k, _ in mine}, store.ahead)
-        flying = {(p, i): Sum() for p, i in product(m.stages, fullest)}
+        moments = fullest({where[k[0]] for k, _ in mine}, store.ahead)
+        flying = {(p, i): Sum() for p, i in product(m.stages, moments)}
         for k, c in mine:
             size, last = float(options[k[0]].weight_size_bytes), where[k[0]]
-            first = bisect_left(fullest, last - store.ahead)
-            for i in fullest[first : bisect_right(fullest, last)]:
+            first = bisect_left(moments, last - store.ahead)
+            for i in moments[first : bisect_right(moments, last)]:
                 flying[k[1], i].add(c, size)
         for (p, i), sizes in flying.items():
             at_most(m, f"C7/slots/{p}/{i}/{store.name}", sizes, sum_of([m.slots[p, r]]))
@@ -94,7 +94,7 @@ def slots(m: StageModel) -> None:
             at_most(m, f"C7/store/{store.name}", held_there, one(float(store.memory_size_bytes)))
 
 
-def _fullest(positions: Iterable[int], ahead: int) -> list[int]:
+def fullest(positions: Iterable[int], ahead: int) -> list[int]:
     """The moments at which windows are largest: those of positions i .. i + ahead, of which no
     other's are a part."""
     found: list[int] = []
