@@ -149,7 +149,7 @@ def _variants(plan: Plan) -> str:
     control = (
         f"Timed in turns, one process each. Plain ONNX Runtime against itself: "
         f"{guard.control_low:.3f} .. {guard.control_high:.3f}; a variant ships only if it beats "
-        f"the plain graph, called as an engine calls it, by {guard.threshold:.3f}x. Shipped is "
+        f"the plain graph, called in the same way, by {guard.threshold:.3f}x. Shipped is "
         f"{guard.shipped}: {guard.reason}."
     )
     return (
