@@ -91,6 +91,7 @@ def _baseline(constraints: Constraints) -> Plan | None:
     with it, the run may be the one that makes it."""
     from planner.errors import SpecError
     from planner.spec.io import read_plan
+    from planner.spec.slo import Slo
 
     ci = constraints.ci
     if ci is None or ci.baseline is None:
@@ -102,7 +103,8 @@ def _baseline(constraints: Constraints) -> Plan | None:
             raise
         if any(rule.needs_baseline for rule in ci.fail_on):
             near = error.fix if error.fix and error.fix.startswith("did you mean") else None
-            fix = f"the first plan has none: add --fail-on slo, and keep it as {ci.baseline}"
+            rule = "accuracy" if constraints.slo == Slo() else "slo"
+            fix = f"the first plan has none: add --fail-on {rule}, and keep it as {ci.baseline}"
             raise SpecError(error.what, where=error.where, fix=near or fix) from None
         tell(f"there is no baseline yet: keep {constraints.output.plan} as {ci.baseline}")
         return None

@@ -156,6 +156,16 @@ def test_the_first_baseline_is_made_with_the_same_file(
     assert infopt("plan", "-c", "ci.yaml") == 0
 
 
+def test_the_first_baseline_without_an_slo_is_made_with_the_same_file(
+    infopt: Infopt, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ci = "ci: {baseline: plans/main.json, fail_on: [latency>5%]}\n"
+    Path("ci.yaml").write_text(f"schema_version: 1\nmodel: model.onnx\n{ci}")
+    assert infopt("plan", "-c", "ci.yaml") == 2
+    assert "add --fail-on accuracy, and keep it" in capsys.readouterr().err
+    assert infopt("plan", "-c", "ci.yaml", "--fail-on", "accuracy") == 0
+
+
 def test_a_broken_slo_fails_the_gate(infopt: Infopt, pipeline: FakePipeline) -> None:
     pipeline.plan_made = make_plan(promise=Promise(latency_us=100.0, max_error=1e-3))
     assert infopt("plan", "model.onnx", "--slo", "100us", "--fail-on", "slo") == 7
