@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -51,7 +52,7 @@ def _descriptor(path: Path) -> int | None:
 
 def _continue(descriptor: int, content: bytes) -> None:
     """Writes where the file that is open stands now."""
-    for printed in (sys.stdout, sys.stderr):
+    for printed in filter(None, (sys.stdout, sys.stderr)):  # none, where it was closed at the start
         printed.flush()
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(content)
@@ -93,7 +94,8 @@ def _refuse_unwritable(path: Path) -> None:
 def _try_to_write(path: Path) -> None:
     descriptor = _descriptor(path)
     if descriptor is not None:
-        os.fstat(descriptor)
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -94,6 +94,27 @@ def test_an_open_file_that_is_none_is_refused() -> None:
         writing.write_atomically(path, b"x")
 
 
+def test_an_open_file_that_is_only_read_is_told_before_long_work(tmp_path: Path) -> None:
+    (tmp_path / "shown").write_bytes(b"old")
+    with (tmp_path / "shown").open("rb") as file:
+        with pytest.raises(UsageError, match="Bad file descriptor"):
+            writing.refuse_unwritable(Path(f"/dev/fd/{file.fileno()}"))
+    with (tmp_path / "shown").open("ab") as file:
+        writing.refuse_unwritable(Path(f"/dev/fd/{file.fileno()}"))
+        writing.write_atomically(Path(f"/dev/fd/{file.fileno()}"), b" and new")
+    assert (tmp_path / "shown").read_bytes() == b"old and new"
+
+
+def test_an_open_file_is_written_to_where_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python has no stream of what was closed when it started (`2>&-`)."""
+    monkeypatch.setattr("sys.stderr", None)
+    with (tmp_path / "shown").open("wb") as file:
+        writing.write_atomically(Path(f"/dev/fd/{file.fileno()}"), b"x")
+    assert (tmp_path / "shown").read_bytes() == b"x"
+
+
 def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "plan.json").write_bytes(b"old")
