@@ -23,11 +23,14 @@ from planner.cli.root import root
 from planner.errors import InfoptError
 
 DEBUG_VARIABLE = "INFOPT_DEBUG"
+_STANDARD_ERROR = 2
+"""The highest number of a standard stream."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs infopt with `arguments` and returns its exit code. Never raises."""
     interrupts.listen()
+    _open_what_was_closed()
     _accept_any_encoding()
     code = _run(arguments)
     try:
@@ -82,6 +85,17 @@ def _output_error(error: OSError) -> int:
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     fix = "\n  fix: free some space, or point TMPDIR elsewhere" if is_full else ""
     return _refuse(f"{where}: {reason}{fix}", 2)
+
+
+def _open_what_was_closed() -> None:
+    """Whoever starts infopt without standard streams (`>&-`) hears nothing; and no file that is
+    opened later gets one of their numbers, which native libraries print to."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the process ends
 
 
 def _accept_any_encoding() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -120,6 +121,13 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_who_closes_the_standard_streams_hears_nothing(closed: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m planner schema {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_full_disk_under_standard_output_is_said() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
