@@ -24,6 +24,8 @@ _IR_VERSION = 8
 _LEAST = 0.8
 """No call takes less than this share of one that hands out a single number, part of which is what
 makes that number."""
+_NUMPYS_OWN = 1
+"""`dtype.isbuiltin` of types that other packages have not added."""
 _NOTHING = "__nothing"
 """A small output of those that hand out nothing else: a model needs one."""
 
@@ -84,7 +86,8 @@ def _chain(outputs: Mapping[str, Array]) -> list[NodeProto]:
 
 
 def _copy(read: str, made: str, value: Array) -> NodeProto:
-    if value.ndim == 0:
+    """Scalars and what numpy has no type of its own for (floats of 8 bits) cannot be joined."""
+    if value.ndim == 0 or value.dtype.isbuiltin != _NUMPYS_OWN:
         return helper.make_node("Identity", [read], [made])
     return helper.make_node("Concat", [read], [made], axis=0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -18,7 +19,7 @@ from planner.profiling.kernel import Array
 from planner.profiling.timing import interleave
 
 _CALL_US, _COPY_US, _HAND_US = 4.0, 0.3, 0.5
-_OPSETS = [helper.make_opsetid("", 17)]
+_OPSETS = [helper.make_opsetid("", 19)]
 
 
 class Machine:
@@ -59,6 +60,8 @@ def test_any_type_and_rank_is_handed_out() -> None:
         "again": np.zeros((2, 3), bool),
         "none": np.zeros((0, 4), np.int64),
         "half": np.zeros((1, 2, 3), np.float16),
+        "brain": np.zeros((2, 3), ml_dtypes.bfloat16),
+        "quarter": np.zeros((2, 3), ml_dtypes.float8_e4m3fn),
     }
     kept = {name: np.asarray(value) for name, value in outputs.items()}
 
