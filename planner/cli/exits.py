@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -95,7 +96,7 @@ def _open_what_was_closed() -> None:
     os.close(number)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the process ends
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  until it ends
 
 
 def _accept_any_encoding() -> None:

@@ -96,9 +96,11 @@ def test_an_open_file_that_is_none_is_refused() -> None:
 
 def test_an_open_file_that_is_only_read_is_told_before_long_work(tmp_path: Path) -> None:
     (tmp_path / "shown").write_bytes(b"old")
-    with (tmp_path / "shown").open("rb") as file:
-        with pytest.raises(UsageError, match="Bad file descriptor"):
-            writing.refuse_unwritable(Path(f"/dev/fd/{file.fileno()}"))
+    with (
+        (tmp_path / "shown").open("rb") as file,
+        pytest.raises(UsageError, match="Bad file descriptor"),
+    ):
+        writing.refuse_unwritable(Path(f"/dev/fd/{file.fileno()}"))
     with (tmp_path / "shown").open("ab") as file:
         writing.refuse_unwritable(Path(f"/dev/fd/{file.fileno()}"))
         writing.write_atomically(Path(f"/dev/fd/{file.fileno()}"), b" and new")
