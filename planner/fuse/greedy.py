@@ -7,7 +7,8 @@ boundary between kernels (0.85 us, `docs/fusion.md`). In detail:
   readers pass through;
 * a contraction whose only way out leads, through rows (softmax) and maps, into another contraction
   with few columns becomes part of that one's operand: attention, chains of narrow products;
-* statistics of rows (normalisations, softmax) are repeated by every stage that needs them;
+* statistics of rows (normalisations, softmax) are repeated by every stage that needs them, but not
+  for each value of a sum over other rows (`planner.fuse.crossed`);
 * a sum taken in parts (`planner.ops.partial`) is added by what follows, up to a normalisation;
 * index maps and cheap maps are always internal.
 """
@@ -18,6 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from planner.fuse.crossed import crossed
 from planner.kernels.estimate import flops_of
 from planner.kernels.patterns import MAX_SHORT, as_product, is_contraction, is_window
 from planner.kernels.stage import Stage
@@ -85,12 +87,22 @@ def group(program: Program) -> tuple[Stage, ...]:
     for nest in program.nests:
         if g.is_heavy(nest.name):
             _keep_long_rows(g, nest)
-    written = g.home.keys()
-    g.roots |= g.outputs & nests.keys() - written
-    for nest in program.nests:
-        if nest.name not in g.roots | written and _must_be_root(g, nest):
-            g.roots.add(nest.name)
+    _settle_rest(g)
     return tuple(_stage(g, nest.name) for nest in program.nests if nest.name in g.roots)
+
+
+def _settle_rest(g: _Grouping) -> None:
+    """Outputs, and what no contraction claims and is better computed once."""
+
+    def is_written(name: str) -> bool:
+        return name in g.roots or name in g.home
+
+    g.roots |= g.outputs & g.nests.keys() - g.home.keys()
+    for nest in g.program.nests:
+        if not is_written(nest.name) and _must_be_root(g, nest):
+            g.roots.add(nest.name)
+        if not nest.is_map:
+            g.roots.update(crossed(g.nests, nest, is_written))
 
 
 def _stage(g: _Grouping, root: str) -> Stage:
