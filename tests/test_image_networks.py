@@ -8,6 +8,7 @@ from benchmarks.tables.canvas import Canvas
 from benchmarks.tables.networks import network_of
 from benchmarks.tables.passes import Pass
 from benchmarks.tables.rows import Row, UnpredictableError
+from benchmarks.tables.shapes import residual_of
 from benchmarks.tables.wholes import whole_of
 from planner.cost.work import Convolution, Flow, Product, Traffic
 
@@ -138,12 +139,19 @@ def test_windows_that_are_not_padded_shrink_their_image() -> None:
             "faster-rcnn-vgg16",
         ),
         *("vgg99", "efficientnetv2-xl", "densenet100", "mobilenet_v4", "yolov3"),
-        *("mobilenetv2_110d", "semnasnet_100", "mnasnet_small", "convnextv2_tiny"),
+        *("mobilenetv2_110d", "semnasnet_100", "mnasnet_small", "mnasnet_a1", "convnextv2_tiny"),
         *("inception_resnet_v2", "inception_v2", "xception71", "shufflenet_v1", "regnet_y_5gf"),
     ],
 )
 def test_relatives_are_not_taken_for_them(name: str) -> None:
     assert network_of(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["iresnet50", "tresnet50", "resnet50d", "ResNet-101s", "ssd-resnet50"]
+)
+def test_networks_beside_a_resnet_are_none(name: str) -> None:
+    assert residual_of(row(name)) is None
 
 
 UNETS = {"stable-diffusion-v1-5": 859.5, "Stable Diffusion 2.1": 865.9, "SDXL 1.0": 2567.0}

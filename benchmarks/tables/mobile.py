@@ -153,8 +153,8 @@ def _shuffled(canvas: Canvas, width: int, stride: int) -> None:
 
 _WIDTH = re.compile(r"net(?:[-_ ]?v?\d)?(?:[-_ ](?:large|small))?[-_ ]?x?(\d)[._](\d+)(?!\d)")
 _PERCENT = re.compile(r"[-_](035|050|075|100|140)(?!\d)")
-_DEEPER = re.compile(r"[-_]\d{3}d(?![a-z\d])|mnasnet[-_ ]small")
-"""Variants with other numbers of blocks: `mobilenetv2_110d`."""
+_DEEPER = re.compile(r"[-_]\d{3}d(?![a-z\d])|mnasnet[-_ ](?:small|a\d)")
+"""Variants with other blocks or more of them: `mobilenetv2_110d`, `mnasnet_a1`, which squeezes."""
 _SIDE = 224
 
 

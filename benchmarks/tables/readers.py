@@ -61,6 +61,8 @@ def _vit(layers: int, hidden: int, heads: int, ffn: int = 0) -> Transformer:
 
 _VIT = r"\b(?:vit|deit3?|beit|dinov2)"
 _IMAGES = r"\b(?:dinov2[-_ ]?)?(?:vit|deit3?|beit|dinov2)[-_ ]?"
+_OTHER_SIZES = r"(?:x-?small|medium|little|wee|pwee|betwixt|so\d+)"
+"""Of vision transformers whose shapes are none of the papers'."""
 _V1, _V2 = 50265, 128100
 """Of DeBERTa's vocabularies."""
 
@@ -92,6 +94,7 @@ READERS: tuple[tuple[str, Transformer | None], ...] = (
     (r"electra", bert(12, 768, 12)),
     (r"xlnet[-_ ]?large", bert(24, 1024, 16)),
     (r"xlnet", bert(12, 768, 12)),
+    (r"(?:sentence|gtr|st)[-_ ]t5", None),  # encoders of T5 alone
     (r"m-?t5[-_ ]?small", _later_t5(8, 512, 6, 1024, 250112)),
     (r"m-?t5[-_ ]?base", _later_t5(12, 768, 12, 2048, 250112)),
     (r"m-?t5[-_ ]?large", _later_t5(24, 1024, 16, 2816, 250112)),
@@ -125,7 +128,9 @@ READERS: tuple[tuple[str, Transformer | None], ...] = (
     (r"tinybert.*6l|tinybert.*6[-_ ]", bert(6, 768, 12)),
     (r"tinybert", bert(4, 312, 12, 1200)),
     (r"distil(?:ro)?bert", bert(6, 768, 12)),
-    (r"minilm.*l-?12", bert(12, 384, 12)),
+    (r"minilm.*l-?6[-_ ]h-?768", bert(6, 768, 12)),
+    (r"minilm.*l-?3(?!\d)", bert(3, 384, 12)),
+    (r"minilm.*(?:l-?12|12-?l)", bert(12, 384, 12)),
     (r"minilm", bert(6, 384, 12)),
     (r"\bbert-99", bert(24, 1024, 16)),  # as MLPerf calls it
     (r"albert[-_ ]?xx-?large", _albert(12, 4096, 64)),
@@ -143,6 +148,7 @@ READERS: tuple[tuple[str, Transformer | None], ...] = (
     (r"xlm-?r\w*[-_ ]?large|\bbge-?m3", bert(24, 1024, 16, vocab=250002)),
     (r"xlm-?r", bert(12, 768, 12, vocab=250002)),
     (r"bert(?:a|a-v2|weet)?[-_ ]?large|berta?[-_ ]l\b", bert(24, 1024, 16)),
+    (r"roberta[-_ ]?(?:tiny|mini|small|medium)|bert[-_ ]?(?:x+-?l|huge|giant)", None),
     (r"bert[-_ ]?tiny", bert(2, 128, 2)),
     (r"bert[-_ ]?mini\b", bert(4, 256, 4)),
     (r"bert[-_ ]?small", bert(4, 512, 8)),
@@ -156,10 +162,11 @@ READERS: tuple[tuple[str, Transformer | None], ...] = (
     (rf"{_IMAGES}(?:big-?g|gigantic)", _vit(48, 1664, 16, 8192)),
     (r"dinov2[-_ ]?(?:vit)?(?:g(?![a-z])|giant)", replace(_vit(40, 1536, 24, 4096), is_gated=True)),
     (rf"{_IMAGES}(?:g(?![a-z])|giant)", _vit(40, 1408, 16, 6144)),
-    (rf"{_IMAGES}h", _vit(32, 1280, 16)),
-    (rf"{_IMAGES}l", _vit(24, 1024, 16)),
-    (rf"{_IMAGES}t", _vit(12, 192, 3)),
-    (rf"{_IMAGES}s", _vit(12, 384, 6)),
+    (rf"{_IMAGES}{_OTHER_SIZES}", None),
+    (rf"{_IMAGES}(?:h(?![a-z])|huge)", _vit(32, 1280, 16)),
+    (rf"{_IMAGES}(?:l(?![a-z])|large)", _vit(24, 1024, 16)),
+    (rf"{_IMAGES}(?:ti?(?![a-z])|tiny)", _vit(12, 192, 3)),
+    (rf"{_IMAGES}(?:s(?![a-z])|small)", _vit(12, 384, 6)),
     (_VIT, _vit(12, 768, 12)),
 )
 """Name -> configuration, from the models' own publications; the first that matches holds. None:

@@ -25,8 +25,11 @@ _KEYS = {
 }
 
 
-_AROUND = re.compile(r"ssd|r-?cnn|retina|deeplab|fcn|\bfpn|yolo|u-?net|detr|clip|pose|\bfacenet")
-"""Networks that hold a ResNet and more."""
+_AROUND = re.compile(
+    r"ssd|r-?cnn|retina|deeplab|fcn|\bfpn|yolo|u-?net|detr|clip|pose|\bfacenet"
+    r"|[it]resnet|resnet[-_ ]?\d+[cdst](?![a-z\d])"
+)
+"""Networks that hold a ResNet and more, or that begin or shrink in another way: `resnet50d`."""
 _DEPTHS = {
     18: Residual((2, 2, 2, 2), is_bottleneck=False),
     34: Residual((3, 4, 6, 3), is_bottleneck=False),

@@ -60,6 +60,8 @@ _GLM_AIR = sparse(llama(46, 4096, 96, 8, 1408, 151552), 128, 8, 128)
 
 WRITERS: tuple[tuple[str, Transformer | None], ...] = (
     (r"llava|internvl|\bvl\b|[-_]vl[-_]|vision(?!ary)|\bvlm?\b|minicpm|linformer", None),
+    (r"audio|omni\b|glm-?4(?:\.\d)?v|glm-?4\.\d.*flash|recurrentgemma|t5-?gemma", None),
+    (r"olmoe|mistral.*large[-_ ]?3(?!\d)|qwen-?3[-_ ]?next|qwen-?3\.5", None),
     (r"distill.*llama.*70b", llama(80, 8192, 64, 8, 28672, 128256)),
     (r"distill.*llama.*8b", llama(32, 4096, 32, 8, 14336, 128256)),
     (r"distill.*qwen.*32b|\bqwq.*32b", llama(64, 5120, 40, 8, 27648, 152064)),
@@ -94,7 +96,7 @@ WRITERS: tuple[tuple[str, Transformer | None], ...] = (
     (r"gpt-?neox|neox-20b", gpt(44, 6144, 64, 50432)),
     (r"gpt-?j", gpt(28, 4096, 16, 50400)),
     (r"gpt.*530b|nlg.*530b|mt-nlg|megatron.*530", gpt(105, 20480, 128)),
-    (r"gpt.*175b|gpt[-_ ]?3\b(?!.*(?:\db|\dm|xl|small|medium|large))", gpt(96, 12288, 96)),
+    (r"gpt.*175b|gpt[-_ ]?3\b(?!\.\d|.*(?:\db|\dm|xl|small|medium|large))", gpt(96, 12288, 96)),
     (r"gpt.*89b", gpt(48, 12288, 96)),
     (r"gpt.*39b", gpt(48, 8192, 64)),
     (r"gpt.*20b", gpt(44, 6144, 64)),
@@ -165,7 +167,6 @@ WRITERS: tuple[tuple[str, Transformer | None], ...] = (
     (r"mathstral.*7b", llama(32, 4096, 32, 8, 14336, 32768)),
     (r"mistral.*24b", replace(llama(40, 5120, 32, 8, 32768, 131072), head_dim=128)),
     (r"mistral.*7b", llama(32, 4096, 32, 8, 14336)),
-    (r"qwen-?3[-_ ]?next|qwen-?3\.5", None),
     (r"qwen-?3.*480b", sparse(llama(62, 6144, 96, 8, 2560, 151936), 160, 8, 128)),
     (
         r"qwen-?2.*57b-?a14b",
@@ -224,7 +225,7 @@ WRITERS: tuple[tuple[str, Transformer | None], ...] = (
     (r"starcoder-?2.*7b", _plain(32, 4608, 36, 4, 18432, 49152)),
     (r"starcoder-?2.*15b", _plain(40, 6144, 48, 4, 24576, 49152)),
     (
-        r"starcoder(?:base|plus)?(?![\w-]*\d+b)|starcoder.*15(?:\.5)?b",
+        r"starcoder(?!-?2)(?:base|plus)?(?![\w-]*\d+b)|starcoder.*15(?:\.5)?b",
         _plain(40, 6144, 48, 1, 24576, 49152),
     ),
     (r"glm-?4.*9b", llama(40, 4096, 32, 2, 13696, 151552)),
