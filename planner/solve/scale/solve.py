@@ -58,7 +58,7 @@ STREAMS_SHARE = 0.15
 RAISING_SHARE = 0.3
 """for bounds of few places, each time;"""
 BRANCHING_SHARE = 0.5
-"""for those of two stages, where moves and all that is cheaper leave the gap open;"""
+"""for those of two stages, where the first plans of some sequences leave the gap open;"""
 REFUTING_SHARE = 0.3
 """for a proof that nothing is feasible, where the first plans failed."""
 FIRST = 2
@@ -133,9 +133,7 @@ class Large:
         """Dear steps, cheapest first, while the gap is open."""
         if self._is_open(bounds):
             Tabu(self.state, self.row, self.number, bounds.bound).descend(self._close(bounds))
-        if self._is_open(bounds):
-            with self._share(BRANCHING_SHARE) as until:
-                bounds.branch(self._target(), until, ROUNDS, point)
+        self._branch(bounds, point)
         if self._is_open(bounds):
             self._polish(bounds.bound, self._close(bounds))
 
@@ -184,6 +182,14 @@ class Large:
             bounds.raise_to(self._target(), until, ROUNDS, best)
         self.state.report(self.number, bounds.bound, "Lagrangian duals of few places")
 
+    def _branch(self, bounds: Bounds, best: Point) -> None:
+        """Better bounds by branching, where the gap is open."""
+        if not self._is_open(bounds):
+            return
+        with self._share(BRANCHING_SHARE) as until:
+            bounds.branch(self._target(), until, ROUNDS, best)
+        self.state.report(self.number, bounds.bound, "branching on where stages end")
+
     def _improve(self, bounds: Bounds, best: Point) -> None:
         """Works out one sequence of places after another."""
         tried: set[tuple[str, ...]] = set()
@@ -199,6 +205,7 @@ class Large:
                 tried.add(name)
                 self._work_out(found, bounds, STAGE_ROUNDS, points)
             self._raise(bounds, best)
+            self._branch(bounds, best)
 
     def _work_out(self, found: Cut, bounds: Bounds, rounds: int, points: int) -> None:
         try:
