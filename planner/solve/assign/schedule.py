@@ -2,9 +2,9 @@
 
 1. Everything on an unlimited slot; slots filled along a few linear orders (`schedule_fills`); then
    the prefixes of these orders as the family.
-2. All ideals, where they are few: restricted diagrams of growing width, exact once no label had to
-   be dropped; relaxed ones in between for the bound. Where ideals are many, families are prefixes
-   of ever more orders.
+2. Where contiguity follows every edge: all ideals, where they are few, in restricted diagrams of
+   growing width, exact once no label had to be dropped; relaxed ones in between for the bound.
+   Where ideals are many, families are prefixes of ever more orders.
 3. CP-SAT: neighbourhoods of the best plan, then the whole (`schedule_regions`); where there is no
    time to begin it, further fills.
 """
@@ -77,7 +77,8 @@ def solve_schedule(best: Incumbent) -> None:
     _alone(best, flow)
     fills = ScheduleFills(best, groups, list(_some_orders(best, groups, FIRST_ORDERS)))
     fills.run(FILLS, Pace(monotonic() + FILLS_SHARE * best.remaining_s))
-    _by_diagrams(best, flow, groups, is_whole=is_whole)
+    if is_followed(operators):
+        _by_diagrams(best, flow, groups, is_whole=is_whole)
     if not is_open(best):
         return
     # CP-SAT needs no ideals: what only unlimited slots tear apart stays apart
@@ -112,6 +113,13 @@ def _by_diagrams(best: Incumbent, flow: Flow, groups: Groups, *, is_whole: bool)
         _more_orders(best, flow, groups, monotonic() + ORDERS_SHARE * best.remaining_s)
         return
     _all(best, flow, ideals, until, is_whole=is_whole)
+
+
+def is_followed(operators: Groups) -> bool:
+    """Whether contiguity follows every edge: else an ideal may lack what its operators wait for
+    (training, where contiguity is that of forward operators)."""
+    order = set(operators.order)
+    return all((net.source, target) in order for net in operators.nets for target in net.targets)
 
 
 def critical_path_us(operators: Groups) -> float:
