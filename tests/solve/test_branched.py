@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from planner.ir.assignment import Assignment, Contiguity, Crossing, Slot
-from planner.ir.problem import Problem
+from planner.ir.problem import Latency, Problem
 from planner.solve.assign.branched import raise_by_branching
 from planner.solve.assign.closure import nets_of
 from planner.solve.assign.crossings import pooled
@@ -174,3 +174,20 @@ def test_what_groups_leave_of_a_torn_plan_is_not_offered(monkeypatch: pytest.Mon
     torn = [slots[False]] * groups.count
     monkeypatch.setattr("planner.solve.assign.walk.plan_of", lambda *_: torn)
     assert not walk_on(best, groups, random.Random(0), time.monotonic() + 5)
+
+
+def test_loads_that_are_crossings_alone_are_bounded() -> None:
+    """Nothing takes time, and not all fits on one slot: prices cannot follow speeds."""
+    still, bounded = ((Latency(0.0, 0.0, 0.0),),), 0
+    for seed in range(12):
+        problem = layers(seed, 6)
+        options = (replace(o, latency=still, weight_size_bytes=1) for o in problem.options)
+        devices = tuple(replace(device, memory_size_bytes=4) for device in problem.devices)
+        problem = replace(problem, options=tuple(options), devices=devices)
+        least = min(answers(problem), default=math.inf)
+        if not 0 < least < math.inf:
+            continue
+        found = min(each.bound_us for each in narrowed(initial(problem), 1.5 * least, 0))
+        assert 0 <= found <= least * (1 + 1e-9)
+        bounded += 1
+    assert bounded >= 4

@@ -71,6 +71,8 @@ class Narrowed:
         last = len(pool) - 1 - np.unique(pool[::-1], return_index=True)[1]
         kinds = [self.kinds[p] for p in self._first.tolist()]
         self._speeds = np.array([known.speeds[k] for k in kinds])
+        if not self._speeds.any():  # no work at all: loads are crossings, each as dear
+            self._speeds = np.ones(len(kinds))
         self._each = np.array([offered(known.groups, k, self.cutoff_us) for k in kinds])
         most, ends = count * self._each, np.arange(len(pool) - 1)
         self._most = most[pool]
