@@ -46,25 +46,16 @@ class Half:
     ) -> ModelProto:
         """Casts around each operator; weights are stored as fp16 once."""
         weights = surgery.initialisers(onnx_model)
+        whole = _not_float(onnx_model)
         nodes: list[NodeProto] = []
         cast: dict[str, str] = {}
         for node in onnx_model.graph.node:
             if node.name not in ops:
                 nodes.append(node)
                 continue
-            nodes.extend(_casts_before(onnx_model, node, weights, cast))
-            output = node.output[0]
-            node.output[0] = f"{output}__fp16_out"
+            nodes.extend(_casts_before(onnx_model, node, weights, cast, whole))
             nodes.append(node)
-            nodes.append(
-                helper.make_node(
-                    "Cast",
-                    [node.output[0]],
-                    [output],
-                    f"{node.name}/to_fp32",
-                    to=TensorProto.FLOAT,
-                )
-            )
+            nodes.extend(_casts_behind(node))
             context.realised.add(node.name)
         onnx_model.graph.ClearField("node")
         onnx_model.graph.node.extend(nodes)
@@ -94,11 +85,16 @@ def _casts_before(
     node: NodeProto,
     weights: dict[str, TensorProto],
     cast: dict[str, str],
+    whole: Collection[str],
 ) -> list[NodeProto]:
-    """Redirect the node's inputs to fp16 twins; the Cast nodes still missing."""
+    """Redirect the node's inputs to fp16 twins; the Cast nodes still missing.
+
+    Args:
+        whole: tensors that stay as they are.
+    """
     made: list[NodeProto] = []
     for i, name in enumerate(node.input):
-        if not name:
+        if not name or name in whole:
             continue
         if name not in cast:
             cast[name] = f"{name}__fp16"
@@ -113,3 +109,25 @@ def _casts_before(
                 )
         node.input[i] = cast[name]
     return made
+
+
+def _casts_behind(node: NodeProto) -> list[NodeProto]:
+    """Casts from what the node makes now to what it made: all of it, for a recurrence makes its
+    sequence and its last states."""
+    made: list[NodeProto] = []
+    for i, name in enumerate(node.output):
+        if not name:
+            continue
+        node.output[i] = f"{name}__fp16_out"
+        label = f"{node.name}/to_fp32" + (f"_{i}" if made else "")
+        made.append(helper.make_node("Cast", [node.output[i]], [name], label, to=TensorProto.FLOAT))
+    return made
+
+
+def _not_float(onnx_model: ModelProto) -> set[str]:
+    """Tensors known to be of another type than float32: lengths of sequences, indices."""
+    graph = onnx_model.graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info):
+        types.setdefault(value.name, value.type.tensor_type.elem_type)
+    return {name for name, dtype in types.items() if dtype != TensorProto.FLOAT}

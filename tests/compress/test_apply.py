@@ -277,3 +277,28 @@ def test_a_weight_that_is_an_answer_as_well_stays_exact(form: Format, tmp_path: 
     assert report.realised["product"] == form
     found = runner(report.path, SESSION)({"x": random(4, 32, seed=2)})
     assert np.array_equal(found["w"], weight)
+
+
+def test_a_recurrence_in_half_casts_all_it_makes_and_leaves_lengths(tmp_path: Path) -> None:
+    weights = {
+        "w": random(1, 24, 8),
+        "r": random(1, 24, 8),
+        "lengths": np.array([5, 3], np.int32),
+    }
+    node = helper.make_node(
+        "GRU", ["x", "w", "r", "", "lengths"], ["y", "last"], "gru", hidden_size=8
+    )
+    path, _ = write(
+        tmp_path / "gru.onnx",
+        [node],
+        {"x": (TensorProto.FLOAT, [5, 2, 8])},
+        ["y", "last"],
+        weights,
+    )
+    report = apply(path, {"gru": Format.FP16}, {}, tmp_path / "half.onnx")
+    given = {"x": random(5, 2, 8)}
+    plain, half = (runner(each, SESSION)(given) for each in (path, report.path))
+    assert plain.keys() == half.keys() == {"y", "last"}
+    for before, after in zip(plain.values(), half.values(), strict=True):
+        assert after.dtype == np.float32
+        assert 0 < np.abs(after - before).max() < 1e-2
