@@ -9,9 +9,10 @@ from planner.fuse.build import Draft, drafted
 from planner.fuse.candidates import Candidate, Space, explore
 from planner.fuse.groups import Bucket, Form, pose
 from planner.fuse.schedule import schedule
-from planner.fuse.sound import Compile, Replaced
+from planner.fuse.sound import Replaced
 from planner.ir.problem import Limits, Objective
 from planner.ir.solution import Solution
+from planner.kernels.compile import Compile
 from planner.kernels.estimate import H200, Rates
 from planner.kernels.pack import numbers_for
 from planner.ops.nest import Program

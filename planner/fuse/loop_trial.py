@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import InfoptError
@@ -11,13 +11,11 @@ from planner.fuse.drafts import Draft
 from planner.fuse.live import Array, Live, is_close
 from planner.fuse.loops import refusal, with_all_loops, without_loops
 from planner.fuse.roll import rolled_up, runs
-from planner.kernels.compile import Compiled
+from planner.kernels.compile import Compile
 from planner.kernels.estimate import H200
-from planner.kernels.source import Kernel
 
 RUNS = 20
 """Of a loop before it is kept, each over an arena without a number in it."""
-Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from planner.fuse.drafts import Draft
 from planner.fuse.roll import Run, rolled_up, runs, steps_of
-from planner.kernels.compile import Compiled
+from planner.kernels.compile import Compile, Compiled
 from planner.kernels.estimate import H200, Rates, launch_us
 from planner.kernels.occupancy import blocks_per_unit, most_blocks
 from planner.kernels.source import Kernel, Part
@@ -17,8 +17,6 @@ from planner.kernels.text import ITEM_SIZE_BYTES
 MAX_SPILLED_BYTES = 32
 """Of a thread. A loop that spills a little may still be faster (CRNN of 16 sequences, 16 bytes:
 692 us against 866 as launches, H200, 2026-11-27); where it runs, `verify` times both."""
-Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
-"""Kernels -> those that compile, by name."""
 _WARP = 32
 _REGISTERS_A_UNIT = 65_536
 _REGISTERS_A_THREAD = 168

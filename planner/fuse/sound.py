@@ -8,13 +8,13 @@ the solver chooses again: constraints added lazily, as where there are too many 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from planner.fuse.drafts import Draft
 from planner.fuse.groups import Choice
 from planner.fuse.schedule import plan_part
-from planner.kernels.compile import Compiled
+from planner.kernels.compile import Compile, Compiled
 from planner.kernels.configs import candidates
 from planner.kernels.estimate import Rates, launch_us
 from planner.kernels.source import Kernel, Part, kernel
@@ -22,8 +22,6 @@ from planner.kernels.tiling import shape_of
 
 MAX_TRIES = 12
 """Configurations of a group that are compiled before none is said to do."""
-Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
-"""Kernels -> those that compile, by name."""
 _Parts = tuple[Part, ...]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from planner.fuse.ahead import brought
@@ -21,7 +21,7 @@ from planner.fuse.build import Draft
 from planner.fuse.live import Live
 from planner.fuse.loop_trial import tried
 from planner.fuse.schedule import plan_part
-from planner.kernels.compile import Compiled
+from planner.kernels.compile import Compile
 from planner.kernels.configs import candidates
 from planner.kernels.source import Kernel, kernel, let_go, stage_body
 from planner.kernels.stage import Config
@@ -35,8 +35,6 @@ GAIN = 0.997
 MANY_LAUNCHES = 24
 """Of one kernel (the steps of a recurrence): its edges decide more than any configuration does, and
 are tried before them."""
-Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
-"""Compiles what compiles, by kernel name."""
 
 
 @dataclass(frozen=True, slots=True)

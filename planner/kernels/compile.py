@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,10 @@ class Compiled:
     resources: Resources
     waits: bool
     """Whether it waits for the kernel in front of it (dependent launch)."""
+
+
+Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
+"""Kernels -> those that compile, by name."""
 
 
 def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:

@@ -16,10 +16,10 @@ from planner.errors import EnvironmentMismatchError
 from planner.fuse.build import Draft
 from planner.fuse.groups import Choice, Groups
 from planner.fuse.loops import with_loops, with_sound_loops
-from planner.fuse.sound import Compile, Replaced
+from planner.fuse.sound import Replaced
 from planner.ir.solution import Solution, Status
 from planner.kernels.cache import KernelCache
-from planner.kernels.compile import Compiled
+from planner.kernels.compile import Compile, Compiled
 from planner.kernels.estimate import Rates
 from planner.kernels.source import Kernel
 from planner.progress import Reporter

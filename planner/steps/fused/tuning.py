@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +21,8 @@ from planner.fuse.live import Live
 from planner.fuse.loops import with_sound_loops
 from planner.fuse.saved import as_record, draft_of
 from planner.fuse.tune import tune, variants
-from planner.kernels.compile import Compiled, Compilers, version
+from planner.kernels.compile import Compile, Compilers, version
 from planner.kernels.estimate import Rates
-from planner.kernels.source import Kernel
 from planner.profiling.store import default_path
 from planner.progress import Reporter
 from planner.runtime.fused.driver import DRIVERS_OWN, Driver
@@ -35,8 +34,6 @@ TUNER_VERSION = 7
 BUDGET_S = 20.0
 """Of measuring, per part of the model; compiling its candidates comes on top."""
 _CANDIDATES = 6
-Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
-"""Kernels -> those that compile, by name."""
 
 
 @dataclass(frozen=True, slots=True)
