@@ -35,7 +35,8 @@ def fill(
     is_over: Callable[[], bool],
     kinds: Collection[int] | None = None,
 ) -> Cut | None:
-    """The chain with the least cutoff that was found; None: none was, or there was no time.
+    """The chain with the least cutoff that was found; None: none was. Where there is no time for
+    that, slots are filled as far as memory allows: one walk finds a plan for a time limit of 0.
 
     Args:
         order: linear; of all groups, or of those that a `Filler` is to place.
@@ -46,7 +47,7 @@ def fill(
     high, found = max(low, most * 2**-40), None
     while found is None and high < most:
         if is_over():
-            return None
+            return filler.fill(most)
         low, high = high, min(high * GROWTH, most)
         found = filler.fill(high)
     for _ in range(HALVINGS):
