@@ -224,6 +224,24 @@ def test_rates_are_read_in_their_unit() -> None:
     assert "not predicted" in skipped(BERT | {"metric": "TFLOP/s"})
 
 
+@pytest.mark.parametrize(
+    ("metric", "scale"),
+    [
+        *(("busbw_GB/s", 1.0), ("busbw_GBps", 1.0), ("algbw (GBytes/s)", 1.0), ("busbw", 1.0)),
+        *(("busbw Gbps", 0.125), ("Gbit/s", 0.125), ("algbw_Gb/s", 0.125), ("Tbits/s", 125.0)),
+        *(("bandwidth_MBps", 1e-3), ("GiB/s", 2**30 / 1e9), ("bandwidth_gb/s", 1.0)),
+    ],
+)
+def test_bits_are_an_eighth_of_bytes(metric: str, scale: float) -> None:
+    assert metrics.bandwidth_kind(metric) is not None
+    assert metrics.bandwidth_scale(metric) == pytest.approx(scale)
+
+
+def test_bandwidths_that_may_be_bits_or_bytes_are_refused() -> None:
+    with pytest.raises(UnpredictableError, match="bits or bytes"):
+        metrics.bandwidth_scale("busbw_(gbps)")
+
+
 def test_throughputs_count_what_they_name() -> None:
     counts = {"sequences/sec": 8, "it/s": 1, "tokens_per_s": 8 * 128, "tokens/s/gpu": 8 * 128}
     for metric, count in counts.items():

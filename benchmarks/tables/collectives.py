@@ -70,7 +70,7 @@ def collective_us(row: Row, collective: Collective) -> float:
     if kind is None:
         return metrics.latency_us(row)
     share = collective.bus_share if kind == "bus" else 1.0
-    rate = row.measured * metrics.size_scale(row.metric.lower().split("/")[0]) * 1e3
+    rate = row.measured * metrics.bandwidth_scale(row.metric) * 1e3
     return share * collective.size_bytes / rate
 
 

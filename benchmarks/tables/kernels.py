@@ -57,7 +57,7 @@ def kernel_us(row: Row, work: Work) -> float:
     if scale is not None and work.flops > 0:
         return work.flops / (row.measured * scale / 1e6)
     if metrics.bandwidth_kind(row.metric) is not None:
-        unit = metrics.size_scale(row.metric.lower().split("/")[0])
+        unit = metrics.bandwidth_scale(row.metric)
         return work.size_bytes / (row.measured * unit * 1e3)
     return metrics.latency_us(row)
 

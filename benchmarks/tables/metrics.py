@@ -45,6 +45,8 @@ _INPUTS = re.compile(
 _BYTES = {"b": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BINARY = {"k": 2.0**10, "m": 2.0**20, "g": 2.0**30, "t": 2.0**40}
 _SIZE = re.compile(r"(?<![a-z])([kmgt])(i?)b(?:ytes)?(?![a-z])|(?<![a-z])bytes(?![a-z])")
+_BANDWIDTH = re.compile(r"(?<![A-Za-z])([kmgtKMGT])(i?)((?i:bits?|bytes?)|[bB])(/s|ps|_per_s)")
+"""Prefix, `i`, bits or bytes, and how a second is written: by their case `Gbps` are bits."""
 
 
 def latency_scale(metric: str) -> float | None:
@@ -95,7 +97,9 @@ def arithmetic_scale(metric: str) -> float | None:
 def bandwidth_kind(metric: str) -> str | None:
     """`bus` or `algorithm` of a bandwidth as benchmarks of collectives print it; or None."""
     text = metric.lower()
-    if not re.search(r"[gm]i?b/s|[gm]i?bps|bandwidth|busbw|algbw", text):
+    if not re.search(
+        r"[gm]i?b/s|[gm]i?bps|[kmgt]i?(?:bit|byte)s?(?:/s|ps|_per_s)|bandwidth|busbw|algbw", text
+    ):
         return None
     return "bus" if "bus" in text else "algorithm"
 
@@ -125,6 +129,24 @@ def size_scale(metric: str) -> float:
     if found[1] is None:
         return 1e-9
     return (_BINARY if found[2] else _BYTES)[found[1]] / 1e9
+
+
+def bandwidth_scale(metric: str) -> float:
+    """10^9 bytes per second of one unit of a bandwidth; what names no unit is in these, as NVIDIA's
+    nccl-tests print it.
+
+    Raises:
+        UnpredictableError: `gbps`, which are bits or bytes.
+    """
+    found = _BANDWIDTH.search(metric)
+    if found is None:
+        return size_scale(metric.split("/")[0])
+    prefix, binary, unit, per_second = found.groups()
+    if unit == "b" and prefix.islower() and per_second == "ps":
+        raise UnpredictableError(f"{found[0]!r} may be bits or bytes")
+    is_bits = "bit" in unit.lower() or (unit == "b" and prefix.isupper())
+    scale = (_BINARY if binary else _BYTES)[prefix.lower()] / 1e9
+    return scale / 8 if is_bits else scale
 
 
 def counts_batches(metric: str) -> bool:
