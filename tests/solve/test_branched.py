@@ -24,6 +24,8 @@ from planner.solve.assign.known import Known
 from planner.solve.assign.narrowed import Narrowed
 from planner.solve.assign.orders import in_turns, orders
 from planner.solve.assign.rates import with_rates
+from planner.solve.assign.seed import seed as first_plans
+from planner.solve.assign.stages import prove_by_stages
 from planner.solve.assign.walk import walk_on
 from planner.solve.solve import solve
 from tests.solve.test_assign import Maker, answers, option
@@ -191,3 +193,26 @@ def test_loads_that_are_crossings_alone_are_bounded() -> None:
         assert 0 <= found <= least * (1 + 1e-9)
         bounded += 1
     assert bounded >= 4
+
+
+def test_times_of_all_magnitudes_are_searched() -> None:
+    """Beyond the power of a load that is a float, and 64 bits of a cutoff's units."""
+    walked = 0
+    for seed in range(12):
+        problem, rng = layers(seed, 6), random.Random(seed)
+        options = []
+        for one in problem.options:
+            time_us = rng.uniform(1, 5) * 10 ** rng.uniform(-14, 14)
+            options.append(replace(one, latency=((Latency(time_us, time_us, time_us),),)))
+        problem = replace(problem, options=tuple(options))
+        least, groups = min(answers(problem), default=math.inf), initial(problem)
+        best = Incumbent(problem, time.monotonic() + 20, seed, 1, 0.0)
+        first_plans(best, groups)
+        if not 0 < best.cutoff_us < math.inf:
+            continue
+        walk_on(best, groups, rng, time.monotonic() + 20)
+        prove_by_stages(best, groups, best.cutoff_us)
+        assert best.bound_us <= least * (1 + 1e-9)
+        assert best.value_us >= least * (1 - 1e-9)
+        walked += 1
+    assert walked >= 8

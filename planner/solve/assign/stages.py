@@ -58,6 +58,11 @@ class StageModel:
     loads: Sequence[int] = ()
     """Columns of each stage's load where these are apart."""
 
+    def units(self, time_us: float) -> int:
+        """Rounded down; twice the cutoff is as much too much as all above it, which may be beyond
+        64 bits."""
+        return math.floor(min(time_us, 2 * self.cutoff_us) / self.unit_us)
+
     def inside(self, group: int, stage: int, factor: int) -> Iterator[tuple[int, int]]:
         """Terms of factor·x[v,p]."""
         first, then = self.reach[group][stage], self.reach[group][stage + 1]
@@ -140,7 +145,7 @@ def _loads(model: StageModel, stage: int) -> None:
                 unable = [negated(here[0]), negated(model.reach[v][stage])]
                 program.clause(*unable, model.reach[v][stage + 1])
             elif time > 0:
-                terms += model.inside(v, stage, math.floor(time / model.unit_us))
+                terms += model.inside(v, stage, model.units(time))
         paid = crossing if kind.pays else []
         most = model.loads[stage] if model.loads else model.load
         program.row([*terms, *paid, (-1, most)], None, 0, here)
@@ -165,7 +170,7 @@ def _crossings(model: StageModel, stage: int) -> Iterator[tuple[int, int]]:
             program.row([*target, *back, (-1, is_cut)], None, 0)
             back = [(-c, literal) for c, literal in target]
             program.row([*source, *back, (-1, is_cut)], None, 0)
-        yield math.floor(net.cost_us / model.unit_us), is_cut
+        yield model.units(net.cost_us), is_cut
 
 
 def prove_by_stages(best: Incumbent, groups: Groups, cutoff_us: float, share: float = 1.0) -> None:

@@ -23,6 +23,8 @@ POWER = 24
 WARM, COLD = (0.02, 0.1, 0.5), 1e-4
 """Temperatures at the start, each as likely as the others (which one is right differs from graph to
 graph), and at the end, in units of energy per slot."""
+HOPELESS = 2.0**20
+"""Such a load is never moved to, and its power may be beyond floats."""
 RENEWED = 2_000
 """Steps after which it is worked out anew which groups can move."""
 
@@ -83,6 +85,8 @@ def walk(
             continue
         lost, won = state.deltas(group, target)
         a, b = load[source] / scale, load[target] / scale
+        if max(a + lost / scale, b + won / scale) > HOPELESS:
+            continue
         rise = (a + lost / scale) ** POWER - a**POWER + (b + won / scale) ** POWER - b**POWER
         if rise > 0 and rng.random() >= math.exp(
             -rise / (warm * (COLD / warm) ** (step / steps + cooled))
