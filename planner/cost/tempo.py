@@ -66,12 +66,13 @@ def exponent(pairs: Sequence[Beside], shared: float = 1.0) -> float:
 
     Args:
         shared: how much of the model's time the pool's threads work together. A probe that waits
-            for a thread whose core is taken says nothing of what runs on the others.
+            for a thread whose core is taken says nothing of what runs on the others, whatever the
+            two spread.
     """
     usual = max(_PRIOR * shared, _LEAST)
     spreads = [[_spread(each) for each in pair.logarithms()] for pair in pairs]
     own, probe = np.mean(spreads, axis=0)
-    told = probe / (probe + _FAINT**2)
+    told = shared * probe / (probe + _FAINT**2)
     ratio = np.log(np.sqrt(max(own, _TINY) / max(probe, _TINY)))
     found = np.exp(told * ratio + (1.0 - told) * np.log(usual))
     return float(np.clip(found, _LEAST, _MOST))

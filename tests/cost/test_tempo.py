@@ -57,6 +57,17 @@ def test_what_one_thread_does_does_not_follow_a_probe_of_two() -> None:
     assert at_state(planned, 44.0, 22.0, alone).expected < 1.1 * 6.8
 
 
+@given(st.integers(0, 2**16))
+def test_what_is_alone_and_a_probe_of_two_may_both_spread_and_not_be_of_one_cause(
+    seed: int,
+) -> None:
+    """A core that is taken doubles the probe; what runs on the other has troubles of its own."""
+    own = _turns(1.0, 8.0, [1.0, 1.5], seed=seed).own_us
+    probe = _turns(1.0, 8.0, [1.0, 1.2], seed=seed + 1).probe_us
+    found = exponent([Beside(own, probe)], shared=0.0)
+    assert slowness(80.0, 40.0, found) < 1.1
+
+
 def test_a_slow_race_still_tells_of_the_fast_state() -> None:
     pair = _turns(0.7, 100.0, [1.5, 1.7], seed=1)
     assert fast_us(pair, 40.0, 0.7) == pytest.approx(100.0, rel=0.03)
