@@ -1,8 +1,9 @@
 """Which kernels were timed while the machine was slow, and are looked at once more.
 
-A neighbour that takes a core for a while makes two threads take twice as long, or more where they
-meet often, or the same where one works alone: the probe's pace does not tell. Prices belong to the
-fast state, so what was timed far from it says little.
+For spells of 20 to 60 s threads hear of each other late: a kernel of one parallel section takes 2.3
+us longer, one of four 10 us, one that a single thread runs no longer than before, whatever each
+takes otherwise (AMD EPYC, 2026-11-28: 61 kernels in both states). The probe's pace does not tell,
+for prices scale with it. They belong to the fast state, so what was timed far from it says little.
 
 Only the run that timed a kernel looks at it again: later ones find a price that stays, so that the
 same request makes the same plan. What is interrupted before its second look stays as it is.
@@ -22,7 +23,7 @@ Request = tuple[int, str, int]
 
 _FAR = 1.25
 """The reference probe beside a kernel over the fastest in its pool, from which on another state of
-the machine is meant: within one state they differ by a tenth, a core that is taken doubles it."""
+the machine is meant: within one state they differ by a tenth, late threads double it."""
 
 
 @dataclass(slots=True)
