@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -68,12 +69,12 @@ def run(folder: Path, max_error: str) -> Record:
         done = _infopt("plan", folder / "model.onnx", *flags, "-o", plan_path, "--json")
         record.update(exit_code=done.returncode, plan_s=round(time.perf_counter() - started, 1))
         if done.returncode != 0:
-            return {**record, "status": "refused", "message": _message(done)}
+            return {**record, "status": "refused", "message": _message(done, folder)}
         record.update(_of_plan(json.loads(plan_path.read_text())))
         done = _infopt("deploy", plan_path, "-o", engine, "--no-serve", "--json")
         record.update(exit_code=done.returncode)
         if done.returncode != 0:
-            record.update(status="not verified", message=_message(done))
+            record.update(status="not verified", message=_message(done, folder))
         if done.stdout.strip():
             record.update(_of_verdict(json.loads(done.stdout)))
     return {"status": "ok", **record}
@@ -107,9 +108,11 @@ def _infopt(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _message(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [text for text in done.stderr.splitlines() if text.startswith("error")]
-    return (lines or done.stderr.strip().splitlines() or [""])[-1][:300]
+def _message(done: subprocess.CompletedProcess[str], folder: Path) -> str:
+    """What it said last; models are named, not where they lie: records are kept."""
+    text = done.stderr.replace(f"{folder.parent}{os.sep}", "")
+    lines = [line for line in text.splitlines() if line.startswith("error")]
+    return (lines or text.strip().splitlines() or [""])[-1][:300]
 
 
 def _shapes(folder: Path) -> list[str]:

@@ -207,6 +207,15 @@ _PRODUCT = Family(
     single=PLAIN,
     smaller=_fewer_rows,
 )
+_DECODE = Family(
+    _attentions,
+    attention.decode_us,
+    attention.DECODE_PRIOR,
+    _at_decode,
+    (_steps(0, 17), _steps(1, 17), _GROUPS),
+    rough=(2,),
+    beside=_beside_attention,
+)
 FAMILIES: Mapping[str, Family] = {
     "product": _PRODUCT,
     "batched": _PRODUCT,
@@ -229,24 +238,8 @@ FAMILIES: Mapping[str, Family] = {
         rough=(2,),
         beside=_beside_attention,
     ),
-    "decode": Family(
-        _attentions,
-        attention.decode_us,
-        attention.DECODE_PRIOR,
-        _at_decode,
-        (_steps(0, 17), _steps(1, 17), _GROUPS),
-        rough=(2,),
-        beside=_beside_attention,
-    ),
-    "latent": Family(
-        _attentions,
-        attention.decode_us,
-        attention.LATENT_PRIOR,
-        _at_decode,
-        (_steps(0, 17), _steps(1, 17), _GROUPS),
-        rough=(2,),
-        beside=_beside_attention,
-    ),
+    "decode": _DECODE,
+    "latent": replace(_DECODE, prior=attention.LATENT_PRIOR),
     "traffic": Family(
         _flows,
         traffic.traffic_us,

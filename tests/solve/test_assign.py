@@ -121,6 +121,20 @@ def answers(problem: Problem) -> Iterator[float]:
             yield totals.period_us if is_period else totals.weighted_latency_us
 
 
+def solved(problem: Problem, seconds: float) -> tuple[Solution, float] | None:
+    """A plan that the checker accepts with a bound, and the least value of all, which lies between
+    the two; None where no plan is found, because there is none."""
+    solution = solve(problem, time_limit_s=seconds, workers=1)
+    least = min(answers(problem), default=math.inf)
+    if not solution.objective:
+        assert math.isinf(least)
+        return None
+    assert check(problem, solution) == ()
+    assert solution.objective[0] >= least - 1e-9
+    assert solution.bound[0] <= least + 1e-9
+    return solution, least
+
+
 def compare(problem: Problem) -> None:
     """Solver and enumeration agree, and the certificate says so."""
     solution = solve(problem, time_limit_s=20.0, workers=1)
