@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import multiprocessing
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,12 @@ from typing import Any
 from planner.errors import EnvironmentMismatchError, InfoptError
 from planner.kernels.cubin import Resources, read_resources
 from planner.kernels.source import Kernel
+from planner.kernels.workers import Workers
 
 ARCHITECTURES = (80, 89, 90)
 """Compute capabilities an engine is compiled for when nothing else is asked."""
 _SHARED_LIMIT_BYTES = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448}
 """Dynamic shared memory a block may ask for (CUDA programming guide, technical specifications)."""
-_SPAWN = multiprocessing.get_context("spawn")
-"""A process that has used CUDA must not be forked."""
 _AHEAD_FROM = 90
 """First capability with dependent launch."""
 _KILLED = re.compile(r"error code (?:-\d+|137)\b")
@@ -150,9 +148,9 @@ def compile_all(
     jobs = [(item, arch) for item in distinct.values() for arch in architectures]
     if workers == 1:
         return {(item.name, arch): compile_kernel(item, arch) for item, arch in jobs}
-    with ProcessPoolExecutor(workers, mp_context=_SPAWN) as pool:
+    with closing(Workers(workers)) as pool:
         made = pool.map(_job, jobs)
-        return {(item.name, arch): one for (item, arch), one in zip(jobs, made, strict=True)}
+    return {(item.name, arch): one for (item, arch), one in zip(jobs, made, strict=True)}
 
 
 class Compilers:
@@ -160,7 +158,7 @@ class Compilers:
 
     def __init__(self, architecture: int, workers: int) -> None:
         self._architecture = architecture
-        self._pool = ProcessPoolExecutor(workers, mp_context=_SPAWN)
+        self._pool = Workers(workers)
         self._made: dict[str, Compiled | None] = {}
 
     def __call__(self, kernels: Iterable[Kernel]) -> dict[str, Compiled]:
@@ -175,18 +173,15 @@ class Compilers:
 
     def close(self) -> None:
         """Ends the workers."""
-        self._pool.shutdown()
+        self._pool.close()
 
 
 def compile_each(
     kernels: Iterable[Kernel], architecture: int, *, workers: int = 1
 ) -> dict[str, Compiled]:
     """What compiles, by kernel name: candidates may ask for more registers than there are."""
-    compilers = Compilers(architecture, workers)
-    try:
+    with closing(Compilers(architecture, workers)) as compilers:
         return compilers(kernels)
-    finally:
-        compilers.close()
 
 
 def _job(job: tuple[Kernel, int]) -> Compiled:

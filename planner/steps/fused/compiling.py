@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,10 +43,7 @@ class Compilers:
             EnvironmentMismatchError: the compiler does not run here.
         """
         asked = [self.architecture]
-        try:
-            made = self.cache.compiled(kernels, asked, workers=os.cpu_count() or 1)
-        except BrokenProcessPool:
-            raise EnvironmentMismatchError("a process of the compiler was ended") from None
+        made = self.cache.compiled(kernels, asked, workers=os.cpu_count() or 1)
         return {name: one for (name, _), one in made.items()}
 
 
