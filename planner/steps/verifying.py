@@ -13,6 +13,7 @@ from planner.profiling.race import Contestant
 from planner.profiling.timing import FAST_SHARE
 from planner.report.text import unprovable_text
 from planner.runtime import integrity
+from planner.runtime.devices import gpu_title
 from planner.runtime.engine import load
 from planner.runtime.fingerprint import (
     fingerprint_differences,
@@ -30,6 +31,7 @@ from planner.spec.verdict import Check, Undisturbed, Verdict
 from planner.steps.gpu.document import ON_CPU
 from planner.steps.racing import at_percentile, race
 from planner.steps.rates import throughput_checks
+from planner.steps.unverified import unverified
 from planner.steps.workspace import Workspace
 from planner.units import format_duration, format_size
 
@@ -53,14 +55,17 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     Raises:
         VerificationError: damaged or altered files: such an engine is not run at all.
     """
-    if integrity.read_manifest(engine).fused_segments:
+    manifest = integrity.read_manifest(engine)
+    if manifest.fused_segments:
         from planner.steps.fused.verifying import verify_fused
 
         return verify_fused(engine, work)
     work.reporter.stage("verify")
-    manifest, checks = _answers(engine)
     plan = read_plan(engine / "plan.json")
     on_gpu = _runs_on_gpu(plan, manifest)
+    if on_gpu and plan.placement is not None and gpu_title() is None:
+        return _elsewhere(engine, manifest, plan, plan.placement.device)
+    manifest, checks = _answers(engine)
     here = gpu_environment() if on_gpu else this_environment()
     device, is_same_device = _device(plan.environment, here)
     checks += [device, _accuracy(plan)]
@@ -84,6 +89,13 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
         undisturbed_us={f.shape: f.undisturbed for f in measured if f.undisturbed is not None},
         warnings=plan.warnings,
     )
+
+
+def _elsewhere(engine: Path, manifest: Manifest, plan: Plan, device: str) -> Verdict:
+    """Of an engine that was planned for GPUs elsewhere, where there is none: its files."""
+    integrity.check_files(engine, manifest.files, verify_hashes=True)
+    intact = Check(name="files", passed=True, detail=f"{len(manifest.files)} files intact")
+    return unverified(engine, plan, [intact], device, "there is no NVIDIA GPU")
 
 
 def _answers(engine: Path) -> tuple[Manifest, list[Check]]:

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from planner import pipeline, runtime
-from planner.errors import EnvironmentMismatchError, ModelError
+from planner.errors import EnvironmentMismatchError, ModelError, VerificationError
 from planner.progress import Silent
 from planner.runtime.ort import make_session
 from planner.spec.constraints import Constraints
@@ -119,9 +119,19 @@ def worst_error(
 
 
 def test_gpus_that_are_not_here(plan: Plan, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("planner.runtime.ranks.session.count_gpus", lambda: 0)
+    """Too few are no place for the engine; where there is none, it is complete and unverified."""
+    monkeypatch.setattr("planner.runtime.ranks.session.count_gpus", lambda: 1)
+    monkeypatch.setattr("planner.steps.verifying.gpu_title", lambda: "a GPU")
     engine = pipeline.build(plan, tmp_path / "engine")
-    with pytest.raises(EnvironmentMismatchError, match="needs 2 GPUs; this machine has 0"):
+    with pytest.raises(EnvironmentMismatchError, match="needs 2 GPUs; this machine has 1"):
+        pipeline.verify(engine)
+    monkeypatch.setattr("planner.steps.verifying.gpu_title", lambda: None)
+    verdict = pipeline.verify(engine)
+    assert verdict.passed
+    assert verdict.is_unverified
+    assert not verdict.measured_us
+    (engine / "plan.json").write_bytes((engine / "plan.json").read_bytes() + b" ")
+    with pytest.raises(VerificationError, match=r"plan\.json"):
         pipeline.verify(engine)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.errors import EnvironmentMismatchError, InfoptError
+from planner.errors import EnvironmentMismatchError
 from planner.runtime import integrity
 from planner.runtime.engine import Session, load
 from planner.runtime.fused import manifest as fused
@@ -35,6 +35,7 @@ from planner.steps.fused.paths import (
 )
 from planner.steps.fused.shares import Share, shares
 from planner.steps.rates import throughput_checks
+from planner.steps.unverified import unverified
 from planner.steps.workspace import Workspace
 from planner.units import format_duration
 
@@ -57,7 +58,7 @@ def verify_fused(engine: Path, work: Workspace) -> Verdict:
     try:
         kernels = load(engine, verify_hashes=False, path="fused")
     except EnvironmentMismatchError as error:
-        return _unverified(engine, manifest, plan, checks, error)
+        return unverified(engine, plan, checks, str(manifest.built_for), error.what)
     with kernels:
         raced = races(engine, manifest, kernels)
     apart = {folder: apart_of(found) for folder, found in raced.items()}
@@ -91,23 +92,6 @@ def _kernels(engine: Path, segment: FusedSegment) -> Check:
     if wanted - there:
         detail += f"; {len(wanted - there)} binaries are absent"
     return Check(name="kernels", passed=wanted <= there, detail=detail)
-
-
-def _unverified(
-    engine: Path, manifest: Manifest, plan: Plan, checks: list[Check], error: InfoptError
-) -> Verdict:
-    detail = f"unverified: built for {manifest.built_for}, and here {error.what}"
-    return Verdict(
-        engine=str(engine),
-        passed=all(check.passed for check in checks),
-        is_unverified=True,
-        checks=(*checks, Check(name="device", passed=True, detail=detail)),
-        predicted_us=plan.prediction.latency_p50_us,
-        warnings=(
-            *plan.warnings,
-            f"unverified: run `infopt verify {engine.name}` on the device before it is served",
-        ),
-    )
 
 
 def _verified(
