@@ -6,6 +6,7 @@ from time import monotonic
 
 import numpy as np
 
+from benchmarks.joint_models import Case, make
 from planner.ir.devices import Device, Place, Store
 from planner.ir.problem import (
     Conversion,
@@ -83,3 +84,15 @@ def test_the_room_is_what_the_duals_own_labels_leave() -> None:
     assert not judge(problem, state.best).broken
     slow = sum(name.endswith("slow") for name in state.best.chosen)
     assert slow <= OPS / 6
+
+
+def test_where_one_plan_is_asked_for_labels_change_until_there_is_one() -> None:
+    """Sharded sums of a ResNet read shortcuts in forms that nobody can make from others', and the
+    forest sees a shortcut's first reader only."""
+    problem = make(Case("resnet", 80, 8))
+    state = Exact(problem, monotonic() + 60.0, 0.0, 0, 1, None)
+    widest = max(problem.places, key=lambda place: place.degree)
+    stages = Stages((widest,), np.zeros(len(problem.ops), dtype=np.int64))
+    Staged(state, 0, stages, 0, 0.0).run(12, 1, 0.0)
+    assert state.best is not None
+    assert not judge(problem, state.best).broken

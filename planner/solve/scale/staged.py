@@ -58,8 +58,8 @@ class Staged:
         self._completer = Completer(self._problem, row)
 
     def run(self, rounds: int, points: int, close: float) -> None:
-        """Second duals with a price for each stage's memory; plans from their points, only the best
-        of which is tried where one is asked for, until the value is at most `close`."""
+        """Second duals with a price for each stage's memory; plans from their points, until one
+        exists where one is asked for, or the value is at most `close`."""
         end, deadline = ENDS[self._state.end], self._state.deadline
         labelled = label(self._problem, self._row, end, self._stages, deadline)
         if any(not len(kind.rank) for kind in labelled.kinds):
@@ -76,7 +76,9 @@ class Staged:
         for start in self._starts(labelled, dual, best, points):
             if self._state.remaining_s <= 0 or self._is_close(close):
                 return
-            self._try(labelled, dual.rows.rows, best, table, start, limit)
+            is_plan = self._try(labelled, dual.rows.rows, best, table, start, limit)
+            if is_plan and points == 1:
+                return
 
     def _is_close(self, close: float) -> bool:
         """Whether the incumbent's value is at most so much."""
@@ -127,14 +129,18 @@ class Staged:
         table: Swaps,
         start: IntArray,
         limit: FloatArray,
-    ) -> None:
-        """Polishes labels to a plan, again with limits after what that plan really needed."""
+    ) -> bool:
+        """Polishes labels to a plan, again with limits after what that plan really needed; whether
+        there was one: what the forest leaves out may be in forms that nobody can have."""
+        is_plan = False
         for _ in range(TRIES):
             if self._state.remaining_s <= 0:
-                return
+                return is_plan
             plan = self._offer(labelled, polish(table, start, limit, best.multipliers))
+            is_plan |= plan is not None
             if plan is None or not self._corrected(found, limit):
-                return
+                return is_plan
+        return is_plan
 
     def _starts(
         self, labelled: Labelled, dual: Dual, best: Point, points: int
@@ -143,7 +149,7 @@ class Staged:
         labels = self._consistent(labelled, dual, best, best.labels)
         yield labels
         context = Context(labelled, dual.forest)
-        for _ in range(SWEEPS if points > 1 and self._objective is Objective.LATENCY else 0):
+        for _ in range(SWEEPS if self._objective is Objective.LATENCY else 0):
             labels = dual.relabel(best.multipliers, context.charges(labels))
             labels = self._consistent(labelled, dual, best, labels)
             yield labels
