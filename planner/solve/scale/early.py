@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.ir.problem import Conversion, Option, Problem
 from planner.solve.data import FloatArray, IntArray
+from planner.solve.scale.complete import Completer
 from planner.solve.scale.labels import Stages
 from planner.solve.scale.sizes import capacity_bytes
 from planner.solve.scale.staged import Staged
@@ -52,29 +53,29 @@ def offer_early(state: Exact, row: int, number: int) -> None:
     problem = state.problem
     if len(problem.options) < MANY_OPTIONS or state.remaining_s <= 0:
         return
-    tables = tables_of(problem, row)
+    tables, completer = tables_of(problem, row), Completer(problem, row)
     for way in sorted(_ways(problem, row, tables), key=lambda each: each.estimate_us)[:TRIED]:
         chooser = _Chooser(problem, row, way.place, tables[way.place])
         for share in BUDGET:
             if state.remaining_s <= 0:
                 return
-            if _offer(state, row, number, way, chooser, share):
+            chosen = _chosen(problem, way, chooser, share)
+            if chosen is None:
+                continue
+            sizes = np.array([held_bytes(problem.options[g]) for g in chosen], dtype=np.float64)
+            stages = Stages((problem.places[way.place],) * way.stages, _even(sizes, way.stages))
+            staged = Staged(state, row, stages, number, 0.0, completer)
+            options = dict(zip(chosen, stages.of.tolist(), strict=True))
+            staged.offer(options, "operator by operator")
+            if state.best is not None:
                 return
 
 
-def _offer(state: Exact, row: int, number: int, way: _Way, chooser: _Chooser, share: float) -> bool:
-    problem, limit = state.problem, state.problem.limits.error
-    aim = None if limit is None else share * limit
-    price = chooser.table.error_price(way.byte_us, aim)
-    chosen = None if price is None else chooser.choose(way.byte_us, price)
-    if chosen is None:
-        return False
-    sizes = np.array([held_bytes(problem.options[g]) for g in chosen], dtype=np.float64)
-    stages = Stages((problem.places[way.place],) * way.stages, _even(sizes, way.stages))
-    of = stages.of.tolist()
-    staged = Staged(state, row, stages, number, 0.0)
-    staged.offer(dict(zip(chosen, of, strict=True)), "operator by operator")
-    return state.best is not None
+def _chosen(problem: Problem, way: _Way, chooser: _Chooser, share: float) -> list[int] | None:
+    """An option for each operator, within a share of the error budget."""
+    limit = problem.limits.error
+    price = chooser.table.error_price(way.byte_us, None if limit is None else share * limit)
+    return None if price is None else chooser.choose(way.byte_us, price)
 
 
 def _even(sizes: FloatArray, stages: int) -> IntArray:

@@ -12,7 +12,8 @@ stages of a place together. With y_k stages at place k (`fleet` says which y the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def rows(labelled: Labelled, objective: Objective, capacity: FloatArray | None =
     }
     return Rows(
         found.rows,
-        [found.use(kind) for kind in labelled.kinds],
+        found.uses(labelled.kinds),
         [_aim(kind, objective) for kind in labelled.kinds],
         float(objective in TIMED),
         _aim_stage(labelled, objective),
@@ -180,29 +181,31 @@ class _Collector:
             if rate is not None:
                 self.rows.append(Row(f"period/{stage}", 1e6 / rate, self.none))
 
-    def use(self, kind: Kind) -> FloatArray:
-        """(labels, rows)."""
-        found = np.zeros((len(kind.rank), len(self.rows)))
+    def uses(self, kinds: Sequence[Kind]) -> list[FloatArray]:
+        """By kind: (labels, rows). All kinds at once: a large problem has a thousand small ones."""
+        every = _joined(kinds)
+        found = np.zeros((len(every.rank), len(self.rows)))
         for number, row in enumerate(self.rows):
-            found[:, number] = self._column(kind, row)
-        return found
+            found[:, number] = self._column(every, row)
+        return np.split(found, np.cumsum([len(kind.rank) for kind in kinds[:-1]]))
 
     def _column(self, kind: Kind, row: Row) -> FloatArray:
-        family, _, which = row.name.partition("/")
-        degree = self._labelled.degree[kind.place]
-        which, _, shape = which.partition("/")
-        mine = kind.store == int(which) if family in ("stream", "store") else kind.store < -1
-        staged = kind.place == int(which) if family in _PLACED else kind.place < 0
+        family, *numbers = row.name.split("/")
+        which = int(numbers[0]) if numbers else -1
         if family == "latency":
-            return kind.high_us[:, int(which)]
-        plain: dict[str, FloatArray] = {
-            "memory": np.where(staged, kind.held_bytes, 0.0),
-            "time": np.where(staged, kind.time_us, 0.0),
-            "held": np.where(staged, kind.held_bytes, 0.0),
-            "period": np.where(staged, kind.time_us, 0.0),
-            "error": kind.error,
-            "energy_j": kind.energy_j,
-            "stream": np.where(mine, kind.fetch_us, 0.0) - kind.shape_us[:, int(shape or 0)],
-            "store": np.where(mine, degree * kind.stored_bytes, 0.0),
-        }
-        return plain[family]
+            return kind.high_us[:, which]
+        if family in _PLACED:
+            amount = kind.held_bytes if family in ("memory", "held") else kind.time_us
+            return np.where(kind.place == which, amount, 0.0)
+        if family == "stream":
+            fetch_us = np.where(kind.store == which, kind.fetch_us, 0.0)
+            return fetch_us - kind.shape_us[:, int(numbers[1])]
+        if family == "store":
+            degree = self._labelled.degree[kind.place]
+            return np.where(kind.store == which, degree * kind.stored_bytes, 0.0)
+        return {"error": kind.error, "energy_j": kind.energy_j}[family]
+
+
+def _joined(kinds: Sequence[Kind]) -> Kind:
+    """The labels of all kinds, one after another."""
+    return Kind(*(np.concatenate([getattr(k, f.name) for k in kinds]) for f in fields(Kind)))

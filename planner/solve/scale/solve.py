@@ -22,6 +22,7 @@ from planner.ir.solution import Solution, Status
 from planner.solve.check import TOLERANCE, priced
 from planner.solve.scale.bounds import Bounds
 from planner.solve.scale.clock import OutOfTimeError
+from planner.solve.scale.complete import Completer
 from planner.solve.scale.crossing import Crossing, crossing
 from planner.solve.scale.cuts import Cut, Cutter
 from planner.solve.scale.dual import Dual, Point
@@ -79,6 +80,7 @@ class Large:
     number: int = 0
     """Which objective is minimised."""
     _crossed: Crossing = field(init=False)
+    _completer: Completer = field(init=False)
 
     @property
     def problem(self) -> Problem:
@@ -104,7 +106,7 @@ class Large:
         if any(not len(kind.rank) for kind in labelled.kinds):
             return math.inf
         unit = unit_of(labelled, objective)
-        self._crossed = crossing(labelled)
+        self._crossed, self._completer = crossing(labelled), Completer(self.problem, self.row)
         bounds = Bounds(labelled, found.graph, objective, unit, self.state.deadline)
         with self._share(QUICK_SHARE) as until:
             point = bounds.start(self.state.deadline, LEAST_ROUNDS)
@@ -209,7 +211,9 @@ class Large:
 
     def _work_out(self, found: Cut, bounds: Bounds, rounds: int, points: int) -> None:
         try:
-            staged = Staged(self.state, self.row, found.stages, self.number, bounds.bound)
+            staged = Staged(
+                self.state, self.row, found.stages, self.number, bounds.bound, self._completer
+            )
             staged.run(rounds, points, self._close(bounds))
         except OutOfTimeError:
             self.state.hit_time_limit = True

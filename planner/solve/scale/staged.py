@@ -44,7 +44,15 @@ SHARE = 0.2
 class Staged:
     """A problem whose operators have stages."""
 
-    def __init__(self, state: Exact, row: int, stages: Stages, number: int, bound: float) -> None:
+    def __init__(
+        self,
+        state: Exact,
+        row: int,
+        stages: Stages,
+        number: int,
+        bound: float,
+        completer: Completer | None = None,
+    ) -> None:
         self._state, self._row, self._stages = state, row, stages
         self._number, self._bound = number, bound
         self._problem = state.problem
@@ -55,7 +63,7 @@ class Staged:
         )
         self._reserve = np.where(np.isfinite(self._full), RESERVE * self._full, 0.0)
         self._freed = np.zeros(len(self._full))
-        self._completer = Completer(self._problem, row)
+        self._completer = completer or Completer(self._problem, row)
 
     def run(self, rounds: int, points: int, close: float) -> None:
         """Second duals with a price for each stage's memory; plans from their points, until one
