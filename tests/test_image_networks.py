@@ -64,9 +64,26 @@ PUBLISHED = {
     "RegNetY-800MF": (0.8, 6.3),
     "regnet_y_3_2gf": (3.2, 19.4),
     "regnety_160": (15.9, 83.6),
+    "yolov3": (32.93, 61.9),
+    "YOLOv5n": (2.25, 1.9),
+    "ultralytics/yolov5s": (8.25, 7.2),
+    "yolov5m 640": (24.5, 21.2),
+    "yolov5l": (54.55, 46.5),
+    "yolov5x.pt": (102.85, 86.7),
+    "yolov8n": (4.35, 3.2),
+    "YOLOv8s.onnx": (14.3, 11.2),
+    "yolo_v8_m": (39.45, 25.9),
+    "yolov8l": (82.6, 43.7),
+    "yolov8x": (128.9, 68.2),
+    "yolo11n": (3.25, 2.6),
+    "YOLOv11s": (10.75, 9.4),
+    "yolo11m": (34.0, 20.1),
+    "yolo11l": (43.45, 25.3),
+    "yolo11x": (97.45, 56.9),
 }
 """10^9 multiply-adds of one image of the network's own size and 10^6 weights, as its authors or
-the documentation of torchvision or Keras print them."""
+the documentation of torchvision, Keras or Ultralytics (which counts two operations each) print
+them."""
 
 
 def row(model: str, **others: str) -> Row:
@@ -138,7 +155,8 @@ def test_windows_that_are_not_padded_shrink_their_image() -> None:
             "efficientnet-lite7",
             "faster-rcnn-vgg16",
         ),
-        *("vgg99", "efficientnetv2-xl", "densenet100", "mobilenet_v4", "yolov3"),
+        *("vgg99", "efficientnetv2-xl", "densenet100", "mobilenet_v4"),
+        *("yolov3-tiny", "yolov3u", "yolov5s6", "yolov8n-seg", "yolo11s-cls", "yolov7", "yolov10n"),
         *("mobilenetv2_110d", "semnasnet_100", "mnasnet_small", "mnasnet_a1", "convnextv2_tiny"),
         *("inception_resnet_v2", "inception_v2", "xception71", "shufflenet_v1", "regnet_y_5gf"),
     ],

@@ -150,7 +150,7 @@ def test_sizes_in_columns_join_what_they_are_sizes_of(tmp_path: Path) -> None:
     ("name", "layers"),
     [
         *(("roberta-large", 24), ("FacebookAI/xlm-roberta-base", 12), ("hubert-base", None)),
-        *(("Qwen/Qwen2-57B-A14B", 28), ("Qwen/Qwen2-7B", 28), ("Llama-4-Scout-17B-16E", None)),
+        *(("Qwen/Qwen2-57B-A14B", 28), ("Qwen/Qwen2-7B", 28), ("Llama-4-Scout-17B-16E", 48)),
         *(("meta-llama/Llama-2-7b-hf", 32), ("google/bert_uncased_L-4", None), ("bert-tiny", 2)),
         *(("google/bert_uncased_L-4_H-512_A-8", 4), ("all-MiniLM-L12-v2", 12), ("rembert", None)),
         *(("bertweet-large", 24), ("ms-marco-MiniLM-L-6-v2", 6)),

@@ -189,6 +189,36 @@ def test_products_are_read_however_they_are_written(model: str) -> None:
     assert kernel_of(row(GEMM | {"model": model})) == Product(128, 4096, 512)
 
 
+@pytest.mark.parametrize(
+    ("model", "format"),
+    [
+        *(("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "int8_wo"), ("Qwen2.5-7B-GPTQ-Int4", "int4_wo")),
+        *(
+            ("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "int4_wo"),
+            ("llama-2-7b.Q8_0.gguf", "int8_wo"),
+        ),
+        *(("Meta-Llama-3.1-8B-Instruct-IQ4_XS.gguf", "int4_wo"), ("llama3.1:8b", "bf16")),
+        *(("RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic", "fp8"), ("Llama-3.1-8B-8bit", "int8_wo")),
+        *(("deepseek-ai/DeepSeek-V3-0324", "fp8"), ("unsloth/DeepSeek-R1-BF16", "bf16")),
+        *(("deepseek-r1:14b", "bf16"), ("DeepSeek-R1-Distill-Qwen-32B", "bf16")),
+    ],
+)
+def test_names_say_how_weights_are_kept(model: str, format: str) -> None:
+    found = whole_of(row(LLAMA | {"model": model, "precision": "bfloat16"}))
+    assert found.format == format
+
+
+@pytest.mark.parametrize(
+    ("model", "format"),
+    [
+        *(("nvidia/Llama-3.1-405B-Instruct-FP4", "fp4"), ("Llama-3-8B-Q6_K.gguf", "q6_k")),
+        *(("Llama-3-8B-IQ2_XS", "iq2_xs"), ("nvidia/DeepSeek-R1-NVFP4", "nvfp4")),
+    ],
+)
+def test_weights_kept_in_other_formats_are_no_16_bits(model: str, format: str) -> None:
+    assert skipped(LLAMA | {"model": model, "precision": "bf16"}).startswith(f"format '{format}'")
+
+
 @pytest.mark.parametrize("model", ["moe m=1 n=2 k=3 experts=8", "grouped_gemm m=1 n=2 k=3"])
 def test_what_is_more_than_one_product_is_none(model: str) -> None:
     assert "is unknown" in skipped(GEMM | {"model": model})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Transformer:
     """In place of keys and values of heads."""
     relative_positions: int = 0
     """Most distances whose embeddings each head multiplies besides (He et al. 2021)."""
+    is_parallel: bool = False
+    """Whether attention and inner layer read the same position, and both are added to it."""
     is_shared: bool = False
     """Whether all layers have the same weights (Lan et al. 2020)."""
     positions: int = 0
@@ -111,6 +113,12 @@ class Transformer:
     def parameters(self) -> float:
         """Weights of all products and of one embedding."""
         return self.layer_weights + self.vocab * self.hidden
+
+    @property
+    def met_parameters(self) -> float:
+        """Weights of all products that one token goes through, and of one embedding."""
+        experts = self.active_experts if self.experts else 0
+        return replace(self, experts=experts).parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,12 @@ class Canvas:
             self.side, self.channels = side, channels
             branch(self)
             joined += self.channels
-        self.channels = joined
+        self.channels = 0
+        self.lay_beside(joined)
+
+    def lay_beside(self, channels: int) -> None:
+        """Channels of the same pixels that were made before."""
+        self.channels += channels
         if not self.is_fused:
             self.found.add(Traffic(self.size_bytes, self.size_bytes, Flow.COPY))
 

@@ -15,6 +15,7 @@ from benchmarks.tables.inceptions import INCEPTIONS, googlenet, squeezenet, xcep
 from benchmarks.tables.mobile import mobile_of
 from benchmarks.tables.passes import Pass
 from benchmarks.tables.regnets import regnet_of
+from benchmarks.tables.yolo import yolo_of
 from planner.cost.work import Flow, Traffic
 
 
@@ -114,8 +115,9 @@ _NAMED: tuple[tuple[str, Mapping[str, tuple[Network, int]]], ...] = (
 
 def network_of(name: str) -> tuple[Network, int] | None:
     """The network that a name in lower case means, and the side of its images; or None."""
-    if _AROUND.search(name):
-        return None
+    detector = yolo_of(name)
+    if detector is not None or _AROUND.search(name):
+        return detector
     for pattern, variants in _NAMED:
         found = re.search(pattern, name)
         if found:

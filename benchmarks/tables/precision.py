@@ -13,10 +13,11 @@ from benchmarks.tables.rows import UnpredictableError
 _PATTERNS = (
     (r"fp16 weights", "fp16"),
     (r"sparse-marlin", "int4_wo"),
-    (r"int4|w4a16|awq|gptq|nf4|\bq4(?![a-z0-9])|\bq4_|4[-_ ]bit", "int4_wo"),
+    (r"(?:gptq|awq|autoround)\W*(?:int8|8[-_ ]?bit)|(?:int8|8[-_ ]?bit)\W*gptq", "int8_wo"),
+    (r"int4|w4a16|awq|gptq|nf4|\bq4(?![a-z0-9])|\bi?q4_|4[-_ ]?bit", "int4_wo"),
     (r"float8wo|fp8[_ -]?wo|(?:fp8|float8).*weight.only", "int8_wo"),
     (r"int8dq|w8a8|\bsq\b|smoothquant|int8 dynamic", "int8"),
-    (r"int8[_ -]?w|weight.only|w8a16|\bq8_0", "int8_wo"),
+    (r"int8[_ -]?w|weight.only|w8a16|\bq8_0|(?<!bnb[-_ ])(?<![a-z\d.])8[-_ ]?bit", "int8_wo"),
     (r"autoquant", "int8_wo"),
     (r"fp8|float8|e4m3", "fp8"),
     (r"int8", "int8"),
@@ -53,14 +54,22 @@ def format_of(precision: str, sparsity: str) -> str:
 
 
 _IN_NAMES = re.compile(
-    r"(?<![a-z\d])(?:awq|gptq|int4|w4a16|nf4|fp8|w8a8|int8|w8a16|bf16|fp16|\d-?bit|q\d_[k\d]\w*)(?![a-z])"
+    r"(?<![a-z\d])(?:gptq[-_ ]int8|gptq[-_ ]8bit|awq|gptq|int4|w4a16|nf4|(?:nv|mx)?fp4|fp8"
+    r"|w8a8|int8|w8a16|bf16|fp16|\d-?bit|i?q\d_[k\dxsnl]\w*|exl[23]|aqlm|quip\W?)(?![a-z])"
 )
+_KEPT = (
+    (r"deepseek[-_ ]?(?:v3|r1)(?!.*(?:distill|qwen|llama)|[-_ :]\d\.?\d?b)|kimi[-_ ]?k2", "fp8"),
+)
+"""Models whose authors publish weights in fewer bits than activations (DeepSeek-AI 2024, 3.3)."""
 _WIDE_OR_NONE = frozenset({"", "auto", "bf16", "bfloat16", "fp16", "float16", "half", "-", "none"})
 
 
 def precision_of(precision: str, model: str) -> str:
     """What a row's column says; where that is what activations have or nothing, and the model's
-    name says how its weights are kept, this name (`Llama-3-70B-AWQ`)."""
-    named = _IN_NAMES.search(model.lower())
+    name says how its weights are kept, this name (`Llama-3-70B-AWQ`), or what its authors kept."""
+    name = model.lower()
+    found = _IN_NAMES.search(name)
+    kept = (format for pattern, format in _KEPT if re.search(pattern, name))
+    named = found[0] if found else next(kept, "")
     is_open = precision.strip().lower().removeprefix("torch.") in _WIDE_OR_NONE
-    return named[0] if named and is_open else precision
+    return named if named and is_open else precision

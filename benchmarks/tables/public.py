@@ -19,7 +19,9 @@ _ROUNDED = 1.4
 def public_model(name: str) -> Transformer | None:
     """The model that a name in lower case means, or None. A number behind any text is a whole one:
     a 57B or a 1.7B is no 7B. BERTs named by their sizes (`L-4_H-512_A-8`) have these; and no model
-    is meant whose weights are not as many as the name says."""
+    is meant whose weights are not as many as the name says. Tags count as parts of names
+    (`gemma2:9b`)."""
+    name = re.sub(r"[-_]\d-?bit(?![a-z])", "", name.replace(":", "-"))
     sized = re.search(r"bert.*[-_]l-(\d+)(?:_h-(\d+)_a-(\d+))?", name)
     if sized:
         return bert(*map(int, sized.groups())) if sized[2] else None
@@ -29,12 +31,14 @@ def public_model(name: str) -> Transformer | None:
 
 
 def _is_of_size(model: Transformer, name: str) -> bool:
-    """Whether a model has the number of weights that a name states, if it states one."""
+    """Whether a model has the number of weights that a name states, if it states one; names of
+    models with experts may state those that a token meets (`1B-7B`, `17B-16E`)."""
     stated = _NAMED_SIZE.search(name)
     if stated is None:
         return True
     size = float(stated[1]) * {"m": 1e6, "b": 1e9}[stated[2]]
-    return 1 / _ROUNDED < model.parameters / size < _ROUNDED
+    counts = [model.parameters, *([model.met_parameters] if model.experts else [])]
+    return any(1 / _ROUNDED < count / size < _ROUNDED for count in counts)
 
 
 SWIN = {

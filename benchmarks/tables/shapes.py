@@ -47,7 +47,7 @@ _NOT_DENSE = re.compile(r"longformer|big-?bird|reformer|linformer|performer|mamb
 
 _SQUARE = re.compile(
     r"(?<!\d)(\d{3,4})\s*[x\u00d7]\s*\1(?!\d)"
-    r"|(?:resolution|(?:image|img)(?:[-_ ]?(?:size|side|res|width|height|dim))?)[= ](\d{3,4})\b"
+    r"|(?:resolution|(?:image|img)(?:[-_ ]?(?:size|sz|side|res|width|height|dim))?)[= ](\d{3,4})\b"
 )
 """A side of an image; the 2012 of `ImageNet 2012` is none."""
 
