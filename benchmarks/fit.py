@@ -61,6 +61,8 @@ def device_files(kernels: Sequence[Timed]) -> list[FitFile]:
     for name, timed in sorted(_grouped((t.device, t) for t in kernels).items()):
         curves = {}
         for key, group in sorted(_grouped((t.key, t) for t in timed).items()):
+            if _knows_one_width(group):
+                continue
             for label, part in _by_source(key, group).items():
                 curves[label] = curve(learn_kernel(part), _sources(part), extent_of(part))
                 _say(f"{name} {label}", curves[label])
@@ -133,6 +135,12 @@ def link_file(messages: Sequence[Message]) -> FitFile:
         source = "collectives by those closest to them"
         curves[name] = general_curve({}, errors, intervals(off), len(errors), source)
     return FitFile(device=LINKS, curves=curves)
+
+
+def _knows_one_width(group: Sequence[Timed]) -> bool:
+    """Whether no source measured several groups of shapes, so that nothing tells on others."""
+    parts = _grouped((item.source, item) for item in group).values()
+    return all(len({item.group for item in part}) == 1 for part in parts)
 
 
 def _by_source(key: str, group: Sequence[M]) -> dict[str, Sequence[M]]:

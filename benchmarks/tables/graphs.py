@@ -18,7 +18,7 @@ def transformer_pass(model: Transformer, at: Setting, *, has_head: bool = True) 
     _front(found, model, at)
     _self_attention(found, model, at, layers)
     _inners(found, model, at, layers)
-    found.add(Traffic(2 * row, 2 * row, Flow.NORMALISATION, rows=tokens), 2 * layers)
+    found.add(Traffic(2 * row, 2 * row, norm_of(model), rows=tokens), 2 * layers)
     if not at.is_fused:
         found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), 4 * layers)
     if at.calls_kernels and model.kind == "decoder":
@@ -31,6 +31,12 @@ def transformer_pass(model: Transformer, at: Setting, *, has_head: bool = True) 
         _head(found, model, at)
     found.add(Traffic(row, row, Flow.GATHER, rows=tokens), 2)
     return found
+
+
+def norm_of(model: Transformer) -> Flow:
+    """How it normalises: gated inner layers came with norms without means (Touvron et al. 2023),
+    plain ones have both (Vaswani et al. 2017)."""
+    return Flow.RMS_NORMALISATION if model.is_gated else Flow.NORMALISATION
 
 
 def decoder_pass(model: Transformer, at: Setting, seen: int) -> Pass:
@@ -51,7 +57,7 @@ def decoder_pass(model: Transformer, at: Setting, seen: int) -> Pass:
     across = replace(at, queries=1, is_causal=False)
     _attention(found, across, (heads, heads, dim), half, layers)
     _inners(found, model, own, layers)
-    found.add(Traffic(2 * row, 2 * row, Flow.NORMALISATION, rows=at.batch), 3 * layers)
+    found.add(Traffic(2 * row, 2 * row, norm_of(model), rows=at.batch), 3 * layers)
     if not at.is_fused:
         found.add(Traffic(2 * row, row, Flow.ELEMENTWISE), 6 * layers)
     if at.degree > 1:

@@ -50,7 +50,7 @@ def latent_attention(
         found.add(Product(tokens, asked + latent.cached, hidden, format=at.format), layers)
     size = ACTIVATION_BYTES[at.half]
     moved = tokens * (latent.queries + latent.cached) * size
-    found.add(Traffic(moved, moved, Flow.NORMALISATION, rows=tokens), 2 * layers)
+    found.add(Traffic(moved, moved, Flow.RMS_NORMALISATION, rows=tokens), 2 * layers)
     if at.queries > 1:
         made = heads * (latent.plain + latent.values)
         found.add(Product(at.batch * at.keys, made, latent.keys, format=at.format), layers)

@@ -6,13 +6,15 @@ import math
 import re
 
 from benchmarks.tables.precision import format_of
+from benchmarks.tables.public import public_model
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
 from benchmarks.tables.sizes import stated_bytes, stated_elements
 from planner.cost.work import Attention, Flow, Product, Traffic, Work
 
 _ROW_FLOWS = (
     (r"(?:masked_?|log_?)?softmax", Flow.SOFTMAX, 1),
-    (r"(?:layer|rms|batch|group)_?norm|ln", Flow.NORMALISATION, 1),
+    (r"rms_?norm(?:ali[sz]ation)?", Flow.RMS_NORMALISATION, 1),
+    (r"(?:layer|batch|group)_?norm(?:ali[sz]ation)?|ln", Flow.NORMALISATION, 1),
     (r"(?:silu|gelu)_and_mul|swiglu|geglu", Flow.ACTIVATION, 2),
     (r"(?:vec(?:tor)?_?)?(?:add|mul|div|sub)(?:ition|tiply)?", Flow.ELEMENTWISE, 2),
     (r"(?:vec(?:tor)?_?)?(?:gelu|relu|silu|tanh|exp|pow|sqrt|elu|sigmoid)", Flow.ELEMENTWISE, 1),
@@ -21,7 +23,7 @@ _ROW_FLOWS = (
 )
 """First word of a kernel's name -> its flow and how many operands it reads."""
 _TENSOR = re.compile(r"(?<![\w=.])[(\[]?(\d+(?:\s*[x,\u00d7]\s*\d+)+)[)\]]?(?![\w.])")
-_BY_ROW = frozenset({Flow.SOFTMAX, Flow.NORMALISATION, Flow.ACTIVATION})
+_BY_ROW = frozenset({Flow.SOFTMAX, Flow.NORMALISATION, Flow.RMS_NORMALISATION, Flow.ACTIVATION})
 _ROW_SIZES = (
     *(("b", "h"), ("m", "n"), ("batch", "hidden"), ("tokens", "hidden"), ("batch", "dim")),
     *(("rows", name) for name in ("cols", "columns", "width", "hidden", "dim")),
@@ -98,7 +100,8 @@ def layer_operator(row: Row) -> Work:
     dim = int(value.get("head_dim", width // heads))
     heads, kv_heads = max(1, heads // degree), max(1, kv_heads // degree)
     inner = max(1, inner // degree)
-    gates = 2 if value.get("gated") == "True" else 1
+    is_gated = value.get("gated") == "True"
+    gates = 2 if is_gated else 1
     format = format_of(row.precision, row.sparsity)
     size = 4 if format in ("fp32", "tf32") else 2
     products = {
@@ -111,7 +114,9 @@ def layer_operator(row: Row) -> Work:
     rotated = tokens * (heads + kv_heads) * dim * size
     acted = tokens * inner * size
     flows = {
-        "mlp_act": Traffic(gates * acted, acted, Flow.ACTIVATION, rows=tokens),
+        "mlp_act": Traffic(2 * acted, acted, Flow.ACTIVATION, rows=tokens)
+        if is_gated
+        else Traffic(acted, acted, Flow.ELEMENTWISE),
         "attn_rope": Traffic(rotated, rotated, Flow.COPY, rows=tokens),
         "add": Traffic(2 * line, line, Flow.ELEMENTWISE),
     }
@@ -121,10 +126,20 @@ def layer_operator(row: Row) -> Work:
     if operator in flows:
         return flows[operator]
     if "norm" in operator:
-        return Traffic(line, line, Flow.NORMALISATION, rows=tokens)
+        # layers with gates came with norms without means (Llama), plain ones with both (GPT)
+        flow = Flow.RMS_NORMALISATION if is_gated else Flow.NORMALISATION
+        return Traffic(line, line, flow, rows=tokens)
     if operator in ("attn_prefill", "attn_decode"):
         return _layer_attention(row, (heads, kv_heads, dim), format)
     raise UnpredictableError(f"layer operator {operator!r} is unknown")
+
+
+def kernels_of(row: Row) -> int:
+    """Kernels that one operator of a layer is: what attention and an inner layer beside it make is
+    added one after the other."""
+    model, _, operator = row.model.lower().rpartition(":")
+    public = public_model(model) if operator == "add" else None
+    return 2 if public is not None and public.is_parallel else 1
 
 
 def _layer_attention(row: Row, heads: tuple[int, int, int], format: str) -> Attention:

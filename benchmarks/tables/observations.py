@@ -11,6 +11,7 @@ import numpy.typing as npt
 from benchmarks.tables.collectives import Collective, collective_of, collective_us
 from benchmarks.tables.hardware import device_of, node_of
 from benchmarks.tables.kernels import kernel_of, kernel_us
+from benchmarks.tables.layers import kernels_of
 from benchmarks.tables.rows import Row, UnpredictableError
 from planner.cost.family import family_of
 from planner.cost.network import link_bytes_per_us
@@ -64,8 +65,8 @@ def timed(row: Row) -> Timed | Message | None:
     work = kernel_of(row)
     if work is None:
         return None
-    device = device_of(row.gpu).name
-    return Timed(device, family_of(work), work, kernel_us(row, work), row.source, group_of(work))
+    device, each_us = device_of(row.gpu).name, kernel_us(row, work) / kernels_of(row)
+    return Timed(device, family_of(work), work, each_us, row.source, group_of(work))
 
 
 def domain_of(collective: Collective, node: NodeProfile | None) -> Domain:

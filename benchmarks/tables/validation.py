@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -30,7 +32,7 @@ from benchmarks.tables.strangers import fabric_bands, relatives, stranger_bands
 from benchmarks.tables.study import Study, by, scaled, whole
 from benchmarks.tables.unseen import Unseen, banded, unseen
 from planner.cost import network
-from planner.cost.curves import LINKS
+from planner.cost.curves import FLOW_KIN, LINKS
 from planner.cost.fitted import with_starts
 from planner.cost.fitting import Learnt, bands
 from planner.spec.fits import FitFile
@@ -44,7 +46,7 @@ def unseen_shapes(study: Study) -> list[Predicted]:
     """By fits of the same tables that left each row's shape out."""
     found = []
     for group in by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values():
-        for part, wanted in _parts(group):
+        for part, wanted in map(partial(_with_kin, study), _parts(group)):
             learnt = learn_kernel([item for _, item in part])
             found += _crossed(part, learnt, _kernel_edges(study, part, learnt), wanted)
     for messages in by(study.rows.messages, lambda m: m.key).values():
@@ -130,7 +132,9 @@ def unseen_models(study: Study) -> list[Predicted]:
     tell on those of every one, of their own source first."""
     found = []
     for group in by(study.rows.kernels, lambda t: f"{t.device} {t.key}").values():
-        for part, wanted in _parts(group) if any(model_name(row) for row, _ in group) else ():
+        if not any(model_name(row) for row, _ in group):
+            continue
+        for part, wanted in map(partial(_with_kin, study), _parts(group)):
             labels = [model_name(row) for row, _ in part]
             named = [i for i in wanted if labels[i]]
             if named and len(set(labels)) > 1:
@@ -204,6 +208,24 @@ def _crossed(
     at = list(wanted)
     some, latencies = [pairs[i] for i in at], learnt.predicted_us[at]
     return scaled(some, latencies, edges[at].tolist(), "interpolated")
+
+
+def _with_kin(
+    study: Study, chosen: tuple[Sequence[tuple[Row, Timed]], list[int]]
+) -> tuple[Sequence[tuple[Row, Timed]], list[int]]:
+    """The same; of a flow that is known in one width only, with the flow that stands in for it."""
+    pairs, wanted = chosen
+    item = pairs[0][1]
+    names = [name for each in FLOW_KIN.get(item.key.partition("/")[2], ()) for name in each]
+    if not names or len({other.group for _, other in pairs}) > 1:
+        return chosen
+    kin = [
+        (row, replace(other, key=item.key))
+        for row, other in study.rows.kernels
+        if (other.device, other.source) == (item.device, item.source)
+        and other.key.partition("/")[2] in names
+    ]
+    return [*pairs, *kin], wanted
 
 
 def _parts(pairs: Sequence[tuple[Row, T]]) -> Iterator[tuple[Sequence[tuple[Row, T]], list[int]]]:

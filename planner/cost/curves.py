@@ -41,6 +41,11 @@ _KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "2:4_int8": (("2:4_int8",), ("2:4",), ("int8",)),
 }
 """Format -> formats whose parameters serve, best first; those of one group are worth the same."""
+FLOW_KIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "rms_normalisation": (("normalisation",),),
+    "normalisation": (("rms_normalisation",),),
+}
+"""Flow -> flows that serve before an elementwise one does."""
 _FAMILY_KIN: Mapping[str, str] = {
     "batched": "product",
     "convolution": "product",
@@ -97,7 +102,7 @@ class Library:
         families = [family, _FAMILY_KIN[family]] if family in _FAMILY_KIN else [family]
         default: tuple[tuple[str, ...], ...] = ((format,),)
         if family == "traffic":
-            default = ((format,), ("elementwise",))
+            default = ((format,), *FLOW_KIN.get(format, ()), ("elementwise",))
         groups = [
             [f"{name}/{form}" for name in families for form in formats]
             for formats in _KIN.get(format, default)

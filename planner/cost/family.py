@@ -246,6 +246,7 @@ FAMILIES: Mapping[str, Family] = {
         traffic.PRIOR,
         _at_flow,
         (_steps(8, 34),),
+        extra={Flow.NORMALISATION.value: traffic.WITH_MEAN},
         single=frozenset(flow.value for flow in Flow),
     ),
 }

@@ -34,12 +34,13 @@ Attributes = Mapping[str, Any]
 FLOAT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 _PRODUCTS = frozenset(("MatMul", "Gemm", "com.microsoft::FusedMatMul"))
 _FLOWS = {
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), Flow.NORMALISATION),
-    **dict.fromkeys(("SimplifiedLayerNormalization", "GroupNormalization"), Flow.NORMALISATION),
+    **dict.fromkeys(("RMSNormalization", "SimplifiedLayerNormalization"), Flow.RMS_NORMALISATION),
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization"), Flow.NORMALISATION),
     **dict.fromkeys(("InstanceNormalization", "BatchNormalization"), Flow.NORMALISATION),
     **dict.fromkeys(("Softmax", "LogSoftmax"), Flow.SOFTMAX),
     **dict.fromkeys(("Gather", "GatherND", "GatherElements"), Flow.GATHER),
 }
+_NORMALISATIONS = frozenset((Flow.NORMALISATION, Flow.RMS_NORMALISATION))
 _REDUCTIONS = ("Reduce", "ArgM", "TopK", "CumSum", "Global")
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 TINY_BYTES = 1024
@@ -89,7 +90,8 @@ class _Maker:
             return
         if op.kind in ELEMENTWISE and self._join(op):
             return
-        if _FLOWS.get(op.op_type) is Flow.NORMALISATION and self._normalise(op):
+        flow = _FLOWS.get(op.op_type)
+        if flow in _NORMALISATIONS and self._normalise(op, flow):
             return
         if op.kind in _PRODUCTS and self._attention(op):
             return
@@ -162,7 +164,7 @@ class _Maker:
             return True
         return False
 
-    def _normalise(self, op: Op) -> bool:
+    def _normalise(self, op: Op, flow: Flow) -> bool:
         """A normalisation joins the elementwise kernel that makes its input; both results stay."""
         kernel = self.by_tail.get(op.inputs[0])
         if kernel is None or not isinstance(kernel.work, Traffic):
@@ -174,7 +176,7 @@ class _Maker:
         if len(self.consumers.get(op.inputs[0], ())) > 1:
             written += work.write_size_bytes
         flops = work.flops + work_of(op, self.tensors, self.attributes.get(op.name)).flops
-        kernel.work = Traffic(work.read_size_bytes, written, Flow.NORMALISATION, flops)
+        kernel.work = Traffic(work.read_size_bytes, written, flow, flops)
         kernel.ops.append(op.name)
         del self.by_tail[op.inputs[0]]
         return True
