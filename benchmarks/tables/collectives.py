@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.tables import metrics
 from benchmarks.tables.hardware import counted_devices
 from benchmarks.tables.rows import Row, UnpredictableError, refuse_empty
-from benchmarks.tables.sizes import stated_bytes
+from benchmarks.tables.sizes import named_bytes, stated_bytes
 
 _KINDS = {
     "all_?reduce": "all_reduce",
@@ -85,7 +85,10 @@ def _message_bytes(row: Row) -> float:
     if hidden:
         tokens = row.number("batch") * (1 if row.seq_out else row.number("seq_in", 1))
         return 2.0 * tokens * float(hidden[1])
-    raise UnpredictableError("no message size")
+    named = named_bytes(row.model)
+    if named is None:
+        raise UnpredictableError("no message size")
+    return named
 
 
 def implementation_of(row: Row) -> str:

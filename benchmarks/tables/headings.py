@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.tables import metrics
-from benchmarks.tables.servers import beside, is_of_a_run, serve, spread_over_nodes
+from benchmarks.tables.cells import with_unit
+from benchmarks.tables.servers import OF_LLAMA_BENCH, beside, is_of_a_run, serve, spread_over_nodes
 from benchmarks.tables.sizes import whole
 
 ALSO: Mapping[str, tuple[str, ...]] = {
@@ -29,15 +30,17 @@ ALSO: Mapping[str, tuple[str, ...]] = {
             "operation",
         ),
         *("workload", "name", "kernel_name", "op_name", "collective", "benchmark"),
+        *("model_names", "model_type", "model_filename", "mlperf_model"),
     ),
     "params": ("parameters", "config", "configuration", "shape", "matmul_shape"),
     "gpu": (
         *("device", "gpu_name", "gpu_type", "gpu_model", "device_name", "device_type"),
         *("accelerator", "hardware", "hw", "card", "chip", "platform", "system"),
+        *("gpu_info", "accelerator_model_name"),
     ),
     "n_gpus": (
         *("num_gpus", "gpus", "ngpus", "gpu_count", "world_size", "ranks", "nranks"),
-        *("num_accelerators", "num_devices", "num_ranks", "num_gpu"),
+        *("num_accelerators", "num_of_accelerators", "a", "num_devices", "num_ranks", "num_gpu"),
     ),
     "tp": ("tp_size", "tensor_parallel", "tensor_parallel_size", "tp_degree", "tensor_parallelism"),
     "pp": (
@@ -54,8 +57,9 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "batch": (
         *("batch_size", "batchsize", "bs", "bsz", "batch_count", "global_batch_size"),
         *(
-            "concurrency",
             "max_concurrency",
+            "concurrency",
+            "avg_num_concurrent_requests",
             "conc",
             "concurrent_requests",
             "num_concurrent_requests",
@@ -64,11 +68,13 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     ),
     "seq_in": (
         *("input_len", "input_length", "isl", "seq_len", "seqlen", "sequence_length"),
+        *("random_input_len", "sharegpt_input_len", "avg_input_length"),
         *("prompt_len", "prompt_length", "prompt_tokens", "input_tokens", "context_length"),
         *("input_sequence_length", "input_seq_len", "num_input_tokens", "input"),
     ),
     "seq_out": (
         *("output_len", "output_length", "osl", "gen_len", "generation_length"),
+        *("random_output_len", "sharegpt_output_len", "avg_output_length"),
         *("output_tokens", "generated_tokens", "max_new_tokens", "max_tokens", "new_tokens"),
         *("completion_tokens", "completion_len", "completion_length", "generated_length"),
         *("output_sequence_length", "output_seq_len", "num_output_tokens", "output"),
@@ -118,6 +124,10 @@ _OF_OTHERS: Mapping[str, tuple[str, ...]] = {
 """Size of anything larger, or of a message -> other headings of it."""
 _UNIT = re.compile(r"_?[(\[]([kmgt]?i?b|bytes)[)\]]$")
 """Of a size, in its heading."""
+_BATCH = re.compile(r"_?\(?(?<![a-z])(?:bs|batch(?:_size)?)[_=]?(\d+)(?!\d)\)?")
+"""A batch in the heading of what was measured: `latency_ms_bs8`, `batch_8_(ms)`."""
+_SPREADS = re.compile(r"(?:^|_)(?:std|stdev|stddev|stdv|deviation|variance|var|cv)(?:_|$)")
+"""Headings of how far measurements scatter."""
 _MARKS = ",;\t|"
 _ABSENT = frozenset({"-", "--", "\u2013", "\u2014", "n/a", "na", "none", "null", "nan"})
 _NOT_QUANTISED = frozenset({"no", "false", "off", "unquantized", "original", "baseline"})
@@ -154,14 +164,31 @@ def rows_of(record: Mapping[str, str], columns: Sequence[str]) -> Iterator[dict[
     spread_over_nodes(found, record)
     serve(found, record)
     is_named = any(name in record for name in ("value", *ALSO["value"]))
-    measured = [] if is_named else [name for name in record if _is_metric(name)]
+    measured = [] if is_named else [name for name in record if _is_measured(name, record)]
     if not measured and not is_named:
         measured = [name for name in record if metrics.is_latency_without_unit(name)][:1]
     for name in measured:
         if not is_of_a_run(name, record):
-            yield {**found, "metric": beside(name, record), "value": record[name]}
+            yield _valued({**found, "value": record[name]}, beside(name, record))
     if not measured:
-        yield found
+        yield _valued(found, found["metric"])
+
+
+def _valued(found: dict[str, str], metric: str) -> dict[str, str]:
+    """A row with its metric; a batch in the heading is the row's (`latency_ms_bs8`), a unit in the
+    cell the metric's."""
+    batch = None if found["batch"] else _BATCH.search(metric)
+    if batch:
+        found = {**found, "batch": batch[1]}
+        metric = f"{metric[: batch.start()]}{metric[batch.end() :]}".strip("_")
+    metric, value = with_unit(metric, found["value"])
+    return {**found, "metric": metric, "value": value}
+
+
+def is_number(name: str) -> bool:
+    """Whether a column holds measured numbers."""
+    is_untold = metrics.is_latency_without_unit(name)
+    return is_untold or name in ("value", *ALSO["value"]) or _is_metric(name)
 
 
 def _with_units(record: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -199,9 +226,18 @@ def _sizes(record: Mapping[str, str], names: Mapping[str, Sequence[str]], text: 
     )
 
 
+def _is_measured(name: str, record: Mapping[str, str]) -> bool:
+    """Whether a column is a metric, by its heading or by the unit in its cell."""
+    is_told = metrics.is_latency_without_unit(name) and with_unit(name, record[name])[0] != name
+    return is_told or _is_metric(name)
+
+
 def _is_metric(name: str) -> bool:
+    if _SPREADS.search(name):
+        return False
     return (
-        metrics.latency_scale(name) is not None
+        name == OF_LLAMA_BENCH
+        or metrics.latency_scale(name) is not None
         or metrics.is_rate(name)
         or re.search(r"(?:peak|max|used)_(?:gpu_)?mem|memory_(?:usage|used)|footprint", name)
         is not None

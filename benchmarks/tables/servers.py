@@ -13,8 +13,10 @@ _BATCH = re.compile(r"(?:global_)?batch|bsz?$")
 _ARRIVALS = re.compile(r"(?:target_)?(?:request|req|arrival)_rate|num_(?:prompts|requests)$")
 """Headings of requests that come however many are being answered."""
 _OF_A_RUN = re.compile(
-    r"(?:bench\w*_|total_|elapsed_)?(?:duration|elapsed|time)(?![a-z])|run_?time"
+    r"(?:bench\w*_|total_|elapsed_)?(?:duration|elapsed|time)(?![a-z])|run_?time|total_latency"
 )
+_BEFORE = re.compile(r"(?:\w+_)?(?:build|load(?:ing)?|start-?up|warm_?up|compil\w+|init\w*)_time")
+"""Headings of what happens once, before anything runs."""
 _LIMIT = re.compile(r"(?<![a-z])(?:slo|sla|target|limit|timeout)(?![a-z])")
 _LENGTHS = re.compile(
     r"\(?(?:isl|in(?:put)?)(?:_\w+?)?_?[/,:x\u00d7+|]_?(?:osl|out(?:put)?)(?:_\w+)?\)?"
@@ -25,6 +27,8 @@ _TWO = re.compile(r"\(?(\d+)(k?)\s*[/,:x\u00d7+ |]\s*(\d+)(k?)\)?", re.IGNORECAS
 _COUNT = re.compile(
     r"(\d+)\s*(?:x|nodes?|machines?|hosts?|servers?|gpus?)?(?:\s*(?:/|per)\s*node)?"
 )
+OF_LLAMA_BENCH = "avg_ts"
+"""Tokens per second, as `llama-bench -o csv|json|jsonl` heads them."""
 _KILO = 1024
 """Tokens of `1k`."""
 
@@ -54,6 +58,13 @@ def serve(found: dict[str, str], record: Mapping[str, str]) -> None:
     pair = _TWO.fullmatch(two.strip())
     if pair and not found["seq_in"] and not found["seq_out"]:
         found["seq_in"], found["seq_out"] = _tokens(pair[1], pair[2]), _tokens(pair[3], pair[4])
+    requests = _counted(record.get("completed", ""))
+    for side, column in (("input", "seq_in"), ("output", "seq_out")):
+        tokens = _counted(record.get(f"total_{side}_tokens", ""))
+        if requests and tokens and not found[column]:
+            found[column] = str(max(1, round(tokens / requests)))
+    if "n_prompt" in record and "n_gen" in record:
+        found["seq_in"], found["seq_out"] = (_some(record[each]) for each in ("n_prompt", "n_gen"))
     tested = re.fullmatch(r"(pp|tg)\s?(\d+)", record.get("test", ""))
     if tested:
         found["seq_in" if tested[1] == "pp" else "seq_out"] = tested[2]
@@ -66,6 +77,10 @@ def beside(metric: str, record: Mapping[str, str]) -> str:
     tested = re.fullmatch(r"(pp|tg)\s?\d+", record.get("test", ""))
     if tested:
         return f"{_PHASES[tested[1]]}_{metric}"
+    if metric == OF_LLAMA_BENCH:
+        sides = (("pp", "n_prompt"), ("tg", "n_gen"))
+        phases = [_PHASES[short] for short, name in sides if _some(record.get(name, ""))]
+        return f"{phases[0]}_tokens/s" if len(phases) == 1 else metric
     if f"output_{metric}" in record and re.match(r"throughput|tput", metric):
         return f"total_{metric}"
     if any(name.startswith("overall_throughput") for name in record):
@@ -81,7 +96,14 @@ def is_of_a_run(metric: str, record: Mapping[str, str]) -> bool:
     keep."""
     if _ARRIVALS.match(metric) or _LIMIT.search(metric):
         return True
+    if _BEFORE.match(metric) or (OF_LLAMA_BENCH in record and metric != OF_LLAMA_BENCH):
+        return True
     return _OF_A_RUN.match(metric) is not None and any(_ARRIVALS.match(name) for name in record)
+
+
+def _some(cell: str) -> str:
+    """A count, or nothing where it is 0."""
+    return "" if cell.strip() == "0" else cell
 
 
 def _tokens(size: str, kilo: str) -> str:
