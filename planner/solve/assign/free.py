@@ -2,11 +2,13 @@
 
 1. The best contiguous one for a share of the time (`chain`), so that a free one is never worse;
    then the slots of each kind filled on their own (`by_kind`), and annealing (`anneal`).
-2. CP-SAT on the whole (`free_model`), coarsely: better plans, and nearly the proof where that is
+2. A bound from what single slots can hold (`packing`), where the graph is narrow.
+3. CP-SAT on the whole (`free_model`), coarsely: better plans, and nearly the proof where that is
    easy; then finely, for the rest of it.
-3. A bound from one slot against all others (`one_slot`).
-4. Large neighbourhoods (`regions`): better plans still.
-5. CP-SAT on the whole again, from there; where there is no time to begin it, more of 1 or 4.
+4. The bound of 2 again, below a better plan; of a wide graph from one slot against all others
+   (`one_slot`).
+5. Large neighbourhoods (`regions`): better plans still.
+6. CP-SAT on the whole again, from there; where there is no time to begin it, more of 1 or 5.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups, initial, merge, spread
 from planner.solve.assign.one_slot import raise_by_one_slot
 from planner.solve.assign.orders import orders
+from planner.solve.assign.packing import Packing, packing_of
 from planner.solve.assign.program import Effort, search, settle
 from planner.solve.assign.rates import with_rates
 from planner.solve.assign.regions import improve, is_open, plan_of
@@ -45,11 +48,13 @@ KINDS_SHARE, ORDERS = 0.1, 3
 """of what is left then, for slots that are filled kind by kind along so many orders;"""
 ANNEALING_SHARE = 0.05
 """of what is left then;"""
+PACKING_SHARE = 0.1
+"""of what is left then, for the bound of packings: tenths of a second where it says most;"""
 FEW_CELLS, WHOLE_SHARE = 400, 0.3
 """Groups times slots up to which the whole is searched for all that is left then (32 layers on
 seven slots are proved in a minute or two, where each search begins anew), and its share above;"""
-ONE_SLOT_SHARE = 0.3
-"""of what is left then, for the bound of one slot;"""
+BOUND_SHARE = 0.3
+"""of what is left then, for the bound again;"""
 REGIONS_SHARE = 0.6
 """of the rest, for neighbourhoods; what remains is for the whole again."""
 ABOVE = 2**-16
@@ -78,6 +83,13 @@ def solve_free(best: Incumbent) -> None:
             chain.offer(best.slots, "walks")
         _by_kind(best, groups, chained)
         _anneal(best, groups, rng, ANNEALING_SHARE)
+    if is_open(best):
+        _prove(best, chain, groups, rng)
+
+
+def _prove(best: Incumbent, chain: Incumbent, groups: Groups, rng: random.Random) -> None:
+    """Bounds, the whole and neighbourhoods, until optimal or the time is over."""
+    packing = _bound(best, groups, PACKING_SHARE)
     if not is_open(best):
         return
     is_small = groups.count * groups.slot_count <= FEW_CELLS
@@ -86,9 +98,12 @@ def solve_free(best: Incumbent) -> None:
     if is_open(best) and _is_nearly_proved(best, groups):
         _search(best, groups, best.remaining_s, PRECISION)
     if is_open(best) and math.isfinite(best.value_us):
-        cutoff = best.cutoff_us
-        glued = glue(groups, cutoff, is_acyclic=False)
-        raise_by_one_slot(best, glued, cutoff, monotonic() + ONE_SLOT_SHARE * best.remaining_s)
+        if packing is not None:
+            _bound(best, groups, BOUND_SHARE, packing)
+        else:
+            cutoff = best.cutoff_us
+            until = monotonic() + BOUND_SHARE * best.remaining_s
+            raise_by_one_slot(best, glue(groups, cutoff, is_acyclic=False), cutoff, until)
         improve(best, groups, rng, monotonic() + REGIONS_SHARE * best.remaining_s)
     if is_open(best):
         _search(best, groups, best.remaining_s, COARSE)
@@ -96,6 +111,22 @@ def solve_free(best: Incumbent) -> None:
         _search(best, groups, best.remaining_s, PRECISION)
     if is_open(best) and math.isfinite(best.value_us):
         _go_on(best, chain, groups, rng)
+
+
+def _bound(
+    best: Incumbent, groups: Groups, share: float, before: Packing | None = None
+) -> Packing | None:
+    """What single slots can hold below the best plan, for a share of the time; None where the graph
+    is too wide, or there is no plan."""
+    if not 0 < best.value_us < math.inf:
+        return None
+    cutoff, until = best.cutoff_us, monotonic() + share * best.remaining_s
+    glued = glue(groups, cutoff, is_acyclic=False)
+    is_same = before is not None and before.groups.members == glued.members
+    packing = before if is_same else packing_of(glued)
+    if packing is not None:
+        packing.raise_bound(best, cutoff, until)
+    return packing
 
 
 def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:
