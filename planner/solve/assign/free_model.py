@@ -23,7 +23,7 @@ import numpy as np
 
 from planner.solve.assign.glue import is_memory_slack, room
 from planner.solve.assign.instance import Groups
-from planner.solve.assign.program import FALSE, TRUE, Program, negated
+from planner.solve.assign.program import FALSE, TRUE, Program, fitted, fitted_sizes, negated
 from planner.solve.assign.windows import speed
 
 PRECISION = 2**-36
@@ -40,6 +40,7 @@ class FreeModel:
     """The program with the meaning of its columns."""
 
     groups: Groups
+    cutoff_us: float
     unit_us: float
     program: Program
     slots: list[tuple[int, int]]
@@ -52,6 +53,7 @@ class FreeModel:
 
     def units(self, us: float) -> int:
         """A time in whole units: down, so that rows become weaker, where something is proved."""
+        us = min(us, 2 * self.cutoff_us)  # as much too much, and within 64 bits
         return round(us / self.unit_us) if self.is_part else math.floor(us / self.unit_us)
 
     def read(self, values: Sequence[int]) -> list[int]:
@@ -124,7 +126,7 @@ def build_free(
         program.exactly_one(x for x in row if x != FALSE)
     unit = cutoff_us * precision
     load = program.column(math.floor(bound_us / unit), math.floor(cutoff_us / unit))
-    model = FreeModel(groups, unit, program, slots, on, load, is_part=fixed is not None)
+    model = FreeModel(groups, cutoff_us, unit, program, slots, on, load, is_part=fixed is not None)
     crossing = _crossings(model, cutoff_us)
     for d, (_, k) in enumerate(model.slots):
         _load(model, d, k, crossing[d])
@@ -216,11 +218,10 @@ def _work(model: FreeModel, d: int) -> list[tuple[int, int]]:
 def _load(model: FreeModel, d: int, k: int, paid: list[tuple[int, int]]) -> None:
     groups, program = model.groups, model.program
     program.row([*_work(model, d), *paid, (-1, model.load)], None, 0)
-    capacity = groups.kinds[k].capacity_bytes
-    if math.isfinite(capacity) and not is_memory_slack(groups, k):
-        sizes = groups.size_bytes[k]
-        held = [(int(sizes[v]), row[d]) for v, row in enumerate(model.on) if row[d] != FALSE]
-        program.row(held, None, math.floor(capacity))
+    if math.isfinite(groups.kinds[k].capacity_bytes) and not is_memory_slack(groups, k):
+        sizes, capacity = fitted_sizes(groups, k)
+        held = [(sizes[v], row[d]) for v, row in enumerate(model.on) if row[d] != FALSE]
+        program.row(held, None, capacity)
 
 
 def _crossings(model: FreeModel, cutoff_us: float) -> list[list[tuple[int, int]]]:
@@ -249,5 +250,9 @@ def _crossings(model: FreeModel, cutoff_us: float) -> list[list[tuple[int, int]]
                 together.append((math.floor(cost * left.speed[k]), is_cut))
         if touched:
             program.row([*((1, z) for z in touched), (-2, is_split)], 0, None)
-    program.row(together, None, math.ceil(left.crossing_us / model.unit_us))
+    costs, most = fitted(
+        [cost for cost, _ in together], math.ceil(left.crossing_us / model.unit_us)
+    )
+    literals = [literal for _, literal in together]
+    program.row(zip(costs, literals, strict=True), None, most)
     return paid

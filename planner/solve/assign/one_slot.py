@@ -24,7 +24,15 @@ import numpy as np
 
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
-from planner.solve.assign.program import FALSE, Effort, Program, negated, search
+from planner.solve.assign.program import (
+    FALSE,
+    Effort,
+    Program,
+    fitted_sizes,
+    negated,
+    search,
+    whole_units,
+)
 from planner.solve.backend import Answer
 from planner.solve.trusted import NAME
 
@@ -87,7 +95,7 @@ def _is_solved(answer: Answer, queue: list[tuple[float, float, float, float]], l
 def _program(groups: Groups, kind: int, span_us: tuple[float, float], cutoff_us: float) -> Program:
     unit = cutoff_us * PRECISION
     program = Program()
-    is_able = np.isfinite(groups.time_us[kind])
+    is_able = groups.time_us[kind] < cutoff_us
     inside = [program.boolean() if able else FALSE for able in is_able]
     load = program.column(0, math.ceil(cutoff_us / unit))
     work = [
@@ -98,7 +106,7 @@ def _program(groups: Groups, kind: int, span_us: tuple[float, float], cutoff_us:
     paid = []
     for net in groups.nets:
         is_cut = program.boolean()
-        paid.append((math.floor(net.cost_us / unit), is_cut))
+        paid.append((whole_units(net.cost_us, unit, cutoff_us), is_cut))
         for target in net.targets:
             a, b = inside[net.source], inside[target]
             program.clause(negated(a), b, is_cut)
@@ -106,10 +114,9 @@ def _program(groups: Groups, kind: int, span_us: tuple[float, float], cutoff_us:
     low, high = (math.floor(end / unit) for end in span_us)
     program.row(work, low - len(work), high)
     program.row([*work, *paid, (-1, load)], None, 0)
-    capacity = groups.kinds[kind].capacity_bytes
-    if math.isfinite(capacity):
-        sizes = groups.size_bytes[kind]
-        held = [(int(sizes[v]), x) for v, x in enumerate(inside) if x != FALSE and sizes[v] > 0]
-        program.row(held, None, math.floor(capacity))
+    if math.isfinite(groups.kinds[kind].capacity_bytes):
+        sizes, capacity = fitted_sizes(groups, kind)
+        held = [(sizes[v], x) for v, x in enumerate(inside) if x != FALSE and sizes[v] > 0]
+        program.row(held, None, capacity)
     program.minimise([(1, load)])
     return program

@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from ortools.sat.python import cp_model_helper as cmh
 
 from planner.solve.assign.incumbent import Incumbent
+from planner.solve.assign.instance import Groups
 from planner.solve.backend import Answer
 from planner.solve.cpsat import may_hint
 from planner.solve.trusted import NAME, solve_trusted
 
+MOST_BITS = 60
+"""Of sums in a row: CP-SAT refuses a model whose sums may pass 64 bits."""
 TRUE = 0
 """A literal that always holds: every program's first column."""
 FALSE = -1
@@ -27,6 +30,25 @@ _FREE = 2**62
 def negated(literal: int) -> int:
     """The opposite literal."""
     return -1 - literal
+
+
+def whole_units(time_us: float, unit_us: float, cutoff_us: float) -> int:
+    """A time in whole units, rounded down; twice the cutoff is as much too much as all above it,
+    which may be beyond 64 bits."""
+    return math.floor(min(time_us, 2 * cutoff_us) / unit_us)
+
+
+def fitted(amounts: Sequence[int], most: int) -> tuple[list[int], int]:
+    """Amounts, none negative, and what they may sum up to: both rounded down to a coarser unit
+    where sums would be beyond 64 bits, so that a row `Σ amounts <= most` becomes weaker."""
+    shift = max(max(sum(amounts), abs(most)).bit_length() - MOST_BITS, 0)
+    return [amount >> shift for amount in amounts], most >> shift
+
+
+def fitted_sizes(groups: Groups, kind: int, slots: int = 1) -> tuple[list[int], int]:
+    """What groups hold at a kind, and the memory of so many of its slots, which is finite."""
+    capacity = math.floor(slots * groups.kinds[kind].capacity_bytes)
+    return fitted([int(size) for size in groups.size_bytes[kind]], capacity)
 
 
 Terms = Iterable[tuple[int, int]]

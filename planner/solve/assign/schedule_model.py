@@ -27,7 +27,7 @@ import numpy as np
 
 from planner.solve.assign.flow import Flow
 from planner.solve.assign.instance import Groups
-from planner.solve.assign.program import FALSE, TRUE, Program, negated
+from planner.solve.assign.program import FALSE, TRUE, Program, fitted_sizes, negated, whole_units
 from planner.solve.data import FloatArray
 
 PRECISION = 2**-24
@@ -39,6 +39,7 @@ class ScheduleModel:
     """The program with the meaning of its columns."""
 
     flow: Flow
+    cutoff_us: float
     unit_us: float
     program: Program
     slots: list[tuple[int, int]]
@@ -48,6 +49,10 @@ class ScheduleModel:
     done: list[int]
     start: dict[int, int]
     finish: dict[int, int]
+
+    def units(self, time_us: float) -> int:
+        """Rounded down."""
+        return whole_units(time_us, self.unit_us, self.cutoff_us)
 
     def read(self, values: Sequence[int]) -> list[int]:
         """The slot of each group."""
@@ -100,7 +105,7 @@ def build_schedule(
         program.column(math.floor(head / unit), math.ceil((cutoff_us - tail) / unit))
         for head, tail in zip(heads, tails, strict=True)
     ]
-    model = ScheduleModel(flow, unit, program, slots, on, done, {}, {})
+    model = ScheduleModel(flow, cutoff_us, unit, program, slots, on, done, {}, {})
     for d, (_, k) in enumerate(slots):
         if k in flow.unlimited:
             _wait(model, d, k)
@@ -170,7 +175,7 @@ def _wait(model: ScheduleModel, d: int, kind: int) -> None:
         if here == FALSE:
             continue
         for op in members:
-            time = math.floor(flow.op_time_us[kind, op] / model.unit_us)
+            time = model.units(float(flow.op_time_us[kind, op]))
             program.row([(1, model.done[op])], time, None, [here])
             for other in flow.before[op]:
                 terms = [(1, model.done[op]), (-1, model.done[other])]
@@ -185,7 +190,7 @@ def _run(model: ScheduleModel, d: int, kind: int, cutoff_us: float) -> None:
     start, finish = program.column(0, most), program.column(0, most)
     model.start[d], model.finish[d] = start, finish
     load = [
-        (math.floor(groups.time_us[kind, v] / model.unit_us), row[d])
+        (model.units(float(groups.time_us[kind, v])), row[d])
         for v, row in enumerate(model.on)
         if row[d] != FALSE
     ]
@@ -203,11 +208,10 @@ def _run(model: ScheduleModel, d: int, kind: int, cutoff_us: float) -> None:
 def _hold(model: ScheduleModel, d: int, kind: int, slots: int = 1) -> None:
     """The memory of a slot, or of several that count as one."""
     groups = model.flow.groups
-    capacity = slots * groups.kinds[kind].capacity_bytes
-    if math.isfinite(capacity):
-        sizes = groups.size_bytes[kind]
-        held = [(int(sizes[v]), row[d]) for v, row in enumerate(model.on) if row[d] != FALSE]
-        model.program.row(held, None, math.floor(capacity))
+    if math.isfinite(groups.kinds[kind].capacity_bytes):
+        sizes, capacity = fitted_sizes(groups, kind, slots)
+        held = [(sizes[v], row[d]) for v, row in enumerate(model.on) if row[d] != FALSE]
+        model.program.row(held, None, capacity)
 
 
 def _crossings(model: ScheduleModel, d: int, *, pays: bool) -> list[tuple[int, int]]:
@@ -219,7 +223,7 @@ def _crossings(model: ScheduleModel, d: int, *, pays: bool) -> list[tuple[int, i
         here = model.on[own][d]
         targets = [model.on[v][d] for v in np.flatnonzero(flow.wants[row]).tolist()]
         targets = [x for x in targets if x != here]
-        cost = math.floor(float(flow.cost_us[row]) / model.unit_us) if pays else 0
+        cost = model.units(float(flow.cost_us[row])) if pays else 0
         if any(x != FALSE for x in targets) and here != TRUE:
             enters = program.boolean()
             for x in targets:

@@ -25,7 +25,17 @@ from planner.solve.assign.glue import is_memory_slack
 from planner.solve.assign.incumbent import Incumbent
 from planner.solve.assign.instance import Groups
 from planner.solve.assign.linear import Cut, slots_of
-from planner.solve.assign.program import FALSE, TRUE, Effort, Program, negated, search, settle
+from planner.solve.assign.program import (
+    FALSE,
+    TRUE,
+    Effort,
+    Program,
+    fitted_sizes,
+    negated,
+    search,
+    settle,
+    whole_units,
+)
 from planner.solve.assign.windows import windows
 from planner.solve.trusted import NAME
 
@@ -59,9 +69,8 @@ class StageModel:
     """Columns of each stage's load where these are apart."""
 
     def units(self, time_us: float) -> int:
-        """Rounded down; twice the cutoff is as much too much as all above it, which may be beyond
-        64 bits."""
-        return math.floor(min(time_us, 2 * self.cutoff_us) / self.unit_us)
+        """Rounded down."""
+        return whole_units(time_us, self.unit_us, self.cutoff_us)
 
     def inside(self, group: int, stage: int, factor: int) -> Iterator[tuple[int, int]]:
         """Terms of factor·x[v,p]."""
@@ -150,9 +159,9 @@ def _loads(model: StageModel, stage: int) -> None:
         most = model.loads[stage] if model.loads else model.load
         program.row([*terms, *paid, (-1, most)], None, 0, here)
         if math.isfinite(kind.capacity_bytes) and not is_memory_slack(groups, k):
-            sizes = groups.size_bytes[k]
-            held = [t for v in range(groups.count) for t in model.inside(v, stage, int(sizes[v]))]
-            program.row(held, None, math.floor(kind.capacity_bytes), here)
+            sizes, capacity = fitted_sizes(groups, k)
+            held = [t for v, size in enumerate(sizes) for t in model.inside(v, stage, size)]
+            program.row(held, None, capacity, here)
 
 
 def _crossings(model: StageModel, stage: int) -> Iterator[tuple[int, int]]:
