@@ -28,7 +28,8 @@ from planner.solve.assign.flow import Flow
 from planner.solve.assign.ideals import Ideals, reachable
 from planner.solve.data import FloatArray, IntArray
 
-EQUAL = 1e-9
+EQUAL = 1e-12
+"""Relative to the latest finish: labels closer than this count as equal."""
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class Diagram:
             promise = np.maximum(promise, (values[:, kinds + 1 :] + self.tails[ideal]).max(axis=1))
         rows = np.flatnonzero(promise < self.cutoff_us)
         rows = rows[np.lexsort((values[rows].sum(axis=1), promise[rows]))]
-        rows = rows[undominated(values[rows], self.width)]
+        rows = rows[undominated(values[rows], self.width, EQUAL * float(values[:, kinds:].max()))]
         kept = rows[: self.width]
         if not len(kept):
             return
@@ -233,14 +234,15 @@ class Diagram:
         return result
 
 
-def undominated(values: FloatArray, width: int) -> IntArray:
-    """Rows that no earlier row dominates; rows come sorted so that dominators come first.
+def undominated(values: FloatArray, width: int, equal: float) -> IntArray:
+    """Rows that no earlier row dominates, or comes as close to that as counts as `equal`; rows come
+    sorted so that dominators come first.
 
     Stops looking once far more than `width` rows are kept: what is behind then only costs time.
     """
     kept: list[int] = []
     left = np.arange(len(values))
-    rest = values + EQUAL
+    rest = values + equal
     while len(left):
         first = int(left[0])
         kept.append(first)

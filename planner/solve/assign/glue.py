@@ -15,8 +15,9 @@ and a net whose cut would cost more than this leaves cannot be cut between such 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,11 +27,29 @@ from planner.solve.assign.windows import SLACK, all_offered, speed, work
 
 def glue(groups: Groups, cutoff_us: float, *, is_acyclic: bool) -> Groups:
     """Groups merged as far as the cutoff proves; the same groups where it proves nothing."""
+    groups = within(groups, cutoff_us)
     while True:
         merged = merge(groups, _inseparable(groups, cutoff_us), is_acyclic=is_acyclic)
         if merged.count == groups.count:
             return merged
         groups = merged
+
+
+def within(groups: Groups, cutoff_us: float) -> Groups:
+    """The same, but for what no plan below a cutoff does: a group does not run where it takes the
+    cutoff or more than the memory, and no crossing costs more than the cutoff.
+
+    Times that stand for "never" would drown all others where loads are differences of sums. What
+    would run nowhere, so that there is no plan, stays as it is.
+    """
+    if not math.isfinite(cutoff_us):
+        return groups
+    capacity = np.array([kind.capacity_bytes for kind in groups.kinds])
+    is_able = (groups.time_us < cutoff_us) & (groups.size_bytes <= capacity[:, None])
+    is_able |= ~is_able.any(axis=0)
+    time = np.where(is_able, groups.time_us, np.inf)
+    nets = tuple(replace(net, cost_us=min(net.cost_us, cutoff_us)) for net in groups.nets)
+    return replace(groups, time_us=time, nets=nets)
 
 
 @dataclass(frozen=True, slots=True)

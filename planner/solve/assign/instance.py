@@ -8,7 +8,7 @@ Data    time_us[kind, op], infinite where unsupported; size_bytes[kind, op]; cos
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -204,6 +204,15 @@ def merge(groups: Groups, pairs: Iterable[Edge], *, is_acyclic: bool) -> Groups:
     position = {value: index for index, value in enumerate(labels)}
     of = [position[value] for value in label]
     return quotient(groups, of, len(labels))
+
+
+def regrouped(operators: Groups, groups: Groups) -> Groups:
+    """The groups again, of operators that have changed since."""
+    of = [0] * operators.count
+    for group, members in enumerate(groups.members):
+        for op in members:
+            of[op] = group
+    return replace(quotient(operators, of, groups.count), rates=groups.rates)
 
 
 def quotient(groups: Groups, of: Sequence[int], count: int) -> Groups:

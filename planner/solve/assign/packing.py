@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+import numpy as np
+
 from planner.solve.assign.completions import Slot
 from planner.solve.assign.frontier import Layer, layers
 from planner.solve.assign.fullest import fullest
@@ -90,6 +92,9 @@ class Packing:
 
     def raise_bound(self, best: Incumbent, cutoff_us: float, until: float) -> None:
         """Raises the bound by halves up to a cutoff, as far as the time suffices."""
+        if not np.isfinite(self.centre.groups).all():  # what must share a slot runs nowhere
+            best.raise_bound(cutoff_us, NAME)
+            return
         high, is_tried = cutoff_us, False
         while not best.is_proved and high - best.bound_us > CLOSE * high:
             now = monotonic()

@@ -22,13 +22,14 @@ import numpy as np
 from planner.errors import UsageError
 from planner.solve.assign.diagram import Diagram
 from planner.solve.assign.flow import Flow, flow_of, torn
+from planner.solve.assign.glue import within
 from planner.solve.assign.ideals import Ideals, TooManyError, enumerate_ideals, tabulate
 from planner.solve.assign.incumbent import Incumbent
-from planner.solve.assign.instance import Groups, initial, read, spread, together
+from planner.solve.assign.instance import Groups, initial, read, regrouped, spread, together
 from planner.solve.assign.orders import orders
 from planner.solve.assign.regions import is_open
 from planner.solve.assign.schedule_fills import ScheduleFills
-from planner.solve.assign.schedule_regions import improve_schedule, search_schedule
+from planner.solve.assign.schedule_regions import ABOVE, improve_schedule, search_schedule
 from planner.solve.pace import Pace
 
 FEW_IDEALS = 2_500
@@ -77,13 +78,16 @@ def solve_schedule(best: Incumbent) -> None:
     _alone(best, flow)
     fills = ScheduleFills(best, groups, list(_some_orders(best, groups, FIRST_ORDERS)))
     fills.run(FILLS, Pace(monotonic() + FILLS_SHARE * best.remaining_s))
-    if is_followed(operators):
-        _by_diagrams(best, flow, groups, is_whole=is_whole)
+    near = within(operators, best.cutoff_us)
+    groups = regrouped(near, groups)
+    if is_followed(operators) and np.isfinite(groups.time_us.min(axis=0)).all():
+        _by_diagrams(best, flow_of(near, groups), groups, is_whole=is_whole)
     if not is_open(best):
         return
     # CP-SAT needs no ideals: what only unlimited slots tear apart stays apart
     if best.remaining_s > BUILD_S_PER_CELL * pieces.count * pieces.slot_count:
-        _by_program(best, flow_of(operators, pieces))
+        near = within(operators, best.value_us * (1 + ABOVE))
+        _by_program(best, flow_of(near, regrouped(near, pieces)))
     if is_open(best):
         best.is_clocked = True
         fills.run(None, Pace(best.deadline))
