@@ -113,6 +113,12 @@ def test_a_scaled_problem_has_the_same_plan(
             assert other.objective[0] == plain.objective[0] * 2.0**power
 
 
+def test_times_that_stand_for_never_hide_no_schedule() -> None:
+    """Loads are differences of sums: beside 1e4 a time of 1e-12 would be lost."""
+    maker = Maker(44, scheduled=True, contiguity=Contiguity.CONVEX)
+    compare(extreme(maker.problem(), 44))
+
+
 def test_rows_of_large_amounts_are_weaker() -> None:
     """Whatever kept the row keeps it in the coarser unit, which fits."""
     rng = random.Random(0)
