@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from planner.cost.state import Sharing, State, moved_us
 from planner.ir.cost import Cost, Source
 from planner.profiling.kernel import Kernel, measurement_key
 from planner.profiling.micro import footprint_class
 from planner.profiling.store import KernelTime
+
+_ALONE = 1
+"""Threads of the smallest pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,47 +34,64 @@ def kernel_key(kernel: Kernel, model_read_size_bytes: int, target: Target) -> st
     )
 
 
+def seen_state(time: KernelTime) -> State:
+    """How fast the machine was when it was measured."""
+    alone_us = time.reference_us if time.threads == _ALONE else time.alone_us
+    return State(alone_us, time.reference_us)
+
+
 class CostTable:
     """Kernel times by key, brought to one state of the machine.
 
     A shared machine is now faster, now slower. Each measurement carries the reference probe of its
-    own moment and pool; that of the wanted state over it, to the power of how much of the machine's
-    slowness is felt (`planner/cost/tempo.py`), brings all of them to one state. Kernels of several
-    pools stand in one table, for short ones are timed with one thread only: so the references must
-    be of one state too, not of the state that each pool's process happened to see.
+    own moment and pool; with that of the wanted state it is brought there
+    (`planner/cost/state.py`). Kernels of several pools stand in one table, for short ones are timed
+    with one thread only: so the references must be of one state too, not of the state that each
+    pool's process happened to see.
     """
 
     def __init__(
         self,
         times: Mapping[str, KernelTime],
         references_us: Mapping[int, float],
-        exponents: Mapping[int, float] = MappingProxyType({}),
+        *,
+        sharing: Mapping[str, Sharing] = MappingProxyType({}),
+        felt: float = 1.0,
         change_us: float = 0.0,
     ) -> None:
         """
         Args:
             references_us: threads -> the reference probe in the state that prices belong to.
-            exponents: threads -> how what is timed with so many follows the probe; 1 if not known.
+            sharing: how threads share kernels, by key; those that are not here, one thread runs.
+            felt: how what one thread does follows the probe.
             change_us: what a kernel takes longer among others than among copies of itself.
         """
         self._times = dict(times)
         self._references_us = dict(references_us)
-        self._exponents = dict(exponents)
+        self._sharing = dict(sharing)
+        self._felt = felt
         self._change_us = change_us
 
     def in_state(
         self,
         references_us: Mapping[int, float],
-        exponents: Mapping[int, float],
+        *,
+        felt: float,
         change_us: float = 0.0,
     ) -> CostTable:
         """The same measurements, priced in another state."""
-        return CostTable(self._times, references_us, exponents, change_us)
+        return CostTable(
+            self._times, references_us, sharing=self._sharing, felt=felt, change_us=change_us
+        )
 
-    def extended(self, times: Mapping[str, KernelTime]) -> CostTable:
+    def extended(
+        self, times: Mapping[str, KernelTime], sharing: Mapping[str, Sharing]
+    ) -> CostTable:
         """The same prices and more, in the same state."""
-        known = {**self._times, **times}
-        return CostTable(known, self._references_us, self._exponents, self._change_us)
+        return CostTable(
+            {**self._times, **times}, self._references_us,
+            sharing={**self._sharing, **sharing}, felt=self._felt, change_us=self._change_us,
+        )  # fmt: skip
 
     def __contains__(self, key: str) -> bool:
         return key in self._times
@@ -81,15 +102,22 @@ class CostTable:
         Raises:
             KeyError: it was never measured.
         """
-        return self.brought(self._times[key]) + Cost.exactly(self._change_us)
+        sharing = self._sharing.get(key, Sharing.ALONE)
+        return self.brought(self._times[key], sharing) + Cost.exactly(self._change_us)
 
-    def brought(self, time: KernelTime) -> Cost:
+    def brought(self, time: KernelTime, sharing: Sharing = Sharing.ALONE) -> Cost:
         """A measurement's latency in that state."""
-        reference_us = self._references_us.get(time.threads, time.reference_us)
-        scale = reference_us / time.reference_us if time.reference_us > 0 else 1.0
-        scale **= self._exponents.get(time.threads, 1.0)
+        seen = seen_state(time)
+        wanted = State(
+            self._references_us.get(_ALONE, seen.alone_us),
+            self._references_us.get(time.threads, seen.pool_us),
+        )
+
+        def moved(us: float) -> float:
+            return moved_us(us, sharing, seen=seen, wanted=wanted, felt=self._felt)
+
         return Cost(
-            time.low_us * scale, time.latency_us * scale, time.high_us * scale, Source.MEASURED
+            moved(time.low_us), moved(time.latency_us), moved(time.high_us), Source.MEASURED
         )
 
     def total(self, keys: Sequence[str]) -> Cost:

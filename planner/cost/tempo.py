@@ -67,14 +67,14 @@ def exponent(pairs: Sequence[Beside], shared: float = 1.0) -> float:
     Args:
         shared: how much of the model's time the pool's threads work together. A probe that waits
             for a thread whose core is taken says nothing of what runs on the others, whatever the
-            two spread.
+            two spread. What spread less than expected, though, did not follow it.
     """
     usual = max(_PRIOR * shared, _LEAST)
     spreads = [[_spread(each) for each in pair.logarithms()] for pair in pairs]
     own, probe = np.mean(spreads, axis=0)
-    told = shared * probe / (probe + _FAINT**2)
-    ratio = np.log(np.sqrt(max(own, _TINY) / max(probe, _TINY)))
-    found = np.exp(told * ratio + (1.0 - told) * np.log(usual))
+    ratio = np.sqrt(max(own, _TINY) / max(probe, _TINY))
+    told = probe / (probe + _FAINT**2) * (shared if ratio > usual else 1.0)
+    found = np.exp(told * np.log(ratio) + (1.0 - told) * np.log(usual))
     return float(np.clip(found, _LEAST, _MOST))
 
 

@@ -17,6 +17,7 @@ from planner.profiling.change import Change
 from planner.profiling.item import Item, Request
 from planner.profiling.kernel import Kernel
 from planner.profiling.micro import copies_for
+from planner.profiling.reference import Beside, Reference
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import (
     Interval,
@@ -24,10 +25,8 @@ from planner.profiling.timing import (
     fast_interval,
     interleave,
     is_torn,
-    probe_feeds,
-    probe_model,
+    runner,
 )
-from planner.profiling.timing import runner as make_runner
 
 _BATCH_BYTES = 64 * 2**20
 _BATCH_KERNELS = 24
@@ -68,7 +67,7 @@ class Meter:
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
         """Of the pool that the process was given."""
-        self._probe = make_runner(self._session(probe_model()), probe_feeds())
+        self._reference = Reference(self._session, threads)
         self._fastest_us = float("inf")
         self.reference_us(_FIRST_LOOK_S)
 
@@ -78,7 +77,7 @@ class Meter:
 
     def reference_us(self, seconds: float) -> float:
         """The reference probe in the machine's fast state, as far as it showed in this time."""
-        sample = Sample("probe", self._probe)
+        sample = self._reference.beside().pool
         end = time.perf_counter() + seconds
         interleave([sample], 5, warm_up=3)
         while time.perf_counter() < end:
@@ -149,7 +148,7 @@ class Meter:
             file.writelines(built.parts())
             file.flush()
             session = self._session(file.name)
-        sample = Sample(request.key, make_runner(session, built.feeds), warm_up=_WARM_UP_RUNS)
+        sample = Sample(request.key, runner(session, built.feeds), warm_up=_WARM_UP_RUNS)
         sample.once()
         if built.copies > 1 and _LONGEST_RUN_US < sample.times_us[0] < _SURELY * _LONGEST_RUN_US:
             interleave([sample], _SECOND_LOOKS)
@@ -161,7 +160,7 @@ class Meter:
         if not items:  # none of the batch can be built alone
             return
         # Warm, as in a race, where a probe's turn is many runs: the two are compared.
-        probe = Sample("probe", self._probe, warm_up=2)
+        beside = self._reference.beside(warm_up=2)
         blank = Blank(self._session)
         for item in items:
             item.sample.times_us.clear()
@@ -171,9 +170,9 @@ class Meter:
         while open_items:
             round_s = sum(item.round_us for item in open_items) / 1e6
             rounds = int(min(max(budget_s / (2 * max(round_s, 1e-6)), _FEWEST_ROUNDS), _ROUNDS))
-            samples = [probe, *blank.samples, *(item.sample for item in open_items)]
-            interleave(samples, rounds, warm_up=1)
-            is_fast, now = self._was_fast(probe), time.perf_counter()
+            besides = [*beside.samples, *blank.samples]
+            interleave([*besides, *(item.sample for item in open_items)], rounds, warm_up=1)
+            is_fast, now = self._was_fast(beside.pool), time.perf_counter()
             open_items = [item for item in open_items if not (is_fast and item.is_tight())]
             if now > end and is_fast:
                 open_items = [item for item in open_items if is_torn(item.sample.times_us)]
@@ -182,7 +181,7 @@ class Meter:
         for item in items:
             of = item.counted
             latency = item.latency(*blank.overheads_us(of))
-            yield item.request, self._time(latency, of(probe), item.sample)
+            yield item.request, self._time(latency, of(beside.pool), of(beside.alone), item.sample)
 
     def overhead(self, analysis: Analysis) -> KernelTime:
         """What an engine's call of the analysed model costs besides its kernels: checking, feeding
@@ -194,23 +193,33 @@ class Meter:
         } or {"nothing": np.zeros(1, np.float32)}  # sequences cannot be made out of nothing
         feeds = {k: v for k, v in analysis.feeds.items() if k not in outputs}
         call = Call(self._session, feeds, outputs, analysis.model.opset_import)
-        probe = Sample("probe", self._probe, warm_up=1)
-        interleave([probe, *call.samples], _OVERHEAD_ROUNDS, warm_up=5)
-        return self._time(call.latency(), self._seen(probe), probe)
+        beside = self._reference.beside(warm_up=1)
+        interleave([*beside.samples, *call.samples], _OVERHEAD_ROUNDS, warm_up=5)
+        return self._at_once(call.latency(), beside)
 
     def change(self) -> KernelTime:
         """What a kernel takes longer among others than among copies of itself."""
-        probe = Sample("probe", self._probe, warm_up=1)
+        beside = self._reference.beside(warm_up=1)
         blank, change = Blank(self._session), Change(self._session)
-        interleave([probe, *blank.samples, *change.samples], _CHANGE_ROUNDS, warm_up=5)
-        surroundings = blank.overheads_us(lambda sample: fast_interval(sample.times_us).median)
-        return self._time(change.latency(*surroundings), self._seen(probe), probe)
+        samples = [*beside.samples, *blank.samples, *change.samples]
+        interleave(samples, _CHANGE_ROUNDS, warm_up=5)
+        return self._at_once(change.latency(*blank.overheads_us(_fast_us)), beside)
 
-    def _time(self, latency: Interval, reference_us: float, sample: Sample) -> KernelTime:
+    def _at_once(self, latency: Interval, beside: Beside) -> KernelTime:
+        """What was timed in one go."""
+        return self._time(latency, self._seen(beside.pool), _fast_us(beside.alone), beside.pool)
+
+    def _time(
+        self, latency: Interval, reference_us: float, alone_us: float, sample: Sample
+    ) -> KernelTime:
         return KernelTime(
             latency.median, latency.low, latency.high, reference_us, len(sample.times_us),
-            threads=self.threads,
+            threads=self.threads, alone_us=alone_us,
         )  # fmt: skip
+
+
+def _fast_us(sample: Sample) -> float:
+    return fast_interval(sample.times_us).median
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,6 @@ left out of its prediction. Every shape of the workload has whole runs and corre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,7 @@ from planner.steps.states import (
     exponents,
     fast_probes_us,
     reference_us,
+    sharings,
     tail,
     worked_together,
 )
@@ -97,12 +97,15 @@ class Pricing:
 
     def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
         executables = [each for variant in variants for each in variant.executables]
-        keys = [key for each in executables for key in self.bench.keys(each, threads)]
-        times = times_of(self.work, keys)
+        times = times_of(self.work, self._keys(executables, threads))
         seen = [time.reference_us for time in times.values() if time.threads == threads]
         if seen:
             self._references_us[threads] = float(np.quantile(seen, FAST_SHARE))
-        return CostTable(times, self._references_us)
+        sharing = sharings(executables, self.bench, threads)
+        return CostTable(times, self._references_us, sharing=sharing)
+
+    def _keys(self, executables: Sequence[Executable], threads: int) -> list[str]:
+        return [key for each in executables for key in self.bench.keys(each, threads)]
 
     def extend(self, variant: Variant, threads: int, shares: Sequence[Mapping[str, float]]) -> None:
         """Times what is new in one more variant; the state that prices belong to stays.
@@ -113,9 +116,9 @@ class Pricing:
         self._shares[variant.executable.key] = shares
         for count in sorted({_ALONE, threads}):  # short ones have one time for all pools, as above
             self.bench.measure(variant.executables, count)
-        keys = [key for each in variant.executables for key in self.bench.keys(each, threads)]
-        table = self._tables[threads]
-        self._tables[threads] = table.extended(times_of(self.work, keys))
+        times = times_of(self.work, self._keys(variant.executables, threads))
+        sharing = sharings(variant.executables, self.bench, threads)
+        self._tables[threads] = self._tables[threads].extended(times, sharing)
 
     def _overhead_us(self, executable: Executable, threads: int) -> float:
         """What a call costs besides its kernels, in the same state as those; the calling thread
@@ -145,7 +148,7 @@ class Pricing:
         self._shared = together[max(together)]
         self._exponents = exponents(every_run, together)
         alone = [s for s in sessions if s.intra_op_threads == _ALONE]
-        felt = {s.intra_op_threads: self._exponents[s.pool] for s in alone}
+        felt = self._exponents[alone[0].pool] if alone else 1.0
         self._bring(felt, self.bench.change())
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
@@ -153,16 +156,13 @@ class Pricing:
         )
         self.settings = tuple(self._setting(session, native, raced) for session in sessions)
 
-    def _bring(
-        self, felt: Mapping[int, float] = MappingProxyType({}), change: KernelTime | None = None
-    ) -> None:
+    def _bring(self, felt: float = 1.0, change: KernelTime | None = None) -> None:
         """All kernels into the state of the whole runs: as the model does where one thread runs
-        them, and as the probe where threads work on them together, which is slow as the one thread
-        is whose core is taken."""
-        state = CostTable({}, self._references_us, felt)
+        them, and by what threads take longer to meet where they work together."""
+        state = CostTable({}, self._references_us, felt=felt)
         change_us = state.brought(change).expected_us if change is not None else 0.0
         self._tables = {
-            threads: table.in_state(self._references_us, felt, change_us)
+            threads: table.in_state(self._references_us, felt=felt, change_us=change_us)
             for threads, table in self._tables.items()
         }
 

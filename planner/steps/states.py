@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from planner.cost import tempo
+from planner.cost.state import Sharing, sharing_of
 from planner.cost.table import CostTable
+from planner.profiling.store import KernelTime
 from planner.profiling.timing import FAST_SHARE
 from planner.steps.analysis import Executable
 from planner.steps.bench import Bench
@@ -17,6 +19,8 @@ from planner.steps.whole_runs import Observed
 
 _GAIN = 0.8
 """Kernels that take less than this with more threads than one are worked on together."""
+_ALIKE = 0.08
+"""What one thread does is timed alike in two pools: 95 of 100 kernels within this."""
 Runs = Sequence[tuple[Observed, Mapping[str, Any]]]
 """What was timed, and its times."""
 
@@ -67,6 +71,30 @@ def worked_together(
             total += among_us
             shared += among_us if among_us < _GAIN * alone_us else 0.0
     return shared / total if total > 0 else 0.0
+
+
+def sharings(executables: Sequence[Executable], bench: Bench, threads: int) -> dict[str, Sharing]:
+    """Key of a kernel's time with so many threads -> how they share it."""
+    found: dict[str, Sharing] = {}
+    for each in executables if threads > 1 else ():
+        kernels = bench.analysis(each).kernels
+        keys = (bench.keys(each, count) for count in (1, threads))
+        for kernel, alone, among in zip(kernels, *keys, strict=True):
+            if alone != among:  # short ones have but one time: of one thread
+                is_alike = _are_alike(
+                    bench.work.store.kernel(alone), bench.work.store.kernel(among)
+                )
+                found[among] = sharing_of(kernel.op_type, is_alike=is_alike)
+    return found
+
+
+def _are_alike(one: KernelTime | None, several: KernelTime | None) -> bool:
+    """Whether a kernel takes with several threads what it takes with one, on cores as fast."""
+    if one is None or several is None:
+        return False
+    known = one.reference_us > 0 and several.alone_us > 0
+    pace = several.alone_us / one.reference_us if known else 1.0
+    return abs(several.latency_us / (one.latency_us * pace) - 1.0) <= _ALIKE
 
 
 def tail(runs: Runs, pool: str, percentile: float) -> float:

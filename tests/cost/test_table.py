@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.cost.state import Sharing
 from planner.cost.table import CostTable
 from planner.ir.cost import Source
 from planner.profiling.store import KernelTime
@@ -30,29 +31,42 @@ def test_a_measurement_without_its_moment_is_taken_as_it_is() -> None:
     assert table.cost("k").expected_us == 10.0
 
 
-def test_a_measurement_of_another_pool_is_scaled_by_that_pool() -> None:
-    alone, together = _time(10.0, 9.0, 12.0), replace(_time(10.0, 9.0, 12.0), threads=2)
-    table = CostTable({"alone": alone, "together": together}, {1: 110.0, 2: 90.0})
+def _pair() -> dict[str, KernelTime]:
+    """A kernel timed with one thread and with two, where the probe took 100 us with either."""
+    alone = _time(10.0, 9.0, 12.0)
+    return {"alone": alone, "together": replace(alone, threads=2, alone_us=100.0)}
+
+
+def test_what_one_thread_runs_follows_the_probe_with_one_in_every_pool() -> None:
+    table = CostTable(_pair(), {1: 110.0, 2: 500.0})
     assert table.cost("alone").expected_us == pytest.approx(11.0)
+    assert table.cost("together").expected_us == pytest.approx(11.0)
+
+
+def test_threads_that_meet_late_cost_a_region_each_time() -> None:
+    """With 16 regions the probe took 16 us longer: this kernel took one longer, not 16 %."""
+    table = CostTable(_pair(), {1: 100.0, 2: 84.0}, sharing={"together": Sharing.ONCE})
     assert table.cost("together").expected_us == pytest.approx(9.0)
+    assert table.cost("alone").expected_us == 10.0
 
 
-def test_another_state_is_felt_as_far_as_its_pool_feels_it() -> None:
-    alone, together = _time(10.0, 9.0, 12.0), replace(_time(10.0, 9.0, 12.0), threads=2)
-    table = CostTable({"alone": alone, "together": together}, {1: 100.0, 2: 100.0})
-    found = table.in_state({1: 81.0, 2: 81.0}, {1: 0.5})
+def test_another_state_is_felt_as_far_as_one_thread_feels_it() -> None:
+    table = CostTable(_pair(), {1: 100.0, 2: 100.0}, sharing={"together": Sharing.ONCE})
+    found = table.in_state({1: 81.0, 2: 90.0}, felt=0.5)
     assert found.cost("alone").expected_us == pytest.approx(9.0)
-    assert found.cost("together").expected_us == pytest.approx(8.1)
-    assert found.extended({"more": alone}).cost("more").expected_us == pytest.approx(9.0)
+    assert found.cost("together").expected_us == pytest.approx(9.0)  # the probe's pace: no region
+    more = found.extended({"more": _pair()["alone"]}, {})
+    assert more.cost("more").expected_us == pytest.approx(9.0)
+    assert more.cost("together") == found.cost("together")
     assert table.cost("alone").expected_us == 10.0
 
 
 def test_a_kernel_among_others_takes_longer_than_among_its_copies() -> None:
     times = {"a": _time(10.0, 9.0, 12.0), "b": _time(5.0, 5.0, 5.0)}
-    table = CostTable(times, {1: 100.0}).in_state({1: 200.0}, {}, change_us=1.0)
+    table = CostTable(times, {1: 100.0}).in_state({1: 200.0}, felt=1.0, change_us=1.0)
     found = table.cost("a")
     assert (found.low_us, found.expected_us, found.high_us) == (19.0, 21.0, 25.0)
-    assert table.extended({}).total(["a", "b", "b"]).expected_us == 43.0
+    assert table.extended({}, {}).total(["a", "b", "b"]).expected_us == 43.0
     assert table.brought(times["a"]).expected_us == 20.0
 
 
@@ -111,6 +125,6 @@ def test_tables_grow_without_changing() -> None:
     table = CostTable({"a": _time(1, 1, 1)}, {1: 100.0})
     assert "a" in table
     assert "b" not in table
-    more = table.extended({"b": _time(2, 2, 2, reference_us=200.0)})
+    more = table.extended({"b": _time(2, 2, 2, reference_us=200.0)}, {})
     assert more.total(["a", "b"]).expected_us == 2.0
     assert "b" not in table

@@ -68,6 +68,17 @@ def test_what_is_alone_and_a_probe_of_two_may_both_spread_and_not_be_of_one_caus
     assert slowness(80.0, 40.0, found) < 1.1
 
 
+@given(st.integers(0, 2**16), st.floats(0.2, 1.0))
+def test_what_kept_its_pace_while_the_probe_did_not_follows_no_more(
+    seed: int, shared: float
+) -> None:
+    """Threads that hear of each other late, and a model that hardly needs them."""
+    probe = _turns(1.0, 8.0, [1.0, 2.0], seed=seed).probe_us
+    own = _turns(0.0, 900.0, [1.0], seed=seed + 1).own_us
+    found = exponent([Beside(own, probe)], shared=shared)
+    assert slowness(80.0, 40.0, found) < 1.12
+
+
 def test_a_slow_race_still_tells_of_the_fast_state() -> None:
     pair = _turns(0.7, 100.0, [1.5, 1.7], seed=1)
     assert fast_us(pair, 40.0, 0.7) == pytest.approx(100.0, rel=0.03)

@@ -10,6 +10,7 @@ import pytest
 
 from planner.profiling import blank as blank_module
 from planner.profiling import measure as measure_module
+from planner.profiling import reference as reference_module
 from planner.profiling import timing as timing_module
 from planner.profiling.item import Item, Request
 from planner.profiling.measure import Meter
@@ -49,7 +50,7 @@ def test_short_kernels_are_not_free_because_a_neighbour_was_busy_for_a_moment(
     for module in (timing_module, measure_module):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Meter, "_session", lambda _, content: content)
-    monkeypatch.setattr(measure_module, "make_runner", lambda *_: machine.run(_PROBE_US))
+    monkeypatch.setattr(reference_module, "runner", lambda *_: machine.run(_PROBE_US))
     monkeypatch.setattr(blank_module, "shapes_model", lambda count: str(count).encode())
 
     def reading(content: bytes, _: Any) -> Run:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from planner.cost.state import PROBE_REGIONS
 from planner.profiling.store import KernelTime
 from planner.progress import Silent
 from planner.spec.session import SessionSettings
@@ -25,10 +26,17 @@ _SHORT_US, _LONG_US, _OVERHEAD_US, _CHANGE_US, _SHORT_ONES = 2.0, {1: 20.0, 2: 1
 _ROUNDS = 40
 
 
-def _timed(fast_us: float, threads: int, slow: Mapping[int, float]) -> KernelTime:
-    state = slow[threads]
-    us = fast_us * state
-    return KernelTime(us, us, us, _PROBES_US[threads] * state, 20, threads=threads)
+_LATE_US = 2.3
+"""What a parallel region takes longer where threads hear of each other late."""
+
+
+def _timed(
+    fast_us: float, threads: int, slow: Mapping[int, float], late_us: float = 0.0
+) -> KernelTime:
+    pace = slow[threads]
+    us = fast_us * pace + (late_us if threads > 1 else 0.0)
+    pool_us = _PROBES_US[threads] * pace + (PROBE_REGIONS * late_us if threads > 1 else 0.0)
+    return KernelTime(us, us, us, pool_us, 20, threads=threads, alone_us=_PROBES_US[1] * pace)
 
 
 def _whole(fast_us: float, threads: int) -> dict[str, Any]:
@@ -40,26 +48,33 @@ def _whole(fast_us: float, threads: int) -> dict[str, Any]:
     }
 
 
-def _pricing(slow: Mapping[int, float], monkeypatch: pytest.MonkeyPatch) -> tuple[Pricing, Variant]:
+def _pricing(
+    slow: Mapping[int, float], monkeypatch: pytest.MonkeyPatch, late_us: float = 0.0
+) -> tuple[Pricing, Variant]:
     """Of a model of short kernels, timed with one thread only, and a long one.
 
     Args:
         slow: threads -> how much slower the machine was while kernels were timed.
+        late_us: how much later than else the threads met then.
     """
     executable = SimpleNamespace(key="native")
     native = SimpleNamespace(
         name="native", realised={}, level="all", executable=executable, executables=[executable]
     )
     times = {"short": _timed(_SHORT_US, 1, slow)}
-    times |= {f"long {threads}": _timed(us, threads, slow) for threads, us in _LONG_US.items()}
+    times |= {f"long {threads}": _timed(us, threads, slow, late_us) for threads, us in _LONG_US.items()}
 
     asked: list[int] = []
+    kernels = [SimpleNamespace(op_type="Gemm")] * (_SHORT_ONES + 1)
+    work = SimpleNamespace(reporter=Silent(), store=SimpleNamespace(kernel=times.get))
 
     def keys(_: object, threads: int) -> list[str]:
         return ["short"] * _SHORT_ONES + [f"long {threads}"]
 
     bench = SimpleNamespace(
         keys=keys,
+        work=work,
+        analysis=lambda _: SimpleNamespace(kernels=kernels),
         measure=lambda _, threads: asked.append(threads),
         asked=asked,
         rest=lambda: None,
@@ -76,7 +91,6 @@ def _pricing(slow: Mapping[int, float], monkeypatch: pytest.MonkeyPatch) -> tupl
     monkeypatch.setattr(module, "observed", lambda *_: entries)
     monkeypatch.setattr(module, "whole_runs", runs)
     prepared = SimpleNamespace(shapes=[SimpleNamespace(share=1.0)])
-    work = SimpleNamespace(reporter=Silent(), store=SimpleNamespace(kernel=times.get))
     made = Pricing(
         cast("Prepared", prepared), cast("Bench", bench), cast("Workspace", work), percentile=99.0
     )
@@ -93,13 +107,14 @@ def _sum_us(threads: int) -> float:
     return _SHORT_ONES * _SHORT_US + _LONG_US[threads] + _OVERHEAD_US + change_us
 
 
+@pytest.mark.parametrize("late_us", [0.0, _LATE_US])
 @pytest.mark.parametrize("slow", [{1: 1.0, 2: 1.0}, {1: 1.6, 2: 1.0}, {1: 1.0, 2: 1.6}])
 def test_a_pool_is_not_priced_by_the_state_in_which_another_one_was_timed(
-    slow: dict[int, float], monkeypatch: pytest.MonkeyPatch
+    slow: dict[int, float], late_us: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kernels of one thread were timed beside a busy neighbour, the others were not: the sum is
-    still that of one state, the one whole runs were timed in."""
-    pricing, native = _pricing(slow, monkeypatch)
+    """Kernels of one thread were timed beside a busy neighbour, the others were not, or met late:
+    the sum is still that of one state, the one whole runs were timed in."""
+    pricing, native = _pricing(slow, monkeypatch, late_us)
     for index, setting in enumerate(pricing.settings):
         wanted_us = _sum_us(setting.session.intra_op_threads)
         found_us = pricing.sum_of_kernels(native, setting.session, 0).expected_us
