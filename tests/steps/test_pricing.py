@@ -62,7 +62,9 @@ def _pricing(
         name="native", realised={}, level="all", executable=executable, executables=[executable]
     )
     times = {"short": _timed(_SHORT_US, 1, slow)}
-    times |= {f"long {threads}": _timed(us, threads, slow, late_us) for threads, us in _LONG_US.items()}
+    times |= {
+        f"long {threads}": _timed(us, threads, slow, late_us) for threads, us in _LONG_US.items()
+    }
 
     asked: list[int] = []
     kernels = [SimpleNamespace(op_type="Gemm")] * (_SHORT_ONES + 1)
