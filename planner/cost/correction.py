@@ -5,18 +5,19 @@ kernel shows. The ratio depends on the thread pool, the graph level and the form
 each whole run shows it for one combination, with a few percent of noise. So the logarithm of the
 ratio is taken as a sum of effects,
 
-    log(whole / sum of kernels) = overall + pool + level + sum(share * format) + noise
+    log(whole / sum of kernels) = overall + pool + late * log(1 + met) + level
+                                  + sum(share * format) + noise
 
-with a normal prior on every effect. What one thread does says little of what two do, which meet at
-the end of every kernel, and threads that sleep in between wake up late: so pools have wide priors
-of their own. Were the noise normal too, the posterior would have a closed form (Bayesian linear
-regression: Bishop, Pattern Recognition and Machine Learning, 3.49 to 3.59; the best linear unbiased
-prediction of mixed models: Henderson 1975). Now and then a run is disturbed from beginning to end,
-so the noise has heavy tails (Student's t), and runs are weighted by how well they fit, again and
-again (Lange, Little and Taylor 1989, section 4); formats' priors are weighted alike. A run whose
-kernels' own times were not sure tells as much less: one convolution that two threads never had both
-cores for (55 to 245 us) made every run of its pool say that wholes take 0.6 times their kernels.
-Few runs give cautious corrections and wide intervals.
+with a normal prior on every effect. `met` is what threads that meet at the end of every kernel are
+expected to lose so (`planner/cost/meeting.py`), over the sum of kernels; `late`, about 1, is how
+much of it they do lose in a pool. Were the noise normal too, the posterior would have a closed form
+(Bayesian linear regression: Bishop, Pattern Recognition and Machine Learning, 3.49 to 3.59; the
+best linear unbiased prediction of mixed models: Henderson 1975). Now and then a run is disturbed
+from beginning to end, so the noise has heavy tails (Student's t), and runs are weighted by how well
+they fit, again and again (Lange, Little and Taylor 1989, section 4); formats' priors are weighted
+alike. A run whose kernels' own times were not sure tells as much less: one convolution that two
+threads never had both cores for (55 to 245 us) made every run of its pool say that wholes take 0.6
+times their kernels. Few runs give cautious corrections and wide intervals.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ class Prior:
 
 
 _USUAL_FORMAT = Prior(0.0, _FORMAT_SIGMA, _FORMAT_TAIL)
-_ONE_THREAD = Prior(0.0, 0.12)
-_THREADS = Prior(0.06, 0.17)
-"""Pools, from the same fit: two threads meet late, most so where kernels are short;"""
-_SLEEPING_THREADS = Prior(0.28, 0.15)
-"""and wake up later still."""
+_ONE_THREAD, _THREADS = Prior(0.0, 0.05), Prior(0.0, 0.03)
+"""Pools but for what is lost where threads meet."""
+_LATE = Prior(1.0, 0.5)
+"""From 322 whole runs of 42 models, each predicted from the others of its model (2026-11-28, two
+cores of an EPYC): one thread 4.1 % off in the mean, two 4.7, two that sleep 7.5; 4.5, 5.8 and 14.2
+where a pool's effect grew with the share of time that its threads work together."""
 _FORMATS: Mapping[str, Prior] = {
     name: Prior(0.05, 0.1, _FORMAT_TAIL)
     for name in (Format.INT8_STATIC, Format.INT8_DYNAMIC, Format.INT8_DYNAMIC_SMOOTH)
@@ -75,11 +77,6 @@ to 2.8 times as long as alone, convolutions 0.8 to 1.1 times. Judged on 157 whol
 (2026-11-28, two cores of an EPYC with 1 MiB of private cache each), each predicted from the others
 of its model: with one thread 6.4 % off in the mean instead of 7.6, with two 11.9 instead of 11.6,
 which others' load on the second core makes."""
-_ALIKE_SIGMA = 0.05
-"""Of pools whose threads have nothing to do together. Effects of pools grow with the root of the
-share of time in which their threads do: over 286 whole runs of 37 models, each predicted from
-the others of its model (2026-11-28, two cores of an EPYC), with two threads 10.0 % off in the mean
-and 22.9 at the ninth decile, 11.9 and 35.0 without; 10.4 and 23.9 in proportion to the share."""
 _TAIL = 3.0
 """Degrees of freedom of the noise: one run in ten lies beyond 2.4 standard deviations."""
 _ITERATIONS = 30
@@ -98,32 +95,23 @@ class Circumstances:
     session: SessionSettings
     formats: Mapping[str, float]
     """Format -> its share of the kernels' time; shares add up to 1."""
-    together: float = 1.0
-    """The share of the model's time in kernels that threads work on together, where there are
-    several: the calling thread runs the others, short ones, alone in every pool."""
+    met: float = 0.0
+    """What threads are expected to lose where they meet, over the sum of kernels."""
 
     def effects(self) -> dict[str, tuple[float, Prior]]:
         """Effect -> how much of it is in here, and what is known of it beforehand."""
         effects = {
             "": (1.0, Prior(0.0, _OVERALL_SIGMA)),
-            f"pool {self.session.pool}": (1.0, _of_pool(self.session, self.together)),
+            f"pool {self.session.pool}": (1.0, self._of_pool()),
+            f"late {self.session.pool}": (math.log1p(self.met), _LATE),
             f"level {self.session.graph_level}": (1.0, Prior(0.0, _LEVEL_SIGMA)),
         }
         for name, share in self.formats.items():
             effects[f"format {name}"] = (share, _FORMATS.get(name, _USUAL_FORMAT))
         return effects
 
-
-def _of_pool(session: SessionSettings, together: float) -> Prior:
-    """Pools differ by what their threads do together; in what one thread does they are alike."""
-    usual, share = _usual_pool(session), math.sqrt(together)
-    return Prior(share * usual.mean, math.hypot(share * usual.sigma, _ALIKE_SIGMA))
-
-
-def _usual_pool(session: SessionSettings) -> Prior:
-    if session.intra_op_threads == 1:
-        return _ONE_THREAD
-    return _THREADS if session.spinning else _SLEEPING_THREADS
+    def _of_pool(self) -> Prior:
+        return _ONE_THREAD if self.session.intra_op_threads == 1 else _THREADS
 
 
 @dataclass(frozen=True, slots=True)

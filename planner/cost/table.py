@@ -96,6 +96,10 @@ class CostTable:
     def __contains__(self, key: str) -> bool:
         return key in self._times
 
+    def is_shared(self, key: str) -> bool:
+        """Whether several threads work on it."""
+        return self._sharing.get(key, Sharing.ALONE) != Sharing.ALONE
+
     def cost(self, key: str) -> Cost:
         """The kernel's latency in that state.
 

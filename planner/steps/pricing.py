@@ -26,6 +26,7 @@ import numpy as np
 
 from planner.cost import tempo
 from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun, doubt
+from planner.cost.meeting import met_us
 from planner.cost.table import CostTable
 from planner.errors import ModelError
 from planner.ir.cost import Cost
@@ -76,8 +77,6 @@ class Pricing:
         self._tables: dict[int, CostTable] = {}
         self._corrections: tuple[Corrections, ...] = ()
         self._exponents: dict[str, float] = {}
-        self._shared = 1.0
-        """The share of the native variant's time in which the threads of the largest pool meet."""
         self._factors: dict[tuple[str, str, int], Factor] = {}
         self._shares: dict[str, Sequence[Mapping[str, float]]] = {}
 
@@ -116,9 +115,9 @@ class Pricing:
         self._shares[variant.executable.key] = shares
         for count in sorted({_ALONE, threads}):  # short ones have one time for all pools, as above
             self.bench.measure(variant.executables, count)
-        times = times_of(self.work, self._keys(variant.executables, threads))
-        sharing = sharings(variant.executables, self.bench, threads)
-        self._tables[threads] = self._tables[threads].extended(times, sharing)
+            times = times_of(self.work, self._keys(variant.executables, count))
+            sharing = sharings(variant.executables, self.bench, count)
+            self._tables[count] = self._tables[count].extended(times, sharing)
 
     def _overhead_us(self, executable: Executable, threads: int) -> float:
         """What a call costs besides its kernels, in the same state as those; the calling thread
@@ -145,7 +144,6 @@ class Pricing:
             threads: worked_together(executables, self.bench, self._tables, threads)
             for threads in self._tables
         }
-        self._shared = together[max(together)]
         self._exponents = exponents(every_run, together)
         alone = [s for s in sessions if s.intra_op_threads == _ALONE]
         felt = self._exponents[alone[0].pool] if alone else 1.0
@@ -266,4 +264,21 @@ class Pricing:
     ) -> Circumstances:
         known = self._shares.get(variant.executable.key)
         shares = known[shape] if known is not None else {format_of(variant): 1.0}
-        return Circumstances(session, shares, self._shared)
+        met_us = self._met_us(variant.executables[shape], session)
+        total_us = self.sum_of_kernels(variant, session, shape).expected_us
+        return Circumstances(session, shares, met_us / total_us)
+
+    def _met_us(self, executable: Executable, session: SessionSettings) -> float:
+        """What threads are expected to lose where they meet."""
+        threads = session.intra_op_threads
+        one, all_ = self._tables[_ALONE], self._tables[threads]
+        keys = (self.bench.keys(executable, count) for count in (_ALONE, threads))
+        return sum(
+            met_us(
+                one.cost(alone).expected_us,
+                all_.cost(among).expected_us,
+                is_spinning=session.spinning,
+            )
+            for alone, among in zip(*keys, strict=True)
+            if all_.is_shared(among)
+        )

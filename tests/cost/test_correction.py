@@ -14,6 +14,8 @@ from planner.cost.correction import Circumstances, Corrections, WholeRun
 from planner.spec.session import SessionSettings
 
 POOLS = {"1": 0.95, "2": 1.2, "2 sleeping": 1.5}
+MET = {"1": 0.0, "2": 0.3, "2 sleeping": 0.6}
+"""What threads are expected to lose where they meet: about what they do lose, against one."""
 FORMATS = {"fp32": 1.0, "int8": 0.93, "int4": 1.06}
 SESSIONS = {
     "1": SessionSettings(intra_op_threads=1),
@@ -23,7 +25,7 @@ SESSIONS = {
 
 
 def _at(pool: str, **formats: float) -> Circumstances:
-    return Circumstances(SESSIONS[pool], formats)
+    return Circumstances(SESSIONS[pool], formats, MET[pool])
 
 
 def _world(pools: Sequence[str], formats: Sequence[str]) -> list[WholeRun]:
@@ -52,9 +54,9 @@ def test_a_run_that_was_left_out_is_predicted_from_the_others() -> None:
 
 def test_runs_of_kernels_that_were_not_timed_well_say_little_of_their_pool() -> None:
     """As where one convolution's time lay anywhere between 55 and 245 us, and the sum was twice
-    what it should be: all native runs of a pool say 0.55, and one of other kernels says 1.2."""
+    what it should be: all native runs of a pool say 0.8, and one of other kernels says 1.2."""
     alone = [WholeRun(f"1|{name}", _at("1", **{name: 1.0}), 1.15) for name in FORMATS]
-    bent = [WholeRun(f"{pool}|fp32", _at("2", fp32=1.0), 0.55, doubt=0.3) for pool in "ab"]
+    bent = [WholeRun(f"{pool}|fp32", _at("2", fp32=1.0), 0.8, doubt=0.3) for pool in "abcd"]
     sure = WholeRun("2|int8", _at("2", int8=1.0), 1.2)
     wanted = _at("2", int4=1.0)
     believing = [WholeRun(run.name, run.circumstances, run.ratio) for run in bent]
@@ -124,16 +126,24 @@ def test_intervals_hold_what_they_promise() -> None:
     assert inside >= 0.93 * 300
 
 
-@pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
-def test_pools_are_alike_in_what_one_thread_does(together: float) -> None:
-    """All kernels are short, so every pool runs them on the calling thread: what one pool shows
-    holds for the others, and nothing is added for threads that meet."""
-    seen = Circumstances(SESSIONS["1"], {"fp32": 1.0}, together)
+@pytest.mark.parametrize("met", [0.0, 0.2, 1.0])
+def test_pools_differ_by_what_is_lost_where_threads_meet(met: float) -> None:
+    """Where all kernels are short, every pool runs them on the calling thread: what one pool shows
+    holds for the others."""
+    seen = Circumstances(SESSIONS["1"], {"fp32": 1.0})
     runs = [WholeRun(f"run {n}", seen, 0.9) for n in range(4)]
-    wanted = Circumstances(SESSIONS["2 sleeping"], {"fp32": 1.0}, together)
-    found = Corrections(runs).factor(wanted)
-    usual = Corrections([]).factor(Circumstances(SESSIONS["2 sleeping"], {"fp32": 1.0}))
-    assert found.expected < usual.expected
-    if together == 0.0:
-        assert found.expected == pytest.approx(0.9, rel=0.03)
-        assert found.high / found.low < 1.45
+    found = Corrections(runs).factor(Circumstances(SESSIONS["2 sleeping"], {"fp32": 1.0}, met))
+    assert found.expected == pytest.approx(0.9 * (1 + met), rel=0.03)
+    assert found.high / found.low < 1.5 * (1 + met) ** 2
+
+
+def test_a_pool_that_loses_more_than_expected_does_so_in_proportion() -> None:
+    """Two runs of few and of many meetings say how late threads are; a plan has others."""
+
+    def at(met: float) -> Circumstances:
+        return Circumstances(SESSIONS["2"], {"fp32": 1.0}, met)
+
+    runs = [WholeRun(f"run {met}", at(met), (1 + met) ** 2) for met in (0.05, 0.1, 0.4, 0.5)]
+    corrections = Corrections(runs)
+    for met in (0.02, 0.25, 0.6):
+        assert corrections.factor(at(met)).expected == pytest.approx((1 + met) ** 2, rel=0.08)

@@ -36,7 +36,7 @@ def test_the_exponent_shows_where_the_machine_was_in_two_states(true: float, see
 def test_one_state_tells_nothing_and_the_prior_holds(true: float, seed: int) -> None:
     pair = _turns(true, 100.0, [1.0], seed=seed)
     assert exponent([pair]) == pytest.approx(0.8, abs=0.1)
-    assert fast_us(pair, 40.0, exponent([pair])) == pytest.approx(100.0, rel=0.02)
+    assert fast_us(pair, 40.0, exponent([pair])) == pytest.approx(100.0, rel=0.04)
 
 
 @given(st.integers(0, 2**16))
