@@ -78,10 +78,13 @@ def moved_us(us: float, sharing: Sharing, *, seen: State, wanted: State, felt: f
     share = wanted.pool_us / seen.pool_us
     late_us = (wanted.pool_us - pace * seen.pool_us) / PROBE_REGIONS
     ends = sorted((us * pace, us * share))
-    return min(max(us * pace + _meetings(us, sharing) * late_us, ends[0]), ends[1])
+    return min(max(us * pace + meetings(us, sharing) * late_us, ends[0]), ends[1])
 
 
-def _meetings(us: float, sharing: Sharing) -> float:
+def meetings(us: float, sharing: Sharing) -> float:
+    """How often threads meet in a kernel that takes so long."""
+    if sharing == Sharing.ALONE:
+        return 0.0
     if sharing == Sharing.ONCE:
         return 1.0
     return max(_TASKS * math.pow(us / _TASKS_US, _TASKS_GROWTH), 1.0)

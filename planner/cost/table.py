@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from planner.cost.state import Sharing, State, moved_us
+from planner.cost.state import Sharing, State, meetings, moved_us
 from planner.ir.cost import Cost, Source
 from planner.profiling.kernel import Kernel, measurement_key
 from planner.profiling.micro import footprint_class
@@ -96,9 +96,9 @@ class CostTable:
     def __contains__(self, key: str) -> bool:
         return key in self._times
 
-    def is_shared(self, key: str) -> bool:
-        """Whether several threads work on it."""
-        return self._sharing.get(key, Sharing.ALONE) != Sharing.ALONE
+    def meetings(self, key: str) -> float:
+        """How often threads meet in a kernel; 0 where one does all."""
+        return meetings(self._times[key].latency_us, self._sharing.get(key, Sharing.ALONE))
 
     def cost(self, key: str) -> Cost:
         """The kernel's latency in that state.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.compress.base import NATIVE, Format
+from planner.cost.state import State
+from planner.cost.tempo import Feeling
 from planner.fuse.options import Variant as PricedVariant
 from planner.spec.plan import (
     AccuracyReport,
@@ -49,8 +51,8 @@ class Material:
     """p50 per workload shape, microseconds."""
     tail_factors: tuple[float, ...]
     accuracy: AccuracyReport
-    machine_state_us: float
-    machine_exponent: float
+    state: State
+    felt: Feeling
     memory_size_bytes: int
 
 
@@ -82,8 +84,10 @@ def document(material: Material) -> Plan:
         ),
         accuracy=material.accuracy,
         guard=material.outcome.report,
-        machine_state_us=material.machine_state_us,
-        machine_exponent=material.machine_exponent,
+        machine_state_us=material.state.pool_us,
+        machine_alone_us=material.state.alone_us or None,
+        machine_exponent=material.felt.late,
+        machine_pace_exponent=material.felt.pace,
         rejected=tuple(
             Rejected(op=found.op, format=str(found.format), reason=found.reason)
             for found in material.case.choices.rejections

@@ -32,8 +32,8 @@ def finish(case: Case, settled: Settled, outcome: Outcome) -> Plan:
         predicted=predicted,
         tail_factors=chosen.tail_factors,
         accuracy=_accuracy(case, settled, winner, shipped),
-        machine_state_us=chosen.probe_us,
-        machine_exponent=chosen.exponent,
+        state=chosen.state,
+        felt=chosen.felt,
         memory_size_bytes=_memory(case, settled, shipped),
     )
     return document(material)

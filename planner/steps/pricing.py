@@ -26,7 +26,7 @@ import numpy as np
 
 from planner.cost import tempo
 from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun, doubt
-from planner.cost.meeting import met_us
+from planner.cost.state import State
 from planner.cost.table import CostTable
 from planner.errors import ModelError
 from planner.ir.cost import Cost
@@ -41,12 +41,12 @@ from planner.steps.prepare import Prepared
 from planner.steps.setting import PlanSetting
 from planner.steps.states import (
     beside,
-    exponents,
     fast_probes_us,
-    reference_us,
+    feelings,
+    lost_where_met_us,
     sharings,
     tail,
-    worked_together,
+    usual_state,
 )
 from planner.steps.variants import Variant
 from planner.steps.whole_runs import (
@@ -76,7 +76,7 @@ class Pricing:
         self._references_us: dict[int, float] = {}
         self._tables: dict[int, CostTable] = {}
         self._corrections: tuple[Corrections, ...] = ()
-        self._exponents: dict[str, float] = {}
+        self._felt: dict[str, tempo.Feeling] = {}
         self._factors: dict[tuple[str, str, int], Factor] = {}
         self._shares: dict[str, Sequence[Mapping[str, float]]] = {}
 
@@ -139,15 +139,8 @@ class Pricing:
         every_run = [run for runs in raced for run in runs]
         self._references_us = fast_probes_us(every_run)
         self._bring()
-        executables = variants[0].executables
-        together = {
-            threads: worked_together(executables, self.bench, self._tables, threads)
-            for threads in self._tables
-        }
-        self._exponents = exponents(every_run, together)
-        alone = [s for s in sessions if s.intra_op_threads == _ALONE]
-        felt = self._exponents[alone[0].pool] if alone else 1.0
-        self._bring(felt, self.bench.change())
+        self._felt = feelings(every_run, variants[0].executables, self.bench, self._tables)
+        self._bring(self._felt[sessions[0].pool].pace, self.bench.change())
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
@@ -171,22 +164,23 @@ class Pricing:
         raced: Sequence[Sequence[tuple[Observed, Mapping[str, Any]]]],
     ) -> PlanSetting:
         pool = session.pool
-        probe_us, exponent = reference_us(native, pool), self._exponents[pool]
+        state, felt = usual_state(native, pool), self._felt[pool]
         return PlanSetting(
             session,
             tail_factors=tuple(tail(runs, pool, self.percentile) for runs in raced),
-            probe_us=probe_us,
-            exponent=exponent,
-            slowness=tempo.slowness(
-                probe_us, self._references_us[session.intra_op_threads], exponent
-            ),
+            state=state,
+            felt=felt,
+            slowness=tempo.slowness(state, self._fast(session), felt),
         )
+
+    def _fast(self, session: SessionSettings) -> State:
+        """The state that prices belong to."""
+        pool_us = self._references_us[session.intra_op_threads]
+        return State(self._references_us.get(_ALONE, 0.0), pool_us)
 
     def _run(self, entry: Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
         whole_us = tempo.fast_us(
-            beside(timed),
-            self._references_us[entry.session.intra_op_threads],
-            self._exponents[entry.session.pool],
+            beside(timed), self._fast(entry.session), self._felt[entry.session.pool]
         )
         total = self.sum_of_kernels(entry.variant, entry.session, shape)
         at = self._circumstances(entry.variant, entry.session, shape)
@@ -264,21 +258,6 @@ class Pricing:
     ) -> Circumstances:
         known = self._shares.get(variant.executable.key)
         shares = known[shape] if known is not None else {format_of(variant): 1.0}
-        met_us = self._met_us(variant.executables[shape], session)
+        lost_us = lost_where_met_us(variant.executables[shape], self.bench, self._tables, session)
         total_us = self.sum_of_kernels(variant, session, shape).expected_us
-        return Circumstances(session, shares, met_us / total_us)
-
-    def _met_us(self, executable: Executable, session: SessionSettings) -> float:
-        """What threads are expected to lose where they meet."""
-        threads = session.intra_op_threads
-        one, all_ = self._tables[_ALONE], self._tables[threads]
-        keys = (self.bench.keys(executable, count) for count in (_ALONE, threads))
-        return sum(
-            met_us(
-                one.cost(alone).expected_us,
-                all_.cost(among).expected_us,
-                is_spinning=session.spinning,
-            )
-            for alone, among in zip(*keys, strict=True)
-            if all_.is_shared(among)
-        )
+        return Circumstances(session, shares, lost_us / total_us)

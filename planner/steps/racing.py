@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from planner.profiling.forked import Zygote
-from planner.profiling.race import Contestant, Race
+from planner.profiling.race import Contestant, Race, Result
 from planner.profiling.timing import probe_feeds, probe_model
 from planner.runtime.tensors import write_tensors
 from planner.spec.session import GraphLevel, SessionSettings
 from planner.steps.workspace import Workspace
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raised whenever a race would measure something else: older results are then not used."""
+_ALONE = "probe alone"
+"""The probe with one thread beside contestants of several."""
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Every percentile that a promise may name: kept whichever it is, so that another promise finds
 them."""
@@ -34,11 +36,13 @@ def race(
 ) -> dict[str, dict[str, Any]]:
     """Times variants against the first of them, in heats that fit the memory a plan may take.
 
-    Before each turn of a contestant stands one of the reference probe with as many threads.
+    Before each turn of a contestant stands one of the reference probe with as many threads; the
+    probe with one has a turn a round.
 
     Returns name -> percentiles_us (by percentile, as text), reference_us (the probe's median),
-    medians_us (one a round), beside_us (the probe's in the same rounds), first_us (those of the
-    first contestant in the same rounds), runs, peak_size_bytes.
+    medians_us (one a round), beside_us (the probe's in the same rounds), alone_us (that of the
+    probe with one thread), first_us (those of the first contestant in the same rounds), runs,
+    peak_size_bytes.
     """
     first, *rivals = contestants
     size = _rivals_at_once(model_size_bytes)
@@ -82,7 +86,11 @@ def _heat(
         replace(entry, beside=probes[entry.settings.intra_op_threads].name) for entry in contestants
     ]
     own = {probe.name: feeds for probe in probes.values()}
-    with Race([*beside, *probes.values()], feeds_path, own, zygote=zygote) as held:
+    running = [*beside, *probes.values()]
+    if any(entry.settings.intra_op_threads > 1 for entry in contestants):
+        running.append(_probe(_ALONE, 1, work))
+        own[_ALONE] = feeds
+    with Race(running, feeds_path, own, zygote=zygote) as held:
         results = held.run(rounds=rounds, budget_s=budget_s)
         failed = held.failed
     first = results.get(contestants[0].name)
@@ -97,11 +105,20 @@ def _heat(
             "reference_us": float(np.median(result.beside_us)),
             "medians_us": [float(median) for median in result.medians_us],
             "beside_us": result.beside_us,
+            "alone_us": _alone_us(contestant, results),
             "first_us": [float(median) for median in first.medians_us],
             "runs": result.runs,
             "peak_size_bytes": result.peak_size_bytes,
         }
     return found
+
+
+def _alone_us(contestant: Contestant, results: Mapping[str, Result]) -> list[float]:
+    """Medians of the probe with one thread, by round; empty where it could not be run."""
+    if contestant.settings.intra_op_threads == 1:
+        return results[contestant.name].beside_us
+    alone = results.get(_ALONE)
+    return [float(median) for median in alone.medians_us] if alone is not None else []
 
 
 def _probes(
@@ -112,8 +129,10 @@ def _probes(
     if not model.exists():
         model.write_bytes(probe_model())
         write_tensors(feeds, probe_feeds())
-    found: dict[int, Contestant] = {}
-    for threads in sorted({c.settings.intra_op_threads for c in contestants}):
-        settings = SessionSettings(intra_op_threads=threads, graph_level=GraphLevel.DISABLED)
-        found[threads] = Contestant(f"probe-{threads}", model, settings, "bare")
-    return found, feeds
+    numbers = sorted({c.settings.intra_op_threads for c in contestants})
+    return {threads: _probe(f"probe-{threads}", threads, work) for threads in numbers}, feeds
+
+
+def _probe(name: str, threads: int, work: Workspace) -> Contestant:
+    settings = SessionSettings(intra_op_threads=threads, graph_level=GraphLevel.DISABLED)
+    return Contestant(name, work.scratch / "probe.onnx", settings, "bare")

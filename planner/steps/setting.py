@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.cost.state import State
+from planner.cost.tempo import Feeling
 from planner.spec.session import SessionSettings
 
 
@@ -16,9 +18,9 @@ class PlanSetting:
     """Latency at the promise's percentile / p50, the median of all whole runs in this pool; per
     workload shape. Neighbours make tails: what one run saw of them proves nothing of the next, so
     no SLO is called unreachable because of these."""
-    probe_us: float
+    state: State
     """The reference probe's p50 when whole models were timed."""
-    exponent: float
-    """How a model of these kernels follows the probe (`planner/cost/tempo.py`)."""
+    felt: Feeling
+    """How a model of these kernels follows it."""
     slowness: float
     """What that makes of its time, against when kernels were measured."""

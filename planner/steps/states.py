@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from planner.cost import tempo
-from planner.cost.state import Sharing, sharing_of
+from planner.cost.meeting import met_us
+from planner.cost.state import Sharing, State, sharing_of
 from planner.cost.table import CostTable
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import FAST_SHARE
+from planner.spec.session import SessionSettings
 from planner.steps.analysis import Executable
 from planner.steps.bench import Bench
 from planner.steps.racing import at_percentile
@@ -21,13 +23,18 @@ _GAIN = 0.8
 """Kernels that take less than this with more threads than one are worked on together."""
 _ALIKE = 0.08
 """What one thread does is timed alike in two pools: 95 of 100 kernels within this."""
+_MEETING_US, _CROSSING_US_PER_KIB = 2.3, 0.1
+"""What a meeting costs, and what one thread reads of what another has written or held in its cache,
+where the probe takes twice as long for threads that hear of each other late. Whole runs of nine
+models in both states: 0.03 to 0.3 us a KiB (AMD EPYC, 2026-11-28)."""
+_MOST_LATE = 0.9
 Runs = Sequence[tuple[Observed, Mapping[str, Any]]]
 """What was timed, and its times."""
 
 
 def beside(timed: Mapping[str, Any]) -> tempo.Beside:
-    """Medians of a run's turns and of the probe's before them."""
-    return tempo.Beside(timed["medians_us"], timed["beside_us"])
+    """Medians of a run's turns and of the probes'."""
+    return tempo.Beside(timed["medians_us"], timed["beside_us"], timed["alone_us"])
 
 
 def fast_probes_us(runs: Runs) -> dict[int, float]:
@@ -41,19 +48,46 @@ def fast_probes_us(runs: Runs) -> dict[int, float]:
     return {threads: float(np.quantile(us, FAST_SHARE)) for threads, us in sorted(found.items())}
 
 
-def exponents(runs: Runs, together: Mapping[int, float]) -> dict[str, float]:
-    """Thread pool -> how what was timed in it follows the probe.
+def feelings(
+    runs: Runs, native: Sequence[Executable], bench: Bench, tables: Mapping[int, CostTable]
+) -> dict[str, tempo.Feeling]:
+    """Thread pool -> how what was timed in it follows the machine's state.
 
     Args:
-        together: number of threads -> share of the time that they work together.
+        native: the native variant, shape by shape: what other variants do together is much the
+            same.
+        tables: prices by the number of threads.
     """
     found: dict[tuple[str, int], list[tempo.Beside]] = {}
     for entry, timed in runs:
         pool = entry.session.pool, entry.session.intra_op_threads
         found.setdefault(pool, []).append(beside(timed))
+    alone = [pair for (_, threads), pairs in found.items() if threads == 1 for pair in pairs]
+    pace = tempo.pace_felt(alone) if alone else tempo.USUAL_PACE
+    usual = {threads: usual_late(native, bench, tables, threads) for threads in tables}
+    shared = {threads: worked_together(native, bench, tables, threads) for threads in tables}
     return {
-        pool: tempo.exponent(pairs, together[threads]) for (pool, threads), pairs in found.items()
+        pool: tempo.Feeling(pace, tempo.late_felt(pairs, pace, usual[threads], shared[threads]))
+        for (pool, threads), pairs in found.items()
     }
+
+
+def usual_late(
+    executables: Sequence[Executable], bench: Bench, tables: Mapping[int, CostTable], threads: int
+) -> float:
+    """How a model follows threads that meet late, by what its kernels are: an exponent."""
+    own_us = late_us = 0.0
+    for each in executables:
+        for kernel, key in zip(
+            bench.analysis(each).kernels, bench.keys(each, threads), strict=True
+        ):
+            own_us += tables[threads].cost(key).expected_us
+            meetings = tables[threads].meetings(key)
+            late_us += meetings * _MEETING_US
+            if meetings:
+                crossed_bytes = kernel.output_size_bytes + kernel.read_size_bytes
+                late_us += crossed_bytes / 1024 * _CROSSING_US_PER_KIB
+    return min(float(np.log2(1.0 + late_us / own_us)), _MOST_LATE) if own_us > 0 else 0.0
 
 
 def worked_together(
@@ -71,6 +105,24 @@ def worked_together(
             total += among_us
             shared += among_us if among_us < _GAIN * alone_us else 0.0
     return shared / total if total > 0 else 0.0
+
+
+def lost_where_met_us(
+    executable: Executable,
+    bench: Bench,
+    tables: Mapping[int, CostTable],
+    session: SessionSettings,
+) -> float:
+    """What the threads of a pool are expected to lose where they meet."""
+    one, all_ = tables[1], tables[session.intra_op_threads]
+    keys = (bench.keys(executable, count) for count in (1, session.intra_op_threads))
+    return sum(
+        met_us(
+            one.cost(alone).expected_us, all_.cost(among).expected_us, is_spinning=session.spinning
+        )
+        for alone, among in zip(*keys, strict=True)
+        if all_.meetings(among)
+    )
 
 
 def sharings(executables: Sequence[Executable], bench: Bench, threads: int) -> dict[str, Sharing]:
@@ -107,6 +159,9 @@ def _relative(timed: Mapping[str, Any], percentile: float) -> float:
     return max(at_percentile(timed, percentile) / at_percentile(timed, 50.0), 1.0)
 
 
-def reference_us(native: Sequence[Mapping[str, Mapping[str, Any]]], pool: str) -> float:
+def usual_state(native: Sequence[Mapping[str, Mapping[str, Any]]], pool: str) -> State:
     """The reference probe beside the native variant in one pool: the mean over all shapes."""
-    return float(np.mean([timed[pool]["reference_us"] for timed in native]))
+    return State(
+        alone_us=float(np.mean([np.median(timed[pool]["alone_us"] or [0.0]) for timed in native])),
+        pool_us=float(np.mean([timed[pool]["reference_us"] for timed in native])),
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from planner.cost import tempo
+from planner.cost.state import State
+from planner.cost.tempo import Feeling
 from planner.profiling.cuda import utilisation
 from planner.profiling.race import Contestant
 from planner.profiling.timing import FAST_SHARE
@@ -201,24 +205,29 @@ def _measured(
     found = raced["engine"]
     p50_us = at_percentile(found, 50.0)
     low, high = np.quantile(found["medians_us"], (0.25, 0.75))
-    probe_us, predicted = found["reference_us"], plan.prediction.latency_p50_us[golden.shape]
-    planned_us, exponent = plan.machine_state_us or probe_us, plan.machine_exponent
-    calm_us, calm_probe_us = (
-        float(np.quantile(found[name], FAST_SHARE)) for name in ("medians_us", "beside_us")
-    )
+    predicted = plan.prediction.latency_p50_us[golden.shape]
+    here = _state(found, 0.5)
+    planned = State(plan.machine_alone_us or 0.0, plan.machine_state_us or 0.0)
+    felt = Feeling(plan.machine_pace_exponent, plan.machine_exponent)
     return _Measured(
         shape=golden.shape,
         p50=Estimate(
             low=min(low, p50_us), expected=p50_us, high=max(high, p50_us), source="measured"
         ),
         slo_us=at_percentile(found, plan.promise.latency_percentile),
-        predicted=tempo.at_state(predicted, probe_us, planned_us, exponent),
-        factor=tempo.slowness(probe_us, planned_us, exponent),
+        predicted=tempo.at_state(predicted, here, planned, felt),
+        factor=tempo.slowness(here, planned, felt),
         undisturbed=Undisturbed(
-            predicted=tempo.at_state(predicted, calm_probe_us, planned_us, exponent),
-            measured_us=calm_us,
+            predicted=tempo.at_state(predicted, _state(found, FAST_SHARE), planned, felt),
+            measured_us=float(np.quantile(found["medians_us"], FAST_SHARE)),
         ),
     )
+
+
+def _state(found: Mapping[str, Any], share: float) -> State:
+    """The reference probe at a quantile of the rounds."""
+    alone_us = found["alone_us"] or [0.0]
+    return State(*(float(np.quantile(us, share)) for us in (alone_us, found["beside_us"])))
 
 
 def _measured_whole(engine: Path, golden: GoldenCheck, plan: Plan) -> _Measured:

@@ -43,6 +43,7 @@ def _whole(fast_us: float, threads: int) -> dict[str, Any]:
     return {
         "medians_us": [fast_us] * _ROUNDS,
         "beside_us": [_PROBES_US[threads]] * _ROUNDS,
+        "alone_us": [_PROBES_US[1]] * _ROUNDS,
         "reference_us": _PROBES_US[threads],
         "percentiles_us": {"50": fast_us, "99": fast_us},
     }
@@ -67,7 +68,9 @@ def _pricing(
     }
 
     asked: list[int] = []
-    kernels = [SimpleNamespace(op_type="Gemm")] * (_SHORT_ONES + 1)
+    kernels = [SimpleNamespace(op_type="Gemm", output_size_bytes=64, read_size_bytes=64)] * (
+        _SHORT_ONES + 1
+    )
     work = SimpleNamespace(reporter=Silent(), store=SimpleNamespace(kernel=times.get))
 
     def keys(_: object, threads: int) -> list[str]:

@@ -45,6 +45,7 @@ def test_undisturbed_rounds_are_compared_whatever_the_median_is(
         "reference_us": float(np.median(probe)),
         "medians_us": own.tolist(),
         "beside_us": probe.tolist(),
+        "alone_us": probe.tolist(),
     }
     monkeypatch.setattr(verifying, "race", lambda *_, **__: {"engine": raced})
     estimate = Estimate(low=150.0, expected=160.0, high=170.0, source="measured")
@@ -53,7 +54,9 @@ def test_undisturbed_rounds_are_compared_whatever_the_median_is(
         prediction=SimpleNamespace(latency_p50_us={"default": estimate}),
         promise=SimpleNamespace(latency_percentile=99.0),
         machine_state_us=90.0,  # planned where the probe took that long
-        machine_exponent=0.8,
+        machine_alone_us=90.0,
+        machine_exponent=0.3,
+        machine_pace_exponent=0.8,
     )
     segment = SimpleNamespace(file="m", settings=None)
     manifest = SimpleNamespace(ranks=1, is_streamed=False, ort_segments=(segment,))
