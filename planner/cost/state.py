@@ -6,8 +6,8 @@ had been put far apart). Then what one thread runs takes as long as ever; a kern
 share in one parallel region takes 2.3 us longer, whether it takes 3 us or 200 otherwise; those that
 hand out their work in many small tasks, as integer products do, 16 us longer where they take 12,
 115 where they take 600 (768 pairs of timings of one kernel in both states, AMD EPYC, 2026-11-28).
-The probe with one thread shows slowness of the first kind alone, beside it the probe with as many
-threads as a pool has shows the second.
+A probe that one thread runs shows slowness of the first kind alone, beside it the one that all
+threads of a pool share shows the second.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 PROBE_REGIONS = 16
-"""Parallel regions of the reference probe, one an operator (`planner/profiling/timing.py`): as many
-as kernels tell, of which those of a single region became slower by a sixteenth of what it did."""
+"""Of how many kernels that threads share once the reference probe is as slow where they meet late:
+those became slower by a sixteenth of what it did. (It has eight parallel regions.)"""
 _TASKS, _TASKS_GROWTH, _TASKS_US = 4.0, 0.6, 10.0
 """How often threads meet in a kernel of many tasks: so many times where it takes 10 us; its tasks
 grow with it, so their number less. Seen as the median of 318 pairs: 2 to 7 times where kernels take
@@ -54,12 +54,12 @@ def sharing_of(op_type: str, *, is_alike: bool) -> Sharing:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the reference probe takes, microseconds."""
+    """What the reference probes take, microseconds; 0 where that is not known."""
 
     alone_us: float
-    """With one thread; 0 where that is not known."""
+    """The one that one thread runs: the serial one, or in a pool of one thread the same."""
     pool_us: float
-    """With the threads of a pool; 0 where that is not known."""
+    """The one that the threads of a pool share."""
 
 
 def moved_us(us: float, sharing: Sharing, *, seen: State, wanted: State, felt: float) -> float:

@@ -53,7 +53,7 @@ class CostTable:
     def __init__(
         self,
         times: Mapping[str, KernelTime],
-        references_us: Mapping[int, float],
+        references: Mapping[int, State],
         *,
         sharing: Mapping[str, Sharing] = MappingProxyType({}),
         felt: float = 1.0,
@@ -61,27 +61,27 @@ class CostTable:
     ) -> None:
         """
         Args:
-            references_us: threads -> the reference probe in the state that prices belong to.
+            references: threads -> the state that prices belong to, as their probes tell it.
             sharing: how threads share kernels, by key; those that are not here, one thread runs.
             felt: how what one thread does follows the probe.
             change_us: what a kernel takes longer among others than among copies of itself.
         """
         self._times = dict(times)
-        self._references_us = dict(references_us)
+        self._references = dict(references)
         self._sharing = dict(sharing)
         self._felt = felt
         self._change_us = change_us
 
     def in_state(
         self,
-        references_us: Mapping[int, float],
+        references: Mapping[int, State],
         *,
         felt: float,
         change_us: float = 0.0,
     ) -> CostTable:
         """The same measurements, priced in another state."""
         return CostTable(
-            self._times, references_us, sharing=self._sharing, felt=felt, change_us=change_us
+            self._times, references, sharing=self._sharing, felt=felt, change_us=change_us
         )
 
     def extended(
@@ -89,7 +89,7 @@ class CostTable:
     ) -> CostTable:
         """The same prices and more, in the same state."""
         return CostTable(
-            {**self._times, **times}, self._references_us,
+            {**self._times, **times}, self._references,
             sharing={**self._sharing, **sharing}, felt=self._felt, change_us=self._change_us,
         )  # fmt: skip
 
@@ -112,10 +112,7 @@ class CostTable:
     def brought(self, time: KernelTime, sharing: Sharing = Sharing.ALONE) -> Cost:
         """A measurement's latency in that state."""
         seen = seen_state(time)
-        wanted = State(
-            self._references_us.get(_ALONE, seen.alone_us),
-            self._references_us.get(time.threads, seen.pool_us),
-        )
+        wanted = self._references.get(time.threads, seen)
 
         def moved(us: float) -> float:
             return moved_us(us, sharing, seen=seen, wanted=wanted, felt=self._felt)

@@ -9,8 +9,8 @@ twice as long. Between states power laws hold within a few percent,
 
     own = fast * pace ** felt.pace * late ** felt.late
 
-where `pace` is what the probe with one thread takes over what it takes in the fast state, and
-`late` how much more than that the probe with all threads does. The exponents of a model and its
+where `pace` is what a probe of one thread takes over what it takes in the fast state, and `late`
+how much more than that the probe that all threads share does. The exponents of a model and its
 thread pool are learnt from turns of all beside each other, as the ratio of their spreads on the
 logarithmic scale (reduced major axis; Warton et al., Bivariate line-fitting methods for allometry,
 Biological Reviews 81, 2006): spells are as short as turns, so the two are often in different states
@@ -74,7 +74,7 @@ class Beside:
     pool_us: Sequence[float]
     """The probe's with as many threads, each just before one of the model's."""
     alone_us: Sequence[float]
-    """The probe's with one thread, in the same rounds."""
+    """The serial probe's, in the same rounds; with one thread the same as the pool's."""
 
     def logarithms(self) -> tuple[Floats, Floats, Floats]:
         """(own, pool, alone), interrupted turns left out."""

@@ -67,7 +67,7 @@ class Meter:
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
         """Of the pool that the process was given."""
-        self._reference = Reference(self._session, threads)
+        self._reference = Reference(self._session)
         self._fastest_us = float("inf")
         self.reference_us(_FIRST_LOOK_S)
 

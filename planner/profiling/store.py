@@ -42,7 +42,7 @@ class KernelTime:
     `latency_us` is the marginal time of one more run of the kernel inside a session while the
     machine is fast (`timing.FAST_SHARE` over interleaved rounds); `low_us`..`high_us` its 95 %
     interval. `reference_us` is the machine's reference probe in the same rounds, with the same
-    `threads`, `alone_us` that with one thread: how fast the machine was.
+    `threads`, `alone_us` the serial one: how fast the machine was.
     """
 
     latency_us: float

@@ -26,6 +26,9 @@ _PROBE_ROWS, _PROBE_WIDTH, _PROBE_BLOCKS = 16, 128, 4
 2.1 MFLOP on 256 KB of weights, some 40 microseconds. Long enough to be timed, short enough to fall
 whole into one state of the machine, and made of what models are made of: between a quiet and a busy
 neighbour on the same core, it changes as much as they do (1.4 to 1.7 times)."""
+_SERIAL_ROWS, _SERIAL_BLOCKS = 1, 12
+"""The same of one row, which takes about as long: no kernel is large enough to be shared, whatever
+pool runs it (ONNX Runtime's profile counts no parallel region; two in each block of the other)."""
 FAST_SHARE = 0.1
 """Times are compared at this quantile. Virtual cores share their hardware with neighbours: for
 spells of 0.2 to 400 milliseconds everything takes 1.4 to 1.7 times as long. Medians jump between
@@ -37,11 +40,20 @@ as long."""
 
 def probe_model() -> bytes:
     """The machine's reference probe."""
+    return _blocks(_PROBE_ROWS, _PROBE_BLOCKS)
+
+
+def serial_probe_model() -> bytes:
+    """What one thread does alone in every pool: tells slow cores from threads that meet late."""
+    return _blocks(_SERIAL_ROWS, _SERIAL_BLOCKS)
+
+
+def _blocks(rows: int, blocks: int) -> bytes:
     rng = np.random.default_rng(0)
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, Array] = {}
     hidden = "x"
-    for block in range(_PROBE_BLOCKS):
+    for block in range(blocks):
         weight = rng.standard_normal((_PROBE_WIDTH, _PROBE_WIDTH), dtype=np.float32)
         constants[f"w{block}"] = weight / np.float32(np.sqrt(_PROBE_WIDTH))
         constants[f"g{block}"] = np.ones(_PROBE_WIDTH, np.float32)
@@ -55,7 +67,7 @@ def probe_model() -> bytes:
     graph = helper.make_graph(
         nodes,
         "probe",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [_PROBE_ROWS, _PROBE_WIDTH])],
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [rows, _PROBE_WIDTH])],
         [onnx.ValueInfoProto(name=hidden)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -65,8 +77,17 @@ def probe_model() -> bytes:
 
 def probe_feeds() -> dict[str, Array]:
     """Inputs of the reference probe."""
+    return _rows(_PROBE_ROWS)
+
+
+def serial_probe_feeds() -> dict[str, Array]:
+    """Inputs of the serial one."""
+    return _rows(_SERIAL_ROWS)
+
+
+def _rows(count: int) -> dict[str, Array]:
     rng = np.random.default_rng(1)
-    return {"x": rng.standard_normal((_PROBE_ROWS, _PROBE_WIDTH), dtype=np.float32)}
+    return {"x": rng.standard_normal((count, _PROBE_WIDTH), dtype=np.float32)}
 
 
 def runner(session: ort.InferenceSession, feeds: Mapping[str, Array]) -> Run:

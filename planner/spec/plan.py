@@ -247,12 +247,12 @@ class Plan(Document):
     """The reference probe with the plan's threads while whole models were measured; deploy compares
     its own with it."""
     machine_alone_us: float | None = None
-    """The same with one thread, which tells slow cores from threads that meet late."""
+    """The serial probe, which tells slow cores from threads that meet late."""
     machine_exponent: float = 1.0
     """How the model follows threads that meet late: it takes (probe / machine_state_us over that of
-    one thread) ** this as long."""
+    the serial one) ** this as long."""
     machine_pace_exponent: float = 1.0
-    """How it follows slow cores: (probe with one thread / machine_alone_us) ** this."""
+    """How it follows slow cores: (serial probe / machine_alone_us) ** this."""
     fusion: FusionPlan | None = None
     """Kernels, where the model runs as generated ones."""
     placement: PlacementPlan | None = None

@@ -27,7 +27,7 @@ import numpy as np
 from planner.cost import tempo
 from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun, doubt
 from planner.cost.state import State
-from planner.cost.table import CostTable
+from planner.cost.table import CostTable, seen_state
 from planner.errors import ModelError
 from planner.ir.cost import Cost
 from planner.ir.problem import Latency
@@ -41,7 +41,7 @@ from planner.steps.prepare import Prepared
 from planner.steps.setting import PlanSetting
 from planner.steps.states import (
     beside,
-    fast_probes_us,
+    fast_states,
     feelings,
     lost_where_met_us,
     sharings,
@@ -73,7 +73,7 @@ class Pricing:
         self.work = work
         self.percentile = percentile
         self.settings: tuple[PlanSetting, ...] = ()
-        self._references_us: dict[int, float] = {}
+        self._references: dict[int, State] = {}
         self._tables: dict[int, CostTable] = {}
         self._corrections: tuple[Corrections, ...] = ()
         self._felt: dict[str, tempo.Feeling] = {}
@@ -97,11 +97,12 @@ class Pricing:
     def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
         executables = [each for variant in variants for each in variant.executables]
         times = times_of(self.work, self._keys(executables, threads))
-        seen = [time.reference_us for time in times.values() if time.threads == threads]
+        seen = [seen_state(time) for time in times.values() if time.threads == threads]
         if seen:
-            self._references_us[threads] = float(np.quantile(seen, FAST_SHARE))
+            ends = ([each.alone_us for each in seen], [each.pool_us for each in seen])
+            self._references[threads] = State(*(float(np.quantile(us, FAST_SHARE)) for us in ends))
         sharing = sharings(executables, self.bench, threads)
-        return CostTable(times, self._references_us, sharing=sharing)
+        return CostTable(times, self._references, sharing=sharing)
 
     def _keys(self, executables: Sequence[Executable], threads: int) -> list[str]:
         return [key for each in executables for key in self.bench.keys(each, threads)]
@@ -137,7 +138,7 @@ class Pricing:
                 fix="run it once with ONNX Runtime alone: the reason shows there",
             )
         every_run = [run for runs in raced for run in runs]
-        self._references_us = fast_probes_us(every_run)
+        self._references = fast_states(every_run)
         self._bring()
         self._felt = feelings(every_run, variants[0].executables, self.bench, self._tables)
         self._bring(self._felt[sessions[0].pool].pace, self.bench.change())
@@ -150,10 +151,10 @@ class Pricing:
     def _bring(self, felt: float = 1.0, change: KernelTime | None = None) -> None:
         """All kernels into the state of the whole runs: as the model does where one thread runs
         them, and by what threads take longer to meet where they work together."""
-        state = CostTable({}, self._references_us, felt=felt)
+        state = CostTable({}, self._references, felt=felt)
         change_us = state.brought(change).expected_us if change is not None else 0.0
         self._tables = {
-            threads: table.in_state(self._references_us, felt=felt, change_us=change_us)
+            threads: table.in_state(self._references, felt=felt, change_us=change_us)
             for threads, table in self._tables.items()
         }
 
@@ -170,17 +171,14 @@ class Pricing:
             tail_factors=tuple(tail(runs, pool, self.percentile) for runs in raced),
             state=state,
             felt=felt,
-            slowness=tempo.slowness(state, self._fast(session), felt),
+            slowness=tempo.slowness(state, self._references[session.intra_op_threads], felt),
         )
-
-    def _fast(self, session: SessionSettings) -> State:
-        """The state that prices belong to."""
-        pool_us = self._references_us[session.intra_op_threads]
-        return State(self._references_us.get(_ALONE, 0.0), pool_us)
 
     def _run(self, entry: Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
         whole_us = tempo.fast_us(
-            beside(timed), self._fast(entry.session), self._felt[entry.session.pool]
+            beside(timed),
+            self._references[entry.session.intra_op_threads],
+            self._felt[entry.session.pool],
         )
         total = self.sum_of_kernels(entry.variant, entry.session, shape)
         at = self._circumstances(entry.variant, entry.session, shape)

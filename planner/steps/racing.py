@@ -11,7 +11,12 @@ import numpy as np
 
 from planner.profiling.forked import Zygote
 from planner.profiling.race import Contestant, Race, Result
-from planner.profiling.timing import probe_feeds, probe_model
+from planner.profiling.timing import (
+    probe_feeds,
+    probe_model,
+    serial_probe_feeds,
+    serial_probe_model,
+)
 from planner.runtime.tensors import write_tensors
 from planner.spec.session import GraphLevel, SessionSettings
 from planner.steps.workspace import Workspace
@@ -19,7 +24,7 @@ from planner.steps.workspace import Workspace
 METHOD_VERSION = 5
 """Raised whenever a race would measure something else: older results are then not used."""
 _ALONE = "probe alone"
-"""The probe with one thread beside contestants of several."""
+"""The serial probe beside contestants of several threads."""
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Every percentile that a promise may name: kept whichever it is, so that another promise finds
 them."""
@@ -37,11 +42,11 @@ def race(
     """Times variants against the first of them, in heats that fit the memory a plan may take.
 
     Before each turn of a contestant stands one of the reference probe with as many threads; the
-    probe with one has a turn a round.
+    serial one has a turn a round.
 
     Returns name -> percentiles_us (by percentile, as text), reference_us (the probe's median),
     medians_us (one a round), beside_us (the probe's in the same rounds), alone_us (that of the
-    probe with one thread), first_us (those of the first contestant in the same rounds), runs,
+    serial one), first_us (those of the first contestant in the same rounds), runs,
     peak_size_bytes.
     """
     first, *rivals = contestants
@@ -88,8 +93,8 @@ def _heat(
     own = {probe.name: feeds for probe in probes.values()}
     running = [*beside, *probes.values()]
     if any(entry.settings.intra_op_threads > 1 for entry in contestants):
-        running.append(_probe(_ALONE, 1, work))
-        own[_ALONE] = feeds
+        alone, own[_ALONE] = _serial_probe(work)
+        running.append(alone)
     with Race(running, feeds_path, own, zygote=zygote) as held:
         results = held.run(rounds=rounds, budget_s=budget_s)
         failed = held.failed
@@ -114,7 +119,7 @@ def _heat(
 
 
 def _alone_us(contestant: Contestant, results: Mapping[str, Result]) -> list[float]:
-    """Medians of the probe with one thread, by round; empty where it could not be run."""
+    """Medians of the serial probe, by round; empty where it could not be run."""
     if contestant.settings.intra_op_threads == 1:
         return results[contestant.name].beside_us
     alone = results.get(_ALONE)
@@ -130,9 +135,18 @@ def _probes(
         model.write_bytes(probe_model())
         write_tensors(feeds, probe_feeds())
     numbers = sorted({c.settings.intra_op_threads for c in contestants})
-    return {threads: _probe(f"probe-{threads}", threads, work) for threads in numbers}, feeds
+    return {threads: _probe(f"probe-{threads}", threads, model) for threads in numbers}, feeds
 
 
-def _probe(name: str, threads: int, work: Workspace) -> Contestant:
+def _serial_probe(work: Workspace) -> tuple[Contestant, Path]:
+    """What one thread does, and its inputs."""
+    model, feeds = work.scratch / "serial-probe.onnx", work.scratch / "serial-probe.npz"
+    if not model.exists():
+        model.write_bytes(serial_probe_model())
+        write_tensors(feeds, serial_probe_feeds())
+    return _probe(_ALONE, 1, model), feeds
+
+
+def _probe(name: str, threads: int, model: Path) -> Contestant:
     settings = SessionSettings(intra_op_threads=threads, graph_level=GraphLevel.DISABLED)
-    return Contestant(name, work.scratch / "probe.onnx", settings, "bare")
+    return Contestant(name, model, settings, "bare")

@@ -37,15 +37,23 @@ def beside(timed: Mapping[str, Any]) -> tempo.Beside:
     return tempo.Beside(timed["medians_us"], timed["beside_us"], timed["alone_us"])
 
 
-def fast_probes_us(runs: Runs) -> dict[int, float]:
-    """Threads -> the reference probe in the fastest state that whole runs saw.
+def fast_states(runs: Runs) -> dict[int, State]:
+    """Threads -> the fastest state that whole runs saw, as their probes tell it.
 
     Pools take turns within the rounds, so these are of one state.
     """
-    found: dict[int, list[float]] = {}
+    found: dict[int, list[Mapping[str, Any]]] = {}
     for entry, timed in runs:
-        found.setdefault(entry.session.intra_op_threads, []).extend(timed["beside_us"])
-    return {threads: float(np.quantile(us, FAST_SHARE)) for threads, us in sorted(found.items())}
+        found.setdefault(entry.session.intra_op_threads, []).append(timed)
+    return {
+        threads: State(_fastest_us(timed, "alone_us"), _fastest_us(timed, "beside_us"))
+        for threads, timed in sorted(found.items())
+    }
+
+
+def _fastest_us(timed: Sequence[Mapping[str, Any]], name: str) -> float:
+    seen = [us for each in timed for us in each[name]]
+    return float(np.quantile(seen, FAST_SHARE)) if seen else 0.0
 
 
 def feelings(
@@ -144,8 +152,8 @@ def _are_alike(one: KernelTime | None, several: KernelTime | None) -> bool:
     """Whether a kernel takes with several threads what it takes with one, on cores as fast."""
     if one is None or several is None:
         return False
-    known = one.reference_us > 0 and several.alone_us > 0
-    pace = several.alone_us / one.reference_us if known else 1.0
+    known = one.alone_us > 0 and several.alone_us > 0
+    pace = several.alone_us / one.alone_us if known else 1.0
     return abs(several.latency_us / (one.latency_us * pace) - 1.0) <= _ALIKE
 
 
@@ -160,7 +168,7 @@ def _relative(timed: Mapping[str, Any], percentile: float) -> float:
 
 
 def usual_state(native: Sequence[Mapping[str, Mapping[str, Any]]], pool: str) -> State:
-    """The reference probe beside the native variant in one pool: the mean over all shapes."""
+    """The reference probes beside the native variant in one pool: the mean over all shapes."""
     return State(
         alone_us=float(np.mean([np.median(timed[pool]["alone_us"] or [0.0]) for timed in native])),
         pool_us=float(np.mean([timed[pool]["reference_us"] for timed in native])),
