@@ -29,7 +29,7 @@ from planner.profiling.store import Store, default_path
 from planner.spec.constraints import Constraints
 from planner.spec.io import sealed
 from planner.spec.plan import Plan
-from planner.steps import bench, contest, verifying, whole_runs
+from planner.steps import bench, contest, measured, whole_runs
 from planner.steps.streaming import decide
 
 ROOT = Path(__file__).parents[1]
@@ -242,7 +242,7 @@ class Workshop:
             patch.setenv("INFOPT_CACHE", str(self.cache))
             patch.setattr(contest, "BUDGET_S", _QUICK_S)
             patch.setattr(whole_runs, "CONTEXT_SECONDS", _QUICK_S)
-            patch.setattr(verifying, "_BUDGET_S", _QUICK_S)
+            patch.setattr(measured, "_BUDGET_S", _QUICK_S)
             patch.setattr(decide, "SECONDS", _QUICK_S / 10)
             patch.setattr(bench, "_SECONDS_PER_KERNEL", _QUICK_S)
             patch.setattr(whole_runs, "usable_cores", lambda: 1)  # half the kernels to measure

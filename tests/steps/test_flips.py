@@ -21,7 +21,7 @@ from planner.runtime.integrity import read_manifest
 from planner.spec.execution import StageExecution
 from planner.spec.io import sealed
 from planner.spec.plan import ModelRef, Plan
-from planner.steps import verifying
+from planner.steps import measured
 from planner.steps.flips import MOST_NMSE, flip_limit, unrounded
 from tests.emit.test_packed import BOTH, feed_forward, packed
 from tests.emit.test_partition import execute, feeds_of, model_of, options, weight, whole
@@ -90,7 +90,7 @@ def plan_of(model: onnx.ModelProto, method: WeightOnly, folder: Path) -> Plan:
 def test_the_limit_is_what_rounding_costs_not_what_the_plan_allows(
     method: WeightOnly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifying, "_BUDGET_S", 0.1)
+    monkeypatch.setattr(measured, "_BUDGET_S", 0.1)
     engine = pipeline.build(plan_of(feed_forward(), method, tmp_path), tmp_path / "engine")
     (golden,) = read_manifest(engine).golden
     assert MAX_NMSE <= golden.max_nmse <= MOST_NMSE

@@ -20,7 +20,7 @@ from planner.runtime.ranks.bench import measure_links
 from planner.spec.execution import Cut
 from planner.spec.io import sealed
 from planner.spec.plan import ModelRef, Plan, WorkloadShape
-from planner.steps import verifying
+from planner.steps import measured
 from planner.steps.files import files_of
 from planner.steps.reading import planned_model
 from planner.steps.workspace import workspace
@@ -40,7 +40,7 @@ def _measured_once() -> Iterator[None]:
     how fast they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("planner.steps.spreading.measure_links", functools.cache(measure_links))
-        patch.setattr(verifying, "_BUDGET_S", 0.1)
+        patch.setattr(measured, "_BUDGET_S", 0.1)
         yield
 
 

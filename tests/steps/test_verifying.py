@@ -11,7 +11,7 @@ import pytest
 
 from planner.spec.manifest import GoldenCheck, Manifest
 from planner.spec.plan import Estimate, Plan
-from planner.steps import verifying
+from planner.steps import measured
 from planner.steps.verifying import keeps_prediction
 from planner.steps.workspace import Workspace
 
@@ -47,7 +47,7 @@ def test_undisturbed_rounds_are_compared_whatever_the_median_is(
         "beside_us": probe.tolist(),
         "alone_us": probe.tolist(),
     }
-    monkeypatch.setattr(verifying, "race", lambda *_, **__: {"engine": raced})
+    monkeypatch.setattr(measured, "race", lambda *_, **__: {"engine": raced})
     estimate = Estimate(low=150.0, expected=160.0, high=170.0, source="measured")
     plan = SimpleNamespace(
         model=SimpleNamespace(size_bytes=1),
@@ -61,7 +61,7 @@ def test_undisturbed_rounds_are_compared_whatever_the_median_is(
     segment = SimpleNamespace(file="m", settings=None)
     manifest = SimpleNamespace(ranks=1, is_streamed=False, ort_segments=(segment,))
     golden = SimpleNamespace(inputs="i", shape="default")
-    found = verifying._measured(
+    found = measured.measured_on(
         Path(),
         cast("Manifest", manifest),
         cast("GoldenCheck", golden),
