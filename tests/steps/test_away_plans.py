@@ -13,12 +13,13 @@ import pytest
 
 from benchmarks.zoo_families.builder import Builder
 from planner import pipeline
-from planner.errors import NoPlanInTimeError, UsageError
+from planner.errors import ModelError, NoPlanInTimeError, UsageError
 from planner.spec.constraints import Constraints
 from planner.spec.placement import PlacementPlan
 from planner.spec.plan import Plan
 from planner.steps.away import solving
 from planner.steps.conflict import ConflictError
+from planner.units import format_duration
 from tests.place.models import memory, shapes, transformer
 
 DEVICE = "a100-sxm-80gb"
@@ -201,6 +202,28 @@ def test_fewer_devices_than_asked_for_are_explained(tmp_path: Path) -> None:
     assert any("2 GPUs were asked for at least, 1 used" in text for text in plan.warnings)
     (part,) = placed(plan).breakdown.values()
     assert part.communication_us == 0.0, "what rounding leaves of the sum is nothing"
+
+
+def test_a_promise_that_one_device_keeps_costs_nothing_though_two_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    plan = request(
+        tmp_path, transformer(2, 4096, 32), shapes(512, 0, 4096, 32),
+        target={"device": DEVICE, "gpus": 2}, slo="1s",
+    )  # fmt: skip
+    assert placed(plan).devices == 2
+    one = next(each for each in placed(plan).alternatives if each.devices == 1)
+    told = placed(plan).slo_cost
+    assert told.startswith("nothing: one device keeps it as well, with ")
+    assert one.query_us is not None
+    assert format_duration(one.query_us) in told
+
+
+def test_nothing_to_compute_is_refused(tmp_path: Path) -> None:
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])
+    made = onnx.helper.make_model(onnx.helper.make_graph([], "g", [x], [x]), ir_version=8)
+    with pytest.raises(ModelError, match="no operator is left to place on a device"):
+        request(tmp_path, made, {"x": [2]})
 
 
 def test_devices_of_two_kinds_are_told_to_plan_for_each(tmp_path: Path) -> None:

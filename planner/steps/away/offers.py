@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from planner.errors import UsageError
+from planner.errors import ModelError, UsageError
 from planner.graph.skeleton import Skeleton
 from planner.ir.graph import Graph
 from planner.ir.problem import Limits, Objective, Problem
@@ -76,6 +76,7 @@ def pose_away(constraints: Constraints, skeleton: Skeleton, away: Away) -> Posed
 
     Raises:
         UsageError: a pin that no offered format meets.
+        ModelError: there is nothing to place.
     """
     demand = _demand(constraints, away)
     offers, basis = _offers(constraints, skeleton, away, demand)
@@ -95,6 +96,12 @@ def _offers(
     machine = away.machine
     offered = offer(away.predictor, constraints.compression.formats)
     axes, groups = find_axes(skeleton), group(skeleton)
+    if not groups:
+        raise ModelError(
+            "no operator is left to place on a device: it hands on inputs and constants",
+            where=str(constraints.model),
+            fix="plan for this machine: --target cpu",
+        )
     share, basis = error_share(skeleton.graph, groups)
     caches = Caches.find(skeleton.graph, offered.base)
     least_bytes, is_half = LEAST_SHARE * machine.memory_size_bytes, offered.base in _HALVES

@@ -16,7 +16,6 @@ from planner.spec.placement import (
     StagePlan,
 )
 from planner.steps.away.answer import (
-    Answer,
     expected,
     layout,
     per_query,
@@ -26,6 +25,7 @@ from planner.steps.away.answer import (
 from planner.steps.away.offers import whole_ops
 from planner.steps.away.remade import remade
 from planner.steps.away.search import Found
+from planner.steps.away.slo_cost import Promised
 from planner.steps.away.streams import residency
 from planner.units import format_duration, format_size
 
@@ -33,7 +33,7 @@ _ROUNDING = 1e-9
 """Of a sum of some thousand numbers, relative to it, generously."""
 
 
-class Record(Answer):
+class Record(Promised):
     """Writes the section."""
 
     def placement(self) -> PlacementPlan:
@@ -57,7 +57,7 @@ class Record(Answer):
             price_source=self._away.price_source,
             energy_per_query_j=self._energy(self._solution),
             alternatives=tuple(map(self._alternative, (self._best, *self._others))),
-            slo_cost=self._slo_cost(),
+            slo_cost=self.slo_cost(),
             excluded=self._posed.offer.excluded,
             whole_ops=whole_ops(self._posed),
             error_basis=self._posed.error_basis,
@@ -206,37 +206,6 @@ class Record(Answer):
             limits.append(f"error {wanted.max_error:g}")
         size = format_size(self._away.machine.memory_size_bytes)
         return f"proved: no plan keeps {' and '.join(limits)} in {size} a device"
-
-    def _slo_cost(self) -> str:
-        """What the latency promise adds to the price, against the cheapest plan without it."""
-        if self._constraints.promise.latency_us is None:
-            return "no latency was promised"
-        totals = self._solution.totals
-        assert totals is not None
-        free = [
-            one
-            for one in (self._best, *self._others)
-            if one.solution.totals is not None
-            and one.solution.totals.devices < totals.devices
-            and not one.has_slo
-        ]
-        if totals.devices == 1:
-            return "nothing: one device keeps it"
-        if not free:
-            return f"unknown: no plan with fewer than {totals.devices} devices was found"
-        one = free[0]
-        assert one.solution.totals is not None
-        more = totals.devices - one.solution.totals.devices
-        slow = format_duration(self._query(one.solution).expected)
-        fast = format_duration(self._query(self._solution).expected)
-        price, cheap = self._price(self._solution), self._price(one.solution)
-        money = ""
-        if price is not None and cheap is not None:
-            money = f", {price - cheap:.2f} USD an hour"
-        return (
-            f"{more} more device{'s' * (more > 1)}{money}: without the promise "
-            f"{one.solution.totals.devices} would do, with {slow} instead of {fast} a query"
-        )
 
 
 def _more(total: float, known: float) -> float:
