@@ -21,7 +21,7 @@ from planner.solve.assign.packing import packing_of
 from planner.solve.assign.program import MOST_BITS, Effort, fitted, search
 from planner.solve.backend import Answer
 from planner.solve.solve import solve
-from tests.solve.test_assign import Maker, answers, compare
+from tests.solve.test_assign import Maker, answers, compare, solved
 
 FORMS = (
     (False, Contiguity.FREE),
@@ -114,9 +114,19 @@ def test_a_scaled_problem_has_the_same_plan(
 
 
 def test_times_that_stand_for_never_hide_no_schedule() -> None:
-    """Loads are differences of sums: beside 1e4 a time of 1e-12 would be lost."""
-    maker = Maker(44, scheduled=True, contiguity=Contiguity.CONVEX)
-    compare(extreme(maker.problem(), 44))
+    """Loads are differences of sums: beside 1e16 a time of 1 would be lost."""
+    for seed in range(40):
+        problem = Maker(seed, scheduled=True, contiguity=Contiguity.CONVEX).problem()
+        rng = random.Random(seed)
+
+        def factor(rng: random.Random = rng) -> float:
+            return 1e16 if rng.random() < 0.2 else 1.0
+
+        found = solved(changed(problem, factor, lambda: 1), 20.0)
+        if found is not None:
+            solution, least = found
+            assert solution.status is Status.OPTIMAL
+            assert solution.objective[0] == pytest.approx(least, rel=1e-9)
 
 
 def test_rows_of_large_amounts_are_weaker() -> None:
