@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.predict import predict
 from benchmarks.tables.reading import read_folder
 from benchmarks.tables.rows import Row
 from benchmarks.tables.study import sort
 from benchmarks.tables.weigh import parts_of
 from benchmarks.tables.wholes import Whole, whole_of
-from planner.cost.work import Attention, Experts
+from planner import resources
+from planner.cost.work import Attention, Experts, Flow, Traffic
+from planner.spec.fits import read_fits
 
 VLLM = """model_id,gpu,tensor_parallel_size,dtype,quantization,num_prompts,request_rate,\
 max_concurrency,input_len,output_len,duration (s),request_throughput,output_throughput,\
@@ -86,6 +89,33 @@ def test_what_servers_do_not_state_is_not_guessed(tmp_path: Path) -> None:
     ):
         rows = read(tmp_path, head + line.format(out, metric))
         assert why in sort({"t": rows[:1]}).skipped["t"]
+
+
+PUBLISHED = {1: 30.29, 8: 206.32, 32: 760.52}
+"""Batch -> tokens/s of DeepSeek-V3, tensor-parallel over eight GPUs, 128 tokens read and 256
+written, SGLang 0.4.1.post2 (sgl-project/sglang, pull request 2643; the GPUs are not named)."""
+
+
+def test_a_published_run_of_experts_and_latent_vectors_is_inside(tmp_path: Path) -> None:
+    head = "model,gpu,tp,precision,batch,seq_in,seq_out,metric,value,notes\n"
+    line = "deepseek-ai/DeepSeek-V3,H200 x 8,8,bf16,{},128,256,output tok/s,{},SGLang 0.4\n"
+    rows = read(tmp_path, head + "".join(line.format(*each) for each in PUBLISHED.items()))
+    files = [read_fits(path) for path in resources.fits()]
+    found = predict(sort({"t": rows}), files, None)
+    assert len(found) == len(PUBLISHED)
+    for one in found:
+        assert one.low < one.measured < one.expected < one.high
+
+
+def test_products_of_latent_attention_in_fp8_scale_their_inputs(tmp_path: Path) -> None:
+    head = "model,gpu,tp,precision,batch,seq_in,tpot_ms,notes\n"
+    names = ("DeepSeek-V3", "unsloth/DeepSeek-V3-BF16")
+    lines = "".join(f"{name},H200,8,bf16,1,128,9,SGLang\n" for name in names)
+    kept, wide = (whole_of(row).passes[0][0].works for row in read(tmp_path, head + lines))
+    scaled = {w for w in kept if isinstance(w, Traffic) and w.flow is Flow.ELEMENTWISE}
+    assert {2 * w.write_size_bytes for w in scaled} == {w.read_size_bytes for w in scaled}
+    assert not scaled & wide.keys()
+    assert len(scaled) == 3
 
 
 def test_rates_without_a_batch_are_of_no_known_batch(tmp_path: Path) -> None:

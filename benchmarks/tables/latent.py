@@ -60,6 +60,19 @@ def latent_attention(
         _attend(found, step_core(latent, at.batch, heads, at.keys), at, layers)
         found.add(Product(at.batch, latent.values, latent.keys, heads, at.half), layers)
     found.add(Product(tokens, hidden, heads * latent.values, format=at.format), layers)
+    placed = tokens * (heads * latent.rotated + latent.cached) * size
+    for _ in range(2):  # queries and keys rotated, the position put into the cache
+        found.add(Traffic(placed, placed, Flow.COPY), layers)
+    if at.format == "fp8":
+        _scaled(found, (hidden, latent.queries, heads * latent.values), tokens, layers)
+
+
+def _scaled(found: Pass, widths: tuple[int, ...], tokens: int, layers: int) -> None:
+    """Inputs of products scaled by tiles of 128 while they are read (DeepSeek-AI 2024, 3.3.2): a
+    kernel before each product."""
+    for width in (each for each in widths if each):
+        read = float(tokens * width * ACTIVATION_BYTES["bf16"])
+        found.add(Traffic(read, read / 2, Flow.ELEMENTWISE), layers)
 
 
 def _attend(found: Pass, core: Attention, at: Setting, layers: int) -> None:

@@ -19,6 +19,7 @@ from benchmarks.tables.rows import Row, UnpredictableError
 from benchmarks.tables.runtimes import Timings
 from benchmarks.tables.scores import Predicted
 from benchmarks.tables.software import runtime_of
+from benchmarks.tables.unmeasured import widened
 from benchmarks.tables.wholes import Whole, whole_of
 from planner.cost import collective, memory
 from planner.cost.curves import Library
@@ -96,7 +97,7 @@ class Study:
         timings, rows = self.timings()
         for row, case, features in zip(rows, timings.cases, timings.features, strict=True):
             latency_us, edges, source = runtimes.predict(case, features, self.curves)
-            found.append(whole(row, case, latency_us, edges, source))
+            found.append(whole(row, case, latency_us, widened(case, edges), source))
         return found
 
     def timings(self) -> tuple[Timings, list[Row]]:

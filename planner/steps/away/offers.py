@@ -161,7 +161,7 @@ def error_share(graph: Graph, groups: tuple[Group, ...]) -> tuple[dict[str, floa
     else:
         each, basis = 1.0, "chain without residuals: errors of all products add up"
     found = {one.name: each * len(one.weighted) for one in groups}
-    return found, f"a priori, no weights seen; {basis}"
+    return found, f"a priori, by structure and not by weights; {basis}"
 
 
 def is_residual(graph: Graph, weighted: int) -> bool:
