@@ -15,6 +15,7 @@ boundary between kernels (0.85 us, `docs/fusion.md`). In detail:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ MAX_REPEATED_ROWS = 16384
 holds in registers. Measured at 128 x 768: repeated 12 us, made once 2 us."""
 MAX_REPEATED_FLOPS = 4
 """Work per element that a windowed contraction may repeat for every tap."""
+
+MAX_BEHIND = 64
+"""Nests one behind the other in one stage. Whatever walks a stage goes as deep (Python's limit is
+1,000 calls, and four neighbours may be taken in); so long a kernel gains nothing by one more."""
 
 
 @dataclass(slots=True)
@@ -94,15 +99,29 @@ def group(program: Program) -> tuple[Stage, ...]:
 def _settle_rest(g: _Grouping) -> None:
     """Outputs, and what no contraction claims and is better computed once."""
 
-    def is_written(name: str) -> bool:
-        return name in g.roots or name in g.home
-
+    is_written = functools.partial(_is_written, g)
     g.roots |= g.outputs & g.nests.keys() - g.home.keys()
     for nest in g.program.nests:
         if not is_written(nest.name) and _must_be_root(g, nest):
             g.roots.add(nest.name)
         if not nest.is_map:
             g.roots.update(crossed(g.nests, nest, is_written))
+    _cut_long_chains(g)
+
+
+def _is_written(g: _Grouping, name: str) -> bool:
+    return name in g.roots or name in g.home
+
+
+def _cut_long_chains(g: _Grouping) -> None:
+    """Roots inside stages that would be longer than `MAX_BEHIND`."""
+    behind: dict[str, int] = {}
+    for nest in g.program.nests:
+        inner = (behind[n] for n in nest.reads if n in g.nests and not _is_written(g, n))
+        behind[nest.name] = 1 + max(inner, default=0)
+        is_computed = nest.is_map and not nest.is_view and nest.name not in g.home
+        if behind[nest.name] >= MAX_BEHIND and is_computed:
+            g.roots.add(nest.name)
 
 
 def _stage(g: _Grouping, root: str) -> Stage:

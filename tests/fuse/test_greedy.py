@@ -9,7 +9,7 @@ from onnx import helper
 
 from benchmarks.small import ranking, sequence, speech
 from planner.fuse.build import Draft, draft
-from planner.fuse.greedy import group
+from planner.fuse.greedy import MAX_BEHIND, group
 from planner.fuse.schedule import levels
 from planner.graph.semantics import program_of
 from planner.kernels.configs import candidates, default_config
@@ -37,6 +37,19 @@ def check_stages(program: Program) -> None:
 def test_stages_make_everything_in_order(build: object) -> None:
     assert callable(build)
     check_stages(program_of(build()))
+
+
+def test_a_chain_of_hundreds_is_cut_where_it_would_be_too_deep_to_walk() -> None:
+    kinds, count = ("Sin", "Tanh", "Abs"), 600
+    names = ["x", *(f"t{number}" for number in range(count))]
+    nodes = [
+        helper.make_node(kinds[number % 3], [names[number]], [names[number + 1]])
+        for number in range(count)
+    ]
+    program = program_of(models.model(nodes, {"x": (1, 16)}, {names[-1]: (1, 16)}, {}))
+    check_stages(program)
+    assert max(len(stage.internal) for stage in group(program)) < MAX_BEHIND
+    assert len(draft(program, "float32").kernels) == -(-count // MAX_BEHIND)
 
 
 def test_attention_is_one_stage() -> None:
