@@ -154,13 +154,15 @@ resnet50,A100,fp16,1.2,3.1,830,2580
 
 
 def test_a_spreadsheet_with_commas_units_and_merged_cells(tmp_path: Path) -> None:
-    text = """GPU;model;dtype;batch;Latency;Build Time (s)
+    text = """# measured by hand
+
+GPU;model;Quantisation;batch;Latency;Build Time (s)
 A100;resnet50;fp16;8;3,25 ms;90
-;;;16;1.250,5 us;90
+;;;1.024;1.250,5 us;90
 """
     found = sorted_rows(read(tmp_path, "t.tsv", text)).wholes
     assert [(row.batch, row.metric) for row, _ in found] == [
-        *(("8", "latency (ms)"), ("16", "latency (us)"))
+        *(("8", "latency (ms)"), ("1024", "latency (us)"))
     ]
 
 

@@ -14,7 +14,7 @@ _COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+,\d+|\d+,(?:\d{1,2}|\d{4,}))")
 """Only with a decimal comma a number."""
 _POINT = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+\.\d+|\d*\.\d+(?:e[+-]?\d+)?)", re.IGNORECASE)
 """Only with a decimal point a number; `1.234` may be either."""
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}\.\d{3}")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+")
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:e[+-]?\d+)?", re.IGNORECASE)
 """Of a cell, before any unit."""
 _MEASURED = re.compile(
@@ -41,12 +41,16 @@ def with_points(
     records: Sequence[Record], is_number: Callable[[str], bool]
 ) -> list[dict[str, str]]:
     """Decimal commas as points, in columns of numbers where some cell is a number only with one and
-    none is one only with a point."""
+    none is one only with a point; then points mark thousands in all columns (`1.024`)."""
     names = {name for record in records for name in record if is_number(name)}
     chosen = {name for name in names if _has_commas([r.get(name, "") for r in records])}
+    if not chosen:
+        return [dict(record) for record in records]
     return [
         {
-            name: _NUMBER.sub(_with_point, cell, count=1) if name in chosen else cell
+            name: _NUMBER.sub(_with_point, cell, count=1)
+            if name in chosen or _THOUSANDS.fullmatch(cell)
+            else cell
             for name, cell in record.items()
         }
         for record in records

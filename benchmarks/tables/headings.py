@@ -48,7 +48,14 @@ ALSO: Mapping[str, tuple[str, ...]] = {
         "pipeline_parallelism",
     ),
     "precision": (
-        *("quantization", "quant", "quantization_method", "quant_type", "torch_dtype"),
+        *(
+            "quantization",
+            "quantisation",
+            "quant",
+            "quantization_method",
+            "quant_type",
+            "torch_dtype",
+        ),
         *("gemm_dtype", "attn_dtype", "moe_dtype", "mla_dtype", "weight_dtype"),
         *("dtype", "data_type", "datatype", "format", "dtypea", "dtype_a", "model_dtype"),
         "technique",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, zip_longest
@@ -49,13 +50,18 @@ def _open(path: Path) -> TextIO:
 
 def _records(file: TextIO) -> list[dict[str, str]]:
     """Cells by heading; of the first line, or of the first two where the second continues it."""
-    first = file.readline()
+    first = next((line for line in file if not _is_comment(line)), "")
     lines = csv.reader(chain([first], file), delimiter=headings.delimiter_of(first))
     head, second = next(lines, []), next(lines, [])
     joined = joined_headings(head, second)
     rest = lines if joined else chain([second] if second else [], lines)
     names = joined or head
     return [dict(zip_longest(names, line[: len(names)], fillvalue="")) for line in rest if line]
+
+
+def _is_comment(line: str) -> bool:
+    """Whether a line above a table's heading is none of it: `# GPUs,model` is."""
+    return not line.strip() or (line.startswith("#") and not re.search(r"[,;\t|]", line))
 
 
 def _rows(name: str, records: Sequence[Mapping[str, str]]) -> Iterator[Row]:
