@@ -19,6 +19,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from planner.fuse.chains import is_too_long
 from planner.fuse.greedy import group
 from planner.fuse.schedule import MAX_SIDE_BY_SIDE, levels
 from planner.kernels.estimate import flops_of
@@ -208,11 +209,14 @@ def _moved(
     in_memory: frozenset[str],
     heavy: frozenset[str],
 ) -> Stage | None:
-    """The stage after some moves; None where a contraction would be computed twice."""
+    """The stage after some moves; None where a contraction would be computed twice, and where the
+    stage would be too long."""
     add = frozenset().union(*(move.add for move in chosen))
     drop = frozenset().union(*(move.drop for move in chosen))
     made = closure(program, stage.root, (in_memory | add) - drop, stage.also)
     before = heavy & {stage.root, *stage.internal}
+    if is_too_long(program, made):
+        return None
     return made if heavy & {made.root, *made.internal} <= before else None
 
 

@@ -20,6 +20,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from planner.fuse.chains import MAX_BEHIND
 from planner.fuse.crossed import crossed
 from planner.kernels.estimate import flops_of
 from planner.kernels.patterns import MAX_SHORT, as_product, is_contraction, is_window
@@ -48,10 +49,6 @@ MAX_REPEATED_ROWS = 16384
 holds in registers. Measured at 128 x 768: repeated 12 us, made once 2 us."""
 MAX_REPEATED_FLOPS = 4
 """Work per element that a windowed contraction may repeat for every tap."""
-
-MAX_BEHIND = 64
-"""Nests one behind the other in one stage. Whatever walks a stage goes as deep (Python's limit is
-1,000 calls, and four neighbours may be taken in); so long a kernel gains nothing by one more."""
 
 
 @dataclass(slots=True)

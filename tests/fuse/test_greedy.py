@@ -9,7 +9,9 @@ from onnx import helper
 
 from benchmarks.small import ranking, sequence, speech
 from planner.fuse.build import Draft, draft
-from planner.fuse.greedy import MAX_BEHIND, group
+from planner.fuse.candidates import explore
+from planner.fuse.chains import MAX_BEHIND
+from planner.fuse.greedy import group
 from planner.fuse.schedule import levels
 from planner.graph.semantics import program_of
 from planner.kernels.configs import candidates, default_config
@@ -50,6 +52,8 @@ def test_a_chain_of_hundreds_is_cut_where_it_would_be_too_deep_to_walk() -> None
     check_stages(program)
     assert max(len(stage.internal) for stage in group(program)) < MAX_BEHIND
     assert len(draft(program, "float32").kernels) == -(-count // MAX_BEHIND)
+    stages = [stage for one in explore(program).candidates for stage in one.stages]
+    assert max(len(stage.internal) for stage in stages) < MAX_BEHIND
 
 
 def test_attention_is_one_stage() -> None:
