@@ -50,5 +50,6 @@ def rates_of(profile: DeviceProfile) -> Rates:
             if name in profile.peak
         },
         units=profile.units,
+        cycle_us=H200.cycle_us * slower,
         has_dependent_launch=ahead,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from planner.kernels import compile as compiler
 from planner.kernels.compile import Compiled, compile_each
 from planner.kernels.cubin import Resources
 from planner.kernels.source import Kernel
+from planner.kernels.trace import FOLLOWED, Trace, trace_of
 
 LAYOUT = 1
 """Of the files below; another number is another folder."""
@@ -39,7 +40,8 @@ class KernelCache:
             resources = Resources(**facts.pop("resources"))
             if len(cubin) != facts.pop("cubin_size_bytes"):
                 return None
-            return Compiled(cubin=cubin, resources=resources, **facts)
+            ptx = _read(path.with_suffix(".ptx.z"))
+            return Compiled(cubin=cubin, resources=resources, ptx=ptx, **facts)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -48,8 +50,9 @@ class KernelCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(made.name, made.architecture)
         facts = {**asdict(made), "cubin_size_bytes": len(made.cubin)}
-        del facts["cubin"]
+        del facts["cubin"], facts["ptx"]
         _replace(path, made.cubin)
+        _replace(path.with_suffix(".ptx.z"), made.ptx)
         _replace(path.with_suffix(".json"), json.dumps(facts).encode())
 
     def refuse(self, name: str, architecture: int) -> None:
@@ -90,8 +93,34 @@ class KernelCache:
             )
         return found
 
+    def trace(self, made: Compiled, parts: Sequence[int], units: int) -> Trace | None:
+        """`planner.kernels.trace.trace_of`, kept beside the kernel.
+
+        Args:
+            parts: blocks of each part of its launch.
+            units: multiprocessors of the device.
+        """
+        key = hashlib.sha256(f"{FOLLOWED} {units} {list(parts)}".encode()).hexdigest()[:8]
+        path = self._path(made.name, made.architecture).with_suffix(f".{key}.trace")
+        try:
+            return Trace(**json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            found = trace_of(made, parts, units)
+        if found is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _replace(path, json.dumps(asdict(found)).encode())
+        return found
+
     def _path(self, name: str, architecture: int) -> Path:
         return self.folder / f"{name}-sm{architecture}.cubin"
+
+
+def _read(path: Path) -> bytes:
+    """Nothing, where there is no such file."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _SHARED_LIMIT_BYTES = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448}
 """Dynamic shared memory a block may ask for (CUDA programming guide, technical specifications)."""
 _AHEAD_FROM = 90
 """First capability with dependent launch."""
+_LITTLE = 1
+"""Of zlib's levels: a fifth of the text in a millisecond."""
 _KILLED = re.compile(r"error code (?:-\d+|137)\b")
 """The assembler ended by a signal: for want of memory, not because of the kernel."""
 _POINTER = {
@@ -62,6 +65,8 @@ class Compiled:
     resources: Resources
     waits: bool
     """Whether it waits for the kernel in front of it (dependent launch)."""
+    ptx: bytes = b""
+    """What it was assembled from, by zlib; empty where nobody kept it."""
 
 
 Compile = Callable[[Sequence[Kernel]], Mapping[str, Compiled]]
@@ -130,6 +135,7 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
         int(made.metadata.shared),
         read_resources(cubin, entry),
         "griddepcontrol.wait" in ptx,
+        zlib.compress(ptx.encode(), _LITTLE),
     )
 
 

@@ -55,6 +55,8 @@ class Rates:
     """Half of the best rate seen (787 / 52 T/s): small tiles do not reach more."""
     units: int = H200_UNITS
     """Multiprocessors."""
+    cycle_us: float = 1 / 1980
+    """Of the clock that multiprocessors run at under load (measured: 1980 MHz)."""
     has_dependent_launch: bool = True
     """Whether a kernel may start before its predecessor ends (compute capability 9.0)."""
     pace: Pace = field(default_factory=Pace)

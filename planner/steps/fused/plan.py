@@ -27,6 +27,7 @@ from planner.spec.session import SessionSettings
 from planner.steps.fused.compiling import compilers_here
 from planner.steps.fused.forms import roundings
 from planner.steps.fused.parts import read_cuts
+from planner.steps.fused.prices import beyond
 from planner.steps.fused.record import fusion_plan
 from planner.steps.fused.solving import Decided, decide
 from planner.steps.prepare import Prepared, prepare_elsewhere
@@ -123,7 +124,11 @@ def _document(
             measured_error=decided.form.error,
         ),
         fusion=fusion,
-        warnings=(*prepared.notes, *_warnings(constraints, profile, cuts[0], decided)),
+        warnings=(
+            *prepared.notes,
+            *_warnings(constraints, profile, cuts[0], decided),
+            *beyond(constraints.promise.latency_us, fusion.buckets),
+        ),
     )
 
 

@@ -7,14 +7,12 @@ from dataclasses import asdict
 
 from planner.cost.rates import capability
 from planner.fuse.build import Draft
-from planner.fuse.loops import saved_us
 from planner.fuse.schedule import chain
 from planner.graph.levels import operators_in_a_row
 from planner.graph.segments import Cut, Segment
 from planner.ir.graph import Graph
 from planner.kernels.compile import ARCHITECTURES
-from planner.kernels.estimate import Rates, floor, launch_floor_us, launch_us
-from planner.kernels.pack import storage_dtype
+from planner.kernels.estimate import floor, launch_floor_us
 from planner.kernels.source import Part
 from planner.spec.fusion import (
     BucketPlan,
@@ -26,6 +24,7 @@ from planner.spec.fusion import (
     StagePlan,
 )
 from planner.spec.profile import DeviceProfile
+from planner.steps.fused.prices import Prices, loop_of, size_of
 from planner.steps.fused.solving import Decided, arena_bytes, bucket_name, ort_us
 
 
@@ -65,7 +64,7 @@ def _bucket(shape: str, found: Cut, decided: Decided) -> BucketPlan:
             segments.append(_library(segment))
             continue
         percent = None if tuned is None else tuned.shared_percent
-        segments.append(_fused(segment, draft, decided.rates, percent))
+        segments.append(_fused(segment, draft, decided.prices, percent))
         measured += [] if tuned is None else [tuned.device_us]
         floors.append(floor(draft.program, draft.numbers, decided.rates))
         arena += arena_bytes(draft)
@@ -98,10 +97,12 @@ def _library(segment: Segment) -> SegmentPlan:
     )
 
 
-def _fused(segment: Segment, draft: Draft, rates: Rates, shared_percent: int | None) -> SegmentPlan:
+def _fused(
+    segment: Segment, draft: Draft, prices: Prices, shared_percent: int | None
+) -> SegmentPlan:
     levels = chain(draft)
     launches = tuple(
-        _launch(number, parts, draft, rates, segment.owners, levels[number])
+        _launch(number, parts, draft, prices, segment.owners, levels[number])
         for number, (parts, _) in enumerate(draft.launches)
     )
     return SegmentPlan(
@@ -112,7 +113,7 @@ def _fused(segment: Segment, draft: Draft, rates: Rates, shared_percent: int | N
         launches=launches,
         shared_percent=shared_percent,
         reasons=draft.remarks,
-        predicted_us=rates.launch_us + sum(launch.predicted_us for launch in launches),
+        predicted_us=prices.rates.launch_us + sum(launch.predicted_us for launch in launches),
     )
 
 
@@ -120,11 +121,11 @@ def _launch(
     number: int,
     parts: Sequence[Part],
     draft: Draft,
-    rates: Rates,
+    prices: Prices,
     owners: Mapping[str, str],
     level: int,
 ) -> LaunchPlan:
-    program, numbers = draft.program, draft.numbers
+    program, numbers, rates = draft.program, draft.numbers, prices.rates
     inside = {name for part in parts for name in (*part.stage.makes, *part.stage.internal)}
     made = [nest.name for nest in program.nests if nest.name in inside]
     kept = inside - {name for part in parts for name in part.stage.makes}
@@ -132,13 +133,12 @@ def _launch(
     item = draft.kernels[number]
     is_ahead = rates.has_dependent_launch and item.name not in draft.waiting
     edge: Edge = "dependent launch" if is_ahead else "graph node"
-    loop = next((one for one in draft.loops if one[0] <= number <= one[1]), None)
+    loop = loop_of(draft, number)
     if loop is not None and number > loop[0]:
         edge = "loop"
-    gained_us = saved_us(draft, loop[0], rates) if loop is not None else 0.0
 
     def size_bytes(name: str) -> int:
-        return program.types[name].size * storage_dtype(numbers.storage[name]).itemsize
+        return size_of(draft, name)
 
     return LaunchPlan(
         name=f"{number:03d}:{parts[0].stage.root}",
@@ -150,7 +150,7 @@ def _launch(
         level=level,
         programs=sum(part.tiling.programs for part in parts),
         warps=max(part.tiling.config.warps for part in parts),
-        predicted_us=launch_us(program, parts, numbers, rates) - gained_us,
+        predicted_us=prices.launch_us(draft, number),
         floor_us=launch_floor_us(program, parts, numbers, rates),
         kept_bytes=sum(size_bytes(n) for n in kept if not program.by_name[n].is_view),
         moved_bytes=sum(size_bytes(name) for name in moved if name not in program.constants),

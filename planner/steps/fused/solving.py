@@ -28,6 +28,7 @@ from planner.steps.choose import OBJECTIVES, limits
 from planner.steps.conflict import conflict_error
 from planner.steps.fused.compiling import Answer, Compilers, Existing, better, existing
 from planner.steps.fused.forms import Rounding
+from planner.steps.fused.prices import Prices, prices_of
 from planner.steps.fused.tuning import Tuned, still_compiled, tuned_here
 
 LIBRARY_OP_US = 3.9
@@ -53,6 +54,8 @@ class Decided:
     """Bucket -> what measuring made of it; empty where the device is not here."""
     existing: Existing
     """How far its kernels are known to compile."""
+    prices: Prices
+    """What its launches are said to take."""
 
 
 def bucket_name(shape: str, segment: int) -> str:
@@ -121,7 +124,8 @@ def decide(
     plain = {bucket.name: _draft(bucket, groups, solution, form) for bucket in buckets}
     tuned = still_compiled(tuned_here(plain, profile, reporter), compilers, rates, reporter)
     drafts = {**found.answer.drafts, **{name: one.plan for name, one in tuned.items()}}
-    return Decided(groups, solution, form, rates, drafts, tuned, found)
+    prices = prices_of(drafts, compilers if found.is_compiled else None, rates)
+    return Decided(groups, solution, form, rates, drafts, tuned, found, prices)
 
 
 def _form(usable: Sequence[Rounding], solution: Solution) -> Rounding:
