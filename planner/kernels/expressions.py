@@ -27,7 +27,7 @@ FLOAT_TEXT: Mapping[str, str] = {
     "sin": "tl.sin({0})",
     "cos": "tl.cos({0})",
     "tanh": "hyperbolic_tangent({0})",
-    "sigmoid": "tl.sigmoid({0})",
+    "sigmoid": "logistic({0})",
     "erf": "tl.erf({0})",
     "pow": "power({0}, {1})",
     "log1p": "tl.log(1.0 + {0})",
@@ -75,12 +75,27 @@ def nearest_even(x):
     moved = (x + 12582912.0) - 12582912.0
     return tl.where(tl.abs(x) < 4194304.0, moved, x)
 ''',
+    "logistic": '''
+@triton.jit
+def logistic(x):
+    """1 / (1 + exp(-x)); the reciprocal as the square of a reciprocal root.
+
+    `tl.exp` and `/` guard against overflow by predicates, and the assembler puts the values of a
+    thread one behind the other for it; these two flush what is below float32 instead.
+    """
+    r = tl.rsqrt(1.0 + tl.exp2(x * -1.4426950408889634))
+    return r * r
+''',
     "hyperbolic_tangent": '''
 @triton.jit
 def hyperbolic_tangent(x):
-    """(1 - e) / (1 + e), e = exp(-2 |x|): neither overflows nor loses small arguments' sign."""
-    e = tl.exp(-2.0 * tl.abs(x))
-    t = (1.0 - e) / (1.0 + e)
+    """(1 - e) / (1 + e), e = exp(-2 |x|): neither overflows nor loses small arguments' sign.
+
+    The quotient as in `logistic`.
+    """
+    e = tl.exp2(tl.abs(x) * -2.8853900817779268)
+    r = tl.rsqrt(1.0 + e)
+    t = (1.0 - e) * r * r
     cubic = x - x * x * x * 0.3333333333333333
     t = tl.where(x < 0, -t, t)
     return tl.where(tl.abs(x) < 0.004, cubic, t)

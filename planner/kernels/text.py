@@ -28,7 +28,7 @@ ITEM_SIZE_BYTES = {
 NARROW = frozenset({"float16", "bfloat16", "float64"})
 
 
-HELPER_WORDS = ("nearest_even", "hyperbolic_tangent", "power")
+HELPER_WORDS = ("nearest_even", "logistic", "hyperbolic_tangent", "power")
 
 
 def term(text: str) -> str:

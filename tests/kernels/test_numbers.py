@@ -247,3 +247,13 @@ def test_whole_numbers_of_more_than_32_bits_stay_what_they_are() -> None:
     made = helper.make_model(helper.make_graph([add], "wide", ports[:1], ports[1:], [weight]))
     found = run_interpreted(draft(program_of(made), "float16"), {"x": given})["y"]
     np.testing.assert_array_equal(found, given + wide)
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Tanh"])
+def test_activations_hold_to_the_ends_of_the_numbers(op: str) -> None:
+    ends = [0.0, 1e-8, -1e-8, 3e38, -3e38, np.inf, -np.inf, np.nan]
+    x = np.array([*np.linspace(-100, 100, 504), *ends], np.float32)
+    program = program_of(rows(op, x.shape, x.shape))
+    found = run_interpreted(draft(program, "float32"), {"x": x})["y"].astype(np.float64)
+    wanted = reference.run(program, {"x": x})["y"].astype(np.float64)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-37)
