@@ -37,7 +37,7 @@ _LOADED_BYTES = 16
 """Of neighbouring channels, loaded at once."""
 PLAIN = frozenset({"fp32", "tf32", "fp16", "bf16"})
 """Formats that libraries multiply alike; all others have kernels of their own."""
-_ONE_TILE, _FEW_ROWS = 16, 512
+_ONE_TILE, _FEW_ROWS = 16, 1024
 """Beyond the smallest tile and up to so many, a second tile of rows may look cheaper than one, for
 more blocks draw more bandwidth; but both read the same weights."""
 _DECODE_QUERIES = 8
