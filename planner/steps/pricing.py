@@ -6,12 +6,8 @@
 native one under every thread pool, each compressed one under two. `slowness` is how much longer the
 machine's neighbours make things take at the median than in the fastest state that whole runs saw;
 the reference probe shows it, now and again when the engine is deployed, and
-`planner/cost/tempo.py` how much of it the model feels.
-
-All prices belong to that state. Each pool's kernels were timed in a process of its own, one now,
-the other a minute later, which may see different states; whole runs alternate between pools round
-by round, and so do their probes. Were each pool priced in the state of its own process, short
-kernels, which have one time for all pools, would come from one state and long ones from another.
+`planner/cost/tempo.py` how much of it the model feels. Prices of kernels belong to that state
+(`planner/steps/kernel_prices.py`).
 
 A plan is never priced with a timing of itself: whole runs of the same kernels in the same pool are
 left out of its prediction. Every shape of the workload has whole runs and corrections of its own.
@@ -22,29 +18,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from planner.cost import tempo
 from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun, doubt
-from planner.cost.state import State
-from planner.cost.table import CostTable, seen_state
 from planner.errors import ModelError
 from planner.ir.cost import Cost
 from planner.ir.problem import Latency
-from planner.profiling.store import KernelTime
-from planner.profiling.timing import FAST_SHARE
 from planner.spec.plan import Estimate
 from planner.spec.session import SessionSettings
-from planner.steps.analysis import Executable
-from planner.steps.bench import Bench, times_of
+from planner.steps.bench import Bench
+from planner.steps.kernel_prices import ALONE, KernelPrices
 from planner.steps.prepare import Prepared
 from planner.steps.setting import PlanSetting
 from planner.steps.states import (
     beside,
     fast_states,
     feelings,
-    lost_where_met_us,
-    sharings,
     tail,
     usual_state,
 )
@@ -58,9 +46,6 @@ from planner.steps.whole_runs import (
 )
 from planner.steps.workspace import Workspace, digest
 
-_ALONE = 1
-"""Threads of the smallest pool, in which what has one time for all pools is timed."""
-
 
 class Pricing:
     """Prices of kernels and whole models under every setting."""
@@ -73,8 +58,7 @@ class Pricing:
         self.work = work
         self.percentile = percentile
         self.settings: tuple[PlanSetting, ...] = ()
-        self._references: dict[int, State] = {}
-        self._tables: dict[int, CostTable] = {}
+        self._kernels = KernelPrices(bench)
         self._corrections: tuple[Corrections, ...] = ()
         self._felt: dict[str, tempo.Feeling] = {}
         self._factors: dict[tuple[str, str, int], Factor] = {}
@@ -83,29 +67,16 @@ class Pricing:
     def learn(self, variants: Sequence[Variant]) -> None:
         """Times every kernel of these variants, and some of them as a whole."""
         sessions = session_choices()
+        executables = [each for variant in variants for each in variant.executables]
         for threads in sorted({session.intra_op_threads for session in sessions}):
             self.work.reporter.stage(f"profile ({threads} threads)")
-            self.bench.measure([each for v in variants for each in v.executables], threads)
-            self._tables[threads] = self._table(variants, threads)
-            if threads == _ALONE:  # while the process that measures it is there
+            self._kernels.learn(executables, threads)
+            if threads == ALONE:  # while the process that measures it is there
                 for each in variants[0].executables:
-                    self.bench.overhead(each, _ALONE)
+                    self.bench.overhead(each, ALONE)
                 self.bench.change()
         self._fit(variants, sessions)
         self.bench.rest()
-
-    def _table(self, variants: Sequence[Variant], threads: int) -> CostTable:
-        executables = [each for variant in variants for each in variant.executables]
-        times = times_of(self.work, self._keys(executables, threads))
-        seen = [seen_state(time) for time in times.values() if time.threads == threads]
-        if seen:
-            ends = ([each.alone_us for each in seen], [each.pool_us for each in seen])
-            self._references[threads] = State(*(float(np.quantile(us, FAST_SHARE)) for us in ends))
-        sharing = sharings(executables, self.bench, threads)
-        return CostTable(times, self._references, sharing=sharing)
-
-    def _keys(self, executables: Sequence[Executable], threads: int) -> list[str]:
-        return [key for each in executables for key in self.bench.keys(each, threads)]
 
     def extend(self, variant: Variant, threads: int, shares: Sequence[Mapping[str, float]]) -> None:
         """Times what is new in one more variant; the state that prices belong to stays.
@@ -114,16 +85,7 @@ class Pricing:
             shares: for each workload shape, format -> its share of the variant's time.
         """
         self._shares[variant.executable.key] = shares
-        for count in sorted({_ALONE, threads}):  # short ones have one time for all pools, as above
-            self.bench.measure(variant.executables, count)
-            times = times_of(self.work, self._keys(variant.executables, count))
-            sharing = sharings(variant.executables, self.bench, count)
-            self._tables[count] = self._tables[count].extended(times, sharing)
-
-    def _overhead_us(self, executable: Executable, threads: int) -> float:
-        """What a call costs besides its kernels, in the same state as those; the calling thread
-        does it alone."""
-        return self._tables[threads].brought(self.bench.overhead(executable, _ALONE)).expected_us
+        self._kernels.extend(variant.executables, threads)
 
     def _fit(self, variants: Sequence[Variant], sessions: Sequence[SessionSettings]) -> None:
         raced = [self._raced(n, variants, sessions) for n in range(len(self.prepared.shapes))]
@@ -138,25 +100,15 @@ class Pricing:
                 fix="run it once with ONNX Runtime alone: the reason shows there",
             )
         every_run = [run for runs in raced for run in runs]
-        self._references = fast_states(every_run)
-        self._bring()
-        self._felt = feelings(every_run, variants[0].executables, self.bench, self._tables)
-        self._bring(self._felt[sessions[0].pool].pace, self.bench.change())
+        states = fast_states(every_run)
+        self._kernels.bring(states)
+        self._felt = feelings(every_run, variants[0].executables, self._kernels)
+        self._kernels.bring(states, self._felt[sessions[0].pool].pace, self.bench.change())
         self._corrections = tuple(
             Corrections([self._run(entry, timed, number) for entry, timed in runs])
             for number, runs in enumerate(raced)
         )
         self.settings = tuple(self._setting(session, native, raced) for session in sessions)
-
-    def _bring(self, felt: float = 1.0, change: KernelTime | None = None) -> None:
-        """All kernels into the state of the whole runs: as the model does where one thread runs
-        them, and by what threads take longer to meet where they work together."""
-        state = CostTable({}, self._references, felt=felt)
-        change_us = state.brought(change).expected_us if change is not None else 0.0
-        self._tables = {
-            threads: table.in_state(self._references, felt=felt, change_us=change_us)
-            for threads, table in self._tables.items()
-        }
 
     def _setting(
         self,
@@ -171,13 +123,13 @@ class Pricing:
             tail_factors=tuple(tail(runs, pool, self.percentile) for runs in raced),
             state=state,
             felt=felt,
-            slowness=tempo.slowness(state, self._references[session.intra_op_threads], felt),
+            slowness=tempo.slowness(state, self._kernels.states[session.intra_op_threads], felt),
         )
 
     def _run(self, entry: Observed, timed: Mapping[str, Any], shape: int) -> WholeRun:
         whole_us = tempo.fast_us(
             beside(timed),
-            self._references[entry.session.intra_op_threads],
+            self._kernels.states[entry.session.intra_op_threads],
             self._felt[entry.session.pool],
         )
         total = self.sum_of_kernels(entry.variant, entry.session, shape)
@@ -206,15 +158,15 @@ class Pricing:
         """
         chosen = self.settings[setting]
         threads = chosen.session.intra_op_threads
-        key = self.bench.keys(variant.executables[shape], threads)[index]
-        return self._priced(self._tables[threads].cost(key), variant, chosen, shape)
+        cost = self._kernels.cost(variant.executables[shape], threads, index)
+        return self._priced(cost, variant, chosen, shape)
 
     def overhead(self, variant: Variant, setting: int, shape: int) -> Latency:
         """What a call costs besides its kernels."""
         chosen = self.settings[setting]
         threads = chosen.session.intra_op_threads
-        value = self._overhead_us(variant.executables[shape], threads)
-        return self._priced(Cost.exactly(value), variant, chosen, shape)
+        cost = Cost.exactly(self._kernels.overhead_us(variant.executables[shape], threads))
+        return self._priced(cost, variant, chosen, shape)
 
     def _priced(self, cost: Cost, variant: Variant, chosen: PlanSetting, shape: int) -> Latency:
         name = (variant.executable.key, chosen.session.name, shape)
@@ -230,9 +182,7 @@ class Pricing:
 
     def sum_of_kernels(self, variant: Variant, session: SessionSettings, shape: int) -> Cost:
         """Kernels plus call overhead, in the fast state, uncorrected."""
-        threads, executable = session.intra_op_threads, variant.executables[shape]
-        total = self._tables[threads].total(self.bench.keys(executable, threads))
-        return total + Cost.exactly(self._overhead_us(executable, threads))
+        return self._kernels.total(variant.executables[shape], session.intra_op_threads)
 
     def predict(self, variant: Variant, setting: int) -> tuple[Estimate, ...]:
         """p50 of a whole variant per shape, from no whole run of its kernels in its pool."""
@@ -256,6 +206,6 @@ class Pricing:
     ) -> Circumstances:
         known = self._shares.get(variant.executable.key)
         shares = known[shape] if known is not None else {format_of(variant): 1.0}
-        lost_us = lost_where_met_us(variant.executables[shape], self.bench, self._tables, session)
+        lost_us = self._kernels.lost_where_met_us(variant.executables[shape], session)
         total_us = self.sum_of_kernels(variant, session, shape).expected_us
         return Circumstances(session, shares, lost_us / total_us)
