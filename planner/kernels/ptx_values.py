@@ -8,23 +8,19 @@ tables are looked up anywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from planner.kernels.ptx import Instruction, Kind, Routine
+from planner.kernels.ptx_arithmetic import RULES, Value, bits_of, mask_of
 
-_WIDTH = re.compile(r"^(?:[fsu]|bf?)(\d+)")
 _REGISTER = re.compile(r"%[a-z]+\d+")
 _PARAMETER = re.compile(r"_param_(\d+)")
 _BETWEEN_PARAMETERS = 36
 """Bits: tensors lie 64 GiB apart, so that none shares a sector with another."""
 _COMPUTED = frozenset({Kind.INTEGER, Kind.MULTIPLICATION, Kind.MOVE})
 _FROM_OUTSIDE = frozenset({Kind.LOAD, Kind.SHARED_LOAD, Kind.SHUFFLE})
-
-Value = Any
-"""An int, an array of all threads, or None where it is not known."""
 
 
 def addressing(routine: Routine) -> frozenset[str]:
@@ -107,166 +103,25 @@ class Values:
     def _repack(self, one: Instruction) -> None:
         """Several registers as one, or the other way round."""
         target, source = one.operands
-        whole_bits = _bits(one.text)
+        whole_bits = bits_of(one.text)
         if not target.startswith("{"):
             names = [part.strip() for part in source.strip("{} ").split(",")]
             parts = [self.get(name) for name in names]
             each = whole_bits // len(names)
             is_known = all(part is not None for part in parts)
             pieces = [
-                (part & _mask(each)) << (each * n) for n, part in enumerate(parts) if is_known
+                (part & mask_of(each)) << (each * n) for n, part in enumerate(parts) if is_known
             ]
             self._held[target] = sum(pieces) if is_known else None
             return
         names = [part.strip() for part in target.strip("{} ").split(",")]
         whole, each = self.get(source), whole_bits // len(names)
         for number, name in enumerate(names):
-            self._held[name] = None if whole is None else (whole >> (each * number)) & _mask(each)
+            self._held[name] = None if whole is None else (whole >> (each * number)) & mask_of(each)
 
     def _computed(self, one: Instruction) -> Value:
-        rule = _RULES.get(one.head) if one.kind in _COMPUTED else None
+        rule = RULES.get(one.head) if one.kind in _COMPUTED else None
         given = [self.get(operand) for operand in one.sources]
         if rule is None or any(value is None for value in given):
             return None
         return rule(one.text, *given)
-
-
-def _bits(text: str) -> int:
-    """Of an instruction's type; a predicate has one."""
-    found = _WIDTH.match(text.rpartition(".")[2])
-    return int(found[1]) if found else 1
-
-
-def _mask(bits: int) -> int:
-    return (1 << bits) - 1 if bits < 64 else -1
-
-
-def _signed(value: Value, bits: int) -> Value:
-    if bits >= 64:
-        return value
-    half = 1 << (bits - 1)
-    return ((value & _mask(bits)) ^ half) - half
-
-
-def _number(text: str, value: Value) -> Value:
-    """The value as the instruction's type understands it."""
-    bits = _bits(text)
-    is_signed = text.rpartition(".")[2].startswith("s")
-    return _signed(value, bits) if is_signed else value & _mask(bits)
-
-
-def _whole(operation: Callable[[Value, Value], Value]) -> Callable[..., Value]:
-    return lambda text, a, b: operation(a, b) & _mask(_bits(text))
-
-
-def _product(text: str, a: Value, b: Value) -> Value:
-    bits, first, second = _bits(text), _number(text, a), _number(text, b)
-    if ".wide" in text:
-        return (first * second) & _mask(2 * bits)
-    if ".hi" not in text:
-        return (first * second) & _mask(bits)
-    if bits > 32:
-        return None
-    if not text.endswith("u32"):
-        return ((first * second) >> bits) & _mask(bits)
-    # Without a sign the product of two numbers of 32 bits passes the sign bit of 64.
-    both = np.asarray(first, np.uint64) * np.asarray(second, np.uint64)
-    return (both >> np.uint64(bits)).astype(np.int64) & _mask(bits)
-
-
-def _product_sum(text: str, a: Value, b: Value, c: Value) -> Value:
-    bits = _bits(text) * (2 if ".wide" in text else 1)
-    product = _product(text, a, b)
-    return None if product is None else (product + c) & _mask(bits)
-
-
-def _left(text: str, a: Value, b: Value) -> Value:
-    bits = _bits(text)
-    moved = np.asarray(a) << np.minimum(b, bits - 1)
-    return np.where(np.asarray(b) >= bits, 0, moved) & _mask(bits)
-
-
-def _right(text: str, a: Value, b: Value) -> Value:
-    return (_number(text, a) >> np.minimum(b, 63)) & _mask(_bits(text))
-
-
-def _extract(text: str, a: Value, start: Value, length: Value) -> Value:
-    bits = _bits(text)
-    taken = ((a & _mask(bits)) >> start) & ((1 << length) - 1)
-    if not text.endswith(f"s{bits}") or np.ndim(length) or length == 0:
-        return taken
-    return _signed(taken, int(length)) & _mask(bits)
-
-
-def _insert(text: str, a: Value, b: Value, start: Value, length: Value) -> Value:
-    mask = ((1 << length) - 1) << start
-    return ((b & ~mask) | ((a << start) & mask)) & _mask(_bits(text))
-
-
-def _compare(text: str, a: Value, b: Value, *more: Value) -> Value:
-    parts = text.split(".")
-    name = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}.get(parts[1], parts[1])
-    found = np.asarray(_COMPARISONS[name](_number(text, a), _number(text, b))).astype(np.int64)
-    if not more:
-        return found
-    return found & more[0] if parts[2] == "and" else found | more[0]
-
-
-def _convert(text: str, a: Value) -> Value:
-    to, source = text.split(".")[-2:]
-    return _number(f".{source}", a) & _mask(_bits(f".{to}"))
-
-
-def _divide(text: str, a: Value, b: Value) -> Value:
-    first, second = _number(text, a), _number(text, b)
-    quotient = np.abs(first) // np.maximum(np.abs(second), 1) * np.sign(first) * np.sign(second)
-    return quotient & _mask(_bits(text))
-
-
-def _remainder(text: str, a: Value, b: Value) -> Value:
-    first, second = _number(text, a), _number(text, b)
-    return (first - _divide(text, first, second) * second) & _mask(_bits(text))
-
-
-def _permute(text: str, a: Value, b: Value, chosen: Value) -> Value:
-    """Bytes of two registers of 32 bits, picked by four digits of 4 bits."""
-    if np.ndim(chosen):
-        return None
-    both = (a & _mask(32)) | ((b & _mask(32)) << 32)
-    digits = [(chosen >> (4 * place)) & 7 for place in range(4)]
-    return sum(((both >> (8 * digit)) & 255) << (8 * place) for place, digit in enumerate(digits))
-
-
-_COMPARISONS: Mapping[str, Callable[[Value, Value], Value]] = {
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-}
-_RULES: Mapping[str, Callable[..., Value]] = {
-    "mov": lambda text, a: a,
-    "add": _whole(lambda a, b: a + b),
-    "sub": _whole(lambda a, b: a - b),
-    "and": _whole(lambda a, b: a & b),
-    "or": _whole(lambda a, b: a | b),
-    "xor": _whole(lambda a, b: a ^ b),
-    "not": lambda text, a: ~a & _mask(_bits(text)),
-    "neg": lambda text, a: -a & _mask(_bits(text)),
-    "abs": lambda text, a: np.abs(_number(text, a)) & _mask(_bits(text)),
-    "min": lambda text, a, b: np.minimum(_number(text, a), _number(text, b)) & _mask(_bits(text)),
-    "max": lambda text, a, b: np.maximum(_number(text, a), _number(text, b)) & _mask(_bits(text)),
-    "mul": _product,
-    "mad": _product_sum,
-    "shl": _left,
-    "shr": _right,
-    "bfe": _extract,
-    "bfi": _insert,
-    "setp": _compare,
-    "selp": lambda text, a, b, chosen: np.where(np.asarray(chosen) != 0, a, b),
-    "cvt": _convert,
-    "div": _divide,
-    "rem": _remainder,
-    "prmt": _permute,
-}

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import InfoptError
-from planner.kernels import effects, hopper, passage, ptx, ptx_values, requested, requests, way
+from planner.kernels import (
+    effects,
+    hopper,
+    passage,
+    ptx,
+    ptx_arithmetic,
+    ptx_values,
+    requested,
+    requests,
+    way,
+)
 from planner.kernels.compile import Compiled
 from planner.kernels.occupancy import blocks_per_unit
 from planner.kernels.passage import TooLongError, passed
@@ -17,7 +27,7 @@ from planner.kernels.ptx import Routine, routine_of
 from planner.kernels.ptx_values import addressing
 from planner.kernels.way import Way
 
-_READ = (effects, hopper, passage, ptx, ptx_values, requested, requests, way)
+_READ = (effects, hopper, passage, ptx, ptx_arithmetic, ptx_values, requested, requests, way)
 FOLLOWED = hashlib.sha256(
     b"".join(Path(str(name)).read_bytes() for name in (__file__, *(one.__file__ for one in _READ)))
 ).hexdigest()[:8]
