@@ -18,6 +18,9 @@ CAPS = (0.85, 1.0, 1.1, 1.2, 1.4, math.inf)
 where a stage is short."""
 OTHER_CAPS = (1.0, 1.4, math.inf)
 """The same of other stores."""
+PRICES = (0.1, 1.0, 0.03)
+"""Of a byte, relative to its time on the slowest link that is used. A delay is seldom worth that:
+a weight that comes late now moves those behind it out of windows that hide them."""
 MOST = 300
 """Weights above which nothing is tried: each step copies the states."""
 
@@ -80,30 +83,41 @@ def line_of(running: Running, room_bytes: dict[int, float]) -> Line | None:
 
 
 def ways(line: Line, needed: float) -> Iterator[Way]:
-    """Caps around what streams spread evenly have in flight, the fastest stores filled first."""
+    """Caps around what streams spread evenly have in flight, at several prices of a byte."""
     running, places = line.running, line.running.positions
     stores = [store for _, store in running.stores]
     ahead = min(store.ahead for store in stores)
     windows = max((places[-1] - places[0] + 1) / (ahead + 1), 1.0)
-    left = needed * windows / max(windows - 1.0, 0.5)
+    needed_bytes = needed * windows / max(windows - 1.0, 0.5)
     least = float(min(running.options[n].weight_size_bytes for n in line.weights))
     speeds = np.array(
         [store.bytes_per_us / (running.degree if store.is_shared else 1) for store in stores]
     )
-    shares = np.zeros(len(stores))
+    for factor, shares in product(PRICES, _splits(line, speeds, needed_bytes)):
+        used = speeds[shares > 0]
+        price = factor * sum(running.weights) / float(used.min(initial=speeds.max()))
+        most = int(shares.argmax())
+        lists = (CAPS if r == most else OTHER_CAPS for r in range(len(stores)))
+        for factors in product(*lists):
+            pairs = zip(factors, shares.tolist(), strict=True)
+            caps = [
+                math.inf if f == math.inf else max(f * share / windows, least) for f, share in pairs
+            ]
+            yield Way(tuple(caps), price)
+
+
+def _splits(line: Line, speeds: FloatArray, needed_bytes: float) -> Iterator[FloatArray]:
+    """Bytes that each store brings: as much as its link may hide of all, in proportion; the fastest
+    stores first."""
+    hidden = np.minimum(speeds * float(line.base[:, -1].min()), line.room)
+    even = needed_bytes * hidden / max(float(hidden.sum()), 1e-300)
+    yield np.minimum(even, line.room)
+    if len(speeds) == 1:
+        return
+    left, shares = needed_bytes, np.zeros(len(speeds))
     order = np.argsort(-speeds).tolist()
     for r in order:
-        hidden = speeds[r] * float(line.base[:, -1].min())
-        share = left if r == order[-1] else min(left, hidden)
+        share = left if r == order[-1] else min(left, float(hidden[r]))
         shares[r] = min(share, float(line.room[r]))
         left -= shares[r]
-    used = speeds[shares > 0]
-    price = sum(running.weights) / float(used.min(initial=speeds.max()))
-    most = int(shares.argmax())
-    lists = (CAPS if r == most else OTHER_CAPS for r in range(len(stores)))
-    for factors in product(*lists):
-        pairs = zip(factors, shares.tolist(), strict=True)
-        caps = [
-            math.inf if f == math.inf else max(f * share / windows, least) for f, share in pairs
-        ]
-        yield Way(tuple(caps), price)
+    yield shares
