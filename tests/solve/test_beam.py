@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from itertools import product
 from time import monotonic
 
@@ -12,7 +13,7 @@ import pytest
 from planner.ir.devices import Hold, Store
 from planner.ir.problem import Option
 from planner.solve.price import fetch_us, peak_size_bytes, streamed_us
-from planner.solve.scale.beam import search
+from planner.solve.scale.beam import roomiest, search
 from planner.solve.scale.residency import Running, stream
 from tests.solve.problems import flat
 
@@ -63,20 +64,29 @@ def priced(running: Running, store: list[int]) -> tuple[float, int, dict[int, in
     return delay, freed, used
 
 
-def least_delay(running: Running, needed: float, room: dict[int, float]) -> float:
-    """Over every choice."""
+def choices(running: Running, room: dict[int, float]) -> Iterator[tuple[float, int]]:
+    """Delay and bytes freed of every choice that stores have room for."""
     ways = [
         (-1, *(r for r, s in running.stores if o.stores is None or s.name in o.stores))
         if o.weight_size_bytes
         else (-1,)
         for o in running.options
     ]
-    best = math.inf
     for store in product(*ways):
         delay, freed, used = priced(running, list(store))
-        if freed >= needed and all(used[r] <= room.get(r, math.inf) for r in used):
-            best = min(best, delay)
-    return best
+        if all(used[r] <= room.get(r, math.inf) for r in used):
+            yield delay, freed
+
+
+def least_delay(running: Running, needed: float, room: dict[int, float]) -> float:
+    """Over every choice."""
+    found = (delay for delay, freed in choices(running, room) if freed >= needed)
+    return min(found, default=math.inf)
+
+
+def most_freed(running: Running, most_us: float, room: dict[int, float]) -> int:
+    """Over every choice."""
+    return max(freed for delay, freed in choices(running, room) if delay <= most_us)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -119,3 +129,29 @@ def test_nothing_is_found_without_time_or_weights() -> None:
     assert search(running, 100.0, room, monotonic() - 1.0) is None
     bare = Running(running.options[:0], (), ((), ()), running.stores, 1, SHAPES)
     assert search(bare, 100.0, room, monotonic() + 60) is None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_roomiest_is_true_and_delays_no_more_than_allowed(seed: int) -> None:
+    running, room = draw(random.Random(2000 + seed), 7)
+    found = roomiest(running, {0: 300.0, 2: 300.0}, 5.0, room, monotonic() + 60)
+    if found is None:
+        return
+    delay, freed, used = priced(running, found.store)
+    assert delay == pytest.approx(found.delay_us, abs=1e-9)
+    assert delay <= 5.0 + 1e-9
+    assert freed == found.freed_bytes > 0
+    assert all(used[r] <= room.get(r, math.inf) for r in used)
+
+
+def test_the_roomiest_mostly_frees_what_can_be_freed() -> None:
+    reached = possible = 0
+    for seed in range(20):
+        running, room = draw(random.Random(3000 + seed), 7)
+        best = most_freed(running, 60.0, room)
+        found = roomiest(running, {0: 400.0, 2: 400.0}, 60.0, room, monotonic() + 60)
+        assert found is None or found.freed_bytes <= best
+        possible += best > 0
+        reached += found is not None and found.freed_bytes == best
+    assert possible >= 10
+    assert reached >= 0.8 * possible

@@ -5,21 +5,22 @@ weights so far: when each store's link is free, by how much the stage is late, w
 Every weight extends each state by staying and by each store with room in flight; the states that
 stream most for the least delay go on (beam search; Ow and Morton, "Filtered Beam Search in
 Scheduling", International Journal of Production Research 26, 1988). A delay counts as the bytes
-that its slowest link could have brought meanwhile, at prices around that. The recursions are those
-of C7 (`price.streamed_us`), for all states at once.
+that its slowest link could have brought meanwhile, at prices around and below that; a byte in
+flight as a part of one, because slots hold it. The recursions are those of C7
+(`price.streamed_us`), for all states at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from time import monotonic
 
 import numpy as np
 
 from planner.solve.data import FloatArray, IntArray
-from planner.solve.scale.lines import Line, Way, line_of, ways
+from planner.solve.scale.lines import Line, Way, around, line_of, ways
 from planner.solve.scale.residency import Running, Streams
 
 NARROW, WIDE = 20, 60
@@ -30,6 +31,8 @@ FINER = (0.97, 1.0, 1.03, 1.06)
 """Caps around those of the best ways;"""
 PRICES = (1.0, 1.1)
 """prices of a byte there, relative to its time on the slowest link."""
+COMPARING = 0.6
+"""Share of the time for that."""
 BEST = 2
 """Ways that are walked once more, with more states."""
 
@@ -60,12 +63,15 @@ def search(
     if line is None:
         return None
     found: list[tuple[Streams, Way]] = []
+    now = monotonic()
+    until = now + COMPARING * (deadline - now)
     for way in ways(line, needed_bytes):
-        _try(line, CLOSE * needed_bytes, way, NARROW, deadline, found)
+        _try(line, CLOSE * needed_bytes, way, NARROW, until, found)
     found.sort(key=lambda pair: _worth(pair[0], pair[1], needed_bytes))
     for _, way in found[:BEST]:
         for finer, price in product(FINER, PRICES):
-            wide = Way(tuple(finer * cap for cap in way.caps), way.price * price)
+            caps = tuple(finer * cap for cap in way.caps)
+            wide = replace(way, caps=caps, price=price * way.price)
             _try(line, needed_bytes, wide, WIDE, deadline, found)
     enough = (each for each, _ in found if each.freed_bytes >= needed_bytes)
     return min(enough, key=lambda each: each.delay_us, default=None)
@@ -76,6 +82,33 @@ def _worth(streams: Streams, way: Way, needed: float) -> float:
     return streams.delay_us + max(needed - streams.freed_bytes, 0.0) * way.price
 
 
+def roomiest(
+    running: Running,
+    slots_bytes: dict[int, float],
+    most_us: float,
+    room_bytes: dict[int, float],
+    deadline: float,
+) -> Streams | None:
+    """The streams that free most and delay at most so much, of those found in time; None where
+    none were.
+
+    Args:
+        slots_bytes: in flight at most of each store, as it is; around that is looked.
+    """
+    line = line_of(running, room_bytes)
+    best: Streams | None = None
+    for way in around(line, slots_bytes) if line is not None else ():
+        if monotonic() >= deadline:
+            break
+        assert line is not None
+        ends = _walk(line, way, WIDE)
+        freed = np.where(ends.delay_us <= most_us, ends.freed_bytes, -np.inf)
+        number = int(freed.argmax())
+        if freed[number] > (best.freed_bytes if best is not None else 0.0):
+            best = _ending(line, ends, number)
+    return best
+
+
 def _try(
     line: Line,
     needed: float,
@@ -84,14 +117,28 @@ def _try(
     deadline: float,
     found: list[tuple[Streams, Way]],
 ) -> None:
-    """Adds what one way finds, while there is time."""
-    streams = _walk(line, needed, way, width) if monotonic() < deadline else None
-    if streams is not None:
-        found.append((streams, way))
+    """Adds the streams of least delay that free enough on one way, while there is time."""
+    if monotonic() >= deadline:
+        return
+    ends = _walk(line, way, width)
+    delay_us = np.where(ends.freed_bytes >= needed, ends.delay_us, np.inf)
+    number = int(delay_us.argmin())
+    if delay_us[number] < np.inf:
+        found.append((_ending(line, ends, number), way))
 
 
-def _walk(line: Line, needed: float, way: Way, width: int) -> Streams | None:
-    """The best of the last states that free enough."""
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Where a walk ended."""
+
+    states: _States
+    steps: list[tuple[IntArray, IntArray]]
+    freed_bytes: FloatArray
+    delay_us: FloatArray
+
+
+def _walk(line: Line, way: Way, width: int) -> _Ends:
+    """The last states."""
     stores, shapes = len(line.running.stores), len(line.running.times_us)
     count = len(line.weights)
     states = _States(
@@ -106,17 +153,17 @@ def _walk(line: Line, needed: float, way: Way, width: int) -> Streams | None:
     flying = np.take_along_axis(states.streamed, line.flying[None], axis=2)
     slots = (states.streamed[:, :, 1:] - flying).max(axis=2).sum(axis=1)
     freed = states.streamed[:, :, -1].sum(axis=1) - slots
-    delay = states.late_us[:, -1] @ np.asarray(line.running.weights)
-    delay = np.where(freed >= needed, delay, np.inf)
-    best = int(delay.argmin())
-    if delay[best] == np.inf:
-        return None
-    used = states.streamed[best, :, -1] * line.running.degree
+    return _Ends(states, steps, freed, states.late_us[:, -1] @ np.asarray(line.running.weights))
+
+
+def _ending(line: Line, ends: _Ends, number: int) -> Streams:
+    """The streams of one of the last states."""
+    used = ends.states.streamed[number, :, -1] * line.running.degree
     return Streams(
-        _traced(line, steps, best),
-        int(freed[best]),
+        _traced(line, ends.steps, number),
+        int(ends.freed_bytes[number]),
         {r: int(u) for (r, _), u in zip(line.running.stores, used.tolist(), strict=True) if u},
-        float(delay[best]),
+        float(ends.delay_us[number]),
     )
 
 
@@ -149,12 +196,25 @@ def _step(
     streams = np.flatnonzero(store >= 0)
     streamed[streams, store[streams]] += size
     score = streamed.sum(axis=1) - late @ np.asarray(line.running.weights) / way.price
+    if way.flying:
+        score -= way.flying * _flying(line, states, a, source, streamed)
     best = np.arange(len(score))
     if len(score) > width:
         best = np.sort(np.argpartition(-score, width)[:width])
     late_us, bytes_so_far = states.late_us[source[best]], states.streamed[source[best]]
     late_us[:, a + 1], bytes_so_far[:, :, a + 1] = late[best], streamed[best]
     return _States(free[best], late_us, bytes_so_far), source[best], store[best]
+
+
+def _flying(
+    line: Line, states: _States, a: int, source: IntArray, streamed: FloatArray
+) -> FloatArray:
+    """Bytes in flight of all stores before the weight after this one, by state."""
+    landed = line.flying[:, min(a + 1, len(line.weights) - 1)]
+    before = np.empty_like(streamed)
+    for r, n in enumerate(landed.tolist()):
+        before[:, r] = streamed[:, r] if n > a else states.streamed[source, r, n]
+    return np.asarray((streamed - before).sum(axis=1))
 
 
 def _may(line: Line, states: _States, a: int, r: int, way: Way) -> IntArray:

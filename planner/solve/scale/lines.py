@@ -18,9 +18,16 @@ CAPS = (0.85, 1.0, 1.1, 1.2, 1.4, math.inf)
 where a stage is short."""
 OTHER_CAPS = (1.0, 1.4, math.inf)
 """The same of other stores."""
-PRICES = (0.1, 1.0, 0.03)
-"""Of a byte, relative to its time on the slowest link that is used. A delay is seldom worth that:
-a weight that comes late now moves those behind it out of windows that hide them."""
+PRICES = (1.0, 0.1, 0.03)
+"""Of a byte, relative to its time on the slowest link that is used. Where hardly anything has to
+come late a delay is not worth that: links that are filled early are late for the rest."""
+FLYING = 0.3
+"""What a byte in flight takes from one that streams, at low prices: at high ones delays, not
+slots, decide."""
+NEAR = (1.0, 0.95, 1.06, 0.85, 1.2)
+"""Around what is in flight as it is."""
+LOW_PRICES = (0.03, 0.01)
+"""Where hardly any delay is allowed."""
 MOST = 300
 """Weights above which nothing is tried: each step copies the states."""
 
@@ -33,6 +40,8 @@ class Way:
     """Bytes in flight at most, by store."""
     price: float
     """Microseconds that a byte is worth."""
+    flying: float = 0.0
+    """What a byte in flight takes from one that streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +112,24 @@ def ways(line: Line, needed: float) -> Iterator[Way]:
             caps = [
                 math.inf if f == math.inf else max(f * share / windows, least) for f, share in pairs
             ]
-            yield Way(tuple(caps), price)
+            yield Way(tuple(caps), price, FLYING if factor < 1.0 else 0.0)
+
+
+def around(line: Line, slots_bytes: dict[int, float]) -> Iterator[Way]:
+    """Caps around what is in flight of each store, at low prices of a byte."""
+    least = float(min(line.running.options[n].weight_size_bytes for n in line.weights))
+    slots = [slots_bytes.get(r, 0.0) for r, _ in line.running.stores]
+    slowest = min(store.bytes_per_us for _, store in line.running.stores)
+    price = sum(line.running.weights) / slowest
+    for factors in product(NEAR, repeat=len(slots)):
+        caps = [max(f * slot, least) for f, slot in zip(factors, slots, strict=True)]
+        for factor in LOW_PRICES:
+            yield Way(tuple(caps), factor * price, FLYING)
 
 
 def _splits(line: Line, speeds: FloatArray, needed_bytes: float) -> Iterator[FloatArray]:
-    """Bytes that each store brings: as much as its link may hide of all, in proportion; the fastest
-    stores first."""
-    hidden = np.minimum(speeds * float(line.base[:, -1].min()), line.room)
-    even = needed_bytes * hidden / max(float(hidden.sum()), 1e-300)
-    yield np.minimum(even, line.room)
-    if len(speeds) == 1:
-        return
+    """Bytes that each store brings: the fastest stores first; in proportion to what links hide."""
+    hidden = speeds * float(line.base[:, -1].min())
     left, shares = needed_bytes, np.zeros(len(speeds))
     order = np.argsort(-speeds).tolist()
     for r in order:
@@ -121,3 +137,6 @@ def _splits(line: Line, speeds: FloatArray, needed_bytes: float) -> Iterator[Flo
         shares[r] = min(share, float(line.room[r]))
         left -= shares[r]
     yield shares
+    if len(speeds) > 1:
+        reach = np.minimum(hidden, line.room)
+        yield np.minimum(needed_bytes * reach / max(float(reach.sum()), 1e-300), line.room)

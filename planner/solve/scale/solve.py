@@ -30,7 +30,7 @@ from planner.solve.scale.early import offer_early
 from planner.solve.scale.fleet import fleet
 from planner.solve.scale.prepared import prepared
 from planner.solve.scale.refute import is_refuted
-from planner.solve.scale.restream import restream
+from planner.solve.scale.restream import make_room, restream
 from planner.solve.scale.rows import SPREAD, rows
 from planner.solve.scale.sizes import capacity_bytes, unit_of
 from planner.solve.scale.staged import RESERVE, Staged
@@ -152,6 +152,8 @@ class Large:
         self._restream(bound)
         while self.state.values[self.number] < before and self.state.remaining_s > 0:
             before = self.state.values[self.number]
+            with self._share(STREAMS_SHARE) as until:
+                make_room(self.state, self.row, until)
             moves.descend(close)
             windows.run(bound, close)
             moves.descend(close)

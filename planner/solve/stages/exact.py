@@ -88,6 +88,19 @@ class Exact:
             self.report(number, bound, strategy)
         return True
 
+    def exchange(self, plan: Solution) -> bool:
+        """Takes a plan that keeps everything and costs no more than the incumbent in its place:
+        another start for what improves it."""
+        verdict = judge(self.problem, plan, self.names)
+        if verdict.broken or verdict.totals is None:
+            return False
+        totals = verdict.totals
+        values = tuple(value(totals, objective) for objective in self.problem.objectives)
+        if self.best is not None and _is_less(self.values, values):
+            return False
+        self.best, self.values = plan, values
+        return True
+
     def report(self, number: int, bound: float, strategy: str) -> None:
         """Tells the reporter, if there is one."""
         if self.reporter is None:
