@@ -1,8 +1,10 @@
 """Cycles of a multiprocessor of Hopper: latencies of what is waited for, rates of what is busy.
 
 Arithmetic: NVIDIA's CUDA C++ programming guide, throughput at compute capability 9.0, and Luo et
-al., "Benchmarking and Dissecting the NVIDIA Hopper GPU Architecture" (2024). What memory, barriers
-and values behind each other take is fitted with `benchmarks/fit_traced.py` (H200, 2026-11-28).
+al., "Benchmarking and Dissecting the NVIDIA Hopper GPU Architecture" (2024). What L2, lines,
+barriers, whole numbers and values behind each other take was set once from how the errors of all
+1,024 drafted kernels moved with it (H200, 2026-11-28): `benchmarks/fit_traced.py`, which leaves
+models out, fits only what `planner.kernels.traced` holds.
 """
 
 from __future__ import annotations
