@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from planner.kernels.patterns import power_of_two
+from planner.kernels.patterns import goes_by_taps, padded, power_of_two, taps_and_run
 from planner.kernels.repeats import Repeats, repeats
 from planner.kernels.source import Part
 from planner.kernels.stage import Config, Kind
@@ -125,7 +125,11 @@ def block_of(program: Program, part: Part) -> Block:
     """Counted from the program; O(nests inside)."""
     depth = 1
     if part.anchor is not None:
-        depth = math.prod(var.extent for var in program.by_name[part.anchor].reduce_axes)
+        nest = program.by_name[part.anchor]
+        depth = math.prod(var.extent for var in nest.reduce_axes)
+        run = taps_and_run(nest)
+        if run is not None and goes_by_taps(run, part.tiling.config.depth):
+            depth = padded(depth, run, part.tiling.config.depth)
     tiling = part.tiling
     return Block(tiling.kind, tiling.config, tiling.programs, depth, repeats(program, part))
 

@@ -93,6 +93,17 @@ def taps_and_run(nest: Nest) -> int | None:
     return long[-1].extent
 
 
+def goes_by_taps(run: int, depth: int) -> bool:
+    """Whether a loop over a window's sum in steps of this depth stays within the run of a tap: the
+    run in equal steps, or in one that is padded."""
+    return run % depth == 0 if depth <= run else depth == power_of_two(run)
+
+
+def padded(total: int, run: int | None, depth: int) -> int:
+    """Values of a sum with what the steps of its loop pad the run of each tap by."""
+    return total if run is None or depth <= run else total // run * depth
+
+
 def power_of_two(size: int) -> int:
     """The smallest power of two that is not smaller."""
     return 1 << max(size - 1, 0).bit_length()

@@ -11,6 +11,7 @@ from planner.kernels.patterns import (
     MIN_DEPTH,
     Binding,
     as_product,
+    goes_by_taps,
     instance,
     place,
     power_of_two,
@@ -45,7 +46,7 @@ def dot(e: Emitter, nest: Nest, product: tuple[Expr, Expr], binding: Binding) ->
     if known is not None and not e.is_guarded:
         return known
     depth, run = e.depth_of(nest.name), taps_and_run(nest)
-    if run is not None and depth <= run and run % depth == 0:
+    if run is not None and goes_by_taps(run, depth):
         k, outer = e.fresh_var(run), e.fresh_var(total // run, "t")
         operands = _operands(e, nest, product, binding, k, outer)
     else:
@@ -209,10 +210,11 @@ def _dot_looped(
     if o.outer is None:
         e.bind(o.k, f"{counter} + tl.arange(0, {block})", (axis,), depth)
     else:
-        total_depth *= o.outer.extent
         # Not `%`: Triton 3.6 loses its alignment, and then loads nothing ahead.
-        tap = e.bind(o.outer, f"{counter} // {o.k.extent}", (), depth)
-        start = f"({counter} - {tap.name} * {o.k.extent})"
+        run = max(o.k.extent, block)
+        total_depth = o.outer.extent * run
+        tap = e.bind(o.outer, f"{counter} // {run}", (), depth)
+        start = f"({counter} - {tap.name} * {run})"
         e.bind(o.k, f"{start} + tl.arange(0, {block})", (axis,), depth)
     if o.k.extent % block:
         e.note_overrun(o.k)

@@ -111,7 +111,7 @@ def softmax(builder: Builder, source: str, target: str, axes: Sequence[int], *, 
         below = Load(total, at_kept(at, axes))
         if log:
             return apply("sub", shifted(*at), apply("log", below))
-        return apply("div", Load(power, tuple(at)), below)
+        return apply("mul", Load(power, tuple(at)), apply("div", number(1.0), below))
 
     builder.map(target, element)
 

@@ -88,6 +88,24 @@ def test_a_candidate_reads_all_that_it_does_not_compute(
     assert len({id(one) for one in space.candidates}) == len(space.candidates)
 
 
+@pytest.mark.parametrize(("count", "is_inside"), [(3, True), (7, False)])
+def test_many_tensors_side_by_side_are_not_picked_from_by_a_product(
+    count: int, is_inside: bool
+) -> None:
+    """Every block would do so for each of its operands; few may be."""
+    names = [f"x{n}" for n in range(count)]
+    nodes = [
+        helper.make_node("Concat", names, ["side"], axis=1),
+        helper.make_node("MatMul", ["side", "w"], ["y"]),
+    ]
+    weights = {"w": models.random(8 * count, 32, seed=1)}
+    ports = dict.fromkeys(names, (16, 8))
+    program = program_of(models.model(nodes, ports, {"y": (16, 32)}, weights))
+    stages = [stage for one in explore(program).candidates for stage in one.stages]
+    products = [stage for stage in stages if "y" in (stage.root, *stage.internal)]
+    assert any(set(names) <= set(stage.reads) for stage in products) is is_inside
+
+
 def test_a_closure_stops_at_what_is_in_memory() -> None:
     program = program_of(models.block())
     whole = closure(program, "y", ())

@@ -8,13 +8,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import helper
 
 from planner.errors import InfoptError, VerificationError
 from planner.fuse.build import build, draft
 from planner.graph.semantics import program_of
 from planner.kernels.compile import Compiled, compile_kernel
 from planner.kernels.cubin import read_resources
+from planner.kernels.stage import Config
 from planner.runtime.fused import manifest as manifests
 from tests.kernels.run import needs_triton
 from tests.ops import models
@@ -41,6 +44,22 @@ def test_dependent_launch_is_compiled_in_where_the_device_has_it(compiled: Compi
     assert compiled.waits
     older = compile_kernel(draft(program_of(models.attention()), "float16").kernels[0], 80)
     assert not older.waits
+
+
+def test_a_gate_takes_a_reciprocal_and_no_general_quotient() -> None:
+    """In a third of the instructions of the same written out."""
+    node = helper.make_node
+    written = [
+        *(node("Neg", ["x"], ["n"]), node("Exp", ["n"], ["e"]), node("Add", ["e", "one"], ["d"])),
+        node("Div", ["one", "d"], ["y"]),
+    ]
+    sizes = []
+    for nodes in ([node("Sigmoid", ["x"], ["y"])], written):
+        shape, one = (64, 512), {"one": np.ones(1, np.float32)}
+        program = program_of(models.model(nodes, {"x": shape}, {"y": shape}, one))
+        plan = draft(program, "float16", chosen={"y": Config(4096, 1, 1, warps=4)})
+        sizes.append(compile_kernel(plan.kernels[0], 90).resources.code_size_bytes)
+    assert sizes[0] < 0.7 * sizes[1]
 
 
 def test_nothing_spills(compiled: Compiled) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -85,3 +87,29 @@ def test_rows_that_lie_apart_are_taken_together(
     assert (found.rows, found.warps) == (rows, warps)
     assert default_config(shape) != found
     assert len(set(candidates(apart))) == len(candidates(apart))
+
+
+def convolution(channels: int, made: int = 16, places: int = 9) -> onnx.ModelProto:
+    """Three taps along one axis over all channels of what a stage in front makes."""
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["s"]),
+        helper.make_node("Conv", ["s", "w"], ["y"], pads=[1, 1]),
+    ]
+    weights = {"w": models.random(made, channels, 3, seed=2, scale=0.1)}
+    given, answer = (1, channels, places), (1, made, places)
+    return models.model(nodes, {"x": given}, {"y": answer}, weights)
+
+
+@needs_triton
+@pytest.mark.parametrize(("channels", "depth", "steps"), [(12, 16, 3), (13, 32, 2), (16, 16, 3)])
+def test_the_run_of_a_tap_is_padded_or_gathered(channels: int, depth: int, steps: int) -> None:
+    """Steps of a tap each, the run masked where it is shorter; else any depth over all taps."""
+    program = program_of(convolution(channels))
+    (root,) = [stage.root for stage in group(program) if shape_of(program, stage).run == channels]
+    plan = draft(program, "float32", chosen={root: Config(16, 16, depth)})
+    (text,) = [item.text for item in plan.kernels if "tl.dot(" in item.text]
+    end = int(re.findall(r"tl.range\(0, (\d+), ", text)[0])
+    assert -(-end // depth) == steps
+    feeds = {"x": models.random(1, channels, 9)}
+    wanted = reference.run(program, feeds)
+    assert nmse(run_interpreted(plan, feeds)["y"], wanted["y"]) < 1e-9
