@@ -6,6 +6,7 @@ distribution: what rounding does by itself. They are no measurement of a model, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from planner.cost.predictor import Predictor
@@ -51,8 +52,15 @@ class Offer:
     excluded: dict[str, str]
 
 
-def offer(predictor: Predictor, allowed: tuple[Format, ...] | None) -> Offer:
-    """What the device runs, of what the request allows (everything when it names nothing)."""
+def offer(
+    predictor: Predictor, allowed: tuple[Format, ...] | None, most_error: float = math.inf
+) -> Offer:
+    """What the device runs, of what the request allows (everything when it names nothing).
+
+    Args:
+        most_error: of a product where everything is in the base; a base that errs by more is left
+            out where another is allowed.
+    """
     names = [str(form) for form in allowed] if allowed is not None else list(PRIORS)
     excluded: dict[str, str] = {}
     for name in names:
@@ -60,8 +68,16 @@ def offer(predictor: Predictor, allowed: tuple[Format, ...] | None) -> Offer:
         if reason is not None:
             excluded[name] = reason
     bases = [n for n in BASES if n in names and n not in excluded] or ["fp32"]
+    fine = [name for name in bases if PRIORS[name].error <= most_error] or bases
+    coarse = bases[: bases.index(fine[0])]
+    excluded |= dict.fromkeys(coarse, "everything in it errs by more than the error budget")
     usable = [n for n in names if n in PRIORS and n not in excluded and n not in (*BASES, "tf32")]
-    return Offer(bases[0], (bases[0], *usable), excluded)
+    return Offer(fine[0], (fine[0], *usable), excluded)
+
+
+def whole_error(base: str, error: float) -> float:
+    """Error of a plan that sums up to `error` over its weights: all else is rounded to the base."""
+    return max(error, PRIORS[base].error)
 
 
 def _unknown(name: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.zoo_families.builder import Builder
 from planner import pipeline
 from planner.errors import ModelError, NoPlanInTimeError, UsageError
+from planner.place.formats import PRIORS
 from planner.spec.constraints import Constraints
 from planner.spec.placement import PlacementPlan
 from planner.spec.plan import Plan
@@ -217,6 +218,29 @@ def test_a_promise_that_one_device_keeps_costs_nothing_though_two_were_asked_for
     assert told.startswith("nothing: one device keeps it as well, with ")
     assert one.query_us is not None
     assert format_duration(one.query_us) in told
+
+
+def test_an_error_below_what_half_precision_makes_leaves_everything_in_fp32(
+    tmp_path: Path,
+) -> None:
+    given = {"accuracy": {"max_error": 1e-12}, "compression": {}}
+    plan = request(tmp_path, transformer(), shapes(1, 8), **given)
+    assert (placed(plan).base_format, plan.accuracy.predicted_error) == ("fp32", 0.0)
+    assert "more than the error budget" in placed(plan).excluded["fp16"]
+    with pytest.raises(ConflictError):  # nothing else is allowed
+        request(tmp_path, transformer(), shapes(1, 8), accuracy={"max_error": 1e-12})
+
+
+def test_what_is_rounded_to_half_precision_errs_without_weights_as_well(tmp_path: Path) -> None:
+    given = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [64, 64]) for n in "xy"]
+    node = onnx.helper.make_node("MatMul", ["x", "x"], ["y"])
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", given[:1], given[1:]), ir_version=8
+    )
+    plan = request(tmp_path, made, {"x": [64, 64]}, compression={})
+    assert placed(plan).base_format == "fp16"
+    assert plan.accuracy.predicted_error == PRIORS["fp16"].error
+    assert all(each.error == PRIORS["fp16"].error for each in placed(plan).alternatives)
 
 
 def test_nothing_to_compute_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from planner.ir.problem import Latency
-from planner.ir.solution import Solution, Stage
+from planner.ir.solution import Solution, Stage, Totals
+from planner.place.formats import whole_error
 from planner.place.strategy import Spread
 from planner.place.variant import Variant
 from planner.spec.constraints import Constraints
@@ -58,6 +59,9 @@ class Answer:
         totals = self._solution.totals
         assert totals is not None
         return max(totals.stage_memory_size_bytes, default=0) + self._parts.uncounted_bytes
+
+    def _error(self, totals: Totals) -> float:
+        return whole_error(self._posed.offer.base, totals.error)
 
     def _weighted(self, row: Sequence[Latency | None]) -> float:
         cells = zip(self._weights, row, strict=True)

@@ -116,7 +116,7 @@ class Point(Answer):
             name="",
             latency_us=query,
             memory_size_bytes=self._memory_bytes(),
-            error=totals.error,
+            error=self._error(totals),
             formats=self._count_formats(
                 [variant for stage in solution.stages for variant in self._variants(stage)]
             ),

@@ -39,7 +39,7 @@ class Writer(Answer):
         """The plan, without its digest."""
         totals = self._solution.totals
         assert totals is not None
-        loaded = self._posed.skeleton.loaded
+        error, loaded = self._error(totals), self._posed.skeleton.loaded
         latency, chosen = self._latency(), Choices(*self._given)
         return Plan(
             model=ModelRef(
@@ -65,17 +65,17 @@ class Writer(Answer):
                 latency_slo_us=latency,
                 memory_size_bytes=_exactly(self._memory_bytes()),
                 error=Estimate(
-                    low=totals.error / _ERROR_SPREAD,
-                    expected=totals.error,
-                    high=totals.error * _ERROR_SPREAD,
+                    low=error / _ERROR_SPREAD,
+                    expected=error,
+                    high=error * _ERROR_SPREAD,
                     source="modelled",
                 ),
             ),
             accuracy=AccuracyReport(
                 calibrated=False,
                 samples=0,
-                predicted_error=totals.error,
-                measured_error=totals.error,
+                predicted_error=error,
+                measured_error=error,
                 basis="calibrated",
             ),
             placement=Record(*self._given).placement(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,6 @@ def _offers(
 ) -> tuple[Offers, str]:
     """What makes the options, and what errors are reckoned from."""
     machine = away.machine
-    offered = offer(away.predictor, constraints.compression.formats)
     axes, groups = find_axes(skeleton), group(skeleton)
     if not groups:
         raise ModelError(
@@ -103,6 +103,8 @@ def _offers(
             fix="plan for this machine: --target cpu",
         )
     share, basis = error_share(skeleton.graph, groups)
+    most_error = (demand.limits.error or math.inf) / max(sum(share.values()), 1.0)
+    offered = offer(away.predictor, constraints.compression.formats, most_error)
     caches = Caches.find(skeleton.graph, offered.base)
     least_bytes, is_half = LEAST_SHARE * machine.memory_size_bytes, offered.base in _HALVES
     again = find_again(skeleton, axes, groups, least_bytes, is_half)

@@ -189,7 +189,7 @@ class Record(Promised):
                 "price_per_hour": price,
                 "price_per_query": per_query(price, query.expected),
                 "energy_per_query_j": self._energy(solution),
-                "error": totals.error,
+                "error": self._error(totals),
                 "gap": solution.gap,
                 "reason": "" if found.has_slo else "does not keep the latency promise",
             }
