@@ -16,6 +16,8 @@ _MOVES = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Tra
 _PARTS = ("Slice", "Gather", "GatherElements", "GatherND", "Split", "Clip", "Expand", "Tile")
 _FIRST_ONLY = frozenset((*_MOVES, *_PARTS))
 _SELECTS = ("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Scatter")
+_INDEX = {**dict.fromkeys(_SELECTS, 1), "RoiAlign": 2}
+"""Operator -> which operand selects from the first: of regions, each names its image."""
 
 
 def index_limits(graph: Graph) -> dict[str, int]:
@@ -23,7 +25,7 @@ def index_limits(graph: Graph) -> dict[str, int]:
     limits: dict[str, int] = {}
     origins: dict[str, frozenset[str]] = {name: frozenset((name,)) for name in graph.inputs}
     for op in graph.ops:
-        for name in origins.get(op.inputs[1], ()) if op.kind in _SELECTS else ():
+        for name in origins.get(op.inputs[_INDEX[op.kind]], ()) if op.kind in _INDEX else ():
             size = _size(op, graph)
             if size:
                 limits[name] = min(size, limits.get(name, size))
@@ -50,6 +52,8 @@ def _size(op: Op, graph: Graph) -> int | None:
     data = graph.tensors[op.inputs[0]].shape
     if not data:
         return None
+    if op.kind == "RoiAlign":
+        return data[0]
     index = graph.tensors[op.inputs[1]].shape
     return min(_sizes(op, graph, data, index), default=min(data))
 

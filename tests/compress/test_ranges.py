@@ -28,6 +28,7 @@ def saved(folder: Path, nodes: list[NodeProto], edges: tuple[int, ...]) -> Path:
         "source": np.array(0), "target": np.array(1), "last": np.array([-1]),
         "wide": np.array([1, WIDTH]), "nodes": np.array(NODES), "none": np.array(0),
         "ones": np.ones((EDGES, WIDTH), np.float32),
+        "outer": np.array([1, 3]), "regions": np.zeros((EDGES, 4), np.float32),
     }  # fmt: skip
     graph = helper.make_graph(
         nodes,
@@ -82,6 +83,11 @@ CASES = {
     ),
     "one of each row": (
         (NODES, 1), [FEATURES, node("GatherND", "h edges", "y", batch_dims=1)], WIDTH,
+    ),
+    "images of regions": (
+        (EDGES,),
+        [node("Unsqueeze", "x outer", "images"), node("RoiAlign", "images regions edges", "y")],
+        NODES,
     ),
     "both a node and a column": (
         (EDGES,),
