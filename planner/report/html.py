@@ -85,7 +85,8 @@ def _verdict(plan: Plan) -> tuple[str, str]:
     found = timing.slo_us if timing else worst_slo_us(plan)
     name = f"p{plan.promise.latency_percentile:g}"
     label = plan.label(slowest_shape(plan))
-    text = f"{label}{name} {format_duration(found)} of the {format_duration(limit)} promised"
+    value = format_duration(found) + ("" if timing else " predicted,")
+    text = f"{label}{name} {value} of the {format_duration(limit)} promised"
     if found > limit:
         return f"The promise is broken: {text}.", "bad"
     return f"Ships {what}: {text}{speed}{rate}.", "good"

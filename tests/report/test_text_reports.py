@@ -190,6 +190,8 @@ def test_several_shapes_go_by_their_names_in_the_order_of_the_workload() -> None
     page = html.of_plan(plan, "infopt plan")
     assert "long: p99 910 us of the 800 us promised" in page
     assert ">long: plan</td>" in page
+    untimed = plan.model_copy(update={"guard": None})
+    assert "us predicted, of the 800 us promised" in html.of_plan(untimed, "infopt plan")
 
 
 def test_shapes_that_moved_are_told() -> None:
