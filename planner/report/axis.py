@@ -11,6 +11,8 @@ _STEPS = (1.0, 2.0, 5.0, 10.0)
 """Between ticks, times a power of ten."""
 _DECADES = 2.0
 """Positive values that span more are drawn on a logarithmic axis."""
+_LEAST = 1e-300
+"""What is smaller is drawn as 0: its power of ten is no normal float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,11 @@ class Axis:
     @classmethod
     def of(cls, values: Sequence[float], start: float, end: float) -> Axis:
         """The axis on which these values have room."""
-        low, high = min(values), max(values)
+        drawn = [value if abs(value) >= _LEAST else 0.0 for value in values]
+        low, high = min(drawn), max(drawn)
         if low > 0 and high / low > 10**_DECADES:
             return cls(_powers(low, high), start, end, is_log=True)
-        whole = all(value == int(value) for value in values)
+        whole = all(value == int(value) for value in drawn)
         return cls(_even(low, high, 1.0 if whole else 0.0), start, end)
 
     def pixel(self, value: float) -> float:

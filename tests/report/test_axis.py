@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from planner.report.axis import Axis, tick_text
@@ -12,6 +12,9 @@ _NUMBERS = st.floats(1e-9, 1e12) | st.floats(-1e6, 1e6) | st.integers(0, 4096).m
 
 
 @given(st.lists(_NUMBERS, min_size=1, max_size=9))
+@example([1.0, 5e-324])
+@example([5e-324])
+@example([-1e-307, 1e-310])
 def test_every_value_lies_between_the_first_tick_and_the_last(values: list[float]) -> None:
     axis = Axis.of(values, 10.0, 110.0)
     assert 2 <= len(axis.ticks) <= 8
