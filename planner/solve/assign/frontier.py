@@ -19,10 +19,11 @@ import numpy as np
 from planner.solve.assign.instance import Groups
 from planner.solve.data import FloatArray, IntArray
 
-MOST_OPEN = 12
-"""Open nets above which no walk is tried: each may be in three states;"""
-MOST_STATES = 200_000
-"""and states in all."""
+MOST_OPEN = 48
+"""Open nets above which no walk is tried: each may be in three states, but one whose members so far
+are on one side ties down all that opened since (a dense block of n has 2n states, not 3^n);"""
+MOST_CELLS = 1_000_000
+"""and states times open nets in all: a second of processor."""
 _CUT = 2
 """State of an open net; 0 and 1: all its members so far are outside, inside."""
 
@@ -58,7 +59,7 @@ def layers(groups: Groups, kind: int) -> list[Layer] | None:
     opened: list[int] = []
     states: list[tuple[int, ...]] = [()]
     found: list[Layer] = []
-    total = 0
+    cells = 0
     for v in order:
         for n in of[v]:
             left[n] -= 1
@@ -75,8 +76,8 @@ def layers(groups: Groups, kind: int) -> list[Layer] | None:
                 paid[side, s] = sum(nets[n].cost_us for n in cut)
         found.append(Layer(v, to, paid))
         states, opened = list(after), kept
-        total += len(states)
-        if total > MOST_STATES:
+        cells += len(states) * len(opened)
+        if cells > MOST_CELLS:
             return None
     return found
 
