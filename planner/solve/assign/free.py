@@ -51,8 +51,8 @@ ANNEALING_SHARE = 0.05
 PACKING_SHARE = 0.1
 """of what is left then, for the bound of packings: tenths of a second where it says most;"""
 FEW_CELLS, WHOLE_SHARE = 400, 0.3
-"""Groups times slots up to which the whole is searched for all that is left then (32 layers on
-seven slots are proved in a minute or two, where each search begins anew), and its share above;"""
+"""Groups times slots up to which the whole of a wide graph is searched for all that is left then
+(each search begins anew), and its share else;"""
 BOUND_SHARE = 0.3
 """of what is left then, for the bound again;"""
 REGIONS_SHARE = 0.6
@@ -92,19 +92,17 @@ def _prove(best: Incumbent, chain: Incumbent, groups: Groups, rng: random.Random
     packing = _bound(best, groups, PACKING_SHARE)
     if not is_open(best):
         return
-    is_small = groups.count * groups.slot_count <= FEW_CELLS
-    share = 1.0 if is_small else WHOLE_SHARE
+    is_few = packing is None and groups.count * groups.slot_count <= FEW_CELLS
+    share = 1.0 if is_few else WHOLE_SHARE
     _search(best, groups, share * best.remaining_s, COARSE)
+    _bound_again(best, groups, packing)
     if is_open(best) and _is_nearly_proved(best, groups):
         _search(best, groups, best.remaining_s, PRECISION)
     if is_open(best) and math.isfinite(best.value_us):
-        if packing is not None:
-            _bound(best, groups, BOUND_SHARE, packing)
-        else:
-            cutoff = best.cutoff_us
-            until = monotonic() + BOUND_SHARE * best.remaining_s
-            raise_by_one_slot(best, glue(groups, cutoff, is_acyclic=False), cutoff, until)
+        before_us = best.value_us
         improve(best, groups, rng, monotonic() + REGIONS_SHARE * best.remaining_s)
+        if packing is not None and best.value_us < before_us:
+            _bound_again(best, groups, packing)
     if is_open(best):
         _search(best, groups, best.remaining_s, COARSE)
     if is_open(best):
@@ -116,17 +114,28 @@ def _prove(best: Incumbent, chain: Incumbent, groups: Groups, rng: random.Random
 def _bound(
     best: Incumbent, groups: Groups, share: float, before: Packing | None = None
 ) -> Packing | None:
-    """What single slots can hold below the best plan, for a share of the time; None where the graph
-    is too wide, or there is no plan."""
+    """What single slots can hold, for a share of the time; None: wide graph, or no plan."""
     if not 0 < best.value_us < math.inf:
         return None
     cutoff, until = best.cutoff_us, monotonic() + share * best.remaining_s
     glued = glue(groups, cutoff, is_acyclic=False)
     is_same = before is not None and before.groups.members == glued.members
-    packing = before if is_same else packing_of(glued)
-    if packing is not None:
+    if (packing := before if is_same else packing_of(glued)) is not None:
         packing.raise_bound(best, cutoff, until)
     return packing
+
+
+def _bound_again(best: Incumbent, groups: Groups, packing: Packing | None) -> None:
+    """Packings from the prices known; one slot of a wide graph that is not nearly proved."""
+    if not is_open(best) or math.isinf(best.value_us):
+        return
+    if packing is not None:
+        _bound(best, groups, BOUND_SHARE, packing)
+        return
+    if _is_nearly_proved(best, groups):
+        return
+    cutoff, until = best.cutoff_us, monotonic() + BOUND_SHARE * best.remaining_s
+    raise_by_one_slot(best, glue(groups, cutoff, is_acyclic=False), cutoff, until)
 
 
 def _is_nearly_proved(best: Incumbent, groups: Groups) -> bool:

@@ -24,6 +24,9 @@ import numpy as np
 from planner.solve.assign.instance import Edge, Groups, merge
 from planner.solve.assign.windows import SLACK, all_offered, speed, work
 
+FAR = 2.0**10
+"""Times a cutoff: sums of thousands of such times still hold a cutoff's tenth digit."""
+
 
 def glue(groups: Groups, cutoff_us: float, *, is_acyclic: bool) -> Groups:
     """Groups merged as far as the cutoff proves; the same groups where it proves nothing."""
@@ -36,19 +39,20 @@ def glue(groups: Groups, cutoff_us: float, *, is_acyclic: bool) -> Groups:
 
 
 def within(groups: Groups, cutoff_us: float) -> Groups:
-    """The same, but for what no plan below a cutoff does: a group does not run where it takes the
-    cutoff or more than the memory, and no crossing costs more than the cutoff.
+    """The same, but for what no plan below a cutoff or near it does: a group does not run where it
+    takes far more than the cutoff, or more than the memory, and no crossing costs far more.
 
     Times that stand for "never" would drown all others where loads are differences of sums. What
     would run nowhere, so that there is no plan, stays as it is.
     """
     if not math.isfinite(cutoff_us):
         return groups
+    most = FAR * cutoff_us
     capacity = np.array([kind.capacity_bytes for kind in groups.kinds])
-    is_able = (groups.time_us < cutoff_us) & (groups.size_bytes <= capacity[:, None])
+    is_able = (groups.time_us <= most) & (groups.size_bytes <= capacity[:, None])
     is_able |= ~is_able.any(axis=0)
     time = np.where(is_able, groups.time_us, np.inf)
-    nets = tuple(replace(net, cost_us=min(net.cost_us, cutoff_us)) for net in groups.nets)
+    nets = tuple(replace(net, cost_us=min(net.cost_us, most)) for net in groups.nets)
     return replace(groups, time_us=time, nets=nets)
 
 

@@ -96,7 +96,9 @@ class Packing:
             best.raise_bound(cutoff_us, NAME)
             return
         high, is_tried = cutoff_us, False
-        while not best.is_proved and high - best.bound_us > CLOSE * high:
+        while not best.is_proved:
+            if high - best.bound_us <= CLOSE * high and (is_tried or high < cutoff_us):
+                return
             now = monotonic()
             if now >= until:
                 best.is_clocked = True
