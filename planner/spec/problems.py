@@ -94,14 +94,17 @@ def _short(value: Any) -> str:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """The closest known word, those that begin with it, or all of them when none is close."""
+    """The closest known word, those that begin with it, or all of them when none is close; capital
+    letters are as good as small ones."""
     if not known:
         return None
-    longer = [name for name in known if word and name.startswith(word)]
+    spelt = {name.casefold(): name for name in known}
+    word = word.casefold()
+    longer = [name for folded, name in spelt.items() if word and folded.startswith(word)]
     if longer:
         return f"did you mean {' or '.join(map(repr, longer))}?"
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+    near = difflib.get_close_matches(word, spelt, n=1)
+    return f"did you mean {spelt[near[0]]!r}?" if near else f"one of {', '.join(known)}"
 
 
 def keys_at(root: type[BaseModel], at: KeyPath) -> tuple[str, ...]:

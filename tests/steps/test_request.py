@@ -43,9 +43,10 @@ def test_a_device_nobody_knows_has_a_nearest_one() -> None:
         refuse_absent(asked(target={"device": "cpuu"}))
 
 
-def test_the_beginning_of_a_name_gets_all_that_begin_so() -> None:
+@pytest.mark.parametrize("name", ["h100", "H100"])
+def test_the_beginning_of_a_name_gets_all_that_begin_so(name: str) -> None:
     with pytest.raises(UsageError, match="did you mean 'h100-pcie-80gb' or 'h100-sxm-80gb'"):
-        refuse_absent(asked(target={"device": "h100"}))
+        refuse_absent(asked(target={"device": name}))
 
 
 @pytest.mark.parametrize("wish", [{"gpus": "1..4"}, {"offload": ["host"]}])
