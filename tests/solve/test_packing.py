@@ -147,3 +147,4 @@ def test_a_time_that_is_over_proves_nothing() -> None:
     assert best.is_clocked
     assert best.bound_us == 0
     assert not packing.refutes(13.0, time.monotonic() - 1)
+    assert packing_of(initial(problem), time.monotonic() - 1) is None

@@ -99,9 +99,9 @@ def _prove(best: Incumbent, chain: Incumbent, groups: Groups, rng: random.Random
     if is_open(best) and _is_nearly_proved(best, groups):
         _search(best, groups, best.remaining_s, PRECISION)
     if is_open(best) and math.isfinite(best.value_us):
-        before_us = best.value_us
+        known_us = best.value_us
         improve(best, groups, rng, monotonic() + REGIONS_SHARE * best.remaining_s)
-        if packing is not None and best.value_us < before_us:
+        if packing is not None and best.value_us < known_us:
             _bound_again(best, groups, packing)
     if is_open(best):
         _search(best, groups, best.remaining_s, COARSE)
@@ -114,14 +114,15 @@ def _prove(best: Incumbent, chain: Incumbent, groups: Groups, rng: random.Random
 def _bound(
     best: Incumbent, groups: Groups, share: float, before: Packing | None = None
 ) -> Packing | None:
-    """What single slots can hold, for a share of the time; None: wide graph, or no plan."""
+    """What single slots can hold, for a share of the time; None: too wide, no time or plan."""
     if not 0 < best.value_us < math.inf:
         return None
     cutoff, until = best.cutoff_us, monotonic() + share * best.remaining_s
     glued = glue(groups, cutoff, is_acyclic=False)
     is_same = before is not None and before.groups.members == glued.members
-    if (packing := before if is_same else packing_of(glued)) is not None:
+    if (packing := before if is_same else packing_of(glued, until)) is not None:
         packing.raise_bound(best, cutoff, until)
+    best.is_clocked |= monotonic() > until
     return packing
 
 

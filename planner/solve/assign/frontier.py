@@ -11,13 +11,14 @@ path-width, Information Processing Letters 42, 1992); the order is greedy, fewes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from planner.solve.assign.instance import Groups
 from planner.solve.data import FloatArray, IntArray
+from planner.solve.pace import never
 
 MOST_OPEN = 48
 """Open nets above which no walk is tried: each may be in three states, but one whose members so far
@@ -44,8 +45,9 @@ class Layer:
         return int(self.to.shape[1])
 
 
-def layers(groups: Groups, kind: int) -> list[Layer] | None:
-    """All sets that a slot of a kind may hold, one layer a group; None where the graph is wide.
+def layers(groups: Groups, kind: int, is_over: Callable[[], bool] = never) -> list[Layer] | None:
+    """All sets that a slot of a kind may hold, one layer a group; None where the graph is wide, or
+    the time over, which is asked once a layer.
 
     The first layer has one state, and so has what follows the last.
     """
@@ -77,7 +79,7 @@ def layers(groups: Groups, kind: int) -> list[Layer] | None:
         found.append(Layer(v, to, paid))
         states, opened = list(after), kept
         cells += len(states) * len(opened)
-        if cells > MOST_CELLS:
+        if cells > MOST_CELLS or is_over():
             return None
     return found
 

@@ -179,9 +179,10 @@ class Packing:
         return total / rounds, prices.scaled(1 / rounds), is_new
 
 
-def packing_of(groups: Groups) -> Packing | None:
-    """Of groups whose graph is narrow enough for it; None else."""
-    walks = [layers(groups, kind) for kind in range(len(groups.kinds))]
+def packing_of(groups: Groups, until: float = math.inf) -> Packing | None:
+    """Of groups whose graph is narrow enough for it; None else, and where the time is over."""
+    kinds = range(len(groups.kinds))
+    walks = [layers(groups, kind, lambda: monotonic() > until) for kind in kinds]
     narrow = [walk for walk in walks if walk is not None]
     if not groups.count or len(narrow) < len(walks):
         return None
