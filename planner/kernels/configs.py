@@ -15,25 +15,20 @@ over the warps takes 0.5 us longer, over eight of them 1.7 us.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from planner.kernels.chain_configs import chain, chain_choices, programs
 from planner.kernels.pace import SPLIT_US
 from planner.kernels.patterns import goes_by_taps, padded, power_of_two
-from planner.kernels.plain_configs import TARGET_PROGRAMS, flat, of_rows, without_product
+from planner.kernels.plain_configs import flat, of_rows, without_product
 from planner.kernels.stage import Config, Kind
 from planner.kernels.tiling import Shape
 
 PROCESSORS = 132
 """Multiprocessors of an H100 or H200; smaller devices only run more waves."""
-MAX_WHOLE_PER_WARP = 4096
-"""Elements of both operand tiles a warp of a chain may hold with the whole sum at once: 64
-registers of a thread in fp16, next to float32 copies of what a normalisation works on."""
 _MANY_BLOCKS = 64
 """Blocks from here on cost something each, whole sums taken."""
-WIDE_ROWS = 64
-"""Rows from which on the matrix unit takes a tile from shared memory (wgmma)."""
 MAX_PADDING = 1.34
 """Largest share by which a sum may be padded to a power of two to be taken whole."""
 _SHARED_BYTES = 200 * 1024
@@ -90,7 +85,7 @@ def candidates(shape: Shape, *, companions: int = 1) -> tuple[Config, ...]:
     if shape.kind is not Kind.PRODUCT:
         others = without_product(shape, first)
     elif shape.is_chain:
-        others = [c for c in _chain_choices(shape) if _programs(shape, c.rows, c.columns) >= 8]
+        others = [c for c in chain_choices(shape) if programs(shape, c.rows, c.columns) >= 8]
     else:
         listed = sorted(_choices(shape), key=lambda c: product_us(shape, c, companions))
         modest = (c for c in listed if _shared_bytes(c, shape) <= _MODEST_BYTES)
@@ -112,16 +107,16 @@ def _varied(listed: list[Config]) -> list[Config]:
 # ---------------------------------------------------------------------- products
 def _product(shape: Shape, companions: int) -> Config:
     if shape.is_chain:
-        return _chain(shape)
+        return chain(shape)
     return min(_choices(shape), key=lambda config: product_us(shape, config, companions))
 
 
 def product_us(shape: Shape, config: Config, companions: int = 1) -> float:
     """What a product should take, its link to the stage in front not counted."""
-    programs = _programs(shape, config.rows, config.columns) * companions
-    held = min(_resident(config, shape), -(-programs // PROCESSORS))
-    waves = -(-programs // (PROCESSORS * held))
-    rate = min(_SM_BYTES_PER_US, _L2_BYTES_PER_US / min(programs, PROCESSORS))
+    blocks = programs(shape, config.rows, config.columns) * companions
+    held = min(_resident(config, shape), -(-blocks // PROCESSORS))
+    waves = -(-blocks // (PROCESSORS * held))
+    rate = min(_SM_BYTES_PER_US, _L2_BYTES_PER_US / min(blocks, PROCESSORS))
     is_wide = config.rows >= 64 and config.warps >= 4
     flops_rate = _WIDE_FLOPS_PER_US if is_wide else _NARROW_FLOPS_PER_US
     depth = min(config.depth, power_of_two(shape.depth))
@@ -133,7 +128,7 @@ def product_us(shape: Shape, config: Config, companions: int = 1) -> float:
         loaded = _ROW_US * config.rows * depth / (32 * config.warps)
         work = loaded + _BESIDE_US * held + max(multiplied, chained)
         work += _WARPS_US * (config.warps / 4 - 1) + SPLIT_US[config.split] * shape.beside
-        many = _MANY_US * max(programs / _MANY_BLOCKS - 1, 0)
+        many = _MANY_US * max(blocks / _MANY_BLOCKS - 1, 0)
         return _WHOLE_RAMP_US + many + waves * work + (waves - 1 + _SHOWN) * moved
     waiting = _LATENCY_US / (config.pipeline - 1)
     step = max(moved, multiplied, chained, waiting) + _UNEVEN * waiting + _STEP_US * held
@@ -215,73 +210,7 @@ def _is_fitting(config: Config, shape: Shape) -> bool:
     )
 
 
-def fits_whole(shape: Shape, rows: int, columns: int, warps: int) -> bool:
-    """Whether operand tiles over the whole sum fit the registers of so many warps; what they are
-    padded by costs a product of products less than a loop does (16 rows of 80 keys, H200: 4.0 us
-    looped, 2.1 whole)."""
-    return power_of_two(shape.depth) * (rows + columns) <= MAX_WHOLE_PER_WARP * warps
-
-
 def _is_padded(shape: Shape) -> bool:
     """Whether taking the sum whole would mean much padding."""
     depth = power_of_two(shape.depth)
     return depth > MAX_PADDING * shape.depth and depth > 64
-
-
-def _programs(shape: Shape, rows: int, columns: int) -> int:
-    return shape.batch * -(-shape.m // rows) * -(-shape.n // columns)
-
-
-# ---------------------------------------------------------------------- products of products
-def _chain(shape: Shape) -> Config:
-    """Tiles as large as still give every multiprocessor one; the held product is whole in it."""
-    rows, columns = (min(max(power_of_two(size), 16), 64) for size in (shape.m, shape.n))
-    least = [16, 16]
-    if shape.whole_rows:
-        rows = least[0] = min(max(power_of_two(shape.m), 16), 128)
-    else:
-        columns = least[1] = min(max(power_of_two(shape.n), 16), 128)
-    while _programs(shape, rows, columns) < TARGET_PROGRAMS:
-        if columns > least[1] and (columns > rows or rows == least[0]):
-            columns //= 2
-        elif rows > least[0]:
-            rows //= 2
-        else:
-            break
-    depth = power_of_two(shape.depth)
-    for warps in (4, 8):
-        if fits_whole(shape, rows, columns, warps):
-            return Config(rows, columns, depth, warps=warps)
-    if (wide := _loop_rows(shape)) > rows:
-        return Config(wide, columns, min(128, depth), warps=8, pipeline=3)
-    return Config(rows, columns, min(64, depth), warps=4, pipeline=3)
-
-
-def _loop_rows(shape: Shape) -> int:
-    """Rows of a product of products that loops over its sum: it makes the held one anew in the loop
-    of each of its sums, so that the matrix unit's wide instructions are worth fewer blocks
-    (attention over 384 places, 12 heads, H200: the whole BERT 481 us with 64 rows, 8 warps and 128
-    places a step, 495 with 4 and 64, 507 with 32 rows, 516 with scores in memory)."""
-    rows = min(max(power_of_two(shape.m), 16), WIDE_ROWS)
-    is_wide = power_of_two(shape.n) >= WIDE_ROWS
-    return rows if is_wide and _programs(shape, rows, WIDE_ROWS) >= PROCESSORS // 2 else 16
-
-
-def _chain_choices(shape: Shape) -> list[Config]:
-    depth = power_of_two(shape.depth)
-    found = []
-    for rows in (16, 32, 64, 128):
-        for columns in (16, 32, 64, 128):
-            if rows > max(power_of_two(shape.m), 16) or columns > max(power_of_two(shape.n), 16):
-                continue
-            found += [
-                Config(rows, columns, depth, 1, warps)
-                for warps in (2, 4, 8)
-                if fits_whole(shape, rows, columns, max(warps, 4))
-                and not (rows >= 64 and columns < 64 and warps < 8)  # wrong by Triton 3.6, H200
-            ]
-            if depth > 128:
-                found += [Config(rows, columns, 64, 1, warps, 3) for warps in (4, 8)]
-                found.append(Config(rows, columns, 128, warps=8))
-    least = math.prod((16, 16))
-    return sorted(found, key=lambda c: abs(math.log2(c.rows * c.columns / least / 8)))
