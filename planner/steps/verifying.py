@@ -52,11 +52,13 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
 
         return verify_fused(engine, work)
     work.reporter.stage("verify")
+    if _is_for_gpu(manifest) and gpu_title() is None:
+        elsewhere = _elsewhere(engine, manifest)
+        if elsewhere is not None:
+            return elsewhere
+    manifest, checks = _answers(engine)
     plan = read_plan(engine / "plan.json")
     on_gpu = _runs_on_gpu(plan, manifest)
-    if on_gpu and plan.placement is not None and gpu_title() is None:
-        return _elsewhere(engine, manifest, plan, plan.placement.device)
-    manifest, checks = _answers(engine)
     here = gpu_environment() if on_gpu else this_environment()
     device, is_same_device = _device(plan.environment, here)
     checks += [device, _accuracy(plan)]
@@ -82,11 +84,15 @@ def verify_engine(engine: Path, work: Workspace) -> Verdict:
     )
 
 
-def _elsewhere(engine: Path, manifest: Manifest, plan: Plan, device: str) -> Verdict:
-    """Of an engine that was planned for GPUs elsewhere, where there is none: its files."""
+def _elsewhere(engine: Path, manifest: Manifest) -> Verdict | None:
+    """Of an engine that was planned for GPUs elsewhere, where there is none: its files. None of one
+    that was planned on its machine."""
     integrity.check_files(engine, manifest.files, verify_hashes=True)
+    plan = read_plan(engine / "plan.json")
+    if plan.placement is None:
+        return None
     intact = Check(name="files", passed=True, detail=f"{len(manifest.files)} files intact")
-    return unverified(engine, plan, [intact], device, "there is no NVIDIA GPU")
+    return unverified(engine, plan, [intact], plan.placement.device, "there is no NVIDIA GPU")
 
 
 def _answers(engine: Path) -> tuple[Manifest, list[Check]]:
@@ -101,6 +107,11 @@ def _answers(engine: Path) -> tuple[Manifest, list[Check]]:
                 for found in verify_outputs(session)
             ),
         ]
+
+
+def _is_for_gpu(manifest: Manifest) -> bool:
+    is_provided = any(one.settings.provider == "cuda" for one in manifest.ort_segments)
+    return is_provided or any(stage.device == "cuda" for stage in manifest.stages)
 
 
 def _runs_on_gpu(plan: Plan, manifest: Manifest) -> bool:
