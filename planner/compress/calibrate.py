@@ -94,7 +94,11 @@ def _ranges_of_group(
     extremes: dict[str, Range] = {}
     for name, value in _values(probe, names, samples):
         low, high = extremes.get(name, (np.inf, -np.inf))
-        extremes[name] = (min(low, float(value.min())), max(high, float(value.max())))
+        # unlike min and max, these keep a NaN, whichever run it comes from
+        extremes[name] = (
+            float(np.minimum(low, value.min())),
+            float(np.maximum(high, value.max())),
+        )
     extremes = {name: extremes.get(name, (0.0, 0.0)) for name in names}
     extremes = {name: ends for name, ends in extremes.items() if np.isfinite(ends[1] - ends[0])}
     names = tuple(extremes)

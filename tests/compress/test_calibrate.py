@@ -69,6 +69,14 @@ def test_activations_that_overflow_have_no_range(cnn_case: Case) -> None:
     assert calibrate(cnn_case.path, cnn_case.graph, ["a"], samples, SESSION) == {}
 
 
+def test_activations_that_become_nan_in_a_later_run_have_no_range(cnn_case: Case) -> None:
+    inputs = cnn_case.samples.arrays["x"][:2].copy()
+    inputs[1] = np.nan
+    samples = Samples({"x": inputs}, 2, 2 * cnn_case.samples.per_run, cnn_case.samples.per_run)
+    for settings in (CalibrationSettings(), MINMAX):
+        assert calibrate(cnn_case.path, cnn_case.graph, ["a"], samples, SESSION, settings) == {}
+
+
 def test_an_input_that_holds_infinities_has_no_range(cnn_case: Case) -> None:
     """A mask, say: minus infinity is one of its two values."""
     inputs = cnn_case.samples.arrays["x"].copy()
