@@ -1,4 +1,4 @@
-"""Refits what launches of compiled kernels take (`planner.kernels.traced`), without a GPU.
+"""Refits what launches of compiled kernels take (`planner.kernels.ptx.traced`), without a GPU.
 
     python benchmarks/fit_traced.py             # prints constants and how well they predict
     python benchmarks/fit_traced.py --worst 20  # and the kernels that are predicted worst
@@ -24,8 +24,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from planner.kernels.estimate import H200
-from planner.kernels.trace import Trace
-from planner.kernels.traced import Tempo, from_row, traced_us
+from planner.kernels.ptx.trace import Trace
+from planner.kernels.ptx.traced import Tempo, from_row, traced_us
 
 KERNELS = Path(__file__).parent / "results" / "h200_traced.json"
 _SOFT = 0.15

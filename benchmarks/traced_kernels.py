@@ -35,10 +35,10 @@ from planner.kernels.compile import Compiled, Compilers
 from planner.kernels.configs import candidates
 from planner.kernels.estimate import launch_us
 from planner.kernels.pack import numbers_for, storage_dtype
+from planner.kernels.ptx.trace import Trace, trace_of
+from planner.kernels.ptx.traced import as_row
 from planner.kernels.source import Kernel, Numbers, Part, kernel
 from planner.kernels.tiling import shape_of
-from planner.kernels.trace import Trace, trace_of
-from planner.kernels.traced import as_row
 from planner.ops.nest import Program
 from planner.runtime.fused.driver import Driver
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from planner.kernels import compile as compiler
 from planner.kernels.compile import Compiled, compile_each
 from planner.kernels.cubin import Resources
+from planner.kernels.ptx.trace import FOLLOWED, Trace, trace_of
 from planner.kernels.source import Kernel
-from planner.kernels.trace import FOLLOWED, Trace, trace_of
 
 LAYOUT = 1
 """Of the files below; another number is another folder."""
@@ -94,7 +94,7 @@ class KernelCache:
         return found
 
     def trace(self, made: Compiled, parts: Sequence[int], units: int) -> Trace | None:
-        """`planner.kernels.trace.trace_of`, kept beside the kernel.
+        """`planner.kernels.ptx.trace.trace_of`, kept beside the kernel.
 
         Args:
             parts: blocks of each part of its launch.

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import InfoptError
-from planner.kernels.ptx import Kind, routine_of
-from planner.kernels.ptx_values import Values, addressing
+from planner.kernels.ptx.instructions import Kind, routine_of
+from planner.kernels.ptx.values import Values, addressing
 
 _KERNEL = """.version 8.0
 .visible .entry one(.param .u64 one_param_0)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from planner.fuse.build import draft
 from planner.graph.semantics import program_of
-from planner.kernels import hopper
 from planner.kernels.cache import KernelCache
 from planner.kernels.compile import compile_kernel
 from planner.kernels.estimate import H200
-from planner.kernels.requests import requests_of, shared_cycles
-from planner.kernels.trace import Trace, trace, trace_of
-from planner.kernels.traced import as_row, from_row, traced_us
+from planner.kernels.ptx import hopper
+from planner.kernels.ptx.requests import requests_of, shared_cycles
+from planner.kernels.ptx.trace import Trace, trace, trace_of
+from planner.kernels.ptx.traced import as_row, from_row, traced_us
 from tests.kernels.run import needs_triton
 from tests.kernels.test_ptx import kernel
 from tests.ops import models

@@ -13,7 +13,7 @@ from planner.fuse.loops import saved_us, with_all_loops
 from planner.graph.semantics import program_of
 from planner.kernels.cache import KernelCache
 from planner.kernels.estimate import H200, launch_us
-from planner.kernels.trace import Trace
+from planner.kernels.ptx.trace import Trace
 from planner.steps.fused.compiling import Compilers
 from planner.steps.fused.prices import Prices, beyond, prices_of, size_of
 from tests.fuse.test_roll import _model

@@ -1,7 +1,7 @@
 """What the launches of a decided engine are said to take.
 
-A launch whose kernel is compiled is priced by following that kernel (`planner.kernels.traced`); a
-step of a loop, and what is compiled for devices that this was not fitted to, by its shape
+A launch whose kernel is compiled is priced by following it (`planner.kernels.ptx.traced`); a step
+of a loop, and what is compiled for devices that this was not fitted to, by its shape
 (`planner.kernels.pace`), as the solver prices all of them: thousands of candidates are not
 compiled.
 """
@@ -16,8 +16,8 @@ from planner.fuse.build import Draft
 from planner.fuse.loops import saved_us
 from planner.kernels.estimate import Rates, launch_us
 from planner.kernels.pack import storage_dtype
-from planner.kernels.trace import Trace
-from planner.kernels.traced import traced_us
+from planner.kernels.ptx.trace import Trace
+from planner.kernels.ptx.traced import traced_us
 from planner.spec.fusion import BucketPlan
 from planner.steps.fused.compiling import Compilers
 from planner.units import format_duration

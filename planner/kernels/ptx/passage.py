@@ -13,12 +13,12 @@ epilogues with a sigmoid on an H200, 2026-11-28).
 
 from __future__ import annotations
 
-from planner.kernels import hopper
-from planner.kernels.effects import EFFECTS, other
-from planner.kernels.ptx import Instruction, Kind, Routine
-from planner.kernels.ptx_values import Values
-from planner.kernels.requested import Requested
-from planner.kernels.way import Way
+from planner.kernels.ptx import hopper
+from planner.kernels.ptx.effects import EFFECTS, other
+from planner.kernels.ptx.instructions import Instruction, Kind, Routine
+from planner.kernels.ptx.requested import Requested
+from planner.kernels.ptx.values import Values
+from planner.kernels.ptx.way import Way
 
 _MOST_STEPS = 100_000
 """Instructions of a warp: kernels of more are not followed."""
@@ -34,7 +34,7 @@ def passed(
     """The way of a block from the entry to the end.
 
     Args:
-        followed: registers whose numbers are wanted (`planner.kernels.ptx_values.addressing`).
+        followed: registers whose numbers are wanted (`planner.kernels.ptx.values.addressing`).
         block: its number in the grid.
         held: blocks side by side.
         is_hidden: whether what stands before the wait for the kernel in front is done by then.

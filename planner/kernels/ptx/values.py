@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from planner.kernels.ptx import Instruction, Kind, Routine
-from planner.kernels.ptx_arithmetic import RULES, Value, bits_of, mask_of
+from planner.kernels.ptx.arithmetic import RULES, Value, bits_of, mask_of
+from planner.kernels.ptx.instructions import Instruction, Kind, Routine
 
 _REGISTER = re.compile(r"%[a-z]+\d+")
 _PARAMETER = re.compile(r"_param_(\d+)")

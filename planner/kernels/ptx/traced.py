@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 from planner.kernels.estimate import H200, Rates
-from planner.kernels.trace import Trace
+from planner.kernels.ptx.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from planner.kernels import hopper
-from planner.kernels.ptx import Instruction, Kind
-from planner.kernels.way import Way
+from planner.kernels.ptx import hopper
+from planner.kernels.ptx.instructions import Instruction, Kind
+from planner.kernels.ptx.way import Way
 
 _SHAPE = re.compile(r"\.m(\d+)n(\d+)k(\d+)")
 _WARPS_TOGETHER = 4

@@ -4,14 +4,14 @@ Arithmetic: NVIDIA's CUDA C++ programming guide, throughput at compute capabilit
 al., "Benchmarking and Dissecting the NVIDIA Hopper GPU Architecture" (2024). What L2, lines,
 barriers, whole numbers and values behind each other take was set once from how the errors of all
 1,024 drafted kernels moved with it (H200, 2026-11-28): `benchmarks/fit_traced.py`, which leaves
-models out, fits only what `planner.kernels.traced` holds.
+models out, fits only what `planner.kernels.ptx.traced` holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from planner.kernels.ptx import Kind
+from planner.kernels.ptx.instructions import Kind
 
 WARP, WARPS_AT_ONCE = 32, 4
 """Threads of a warp; warps that an instruction is started of in a cycle."""

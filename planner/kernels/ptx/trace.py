@@ -9,25 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import InfoptError
-from planner.kernels import (
-    effects,
-    hopper,
-    passage,
-    ptx,
-    ptx_arithmetic,
-    ptx_values,
-    requested,
-    requests,
-    way,
-)
 from planner.kernels.compile import Compiled
 from planner.kernels.occupancy import blocks_per_unit
-from planner.kernels.passage import TooLongError, passed
-from planner.kernels.ptx import Routine, routine_of
-from planner.kernels.ptx_values import addressing
-from planner.kernels.way import Way
+from planner.kernels.ptx import (
+    arithmetic,
+    effects,
+    hopper,
+    instructions,
+    passage,
+    requested,
+    requests,
+    values,
+    way,
+)
+from planner.kernels.ptx.instructions import Routine, routine_of
+from planner.kernels.ptx.passage import TooLongError, passed
+from planner.kernels.ptx.values import addressing
+from planner.kernels.ptx.way import Way
 
-_READ = (effects, hopper, passage, ptx, ptx_arithmetic, ptx_values, requested, requests, way)
+_READ = (
+    *(arithmetic, effects, hopper, instructions, passage),
+    *(requested, requests, values, way),
+)
 FOLLOWED = hashlib.sha256(
     b"".join(Path(str(name)).read_bytes() for name in (__file__, *(one.__file__ for one in _READ)))
 ).hexdigest()[:8]
@@ -103,8 +106,8 @@ def trace(text: str, parts: Sequence[int], held: int) -> Trace | None:
         return None
     total = sum(share for share, *_ in ways)
 
-    def mean(values: Iterable[float]) -> float:
-        return sum(way[0] * value for way, value in zip(ways, values, strict=True)) / total
+    def mean(column: Iterable[float]) -> float:
+        return sum(each[0] * value for each, value in zip(ways, column, strict=True)) / total
 
     return Trace(
         held,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from planner.kernels import hopper
-from planner.kernels.ptx import Instruction, Kind
-from planner.kernels.requested import Requested
-from planner.kernels.requests import Requests
+from planner.kernels.ptx import hopper
+from planner.kernels.ptx.instructions import Instruction, Kind
+from planner.kernels.ptx.requested import Requested
+from planner.kernels.ptx.requests import Requests
 
 
 @dataclass(slots=True)

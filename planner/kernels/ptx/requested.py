@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planner.kernels.ptx import Instruction, Kind
-from planner.kernels.ptx_values import Values
-from planner.kernels.requests import Array, Requests, everywhere, requests_of, shared_cycles
+from planner.kernels.ptx.instructions import Instruction, Kind
+from planner.kernels.ptx.requests import Array, Requests, everywhere, requests_of, shared_cycles
+from planner.kernels.ptx.values import Values
 
 _MEMO = 4
 """Times that an instruction's addresses are looked at; then their mean is taken."""

@@ -1,0 +1,1 @@
+"""A compiled kernel followed through its PTX, and what a launch of it takes."""
