@@ -12,8 +12,8 @@ from planner.profiling.kernel import Kernel, measurement_key
 from planner.profiling.micro import footprint_class
 from planner.profiling.store import KernelTime
 
-_ALONE = 1
-"""Threads of the smallest pool."""
+ALONE = 1
+"""Threads of the smallest pool, in which what has one time for all pools is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def kernel_key(kernel: Kernel, model_read_size_bytes: int, target: Target) -> st
 
 def seen_state(time: KernelTime) -> State:
     """How fast the machine was when it was measured."""
-    alone_us = time.reference_us if time.threads == _ALONE else time.alone_us
+    alone_us = time.reference_us if time.threads == ALONE else time.alone_us
     return State(alone_us, time.reference_us)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.cost.meeting import met_us
 from planner.cost.state import Sharing, State, sharing_of
-from planner.cost.table import CostTable, seen_state
+from planner.cost.table import ALONE, CostTable, seen_state
 from planner.ir.cost import Cost
 from planner.profiling.store import KernelTime
 from planner.profiling.timing import FAST_SHARE
@@ -33,8 +33,6 @@ _MEETING_US, _CROSSING_US_PER_KIB = 2.3, 0.1
 where the probe takes twice as long for threads that hear of each other late. Whole runs of nine
 models in both states: 0.03 to 0.3 us a KiB (AMD EPYC, 2026-11-28)."""
 _MOST_LATE = 0.9
-ALONE = 1
-"""Threads of the smallest pool, in which what has one time for all pools is timed."""
 
 
 class KernelPrices:
@@ -60,7 +58,7 @@ class KernelPrices:
         if seen:
             ends = ([each.alone_us for each in seen], [each.pool_us for each in seen])
             self.states[threads] = State(*(float(np.quantile(us, FAST_SHARE)) for us in ends))
-        sharing = self._sharings(executables, threads)
+        sharing = self._sharings(executables, threads, times)
         self._tables[threads] = CostTable(times, self.states, sharing=sharing)
 
     def extend(self, executables: Sequence[Executable], threads: int) -> None:
@@ -68,7 +66,7 @@ class KernelPrices:
         for count in sorted({ALONE, threads}):
             self.bench.measure(executables, count)
             times = self._times(executables, count)
-            sharing = self._sharings(executables, count)
+            sharing = self._sharings(executables, count, times)
             self._tables[count] = self._tables[count].extended(times, sharing)
 
     def bring(
@@ -151,15 +149,19 @@ class KernelPrices:
         keys = (self.bench.keys(executable, count) for count in (ALONE, threads))
         return list(zip(*keys, strict=True))
 
-    def _sharings(self, executables: Sequence[Executable], threads: int) -> dict[str, Sharing]:
+    def _sharings(
+        self, executables: Sequence[Executable], threads: int, times: Mapping[str, KernelTime]
+    ) -> dict[str, Sharing]:
         """Key of a kernel's time with so many threads -> how they share it."""
-        store = self.bench.work.store
+        if threads == ALONE:
+            return {}
+        alone_times = self._times(executables, ALONE)
         found: dict[str, Sharing] = {}
-        for each in executables if threads != ALONE else ():
+        for each in executables:
             kernels = self.bench.analysis(each).kernels
             for kernel, (alone, among) in zip(kernels, self._pairs(each, threads), strict=True):
                 if alone != among:
-                    is_alike = _are_alike(store.kernel(alone), store.kernel(among))
+                    is_alike = _are_alike(alone_times.get(alone), times.get(among))
                     found[among] = sharing_of(kernel.op_type, is_alike=is_alike)
         return found
 

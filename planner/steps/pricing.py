@@ -20,13 +20,14 @@ from typing import Any
 
 from planner.cost import tempo
 from planner.cost.correction import Circumstances, Corrections, Factor, WholeRun, doubt
+from planner.cost.table import ALONE
 from planner.errors import ModelError
 from planner.ir.cost import Cost
 from planner.ir.problem import Latency
 from planner.spec.plan import Estimate
 from planner.spec.session import SessionSettings
 from planner.steps.bench import Bench
-from planner.steps.kernel_prices import ALONE, KernelPrices
+from planner.steps.kernel_prices import KernelPrices
 from planner.steps.prepare import Prepared
 from planner.steps.setting import PlanSetting
 from planner.steps.states import (

@@ -9,9 +9,10 @@ import numpy as np
 
 from planner.cost import tempo
 from planner.cost.state import State
+from planner.cost.table import ALONE
 from planner.profiling.timing import FAST_SHARE
 from planner.steps.analysis import Executable
-from planner.steps.kernel_prices import ALONE, KernelPrices
+from planner.steps.kernel_prices import KernelPrices
 from planner.steps.racing import at_percentile
 from planner.steps.whole_runs import Observed
 

@@ -24,8 +24,8 @@ from planner.cost.tempo import (
 )
 from planner.spec.estimate import Estimate
 
-_KEPT = 0.05
-"""Of turns that are interrupted."""
+_INTERRUPTED = 0.05
+"""Share of turns."""
 
 
 def _turns(
@@ -48,7 +48,7 @@ def _turns(
         return np.exp(rng.normal(0, 0.02, rounds))
 
     own = fast * states(paces) ** true.pace * states(lates) ** true.late * noise()
-    own = np.where(rng.random(rounds) < _KEPT, 10 * own, own)
+    own = np.where(rng.random(rounds) < _INTERRUPTED, 10 * own, own)
     pool = 35.0 * states(paces) * states(lates) * noise()
     return Beside(list(own), list(pool), list(37.0 * states(paces) * noise()))
 
